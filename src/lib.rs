@@ -1,0 +1,8 @@
+//! Peernix: NixOS machines share what is in their Nix stores.
+//!
+//! The rooms of the house, from the top (where bytes enter) to the bottom. A room uses the rooms named beside it and
+//! nothing above it; `docs/architecture.md` tells the whole story.
+//!
+//! * [`nix`]: Nix's own formats, without any input or output.
+
+pub mod nix;
