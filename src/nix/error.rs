@@ -50,6 +50,9 @@ pub enum FormatError {
     /// A content address.
     #[error("malformed content address '{0}' (expected 'text:…', 'fixed:…', 'fixed:r:…' or 'fixed:git:…' and a hash)")]
     ContentAddress(String),
+    /// What names an output of a derivation.
+    #[error("malformed output '{0}' (expected '{1}' and the name of an output)")]
+    DrvOutput(String, &'static str),
     /// A line of a narinfo or nix-cache-info without ': '.
     #[error("line {0} is not of the form 'Key: value'")]
     Line(usize),
@@ -65,6 +68,15 @@ pub enum FormatError {
     /// A number that is not one, or is out of range.
     #[error("'{0}' is not a number in the range allowed")]
     Number(String),
+    /// A name that no directory entry can have.
+    #[error("'{0}' cannot be the name of a directory entry")]
+    EntryName(String),
+    /// A name or target that is not UTF-8 where only text can stand.
+    #[error("'{0}' is not UTF-8, which JSON needs")]
+    NotUtf8(String),
+    /// A text that is not the JSON expected, and what its parser says.
+    #[error("malformed JSON: {0}")]
+    Json(String),
     /// The input is larger than any honest one.
     #[error("larger than the limit of {0} {1}")]
     TooLarge(usize, &'static str),
@@ -74,6 +86,11 @@ impl FormatError {
     /// Says in which field of a record the error was.
     pub(crate) fn in_field(self, field: &'static str) -> Self {
         Self::Field(field, Box::new(self))
+    }
+
+    /// What a JSON parser says; it may quote what a stranger wrote.
+    pub(crate) fn json(error: &serde_json::Error) -> Self {
+        Self::Json(quote(&error.to_string()))
     }
 }
 

@@ -9,16 +9,21 @@ pub mod base32;
 pub mod cache_info;
 pub mod content_address;
 pub mod hash;
+pub mod listing;
+pub mod nar;
 pub mod narinfo;
 pub mod path_info;
+pub mod realisation;
 pub mod signature;
 pub mod store_path;
 
+mod base64;
 mod error;
 
 pub use content_address::ContentAddress;
 pub use error::FormatError;
 pub use hash::NarHash;
+pub use listing::Listing;
 pub use narinfo::{Compression, NarInfo};
 pub use path_info::PathInfo;
 pub use signature::{PublicKey, SecretKey, Signature, TrustedKeys};

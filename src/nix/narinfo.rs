@@ -4,6 +4,7 @@
 //! handled.
 
 use super::hash::Hash;
+use super::signature::SIGNATURES_MAX;
 use super::{FormatError, PathInfo, StoreDir, error::quote};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,6 +14,9 @@ use std::str::FromStr;
 /// The longest narinfo accepted, in bytes. The largest of nixpkgs, of a system path with thousands of references, stay
 /// under 200 KiB.
 pub const NARINFO_MAX: usize = 1024 * 1024;
+
+/// The most fields accepted that this parser does not know. Without a limit 1 MiB of them would take 28 MiB of memory.
+pub const EXTRA_FIELDS_MAX: usize = 64;
 
 /// How the NAR behind a narinfo's URL is compressed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -93,7 +97,8 @@ impl NarInfo {
     ///
     /// # Errors
     /// Anything that Nix refuses, and more: a field that may stand once and stands twice, whatever it is; a last line
-    /// without its newline (the sign of a body that was cut); and more than [`NARINFO_MAX`] bytes.
+    /// without its newline (the sign of a body that was cut); and more than [`NARINFO_MAX`] bytes, [`SIGNATURES_MAX`]
+    /// signatures or [`EXTRA_FIELDS_MAX`] unknown fields.
     pub fn parse(text: &str, store_dir: &StoreDir) -> Result<Self, FormatError> {
         if text.len() > NARINFO_MAX {
             return Err(FormatError::TooLarge(NARINFO_MAX, "bytes"));
@@ -207,11 +212,15 @@ impl Fields {
                 "Deriver",
                 if value.is_empty() || value == "unknown-deriver" { Ok(None) } else { value.parse().map(Some) },
             ),
+            "Sig" if self.signatures.len() >= SIGNATURES_MAX => {
+                Err(FormatError::TooLarge(SIGNATURES_MAX, "signatures"))
+            }
             "Sig" => {
                 self.signatures.push(value.parse().map_err(|error: FormatError| error.in_field("Sig"))?);
                 Ok(())
             }
             "CA" => once(&mut self.ca, "CA", if value.is_empty() { Ok(None) } else { value.parse().map(Some) }),
+            _ if self.extra.len() >= EXTRA_FIELDS_MAX => Err(FormatError::TooLarge(EXTRA_FIELDS_MAX, "unknown fields")),
             _ => {
                 self.extra.push((key.to_owned(), value.to_owned()));
                 Ok(())
@@ -333,6 +342,20 @@ mod tests {
         assert!(matches!(parse(&elsewhere), Err(FormatError::Field("StorePath", _))));
         let long = format!("{HEAD}X: {}\n", "x".repeat(NARINFO_MAX));
         assert_eq!(parse(&long).unwrap_err(), FormatError::TooLarge(NARINFO_MAX, "bytes"));
+    }
+
+    #[test]
+    fn no_more_signatures_and_unknown_fields_than_allowed() {
+        let key = crate::nix::SecretKey::from_seed("a-1", [7; 32]).unwrap();
+        let signature = key.sign(&PathInfo::example(), &StoreDir::default());
+        for (field, most, what) in [
+            (format!("Sig: {signature}\n"), SIGNATURES_MAX, "signatures"),
+            ("X: y\n".to_owned(), EXTRA_FIELDS_MAX, "unknown fields"),
+        ] {
+            assert!(parse(&format!("{HEAD}{}", field.repeat(most))).is_ok(), "{what}");
+            let error = parse(&format!("{HEAD}{}", field.repeat(most + 1))).unwrap_err();
+            assert_eq!(error, FormatError::TooLarge(most, what));
+        }
     }
 
     proptest! {

@@ -10,8 +10,8 @@ use std::str::FromStr;
 /// The longest name Nix gives a store path, in bytes.
 pub const NAME_MAX: usize = 211;
 
-/// Whether `name` may follow the hash in a store path.
-fn is_name(name: &str) -> bool {
+/// Whether `name` may follow the hash in a store path, or be the name of an output.
+pub(crate) fn is_name(name: &str) -> bool {
     let allowed = |c: u8| c.is_ascii_alphanumeric() || b"+-._?=".contains(&c);
     let dots = |prefix| name.strip_prefix(prefix).is_some_and(|rest: &str| rest.is_empty() || rest.starts_with('-'));
     !name.is_empty() && name.len() <= NAME_MAX && name.bytes().all(allowed) && !dots(".") && !dots("..")
