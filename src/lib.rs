@@ -4,5 +4,7 @@
 //! nothing above it; `docs/architecture.md` tells the whole story.
 //!
 //! * [`nix`]: Nix's own formats, without any input or output.
+//! * [`store`]: this machine's store: path infos, NARs from any offset, and the policy of what is shared.
 
 pub mod nix;
+pub mod store;

@@ -1,0 +1,230 @@
+//! One connection to a Nix daemon: the handshake and the few operations that Peernix needs.
+//!
+//! Source: `worker-protocol-connection.cc`, `worker-protocol.cc` and `daemon.cc` of Nix 2.3 to 2.36, read for the order of
+//! the fields. Protocol versions 1.18 (Nix 2.0) to 1.39 (Nix 2.35).
+
+use super::wire::{Wire, WireError};
+use crate::nix::{FormatError, PathInfo, StoreDir, StoreHash, StorePath};
+use crate::store::{ValidPath, record};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+const CLIENT_MAGIC: u64 = 0x6e69_7863;
+const SERVER_MAGIC: u64 = 0x6478_696f;
+/// The newest version of the protocol that we speak: major in the high byte, minor in the low one.
+const VERSION: u64 = 0x0127;
+/// The oldest.
+const VERSION_MIN: u64 = 0x0112;
+
+/// Operations, by their numbers in the protocol.
+const ADD_TEMP_ROOT: u64 = 11;
+const QUERY_PATH_INFO: u64 = 26;
+const QUERY_PATH_FROM_HASH_PART: u64 = 29;
+
+/// What a daemon says before the result of an operation.
+const FRAME_NEXT: u64 = 0x6f6c_6d67;
+const FRAME_LAST: u64 = 0x616c_7473;
+const FRAME_ERROR: u64 = 0x6378_7470;
+const FRAME_START_ACTIVITY: u64 = 0x5354_5254;
+const FRAME_STOP_ACTIVITY: u64 = 0x5354_4f50;
+const FRAME_RESULT: u64 = 0x5253_4c54;
+
+/// How many such frames there may be before one result.
+const FRAMES_MAX: usize = 10_000;
+/// How many fields such a frame may have.
+const FIELDS_MAX: u64 = 64;
+/// How many positions and hints an error may carry.
+const TRACES_MAX: u64 = 1024;
+/// How many features of the protocol a daemon may offer.
+const FEATURES_MAX: usize = 256;
+/// How many references or signatures a path may have.
+const LIST_MAX: usize = crate::store::database::REFERENCES_MAX;
+
+/// A connection after its handshake.
+#[derive(Debug)]
+pub(super) struct Connection<S: AsyncRead + AsyncWrite> {
+    wire: Wire<S>,
+    /// The lower one of both sides' versions.
+    version: u64,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Greets the daemon at the other end of `stream`.
+    pub(super) async fn greet(stream: S) -> Result<Self, WireError> {
+        let mut wire = Wire::new(stream);
+        wire.write_number(CLIENT_MAGIC).await?;
+        wire.write_number(VERSION).await?;
+        wire.flush().await?;
+        if wire.read_number().await? != SERVER_MAGIC {
+            return Err(WireError::Protocol("what answers is not a Nix daemon"));
+        }
+        let theirs = wire.read_number().await?;
+        if theirs & 0xff00 != VERSION & 0xff00 || theirs < VERSION_MIN {
+            return Err(WireError::Protocol("the daemon's protocol is older than 1.18 (Nix 2.0) or of a new kind"));
+        }
+        let version = theirs.min(VERSION);
+        if version >= 0x0126 {
+            // The features that we offer: none.
+            wire.write_number(0).await?;
+            wire.flush().await?;
+            wire.read_strings(FEATURES_MAX).await?;
+        }
+        // Two settings that no daemon reads any more: CPU affinity and reserved space.
+        wire.write_number(0).await?;
+        wire.write_number(0).await?;
+        wire.flush().await?;
+        if version >= 0x0121 {
+            let _their_nix = wire.read_string().await?;
+        }
+        if version >= 0x0123 {
+            let _are_we_trusted = wire.read_number().await?;
+        }
+        let mut connection = Self { wire, version };
+        connection.read_frames().await?;
+        Ok(connection)
+    }
+
+    /// The connection itself, for waiting until it ends.
+    pub(super) fn get_ref(&self) -> &S {
+        self.wire.get_ref()
+    }
+
+    /// Keeps `path` from being collected as garbage until this connection ends.
+    pub(super) async fn add_temp_root(&mut self, dir: &StoreDir, path: &StorePath) -> Result<(), WireError> {
+        self.begin(ADD_TEMP_ROOT, &dir.join(path)).await?;
+        let _always_one = self.wire.read_number().await?;
+        Ok(())
+    }
+
+    /// The valid path with this hash part.
+    pub(super) async fn path_info(
+        &mut self,
+        dir: &StoreDir,
+        hash: StoreHash,
+    ) -> Result<Option<Result<ValidPath, FormatError>>, WireError> {
+        self.begin(QUERY_PATH_FROM_HASH_PART, &hash.to_string()).await?;
+        let path = self.wire.read_string().await?;
+        if path.is_empty() {
+            return Ok(None);
+        }
+        let path = match dir.parse(&path) {
+            Ok(path) if path.hash() == hash => path,
+            Ok(_) => return Ok(None),
+            Err(error) => return Ok(Some(Err(error))),
+        };
+        self.begin(QUERY_PATH_INFO, &dir.join(&path)).await?;
+        // It may have become invalid between the two questions.
+        if !self.wire.read_bool().await? {
+            return Ok(None);
+        }
+        self.read_path_info(dir, path).await.map(Some)
+    }
+
+    async fn read_path_info(
+        &mut self,
+        dir: &StoreDir,
+        path: StorePath,
+    ) -> Result<Result<ValidPath, FormatError>, WireError> {
+        let wire = &mut self.wire;
+        let deriver = record::deriver(dir, &wire.read_string().await?);
+        // Base-16 without an algorithm, which is always SHA-256.
+        let nar_hash = format!("sha256:{}", wire.read_string().await?);
+        let references = wire.read_strings(LIST_MAX).await?;
+        let registration_time = wire.read_number().await?;
+        let nar_size = wire.read_number().await?;
+        let ultimate = wire.read_bool().await?;
+        let signatures = record::signatures(wire.read_strings(LIST_MAX).await?.iter().map(String::as_str));
+        let ca = record::content_address(&wire.read_string().await?);
+        // Everything has been read by now: a malformed field spoils this answer, not the connection.
+        let info = (|| {
+            let mut references =
+                references.iter().map(|path| dir.parse(path)).collect::<Result<Vec<StorePath>, FormatError>>()?;
+            references.sort_unstable();
+            references.dedup();
+            if nar_size == 0 {
+                return Err(FormatError::Missing("narSize"));
+            }
+            Ok(PathInfo { path, nar_hash: nar_hash.parse()?, nar_size, references, deriver, signatures, ca })
+        })();
+        Ok(info.map(|info| ValidPath { info, registration_time, ultimate }))
+    }
+
+    /// Sends an operation with one argument and reads up to its result.
+    async fn begin(&mut self, operation: u64, argument: &str) -> Result<(), WireError> {
+        self.wire.write_number(operation).await?;
+        self.wire.write_string(argument).await?;
+        self.wire.flush().await?;
+        self.read_frames().await
+    }
+
+    /// Reads what comes before a result: log messages, which are passed over, and errors.
+    async fn read_frames(&mut self) -> Result<(), WireError> {
+        for _ in 0..FRAMES_MAX {
+            match self.wire.read_number().await? {
+                FRAME_LAST => return Ok(()),
+                FRAME_ERROR => return Err(WireError::Refused(self.read_error().await?)),
+                FRAME_NEXT => self.wire.skip_string().await?,
+                FRAME_START_ACTIVITY => {
+                    // Number, level and type; text; fields; parent.
+                    self.skip_numbers(3).await?;
+                    self.wire.skip_string().await?;
+                    self.skip_fields().await?;
+                    self.skip_numbers(1).await?;
+                }
+                FRAME_STOP_ACTIVITY => self.skip_numbers(1).await?,
+                FRAME_RESULT => {
+                    self.skip_numbers(2).await?;
+                    self.skip_fields().await?;
+                }
+                _ => return Err(WireError::Protocol("a message of a kind that we do not know")),
+            }
+        }
+        Err(WireError::Protocol("more log messages than any honest operation has"))
+    }
+
+    async fn read_error(&mut self) -> Result<String, WireError> {
+        if self.version < 0x011a {
+            let message = self.wire.read_string().await?;
+            self.skip_numbers(1).await?;
+            return Ok(message);
+        }
+        self.wire.skip_string().await?;
+        self.skip_numbers(1).await?;
+        self.wire.skip_string().await?;
+        let message = self.wire.read_string().await?;
+        self.skip_numbers(1).await?;
+        let traces = self.wire.read_number().await?;
+        if traces > TRACES_MAX {
+            return Err(WireError::Protocol("an error has more traces than any honest one"));
+        }
+        for _ in 0..traces {
+            self.skip_numbers(1).await?;
+            self.wire.skip_string().await?;
+        }
+        Ok(message)
+    }
+
+    async fn skip_numbers(&mut self, count: usize) -> Result<(), WireError> {
+        for _ in 0..count {
+            self.wire.read_number().await?;
+        }
+        Ok(())
+    }
+
+    async fn skip_fields(&mut self) -> Result<(), WireError> {
+        let count = self.wire.read_number().await?;
+        if count > FIELDS_MAX {
+            return Err(WireError::Protocol("a log message has more fields than any honest one"));
+        }
+        for _ in 0..count {
+            match self.wire.read_number().await? {
+                0 => self.skip_numbers(1).await?,
+                1 => self.wire.skip_string().await?,
+                _ => return Err(WireError::Protocol("a log message has a field of a kind that we do not know")),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,253 @@
+//! What is asked of Nix's database, over all its schemas since 2016.
+//!
+//! Source: Nix's `schema.sql` and `ca-specific-schema.sql` (schema version 10). Columns `ultimate`, `sigs` and `ca` came
+//! one by one; the tables of realisations exist only where content-addressed derivations were tried.
+
+use super::{Database, Failure, Handle};
+use crate::nix::realisation::BuildTraceKey;
+use crate::nix::{FormatError, PathInfo, Signature, StoreDir, StoreHash, StorePath};
+use crate::store::{StoreError, ValidPath, record};
+use rusqlite::{Connection, Row, params};
+use std::sync::Arc;
+
+/// How many references of one path are read. The largest real closures have a few ten thousand paths in all.
+pub(in crate::store) const REFERENCES_MAX: usize = 1 << 17;
+/// How many outputs of one derivation are read.
+const OUTPUTS_MAX: u32 = 256;
+/// How many dependent realisations are read.
+const DEPENDENCIES_MAX: u32 = 4096;
+/// How many paths with debug information are known at once; the newest stay.
+pub(in crate::store) const DEBUG_PATHS_MAX: u32 = 4096;
+
+/// What this database's schema has.
+#[derive(Debug, Clone)]
+pub(super) struct Columns {
+    /// The statement for a path info by hash part.
+    path_info: String,
+}
+
+impl Columns {
+    pub(super) fn of(connection: &Connection) -> Result<Self, rusqlite::Error> {
+        let mut statement = connection.prepare("select name from pragma_table_info('ValidPaths')")?;
+        let names: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let column = |name: &str| {
+            if names.iter().any(|known| known == name) { format!("v.{name}") } else { "null".to_owned() }
+        };
+        // One statement is one snapshot: a path whose references are deleted under our hands is never seen half.
+        let path_info = format!(
+            "select v.id, v.path, v.hash, v.registrationTime, v.narSize, v.deriver, {}, {}, {}, t.path \
+             from ValidPaths v left join Refs r on r.referrer = v.id left join ValidPaths t on t.id = r.reference \
+             where v.path >= ?1 and v.path < ?2",
+            column("ultimate"),
+            column("sigs"),
+            column("ca"),
+        );
+        Ok(Self { path_info })
+    }
+}
+
+/// A realisation as the database has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store) struct RealisationRecord {
+    /// The path that it leads to.
+    pub(in crate::store) output: StorePath,
+    /// Its signatures.
+    pub(in crate::store) signatures: Vec<Signature>,
+    /// The realisations it was made with: `sha256:HEX!OUTPUT` and path. Always empty in `BuildTraceV3`.
+    pub(in crate::store) dependencies: Vec<(String, StorePath)>,
+}
+
+impl Database {
+    /// The valid path with this hash part.
+    pub(in crate::store) async fn path_info(
+        self: &Arc<Self>,
+        hash: StoreHash,
+    ) -> Result<Option<ValidPath>, StoreError> {
+        self.quick(move |handle, dir| path_info(handle, dir, hash)).await
+    }
+
+    /// The outputs of `derivation`, valid or not, if the derivation itself is valid.
+    pub(in crate::store) async fn outputs(
+        self: &Arc<Self>,
+        derivation: &StorePath,
+    ) -> Result<Vec<StorePath>, StoreError> {
+        let derivation = derivation.clone();
+        let sql = "select o.path from DerivationOutputs o join ValidPaths d on d.id = o.drv where d.path = ?1 limit ?2";
+        self.quick(move |handle, dir| paths(handle, dir, sql, &dir.join(&derivation))).await
+    }
+
+    /// The valid paths that say they were made by `derivation`. There is no index for this.
+    pub(in crate::store) async fn made_by(
+        self: &Arc<Self>,
+        derivation: &StorePath,
+    ) -> Result<Vec<StorePath>, StoreError> {
+        let derivation = derivation.clone();
+        let sql = "select path from ValidPaths where deriver = ?1 limit ?2";
+        self.scan(move |handle, dir| paths(handle, dir, sql, &dir.join(&derivation))).await
+    }
+
+    /// The highest number that a path has had. It grows with every path that is added.
+    pub(in crate::store) async fn newest(self: &Arc<Self>) -> Result<i64, StoreError> {
+        self.quick(|handle, _| {
+            let mut statement = handle.connection.prepare_cached("select coalesce(max(id), 0) from ValidPaths")?;
+            Ok(statement.query_row([], |row| row.get(0))?)
+        })
+        .await
+    }
+
+    /// The newest paths named `*-debug` with a number above `after`.
+    pub(in crate::store) async fn debug_paths(self: &Arc<Self>, after: i64) -> Result<Vec<StorePath>, StoreError> {
+        self.scan(move |handle, dir| {
+            let sql = "select path from ValidPaths where id > ?1 and path glob '*-debug' order by id desc limit ?2";
+            let mut statement = handle.connection.prepare_cached(sql)?;
+            let mut rows = statement.query(params![after, DEBUG_PATHS_MAX])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                found.push(store_path(dir, text(row, 0)?)?);
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// The realisation of `derivation_hash` (`sha256:HEX`) and `output`, as Nix 2.4 to 2.34 keep them; `None` where the table
+    /// is not.
+    pub(in crate::store) async fn realisation(
+        self: &Arc<Self>,
+        derivation_hash: String,
+        output: String,
+    ) -> Result<Option<RealisationRecord>, StoreError> {
+        self.quick(move |handle, dir| {
+            if has_table(handle, "Realisations")? {
+                realisation(handle, dir, &derivation_hash, &output)
+            } else {
+                Ok(None)
+            }
+        })
+        .await
+    }
+
+    /// The build trace entry of `key`, as Nix 2.35 and later keep them; `None` where the table is not.
+    pub(in crate::store) async fn build_trace(
+        self: &Arc<Self>,
+        key: BuildTraceKey,
+    ) -> Result<Option<RealisationRecord>, StoreError> {
+        self.quick(move |handle, dir| {
+            if !has_table(handle, "BuildTraceV3")? {
+                return Ok(None);
+            }
+            let sql = "select outputPath, signatures from BuildTraceV3 where drvPath = ?1 and outputName = ?2";
+            let mut statement = handle.connection.prepare_cached(sql)?;
+            let mut rows = statement.query(params![key.drv_path().to_string(), key.output()])?;
+            let Some(row) = rows.next()? else { return Ok(None) };
+            let output = store_path(dir, text(row, 0)?)?;
+            Ok(Some(RealisationRecord { output, signatures: signatures(row, 1)?, dependencies: vec![] }))
+        })
+        .await
+    }
+}
+
+/// Whether there is such a table, now: a newer Nix may make one while we have the database open.
+fn has_table(handle: &Handle, name: &str) -> Result<bool, Failure> {
+    let mut statement =
+        handle.connection.prepare_cached("select 1 from sqlite_master where type = 'table' and name = ?1")?;
+    Ok(statement.exists([name])?)
+}
+
+fn path_info(handle: &Handle, dir: &StoreDir, hash: StoreHash) -> Result<Option<ValidPath>, Failure> {
+    let mut statement = handle.connection.prepare_cached(&handle.columns.path_info)?;
+    // '.' follows '-' in ASCII: between the two lie exactly the paths with this hash part.
+    let mut rows = statement.query([format!("{dir}/{hash}-"), format!("{dir}/{hash}.")])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let id: i64 = row.get(0)?;
+    let path_text = text(row, 1)?.to_owned();
+    let bad = |source| Failure::Record(StoreError::Record { path: path_text.clone(), source });
+    let path = dir.parse(&path_text).map_err(bad)?;
+    if path.hash() != hash {
+        return Ok(None);
+    }
+    let nar_hash = text(row, 2)?.parse().map_err(bad)?;
+    let nar_size = row.get::<_, Option<i64>>(4)?.and_then(|size| u64::try_from(size).ok()).filter(|size| *size > 0);
+    // Nix before 2010 registered paths without a size; such a path cannot be offered.
+    let nar_size = nar_size.ok_or_else(|| bad(FormatError::Missing("narSize")))?;
+    let registration_time = u64::try_from(row.get::<_, i64>(3)?).unwrap_or_default();
+    let deriver = record::deriver(dir, optional_text(row, 5)?);
+    let ultimate = row.get::<_, Option<i64>>(6)?.unwrap_or_default() != 0;
+    let signatures = signatures(row, 7)?;
+    let ca = record::content_address(optional_text(row, 8)?);
+    let mut references = Vec::new();
+    let mut current = Some(row);
+    while let Some(row) = current {
+        if row.get::<_, i64>(0)? != id {
+            break;
+        }
+        if let Some(reference) = row.get_ref(9)?.as_str_or_null().map_err(rusqlite::Error::from)? {
+            references.push(dir.parse(reference).map_err(bad)?);
+        }
+        if references.len() > REFERENCES_MAX {
+            return Err(bad(FormatError::TooLarge(REFERENCES_MAX, "references")));
+        }
+        current = rows.next()?;
+    }
+    references.sort_unstable();
+    references.dedup();
+    let info = PathInfo { path, nar_hash, nar_size, references, deriver, signatures, ca };
+    Ok(Some(ValidPath { info, registration_time, ultimate }))
+}
+
+fn paths(handle: &Handle, dir: &StoreDir, sql: &str, key: &str) -> Result<Vec<StorePath>, Failure> {
+    let mut statement = handle.connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![key, OUTPUTS_MAX])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        // An output of a derivation that has not been built under this name is no record of a path.
+        if !text(row, 0)?.is_empty() {
+            found.push(store_path(dir, text(row, 0)?)?);
+        }
+    }
+    Ok(found)
+}
+
+fn realisation(
+    handle: &Handle,
+    dir: &StoreDir,
+    derivation_hash: &str,
+    output: &str,
+) -> Result<Option<RealisationRecord>, Failure> {
+    let sql = "select r.id, v.path, r.signatures from Realisations r join ValidPaths v on v.id = r.outputPath \
+               where r.drvPath = ?1 and r.outputName = ?2";
+    let mut statement = handle.connection.prepare_cached(sql)?;
+    let mut rows = statement.query([derivation_hash, output])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let id: i64 = row.get(0)?;
+    let output = store_path(dir, text(row, 1)?)?;
+    let signatures = signatures(row, 2)?;
+    let sql = "select d.drvPath, d.outputName, v.path from RealisationsRefs r \
+               join Realisations d on d.id = r.realisationReference join ValidPaths v on v.id = d.outputPath \
+               where r.referrer = ?1 limit ?2";
+    let mut statement = handle.connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![id, DEPENDENCIES_MAX])?;
+    let mut dependencies = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id = format!("{}!{}", text(row, 0)?, text(row, 1)?);
+        dependencies.push((id, store_path(dir, text(row, 2)?)?));
+    }
+    Ok(Some(RealisationRecord { output, signatures, dependencies }))
+}
+
+fn store_path(dir: &StoreDir, text: &str) -> Result<StorePath, Failure> {
+    dir.parse(text).map_err(|source| Failure::Record(StoreError::Record { path: text.to_owned(), source }))
+}
+
+fn text<'row>(row: &'row Row<'_>, index: usize) -> Result<&'row str, Failure> {
+    row.get_ref(index)?.as_str().map_err(|error| Failure::Sqlite(error.into()))
+}
+
+fn optional_text<'row>(row: &'row Row<'_>, index: usize) -> Result<&'row str, Failure> {
+    let text = row.get_ref(index)?.as_str_or_null().map_err(|error| Failure::Sqlite(error.into()))?;
+    Ok(text.unwrap_or_default())
+}
+
+fn signatures(row: &Row<'_>, index: usize) -> Result<Vec<Signature>, Failure> {
+    Ok(record::signatures(optional_text(row, index)?.split_ascii_whitespace()))
+}

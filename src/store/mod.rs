@@ -1,0 +1,329 @@
+//! This machine's store: what is in it, its bytes, and what of it may be shared.
+//!
+//! Path infos come from Nix's database, or from the Nix daemon where this user cannot read the database. NARs are made from
+//! the files, from any offset, by a layout that is kept; while one is sent, its path is a temp root of the daemon's.
+#![forbid(unsafe_code)]
+
+pub mod policy;
+
+mod daemon;
+mod database;
+mod debuginfo;
+mod error;
+mod extras;
+mod layout;
+mod layouts;
+mod listing;
+mod logs;
+mod pattern;
+mod reader;
+mod record;
+mod roots;
+mod stream;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::StoreError;
+pub use extras::{DebugInfo, Realisation};
+pub use layout::Layout;
+pub use policy::{Audience, Decision, PolicyOptions, Reason, SharePolicy, SharePolicyMode};
+pub use stream::ByteStream;
+
+use crate::nix::{NarHash, PathInfo, StoreDir, StoreHash, StorePath};
+use daemon::Daemon;
+use database::Database;
+use debuginfo::DebugPaths;
+use layouts::Layouts;
+use listing::ListingSource;
+use reader::NarSource;
+use roots::{RootGuard, Roots};
+use std::ffi::OsString;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use stream::Blocks;
+
+/// Where a store is. The defaults are those of Nix.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// The store directory as it is written in paths (`[store] dir`).
+    pub dir: StoreDir,
+    /// Nix's state directory, with the database in `db/` (`[store] state_dir`).
+    pub state_dir: PathBuf,
+    /// What both are relative to: `/`, or the root of a chroot store as in Nix's `?root=` (`[store] root`).
+    pub root: PathBuf,
+    /// Nix's log directory; `log/nix` beside the state directory's parent unless set (`NIX_LOG_DIR`). Not below `root`.
+    pub log_dir: Option<PathBuf>,
+    /// The daemon's socket; `daemon-socket/socket` in the state directory unless set (`NIX_DAEMON_SOCKET_PATH`). Not
+    /// below `root`.
+    pub daemon_socket: Option<PathBuf>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            dir: StoreDir::default(),
+            state_dir: "/nix/var/nix".into(),
+            root: "/".into(),
+            log_dir: None,
+            daemon_socket: None,
+        }
+    }
+}
+
+impl StoreOptions {
+    /// Takes over what Nix itself takes from its environment, `NIX_DAEMON_SOCKET_PATH` and `NIX_LOG_DIR`, by way of `get`.
+    /// For a chroot store they mean nothing.
+    #[must_use]
+    pub fn with_environment(mut self, get: impl Fn(&str) -> Option<OsString>) -> Self {
+        if self.root == Path::new("/") {
+            let path = |name| get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+            self.daemon_socket = self.daemon_socket.or_else(|| path("NIX_DAEMON_SOCKET_PATH"));
+            self.log_dir = self.log_dir.or_else(|| path("NIX_LOG_DIR"));
+        }
+        self
+    }
+}
+
+/// A path that is in the store, with what the store knows about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValidPath {
+    /// What goes into a narinfo.
+    pub info: PathInfo,
+    /// When it was registered, in seconds since 1970.
+    pub registration_time: u64,
+    /// Whether it was built here: nobody else has to vouch for it.
+    pub ultimate: bool,
+}
+
+/// How the store is read at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// From its database.
+    Database,
+    /// Through the Nix daemon, because the database cannot be read by this user.
+    Daemon,
+}
+
+/// A store of this machine. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    dir: StoreDir,
+    /// Where the files of the store really are.
+    real_dir: PathBuf,
+    log_dir: PathBuf,
+    database: Arc<Database>,
+    daemon: Arc<Daemon>,
+    roots: Roots,
+    layouts: Layouts,
+    blocks: Arc<Blocks>,
+    debug_paths: DebugPaths,
+    /// What was said last about how the store is read, and about temp roots: said again only when it changes.
+    access: Said,
+    protection: Said,
+}
+
+impl Store {
+    /// Opens the store.
+    ///
+    /// Works without one too: what is not there yet may come later, and until then every question is answered with
+    /// [`StoreError::Missing`]. [`Self::check`] tells.
+    ///
+    /// # Errors
+    /// A directory in `options` that is not absolute.
+    // Asynchronous because a task is started, which needs a runtime.
+    #[allow(clippy::unused_async)]
+    pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
+        let StoreOptions { dir, state_dir, root, log_dir, daemon_socket } = options;
+        for (key, path) in [("[store] state_dir", &state_dir), ("[store] root", &root)] {
+            if !path.is_absolute() {
+                let what = format!("'{}' is not an absolute path", path.display());
+                return Err(StoreError::Configuration { key, what });
+            }
+        }
+        let below = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
+        let real_state = below(&state_dir);
+        // `NIX_STATE_DIR` is `…/var/nix`, and `NIX_LOG_DIR` is `…/var/log/nix`.
+        let log_dir = log_dir.unwrap_or_else(|| below(&state_dir.parent().unwrap_or(&state_dir).join("log/nix")));
+        let socket = daemon_socket.unwrap_or_else(|| real_state.join("daemon-socket/socket"));
+        let real_dir = below(Path::new(dir.as_str()));
+        let daemon = Arc::new(Daemon::new(socket, dir.clone()));
+        Ok(Self(Arc::new(Inner {
+            database: Arc::new(Database::new(real_state.join("db/db.sqlite"), dir.clone())),
+            roots: Roots::start(Arc::clone(&daemon)),
+            layouts: Layouts::new(real_dir.clone()),
+            blocks: Arc::new(Blocks::new()),
+            debug_paths: DebugPaths::new(),
+            access: Said::default(),
+            protection: Said::default(),
+            daemon,
+            dir,
+            real_dir,
+            log_dir,
+        })))
+    }
+
+    /// The store directory as it is written in paths.
+    #[must_use]
+    pub fn dir(&self) -> &StoreDir {
+        &self.0.dir
+    }
+
+    /// How the store is read at the moment.
+    ///
+    /// # Errors
+    /// There is no store, or it cannot be read; the message says what to do.
+    pub async fn check(&self) -> Result<Access, StoreError> {
+        match self.0.database.newest().await {
+            Ok(_) => Ok(Access::Database),
+            Err(database) => match self.0.daemon.greet().await {
+                Ok(()) => Ok(Access::Daemon),
+                Err(daemon) => Err(self.unreadable(database, daemon)),
+            },
+        }
+    }
+
+    /// The valid path with this hash part, `None` if there is none. New paths are seen at once.
+    ///
+    /// # Errors
+    /// There is no store, or it cannot be read.
+    pub async fn path_info(&self, hash: StoreHash) -> Result<Option<Arc<ValidPath>>, StoreError> {
+        let database = match self.0.database.path_info(hash).await {
+            Ok(found) => {
+                if self.0.access.changes_to(Said::GOOD) {
+                    log::info!(path:% = self.0.database.file().display(); "the store is read from its database");
+                }
+                return Ok(found.map(Arc::new));
+            }
+            // The daemon reads the same records.
+            Err(error @ (StoreError::Record { .. } | StoreError::Closed)) => return Err(error),
+            Err(error) => error,
+        };
+        match self.0.daemon.path_info(hash).await {
+            Ok(found) => {
+                if self.0.access.changes_to(Said::FALLEN_BACK) {
+                    log::warn!(reason:% = database; "the store's database cannot be read; the Nix daemon is asked instead");
+                }
+                Ok(found.map(Arc::new))
+            }
+            Err(error @ StoreError::Record { .. }) => Err(error),
+            Err(daemon) => Err(self.unreadable(database, daemon)),
+        }
+    }
+
+    /// The layout of `path`, from the cache or by a walk.
+    ///
+    /// # Errors
+    /// The path is gone, damaged, or cannot be read.
+    pub async fn layout(&self, path: &ValidPath) -> Result<Arc<Layout>, StoreError> {
+        if let Some(layout) = self.0.layouts.cached(path).await {
+            return Ok(layout);
+        }
+        let _root = self.protect(&path.info.path).await;
+        match self.0.layouts.walked(path).await {
+            Ok(layout) => Ok(layout),
+            Err(error) => {
+                // What was being deleted while it was walked over looks damaged, and is not.
+                self.still_valid(&path.info.path, path.info.nar_hash).await?;
+                self.0.layouts.complain(path, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// The bytes `range` of the NAR. The path is protected from garbage collection while the stream lives.
+    ///
+    /// # Errors
+    /// The range is not inside the NAR, or the path is gone.
+    pub async fn nar(&self, layout: &Arc<Layout>, range: Range<u64>) -> Result<ByteStream, StoreError> {
+        let size = layout.nar_size();
+        if range.start > range.end || range.end > size {
+            return Err(StoreError::Range { start: range.start, end: range.end, size });
+        }
+        let root = self.protect(layout.path()).await;
+        // Garbage collection may have come first. From here on it cannot come any more.
+        self.still_valid(layout.path(), layout.nar_hash()).await?;
+        let length = range.end - range.start;
+        let source = NarSource::new(Arc::clone(layout), &self.0.real_dir, &range, root);
+        Ok(ByteStream::new(source, Some(length), Arc::clone(&self.0.blocks)))
+    }
+
+    /// The listing (`.ls`, version 1 with `narOffset`) as JSON, with its exact length.
+    ///
+    /// # Errors
+    /// A name in the path is not UTF-8: then there is no listing.
+    pub async fn listing(&self, layout: &Arc<Layout>) -> Result<ByteStream, StoreError> {
+        let length = match layout.listing_len().get() {
+            Some(length) => *length,
+            None => {
+                let measured = Arc::clone(layout);
+                let measure = move || ListingSource::measure(&measured);
+                let length = tokio::task::spawn_blocking(measure).await.map_err(|_| StoreError::Closed)??;
+                *layout.listing_len().get_or_init(|| length)
+            }
+        };
+        let source = ListingSource::new(Arc::clone(layout));
+        Ok(ByteStream::new(source, Some(length), Arc::clone(&self.0.blocks)))
+    }
+
+    /// The valid path that is exactly `path`.
+    async fn valid(&self, path: &StorePath) -> Result<Option<Arc<ValidPath>>, StoreError> {
+        Ok(self.path_info(path.hash()).await?.filter(|found| found.info.path == *path))
+    }
+
+    /// Makes sure that `path` is (still) valid, with this content.
+    async fn still_valid(&self, path: &StorePath, nar_hash: NarHash) -> Result<(), StoreError> {
+        let valid = self.valid(path).await?.is_some_and(|found| found.info.nar_hash == nar_hash);
+        if valid { Ok(()) } else { Err(StoreError::Gone(path.clone())) }
+    }
+
+    /// Makes `path` a temp root, as well as that can be done: without a daemon there is none, and the path is sent all the
+    /// same.
+    async fn protect(&self, path: &StorePath) -> Option<RootGuard> {
+        match self.0.roots.hold(path).await {
+            Ok(guard) => {
+                self.0.protection.changes_to(Said::GOOD);
+                Some(guard)
+            }
+            Err(error) => {
+                if self.0.protection.changes_to(Said::FALLEN_BACK) {
+                    log::warn!(reason:% = error; "paths that are being sent are not protected from garbage collection");
+                }
+                None
+            }
+        }
+    }
+
+    /// The error when neither way to the store works.
+    fn unreadable(&self, database: StoreError, daemon: StoreError) -> StoreError {
+        if database.is_absent() && daemon.is_absent() {
+            return StoreError::Missing {
+                database: self.0.database.file().to_owned(),
+                socket: self.0.daemon.socket().to_owned(),
+            };
+        }
+        StoreError::Unreadable { database: Box::new(database), daemon: Box::new(daemon) }
+    }
+}
+
+/// What was last said in the log about something, so that it is not said again with every request.
+#[derive(Debug, Default)]
+struct Said(AtomicU8);
+
+impl Said {
+    /// It is as it should be, which goes without saying at first.
+    const GOOD: u8 = 0;
+    /// It is not.
+    const FALLEN_BACK: u8 = 1;
+
+    /// Whether this is news.
+    fn changes_to(&self, state: u8) -> bool {
+        self.0.load(Ordering::Relaxed) != state && self.0.swap(state, Ordering::Relaxed) != state
+    }
+}
