@@ -5,6 +5,10 @@
 //!
 //! * [`nix`]: Nix's own formats, without any input or output.
 //! * [`store`]: this machine's store: path infos, NARs from any offset, and the policy of what is shared.
+//! * [`peers`]: the other machines: identity, discovery, table, connections.
+//! * [`system`]: the host: sockets, directories, log, network changes, and what systemd wants to know.
 
 pub mod nix;
+pub mod peers;
 pub mod store;
+pub mod system;

@@ -1,0 +1,205 @@
+//! Peers with a fixed address, from the configuration: `HOST:PORT` or `NODEID@HOST:PORT`.
+
+use super::super::error::{LinkError, PeersError};
+use super::super::hub::{Hub, changed};
+use super::super::identity::NodeId;
+use super::super::table::breaker::Backoff;
+use super::super::table::{ADDRESSES_MAX, PeerEvent, Source, State};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::time::{sleep, timeout};
+
+/// The longest host name, as in DNS, in bytes.
+const HOST_MAX: usize = 253;
+
+/// A peer of `[discovery] peers`. Without a node id, whoever answers there is taken (and admitted or not) by its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FixedPeer {
+    /// Who must answer, if that is known.
+    pub id: Option<NodeId>,
+    /// A name, an IPv4 address, or an IPv6 address without its brackets, which may carry a zone (`fe80::1%eth0`).
+    pub host: String,
+    /// The port of its share.
+    pub port: u16,
+}
+
+impl FromStr for FixedPeer {
+    type Err = PeersError;
+
+    fn from_str(text: &str) -> Result<Self, PeersError> {
+        let malformed = || PeersError::FixedPeer(text.chars().take(100).flat_map(char::escape_default).collect());
+        let (id, address) = match text.split_once('@') {
+            Some((id, address)) => (Some(id.parse().map_err(|_| malformed())?), address),
+            None => (None, text),
+        };
+        let (host, port) = address.rsplit_once(':').ok_or_else(malformed)?;
+        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(malformed)?;
+        let host = match host.strip_prefix('[') {
+            Some(literal) => {
+                let literal = literal.strip_suffix(']').ok_or_else(malformed)?;
+                let (ip, zone) = literal.split_once('%').unwrap_or((literal, "-"));
+                let valid = ip.parse::<std::net::Ipv6Addr>().is_ok() && !zone.is_empty() && zone.len() < HOST_MAX;
+                valid.then_some(literal).ok_or_else(malformed)?
+            }
+            None => host,
+        };
+        let printable = |c: u8| c.is_ascii_graphic() && c != b'/';
+        let named = !host.is_empty() && host.len() <= HOST_MAX && host.bytes().all(printable);
+        if !named || (host.contains(':') && !address.starts_with('[')) {
+            return Err(malformed());
+        }
+        Ok(Self { id, host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for FixedPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(id) = self.id {
+            write!(f, "{id}@")?;
+        }
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// How long a name may take to resolve.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
+/// How often a name is resolved again while the peer is online: it may have moved.
+const RESOLVE_AGAIN: Duration = Duration::from_secs(5 * 60);
+
+/// Looks after one fixed peer until everything stops: resolves its name, and without a node id finds out who is there.
+pub(in super::super) async fn attend(hub: Arc<Hub>, fixed: FixedPeer) {
+    let stop = hub.stop.clone();
+    stop.run_until_cancelled(look(&hub, &fixed)).await;
+}
+
+async fn look(hub: &Arc<Hub>, fixed: &FixedPeer) {
+    let mut network = hub.network.clone();
+    let mut backoff = Backoff::default();
+    let mut reached = false;
+    loop {
+        // Before the peer is sought, so that its loss is not missed.
+        let events = hub.notices.events.subscribe();
+        let found = find(hub, fixed).await;
+        let away = |id| hub.table.get(id).is_none_or(|peer| peer.state() == State::Offline);
+        let (pause, id) = match found {
+            // It may be this machine itself, where one configuration is written for all.
+            Ok(id) if id == hub.id => (RESOLVE_AGAIN, None),
+            Ok(id) if away(id) => (backoff.next(), None),
+            Ok(id) => {
+                reached = true;
+                backoff.reset();
+                (RESOLVE_AGAIN, Some(id))
+            }
+            Err(error) => {
+                // A peer that was reached is in the table, and its state is told from there.
+                let level = if reached { log::Level::Debug } else { log::Level::Warn };
+                reached = true;
+                log::log!(level, address:% = fixed, reason:% = error; "fixed peer not reached; it is tried again");
+                (backoff.next(), None)
+            }
+        };
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = changed(&mut network) => {}
+            () = lost(events, id) => {}
+        }
+    }
+}
+
+/// Waits until the peer goes offline; without one, for ever.
+async fn lost(mut events: Receiver<PeerEvent>, id: Option<NodeId>) {
+    loop {
+        match events.recv().await {
+            Ok(PeerEvent::Changed { id: other, to: State::Offline, .. } | PeerEvent::Forgotten { id: other })
+                if Some(other) == id =>
+            {
+                return;
+            }
+            // What was missed may have been it.
+            Err(RecvError::Lagged(_)) if id.is_some() => return,
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+/// Resolves the name, finds out who is there where that is not written down, and tells the table.
+async fn find(hub: &Arc<Hub>, fixed: &FixedPeer) -> Result<NodeId, FindError> {
+    let resolved = timeout(RESOLVE_LIMIT, tokio::net::lookup_host((fixed.host.as_str(), fixed.port))).await;
+    let resolved = resolved.map_err(|_| FindError::Resolve(io::ErrorKind::TimedOut.into()))?;
+    let addresses: Vec<SocketAddr> = resolved.map_err(FindError::Resolve)?.take(ADDRESSES_MAX).collect();
+    let id = match fixed.id {
+        Some(id) => id,
+        None => match hub.table.online_at(&addresses) {
+            Some(peer) => peer.id(),
+            None => hub.dialler.target(None).dial(&addresses).await?.id(),
+        },
+    };
+    if id != hub.id && hub.learn(id, &addresses, Source::Fixed).is_none() {
+        return Err(LinkError::NotAdmitted(id).into());
+    }
+    Ok(id)
+}
+
+/// Why a fixed peer was not found.
+#[derive(Debug, thiserror::Error)]
+enum FindError {
+    #[error("cannot resolve the name: {0}")]
+    Resolve(io::Error),
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peers::identity::NodeKey;
+
+    #[test]
+    fn forms() {
+        let id = NodeKey::from_seed([1; 32]).id();
+        for (text, host, known) in [
+            ("tower:7650".to_owned(), "tower", None),
+            ("192.0.2.7:7650".to_owned(), "192.0.2.7", None),
+            ("[2001:db8::1]:7650".to_owned(), "2001:db8::1", None),
+            ("[fe80::1%eth0]:7650".to_owned(), "fe80::1%eth0", None),
+            (format!("{id}@tower.example:7650"), "tower.example", Some(id)),
+        ] {
+            let peer: FixedPeer = text.parse().unwrap();
+            assert_eq!((peer.id, peer.host.as_str(), peer.port), (known, host, 7650));
+            assert_eq!(peer.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn malformed_ones_are_named() {
+        for text in [
+            "",
+            "tower",
+            "tower:",
+            ":7650",
+            "tower:0",
+            "tower:65536",
+            "2001:db8::1:7650",
+            "[2001:db8::1]",
+            "[::1:7650",
+            "[x]:1",
+            "[fe80::1%]:1",
+            "abc@tower:7650",
+            "to wer:1",
+            "http://tower:1",
+            "a@b@c:1",
+        ] {
+            let error = text.parse::<FixedPeer>().unwrap_err();
+            assert!(error.to_string().starts_with(&format!("'{text}'")), "{error}");
+        }
+    }
+}

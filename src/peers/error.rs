@@ -1,0 +1,135 @@
+//! What can go wrong when the machine's own side is set up, and when it speaks with a peer.
+
+use super::identity::NodeId;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use thiserror::Error;
+
+/// Why this machine cannot take part. For the administrator: each message says what to do.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PeersError {
+    /// A file of the state directory.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Others may read the key.
+    #[error("{} has mode {mode:o}, so others may read the node key: run chmod 600 on it, or delete it if it leaked (this machine then gets a new identity)", path.display())]
+    KeyMode {
+        /// The key file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Not a key.
+    #[error("{} has {size} bytes where a node key has 32: restore it from a backup, or delete it (this machine then gets a new identity)", path.display())]
+    KeySize {
+        /// The key file.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// The TLS library refused what we gave it.
+    #[error("cannot set up TLS with the node key: {0}")]
+    Tls(#[from] rustls::Error),
+    /// A fixed peer of the configuration.
+    #[error("'{0}' is not a peer's address (expected HOST:PORT or NODEID@HOST:PORT, IPv6 addresses in brackets)")]
+    FixedPeer(String),
+}
+
+impl PeersError {
+    pub(super) fn file(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::File { action, path: path.to_owned(), source }
+    }
+}
+
+/// Why a peer did not answer. These are everyday events on a network, and none of them is shown to Nix.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// Nothing is known about where the peer is.
+    #[error("no address of the peer is known")]
+    NoAddress,
+    /// The peer is banned or not admitted.
+    #[error("the peer is blocked: {0}")]
+    Blocked(String),
+    /// TCP did not come up.
+    #[error("cannot connect to {address}: {source}")]
+    Connect {
+        /// Where to.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A step took longer than it may.
+    #[error("{step} took longer than {limit:?}")]
+    Time {
+        /// What was waited for.
+        step: &'static str,
+        /// The limit.
+        limit: Duration,
+    },
+    /// TLS did not come up.
+    #[error("TLS handshake with {address}: {source}")]
+    Handshake {
+        /// With whom.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A client did not get through TLS.
+    #[error("TLS handshake of a client: {0}")]
+    Accept(io::Error),
+    /// The other side is someone else.
+    #[error("expected node {expected}, found {found}")]
+    Identity {
+        /// Whom we wanted.
+        expected: NodeId,
+        /// Who answered.
+        found: NodeId,
+    },
+    /// The other side is not on the list of nodes.
+    #[error("node {0} is not among the nodes of [fleet]")]
+    NotAdmitted(NodeId),
+    /// The other side presented no usable key.
+    #[error("the other side showed no ed25519 raw public key")]
+    NoIdentity,
+    /// The other side does not speak our protocol.
+    #[error("the other side does not speak 'peernix/1' (ALPN)")]
+    Protocol,
+    /// All connections to the peer are in use.
+    #[error("all {0} connections to the peer are in use")]
+    Busy(usize),
+    /// The request target was not one.
+    #[error("'{0}' is not a request target")]
+    Target(String),
+    /// The connection ended while nothing was asked.
+    #[error("the connection ended")]
+    Closed,
+    /// HTTP failed.
+    #[error("HTTP: {0}")]
+    Http(#[from] hyper::Error),
+    /// The answer to our greeting was not one.
+    #[error("hello: {0}")]
+    Hello(&'static str),
+}
+
+impl LinkError {
+    /// Whether the peer as a whole is in doubt, not only this request.
+    #[must_use]
+    pub const fn doubts_peer(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Time { .. } | Self::Handshake { .. } | Self::Http(_) | Self::Closed => true,
+            Self::Identity { .. } | Self::NotAdmitted(_) | Self::NoIdentity | Self::Protocol | Self::Hello(_) => true,
+            Self::Accept(_) | Self::NoAddress | Self::Blocked(_) | Self::Busy(_) | Self::Target(_) => false,
+        }
+    }
+}

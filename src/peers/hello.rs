@@ -1,0 +1,141 @@
+//! The greeting of the peer protocol: `GET /peernix/v1/hello`, answered with a small JSON object.
+//!
+//! ```text
+//! GET /peernix/v1/hello HTTP/1.1
+//! Peernix-Share-Port: 7650
+//!
+//! {"id":"<52 characters>","name":"tower","version":"0.1.0","share_port":7650,"features":[]}
+//! ```
+//!
+//! The header is how the one who greets says where it can be called back: on the port it names, at the address that
+//! the connection came from and no other. Without the header (or with 0) it shares nothing. After one greeting both
+//! sides know each other. Receivers ignore fields that they do not know; the version of the protocol is in the path.
+
+use super::error::LinkError;
+use super::identity::NodeId;
+use bytes::Bytes;
+use hyper::HeaderMap;
+use serde::{Deserialize, Serialize};
+
+/// The request target.
+pub const TARGET: &str = "/peernix/v1/hello";
+/// The header of the request that names the port of the greeter's own share.
+pub const SHARE_PORT_HEADER: &str = "peernix-share-port";
+/// The largest body read, in bytes.
+pub const SIZE_MAX: usize = 4096;
+/// The longest name, version or feature, in bytes.
+pub const TEXT_MAX: usize = 64;
+/// The most features read.
+pub const FEATURES_MAX: usize = 32;
+
+/// Who a machine is, in its own words; only `id` is checked against what TLS proved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The node's identity.
+    pub id: NodeId,
+    /// Its host name, for people to read.
+    pub name: String,
+    /// The version of its Peernix.
+    pub version: String,
+    /// The port of its share; 0 when it shares nothing. What was dialled counts, this is for people to read.
+    pub share_port: u16,
+    /// What it can do beyond the first version of the protocol.
+    #[serde(default)]
+    pub features: Vec<String>,
+}
+
+impl Hello {
+    /// The body of a response, `application/json`.
+    #[must_use]
+    pub fn to_body(&self) -> Bytes {
+        // Strings, a number and a list of strings: there is nothing that JSON could not hold.
+        serde_json::to_vec(self).unwrap_or_default().into()
+    }
+
+    /// Reads the body of a response from a stranger.
+    ///
+    /// # Errors
+    /// Too large, no JSON, missing fields, or texts that are too long or could disturb a terminal or a log.
+    pub fn parse(body: &[u8]) -> Result<Self, LinkError> {
+        if body.len() > SIZE_MAX {
+            return Err(LinkError::Hello("larger than 4096 bytes"));
+        }
+        let hello: Self = serde_json::from_slice(body).map_err(|_| LinkError::Hello("not the JSON of a greeting"))?;
+        if hello.features.len() > FEATURES_MAX {
+            return Err(LinkError::Hello("more than 32 features"));
+        }
+        let bad = |text: &String| text.len() > TEXT_MAX || text.chars().any(disturbing);
+        if bad(&hello.name) || bad(&hello.version) || hello.features.iter().any(bad) {
+            return Err(LinkError::Hello("a text of more than 64 bytes or with control characters"));
+        }
+        Ok(hello)
+    }
+}
+
+/// Characters that change how the rest of a line is shown, besides the control characters proper.
+fn disturbing(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// The port that the header of a greeting names: where the greeter wants to be called back, if it does.
+#[must_use]
+pub fn share_port(headers: &HeaderMap) -> Option<u16> {
+    headers.get(SHARE_PORT_HEADER)?.to_str().ok()?.parse().ok().filter(|port| *port != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peers::identity::NodeKey;
+    use proptest::prelude::*;
+
+    fn hello() -> Hello {
+        let id = NodeKey::from_seed([1; 32]).id();
+        let features = vec!["index".to_owned()];
+        Hello { id, name: "tower-é".into(), version: "0.1.0".into(), share_port: 7650, features }
+    }
+
+    #[test]
+    fn round_trip_and_unknown_fields() {
+        let body = hello().to_body();
+        assert_eq!(Hello::parse(&body).unwrap(), hello());
+        let newer = [&body[..body.len() - 1], br#","site":{"x":[1]}}"#].concat();
+        assert_eq!(Hello::parse(&newer).unwrap(), hello());
+    }
+
+    #[test]
+    fn hostile_greetings_are_refused() {
+        let long = Hello { name: "x".repeat(TEXT_MAX + 1), ..hello() };
+        let control = Hello { name: "a\u{1b}[2J".into(), ..hello() };
+        let reversed = Hello { version: "\u{202e}0.1".into(), ..hello() };
+        let many = Hello { features: vec![String::new(); FEATURES_MAX + 1], ..hello() };
+        for bad in [long, control, reversed, many] {
+            assert!(Hello::parse(&bad.to_body()).is_err(), "{bad:?}");
+        }
+        let padded = [hello().to_body().to_vec(), vec![b' '; SIZE_MAX]].concat();
+        for bad in [&b""[..], b"{}", b"[", b"null", padded.as_slice(), "[".repeat(4000).as_bytes()] {
+            assert!(Hello::parse(bad).is_err());
+        }
+    }
+
+    #[test]
+    fn port_header() {
+        let port = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(SHARE_PORT_HEADER, value.parse().unwrap());
+            share_port(&headers)
+        };
+        assert_eq!((port("7650"), port("65535"), share_port(&HeaderMap::new())), (Some(7650), Some(65535), None));
+        for bad in ["0", "65536", "-1", "", "7650, 1", "é"] {
+            assert_eq!(port(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Hello::parse(&body);
+        }
+    }
+}

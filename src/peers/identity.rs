@@ -1,0 +1,275 @@
+//! Who a machine is on the network: an ed25519 key made on first start, and the public half that names it.
+//!
+//! The node key proves identity inside TLS ([RFC 7250](https://www.rfc-editor.org/rfc/rfc7250) raw public keys) and
+//! nothing else: it never signs store paths.
+
+use super::error::PeersError;
+use super::files;
+use crate::nix::{FormatError, base32};
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::str::FromStr;
+use zeroize::{Zeroize, Zeroizing};
+
+/// The name of the key file in the state directory.
+pub const KEY_FILE: &str = "node.key";
+/// The size of the key file in bytes: the seed of RFC 8032 and nothing else.
+const SEED_LEN: usize = 32;
+/// Permission bits that no key file may have: anything for group and others.
+const FORBIDDEN_MODE: u32 = 0o077;
+
+/// DER of a `SubjectPublicKeyInfo` for ed25519 up to its 32 bytes of key
+/// ([RFC 8410](https://www.rfc-editor.org/rfc/rfc8410) section 4).
+const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+/// DER of a PKCS #8 `OneAsymmetricKey` for ed25519 up to its 32 bytes of seed (RFC 8410 section 7).
+const PKCS8_PREFIX: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+
+/// A machine's name on the network: its ed25519 public key. Displayed as 52 characters of Nix base-32.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId([u8; 32]);
+
+impl NodeId {
+    /// How many characters it has as text.
+    pub const TEXT_LEN: usize = base32::encoded_len(32);
+
+    /// From the bytes of a public key.
+    ///
+    /// # Errors
+    /// Bytes that are no point of the curve, or one of small order, for which anyone can forge signatures.
+    pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, FormatError> {
+        match VerifyingKey::from_bytes(&bytes) {
+            Ok(key) if !key.is_weak() => Ok(Self(bytes)),
+            _ => Err(FormatError::KeyBytes(bytes.len())),
+        }
+    }
+
+    /// The bytes of the public key.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// From what TLS carries: the DER of a `SubjectPublicKeyInfo`.
+    pub(super) fn from_spki(der: &[u8]) -> Result<Self, FormatError> {
+        let key = der.strip_prefix(&SPKI_PREFIX).and_then(|key| key.try_into().ok());
+        Self::from_bytes(key.ok_or(FormatError::Key("raw public key", 32))?)
+    }
+
+    /// What TLS carries.
+    pub(super) fn to_spki(self) -> Vec<u8> {
+        [SPKI_PREFIX.as_slice(), &self.0].concat()
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&base32::encode(&self.0))
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for NodeId {
+    type Err = FormatError;
+
+    fn from_str(text: &str) -> Result<Self, FormatError> {
+        Self::from_bytes(base32::decode(text)?)
+    }
+}
+
+impl Serialize for NodeId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for NodeId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A machine's secret half. Its bytes are wiped when it is dropped and never printed.
+pub struct NodeKey {
+    key: SigningKey,
+    id: NodeId,
+}
+
+impl NodeKey {
+    /// Reads the key in `state_dir`, or makes one (and the directory) on first use. Blocks.
+    ///
+    /// # Errors
+    /// A key file that cannot be read or written, that others may read, or that is not exactly 32 bytes.
+    pub fn load_or_create(state_dir: &Path) -> Result<Self, PeersError> {
+        let path = state_dir.join(KEY_FILE);
+        if let Some(key) = Self::load(&path)? {
+            return Ok(key);
+        }
+        let mut seed = Zeroizing::new([0; SEED_LEN]);
+        getrandom::fill(seed.as_mut_slice())
+            .map_err(|error| PeersError::file("make", &path, std::io::Error::other(error.to_string())))?;
+        files::create_private_dir(state_dir).map_err(|error| PeersError::file("create", state_dir, error))?;
+        match files::create_atomically(&path, seed.as_slice()) {
+            Ok(()) => Ok(Self::from_seed(*seed)),
+            // Another program of ours was first (`--print-node-id` beside the daemon): its key is the machine's.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                Self::load(&path)?.ok_or_else(|| PeersError::file("read", &path, ErrorKind::NotFound.into()))
+            }
+            Err(error) => Err(PeersError::file("write", &path, error)),
+        }
+    }
+
+    /// The key of a 32-byte seed.
+    #[must_use]
+    pub fn from_seed(mut seed: [u8; SEED_LEN]) -> Self {
+        let key = SigningKey::from_bytes(&seed);
+        seed.zeroize();
+        let id = NodeId(key.verifying_key().to_bytes());
+        Self { key, id }
+    }
+
+    /// The public half.
+    #[must_use]
+    pub const fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// The key as PKCS #8, for the TLS library.
+    pub(super) fn to_pkcs8(&self) -> Zeroizing<Vec<u8>> {
+        let mut der = Zeroizing::new(Vec::with_capacity(PKCS8_PREFIX.len() + SEED_LEN));
+        der.extend_from_slice(&PKCS8_PREFIX);
+        der.extend_from_slice(self.key.as_bytes());
+        der
+    }
+
+    /// The key at `path`, or `None` where there is no file.
+    fn load(path: &Path) -> Result<Option<Self>, PeersError> {
+        let unreadable = |error| PeersError::file("read", path, error);
+        // A link in place of the key could make us read another file with our rights.
+        let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
+        let mut file = match std::fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreadable(error)),
+        };
+        let metadata = file.metadata().map_err(unreadable)?;
+        if !metadata.is_file() {
+            return Err(unreadable(std::io::Error::other("not a regular file")));
+        }
+        if metadata.mode() & FORBIDDEN_MODE != 0 {
+            return Err(PeersError::KeyMode { path: path.to_owned(), mode: metadata.mode() & 0o7777 });
+        }
+        if metadata.size() != SEED_LEN as u64 {
+            return Err(PeersError::KeySize { path: path.to_owned(), size: metadata.size() });
+        }
+        let mut seed = Zeroizing::new([0; SEED_LEN]);
+        file.read_exact(seed.as_mut_slice()).map_err(unreadable)?;
+        Ok(Some(Self::from_seed(*seed)))
+    }
+}
+
+impl fmt::Debug for NodeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeKey").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::fs::{Permissions, set_permissions, write};
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn made_once_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("not/yet");
+        let made = NodeKey::load_or_create(&state).unwrap();
+        assert_eq!(NodeKey::load_or_create(&state).unwrap().id(), made.id());
+        assert_ne!(NodeKey::load_or_create(dir.path()).unwrap().id(), made.id());
+        let metadata = state.join(KEY_FILE).metadata().unwrap();
+        assert_eq!((metadata.mode() & 0o7777, metadata.size()), (0o600, 32));
+        // Nothing is left of the temporary file.
+        assert_eq!(std::fs::read_dir(&state).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn starts_at_the_same_moment_agree() {
+        let dir = tempfile::tempdir().unwrap();
+        let ids: Vec<NodeId> = std::thread::scope(|scope| {
+            let starts: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| NodeKey::load_or_create(dir.path()).unwrap().id())).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        assert_eq!(ids, [ids[0]; 8]);
+    }
+
+    #[test]
+    fn bad_files_are_refused_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(KEY_FILE);
+        write(&path, [7; 31]).unwrap();
+        set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        let error = NodeKey::load_or_create(dir.path()).unwrap_err();
+        assert!(matches!(error, PeersError::KeySize { size: 31, .. }), "{error}");
+        write(&path, [7; 32]).unwrap();
+        set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        let error = NodeKey::load_or_create(dir.path()).unwrap_err();
+        assert!(matches!(error, PeersError::KeyMode { mode: 0o640, .. }), "{error}");
+        assert!(error.to_string().contains("chmod 600"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), [7; 32]);
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        assert!(NodeKey::load_or_create(dir.path()).is_err());
+    }
+
+    #[test]
+    fn text_and_der_forms() {
+        // RFC 8032 section 7.1, test 1.
+        let seed = data_encoding::HEXLOWER
+            .decode(b"9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+            .unwrap();
+        let key = NodeKey::from_seed(seed.try_into().unwrap());
+        let public = data_encoding::HEXLOWER.encode(key.id().as_bytes());
+        assert_eq!(public, "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
+        let text = key.id().to_string();
+        assert_eq!((text.len(), text.parse::<NodeId>().unwrap()), (NodeId::TEXT_LEN, key.id()));
+        assert_eq!(serde_json::to_string(&key.id()).unwrap(), format!("\"{text}\""));
+        assert_eq!(serde_json::from_str::<NodeId>(&format!("\"{text}\"")).unwrap(), key.id());
+        assert_eq!(NodeId::from_spki(&key.id().to_spki()).unwrap(), key.id());
+        assert_eq!(key.to_pkcs8().len(), 48);
+        assert!(!format!("{key:?}").contains("9d61b1"));
+    }
+
+    #[test]
+    fn weak_and_malformed_keys_are_no_identity() {
+        // The neutral element: any signature verifies for it.
+        let mut neutral = [0; 32];
+        neutral[0] = 1;
+        assert!(NodeId::from_bytes(neutral).is_err());
+        assert!(base32::encode(&neutral).parse::<NodeId>().is_err());
+        let key = NodeKey::from_seed([1; 32]).id();
+        assert!(NodeId::from_spki(&key.to_spki()[..43]).is_err());
+        assert!(NodeId::from_spki(&[key.to_spki(), vec![0]].concat()).is_err());
+        assert!(serde_json::from_str::<NodeId>("7").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in ".{0,80}", der in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _: Result<NodeId, _> = text.parse();
+            let _ = NodeId::from_spki(&der);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Making a connection: the addresses race, each a moment behind the one before.
+
+use super::super::error::{LinkError, PeersError};
+use super::super::identity::{NodeId, NodeKey};
+use super::super::membership::Admission;
+use super::connection::Connection;
+use super::tls::{ClientIdentity, peer_id, refine};
+use super::{CONNECT_LIMIT, HANDSHAKE_LIMIT};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// The most addresses tried for one connection.
+const ADDRESSES_MAX: usize = 8;
+/// The head start of each address before the next is tried too. [RFC 8305](https://www.rfc-editor.org/rfc/rfc8305) says
+/// 250 ms for the Internet; a LAN answers in a few.
+const HEAD_START: Duration = Duration::from_millis(100);
+/// When the kernel begins to ask whether a silent peer is still there, how often, and how many answers may be missed.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(10), Duration::from_secs(5), 3);
+
+/// Makes connections in this machine's name.
+pub(in super::super) struct Dialler(ClientIdentity);
+
+/// Whom a connection must reach. Costs a few allocations to make, so each peer keeps its own.
+#[derive(Clone)]
+pub(in super::super) struct Target(Arc<ClientConfig>);
+
+impl Dialler {
+    pub(in super::super) fn new(key: &NodeKey, admission: Admission) -> Result<Self, PeersError> {
+        ClientIdentity::new(key, admission).map(Self)
+    }
+
+    /// This node, or (with `None`) whichever is admitted.
+    pub(in super::super) fn target(&self, id: Option<NodeId>) -> Target {
+        Target(self.0.towards(id))
+    }
+}
+
+impl Target {
+    /// Connects to the first of `addresses` (the best first) where the target answers.
+    ///
+    /// # Errors
+    /// What kept the best address from answering.
+    pub(in super::super) async fn dial(&self, addresses: &[SocketAddr]) -> Result<Connection, LinkError> {
+        let mut waiting = addresses.iter().copied().take(ADDRESSES_MAX);
+        // Dropping the set aborts the losers.
+        let mut racing = JoinSet::new();
+        let mut failure = None;
+        loop {
+            if let Some(address) = waiting.next() {
+                racing.spawn(connect(self.0.clone(), address));
+            } else if racing.is_empty() {
+                return Err(failure.unwrap_or(LinkError::NoAddress));
+            }
+            let finished = match waiting.len() {
+                0 => racing.join_next().await,
+                _ => match timeout(HEAD_START, racing.join_next()).await {
+                    Ok(finished) => finished,
+                    Err(_) => continue,
+                },
+            };
+            match finished {
+                Some(Ok(Ok(connection))) => return Ok(connection),
+                Some(Ok(Err(error))) => failure = failure.or(Some(error)),
+                Some(Err(_)) | None => {}
+            }
+        }
+    }
+}
+
+async fn connect(config: Arc<ClientConfig>, address: SocketAddr) -> Result<Connection, LinkError> {
+    let unreachable = |source| LinkError::Connect { address, source };
+    let stream = timeout(CONNECT_LIMIT, TcpStream::connect(address)).await;
+    let stream = stream.map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?.map_err(unreachable)?;
+    prepare(&stream).map_err(unreachable)?;
+    // The name is not sent (there is no SNI) and not checked: keys are the names here.
+    let name = ServerName::IpAddress(address.ip().into());
+    let failed = |source| LinkError::Handshake { address, source };
+    let stream = timeout(HANDSHAKE_LIMIT, TlsConnector::from(config).connect(name, stream)).await;
+    let stream = stream.map_err(|_| failed(io::ErrorKind::TimedOut.into()))?.map_err(|error| refine(error, failed))?;
+    let id = peer_id(stream.get_ref().1)?;
+    Connection::new(stream, id, address).await
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    let (time, interval, retries) = KEEPALIVE;
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}

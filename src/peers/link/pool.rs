@@ -1,0 +1,116 @@
+//! The connections to one peer: used by one request at a time, kept for the next, bounded in number and age.
+
+use super::super::error::LinkError;
+use super::super::identity::NodeId;
+use super::super::trusted_keys::TRUSTED_KEYS_HEADER;
+use super::connection::{Connection, request};
+use super::dial::Target;
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+/// The most connections to one peer in use at once. Nix fetches 25 paths at a time, and looks up more meanwhile; the
+/// share allows 128 connections from one address.
+pub(in super::super) const CONNECTIONS_MAX: usize = 64;
+/// The most connections kept without use: as many as Nix looks up at a time, or each lookup would shake hands anew.
+const IDLE_MAX: usize = 25;
+/// How long a connection is kept without use: less than the 30 s after which the share closes it.
+const IDLE_TIME: Duration = Duration::from_secs(20);
+/// How long a request waits for a connection when all are in use.
+const SLOT_LIMIT: Duration = Duration::from_secs(1);
+
+/// The connections to one peer.
+pub(in super::super) struct Pool {
+    id: NodeId,
+    target: Target,
+    /// Goes with every request.
+    trusted_keys: Option<HeaderValue>,
+    slots: Arc<Semaphore>,
+    idle: Arc<Mutex<Vec<Idle>>>,
+}
+
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+impl Pool {
+    pub(in super::super) fn new(id: NodeId, target: Target, trusted_keys: Option<HeaderValue>) -> Self {
+        Self { id, target, trusted_keys, slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)), idle: Arc::default() }
+    }
+
+    /// Makes a connection that does not belong to the pool.
+    pub(in super::super) async fn dial(&self, addresses: &[SocketAddr]) -> Result<Connection, LinkError> {
+        self.target.dial(addresses).await
+    }
+
+    /// Sends a GET, over a kept connection if there is one, else over a new one to the first of `addresses` that
+    /// answers. Tells how long the head of the response took once the request was sent.
+    pub(in super::super) async fn get(
+        &self,
+        path_and_query: &str,
+        range_from: Option<u64>,
+        addresses: &[SocketAddr],
+    ) -> Result<(Response<Incoming>, Duration), LinkError> {
+        let mut message = request(self.id, path_and_query, range_from)?;
+        if let Some(names) = &self.trusted_keys {
+            message.headers_mut().insert(TRUSTED_KEYS_HEADER, names.clone());
+        }
+        let slot = timeout(SLOT_LIMIT, self.slots.clone().acquire_owned()).await;
+        let Ok(Ok(slot)) = slot else { return Err(LinkError::Busy(CONNECTIONS_MAX)) };
+        let (connection, answer) = match self.take() {
+            Some(mut kept) => match kept.request(message.clone()).await {
+                Ok(answer) => (kept, answer),
+                // The share closes what is idle, perhaps while the request was on its way. A GET may be repeated.
+                Err(LinkError::Http(_)) => self.fresh(message, addresses).await?,
+                Err(error) => return Err(error),
+            },
+            None => self.fresh(message, addresses).await?,
+        };
+        let idle = self.idle.clone();
+        tokio::spawn(async move {
+            let mut connection = connection;
+            // Ends when the body is read to its end, or dropped.
+            if connection.is_reusable().await {
+                let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+                if idle.len() < IDLE_MAX {
+                    idle.push(Idle { connection, since: Instant::now() });
+                }
+            }
+            drop(slot);
+        });
+        Ok(answer)
+    }
+
+    async fn fresh(
+        &self,
+        message: hyper::Request<http_body_util::Empty<bytes::Bytes>>,
+        addresses: &[SocketAddr],
+    ) -> Result<(Connection, (Response<Incoming>, Duration)), LinkError> {
+        let mut connection = self.target.dial(addresses).await?;
+        let answer = connection.request(message).await?;
+        Ok((connection, answer))
+    }
+
+    /// The connection used last: the least likely to be closed.
+    fn take(&self) -> Option<Connection> {
+        self.purge();
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().map(|idle| idle.connection)
+    }
+
+    /// Closes what was kept too long, and forgets what the other side closed.
+    pub(in super::super) fn purge(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|idle| idle.since.elapsed() < IDLE_TIME && !idle.connection.is_closed());
+    }
+
+    /// Closes every connection without use.
+    pub(in super::super) fn clear(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}

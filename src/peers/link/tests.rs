@@ -1,0 +1,331 @@
+//! TLS and the connection pool over real sockets.
+
+use super::*;
+use crate::peers::error::LinkError;
+use crate::peers::identity::{NodeId, NodeKey};
+use crate::peers::membership::Admission;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+
+fn key(seed: u8) -> NodeKey {
+    NodeKey::from_seed([seed; 32])
+}
+
+/// What a test server saw.
+#[derive(Default)]
+struct Seen {
+    connections: AtomicUsize,
+    clients: Mutex<Vec<Result<NodeId, LinkError>>>,
+    ranges: Mutex<Vec<String>>,
+}
+
+/// A server that answers each path with as many bytes as it names. `/hang` never ends; a second request for `/once` on
+/// one connection closes it without an answer.
+async fn serve(key: &NodeKey, admission: Admission) -> (SocketAddr, Arc<Seen>, JoinSet<()>) {
+    let acceptor = Acceptor::new(key, admission).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let seen = Arc::new(Seen::default());
+    let mut tasks = JoinSet::new();
+    let kept = seen.clone();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, seen) = (acceptor.clone(), seen.clone());
+            connections.spawn(async move {
+                match acceptor.accept(stream).await {
+                    Ok((stream, id)) => {
+                        seen.clients.lock().unwrap().push(Ok(id));
+                        seen.connections.fetch_add(1, Ordering::Relaxed);
+                        let requests = AtomicUsize::new(0);
+                        let service = service_fn(|request| answer(&seen, &requests, request));
+                        let http = hyper::server::conn::http1::Builder::new();
+                        let _ = http.serve_connection(TokioIo::new(stream), service).await;
+                    }
+                    Err(error) => seen.clients.lock().unwrap().push(Err(error)),
+                }
+            });
+        }
+    });
+    (address, kept, tasks)
+}
+
+async fn answer(
+    seen: &Seen,
+    requests: &AtomicUsize,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, std::io::Error> {
+    let nth = requests.fetch_add(1, Ordering::Relaxed);
+    if let Some(range) = request.headers().get("range") {
+        seen.ranges.lock().unwrap().push(range.to_str().unwrap().to_owned());
+    }
+    match request.uri().path() {
+        "/hang" => std::future::pending().await,
+        "/once" if nth > 0 => Err(std::io::Error::other("closed")),
+        "/once" => Ok(Response::new(Full::default())),
+        path => Ok(Response::new(Full::from(vec![7; path[1..].parse().unwrap()]))),
+    }
+}
+
+fn target(client: &NodeKey, admission: Admission, expected: Option<NodeId>) -> Target {
+    Dialler::new(client, admission).unwrap().target(expected)
+}
+
+fn pool(server: &NodeKey) -> Pool {
+    Pool::new(server.id(), target(&key(9), Admission::Open, Some(server.id())), None)
+}
+
+/// What the client learns from the first answer: a refusal of its key comes after its own half of the handshake.
+async fn first_answer(target: &Target, address: SocketAddr) -> Result<NodeId, LinkError> {
+    let mut connection = target.dial(&[address]).await?;
+    let request = connection::request(connection.id(), "/0", None)?;
+    connection.request(request).await?;
+    Ok(connection.id())
+}
+
+#[tokio::test]
+async fn both_sides_learn_who_the_other_is() {
+    let (server, client) = (key(1), key(2));
+    let (address, seen, _tasks) = serve(&server, Admission::Open).await;
+    for expected in [Some(server.id()), None] {
+        let target = target(&client, Admission::Open, expected);
+        assert_eq!(first_answer(&target, address).await.unwrap(), server.id());
+    }
+    let clients: Vec<NodeId> = seen.clients.lock().unwrap().iter().map(|client| *client.as_ref().unwrap()).collect();
+    assert_eq!(clients, [client.id(), client.id()]);
+}
+
+#[tokio::test]
+async fn another_node_is_refused_before_anything_is_said() {
+    let (server, wanted) = (key(1), key(3).id());
+    let (address, seen, _tasks) = serve(&server, Admission::Open).await;
+    let error = first_answer(&target(&key(2), Admission::Open, Some(wanted)), address).await.unwrap_err();
+    let LinkError::Identity { expected, found } = error else { panic!("{error}") };
+    assert_eq!((expected, found), (wanted, server.id()));
+    assert_eq!(seen.connections.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn static_admission_works_in_both_directions() {
+    let (server, member, stranger) = (key(1), key(2), key(3));
+    let members = || Admission::Static([server.id(), member.id()].into());
+    let (address, seen, _tasks) = serve(&server, members()).await;
+    assert_eq!(first_answer(&target(&member, members(), None), address).await.unwrap(), server.id());
+    let error = first_answer(&target(&stranger, Admission::Open, None), address).await.unwrap_err();
+    assert!(error.doubts_peer(), "{error}");
+    let refused = std::mem::take(&mut *seen.clients.lock().unwrap()).pop().unwrap();
+    assert!(matches!(refused, Err(LinkError::NotAdmitted(id)) if id == stranger.id()), "{refused:?}");
+
+    let (elsewhere, _, _more) = serve(&stranger, Admission::Open).await;
+    let error = first_answer(&target(&member, members(), None), elsewhere).await.unwrap_err();
+    assert!(matches!(error, LinkError::NotAdmitted(id) if id == stranger.id()), "{error}");
+}
+
+/// A client that believes everything, to see what the server says to it.
+#[derive(Debug)]
+struct Credulous;
+
+impl ServerCertVerifier for Credulous {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        ring::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[tokio::test]
+async fn old_tls_and_clients_without_keys_are_refused() {
+    let server = key(1);
+    let (address, seen, _tasks) = serve(&server, Admission::Open).await;
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Credulous))
+            .with_no_client_auth();
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::IpAddress(address.ip().into());
+        let outcome = async {
+            let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+            stream.write_all(b"GET /0 HTTP/1.1\r\nhost: x\r\n\r\n").await?;
+            stream.read_u8().await
+        };
+        assert!(outcome.await.is_err());
+    }
+    assert_eq!(seen.connections.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_client_without_our_protocol_is_refused() {
+    let (server, client) = (key(1), key(2));
+    let acceptor = Acceptor::new(&server, Admission::Open).unwrap();
+    let identity = tls::ClientIdentity::new(&client, Admission::Open).unwrap();
+    for alpn in [vec![], vec![b"http/1.1".to_vec()]] {
+        let mut config = Arc::unwrap_or_clone(identity.towards(None));
+        config.alpn_protocols = alpn;
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let name = ServerName::try_from("peer").unwrap();
+        let (_, accepted) =
+            tokio::join!(TlsConnector::from(Arc::new(config)).connect(name, near), acceptor.accept(far));
+        let error = accepted.map(|(_, id)| id).unwrap_err();
+        assert!(matches!(error, LinkError::Protocol), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn garbage_and_silence_end_soon() {
+    let acceptor = Acceptor::new(&key(1), Admission::Open).unwrap();
+    let (mut near, far) = tokio::io::duplex(64 * 1024);
+    near.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let error = acceptor.accept(far).await.map(|(_, id)| id).unwrap_err();
+    assert!(matches!(error, LinkError::Accept(_)), "{error}");
+
+    // The header of a record that never comes, and nothing at all.
+    for beginning in [&[22, 3, 1, 2, 0][..], &[]] {
+        let (mut near, far) = tokio::io::duplex(64 * 1024);
+        near.write_all(beginning).await.unwrap();
+        let begun = Instant::now();
+        let error = acceptor.accept(far).await.map(|(_, id)| id).unwrap_err();
+        assert!(matches!(error, LinkError::Time { limit: HANDSHAKE_LIMIT, .. }), "{error}");
+        assert!(begun.elapsed() < HANDSHAKE_LIMIT * 2);
+    }
+}
+
+#[tokio::test]
+async fn the_address_that_answers_wins() {
+    let (server, other) = (key(1), key(2));
+    let (address, ..) = serve_forever(&server).await;
+    let (impostor, ..) = serve_forever(&other).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let target = target(&key(3), Admission::Open, Some(server.id()));
+    let begun = Instant::now();
+    let connection = target.dial(&[silent.local_addr().unwrap(), closed, impostor, address]).await.unwrap();
+    assert_eq!((connection.id(), connection.address()), (server.id(), address));
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let error = target.dial(&[closed]).await.map(|_| ()).unwrap_err();
+    assert!(matches!(error, LinkError::Connect { address, .. } if address == closed), "{error}");
+    assert!(matches!(target.dial(&[]).await.map(|_| ()), Err(LinkError::NoAddress)));
+}
+
+async fn serve_forever(key: &NodeKey) -> (SocketAddr, Arc<Seen>) {
+    let (address, seen, mut tasks) = serve(key, Admission::Open).await;
+    tasks.detach_all();
+    (address, seen)
+}
+
+#[tokio::test]
+async fn connections_are_used_again() {
+    let server = key(1);
+    let (address, seen) = serve_forever(&server).await;
+    let pool = pool(&server);
+    for size in [0_usize, 1, 300_000] {
+        for _ in 0..5 {
+            let (response, _) = pool.get(&format!("/{size}"), None, &[address]).await.unwrap();
+            assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), size);
+            // Until the task that waits for the end of the body has given the connection back.
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(seen.connections.load(Ordering::Relaxed) <= 3, "{:?}", seen.connections);
+    pool.get("/0", Some(4096), &[address]).await.unwrap();
+    assert_eq!(*seen.ranges.lock().unwrap(), ["bytes=4096-"]);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_is_dead_is_replaced() {
+    let server = key(1);
+    let (address, seen) = serve_forever(&server).await;
+    let pool = pool(&server);
+    for _ in 0..4 {
+        pool.get("/once", None, &[address]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(seen.connections.load(Ordering::Relaxed), 4);
+}
+
+#[tokio::test]
+async fn a_body_that_is_dropped_costs_its_connection_only() {
+    let server = key(1);
+    let (address, _seen) = serve_forever(&server).await;
+    let pool = pool(&server);
+    for _ in 0..CONNECTIONS_MAX + 10 {
+        let (mut response, _) = pool.get("/3000000", None, &[address]).await.unwrap();
+        assert!(response.body_mut().frame().await.unwrap().unwrap().data_ref().is_some_and(|data| !data.is_empty()));
+    }
+    let (response, _) = pool.get("/10", None, &[address]).await.unwrap();
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), 10);
+}
+
+#[tokio::test]
+async fn too_many_at_once_have_to_wait_but_not_for_ever() {
+    let server = key(1);
+    let (address, seen) = serve_forever(&server).await;
+    let pool = Arc::new(pool(&server));
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        held.push(pool.get("/3000000", None, &[address]).await.unwrap());
+    }
+    let error = pool.get("/0", None, &[address]).await.map(|_| ()).unwrap_err();
+    assert!(matches!(error, LinkError::Busy(CONNECTIONS_MAX)), "{error}");
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.get("/0", None, &[address]).await.map(|_| ()) }
+    });
+    drop(held.pop());
+    waiting.await.unwrap().unwrap();
+    assert_eq!(seen.connections.load(Ordering::Relaxed), CONNECTIONS_MAX + 1);
+}
+
+#[tokio::test]
+async fn what_is_no_request_target_is_refused() {
+    let (address, seen) = serve_forever(&key(1)).await;
+    let pool = pool(&key(1));
+    for bad in ["", "x", "http://other/", "/a b", "/a\r\nx: y", &format!("/{}", "a".repeat(3000))] {
+        let error = pool.get(bad, None, &[address]).await.map(|_| ()).unwrap_err();
+        assert!(matches!(error, LinkError::Target(_)), "{bad}: {error}");
+    }
+    assert_eq!(seen.connections.load(Ordering::Relaxed), 0);
+}

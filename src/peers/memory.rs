@@ -1,0 +1,189 @@
+//! Peers remembered over restarts: `peers.json` in the state directory.
+//!
+//! ```json
+//! {"version":1,"peers":[{"id":"…","name":"tower","addresses":["192.0.2.7:7650"],"last_seen":1789000000,
+//!   "ban":{"until":1789003600,"reason":"…"}}]}
+//! ```
+//!
+//! It holds those who were online once and those who are banned. Losing it costs a few seconds of looking around, so a
+//! file that cannot be read is reported and begun anew.
+
+use super::files;
+use super::hello::TEXT_MAX;
+use super::hub::Hub;
+use super::identity::NodeId;
+use super::table::{ADDRESSES_MAX, Ban, PEERS_MAX, REMEMBERED, Source, unix};
+use serde::{Deserialize, Serialize};
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
+
+/// The name of the file.
+pub(super) const FILE: &str = "peers.json";
+/// The version of its format.
+const VERSION: u32 = 1;
+/// The largest file read, in bytes: 4096 peers with all that is kept of each.
+const SIZE_MAX: u64 = 8 * 1024 * 1024;
+/// The least time between two writes.
+const WRITE_INTERVAL: Duration = Duration::from_secs(5);
+/// The longest ban taken over, so that a clock that was wrong once does not ban for ever.
+const BAN_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Memory {
+    version: u32,
+    peers: Vec<Remembered>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Remembered {
+    id: NodeId,
+    name: String,
+    addresses: Vec<SocketAddr>,
+    /// Seconds since 1970.
+    last_seen: Option<u64>,
+    ban: Option<RememberedBan>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct RememberedBan {
+    /// Seconds since 1970.
+    until: u64,
+    reason: String,
+}
+
+/// Reads the file in `state_dir` and puts the peers into the table, whose tasks dial them at once.
+pub(super) async fn recall(hub: &Arc<Hub>, state_dir: &Path) {
+    let path = state_dir.join(FILE);
+    let read = {
+        let path = path.clone();
+        tokio::task::spawn_blocking(move || read(&path)).await
+    };
+    let peers = match read {
+        Ok(Ok(peers)) => peers,
+        Ok(Err(error)) => {
+            log::warn!("cannot read {}: {error}; remembered peers are forgotten", path.display());
+            return;
+        }
+        // The task cannot be cancelled, and does not panic.
+        Err(_) => return,
+    };
+    let now = SystemTime::now();
+    for one in peers.into_iter().take(PEERS_MAX) {
+        let seen = one.last_seen.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+        let age = seen.map(|seen| now.duration_since(seen).unwrap_or_default());
+        let ban = one.ban.and_then(|ban| {
+            let until = UNIX_EPOCH.checked_add(Duration::from_secs(ban.until))?;
+            let rest = until.duration_since(now).ok()?.min(BAN_MAX);
+            Some(Ban { until: Instant::now() + rest, reason: ban.reason })
+        });
+        if ban.is_none() && age.is_none_or(|age| age > REMEMBERED) {
+            continue;
+        }
+        let addresses: Vec<SocketAddr> = one.addresses.into_iter().take(ADDRESSES_MAX).collect();
+        if let Some(peer) = hub.learn(one.id, &addresses, Source::Remembered) {
+            let mut record = peer.record();
+            record.last_seen = seen.map(|seen| seen.min(now));
+            if one.name.len() <= TEXT_MAX && !one.name.chars().any(char::is_control) {
+                record.name = one.name;
+            }
+            drop(record);
+            if let Some(ban) = ban {
+                peer.set_ban(ban);
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<Remembered>> {
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut content = Vec::new();
+    file.take(SIZE_MAX + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > SIZE_MAX {
+        return Err(io::Error::other(format!("it is larger than {SIZE_MAX} bytes")));
+    }
+    let memory: Memory = serde_json::from_slice(&content)?;
+    if memory.version != VERSION {
+        return Err(io::Error::other(format!("its version is {}, not {VERSION}", memory.version)));
+    }
+    Ok(memory.peers)
+}
+
+/// Writes the file whenever something worth remembering changed, at most every few seconds, and once more at the end.
+pub(super) async fn keep(hub: Arc<Hub>, state_dir: PathBuf) {
+    let mut healthy = true;
+    loop {
+        let stopping = tokio::select! {
+            () = hub.notices.worth_saving.notified() => false,
+            () = hub.stop.cancelled() => true,
+        };
+        let memory = gather(&hub);
+        let dir = state_dir.clone();
+        let written = tokio::task::spawn_blocking(move || write(&dir, &memory)).await;
+        match written.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(()) => healthy = true,
+            // Once: a full disk would else be told of with every peer that comes or goes.
+            Err(error) if healthy => {
+                healthy = false;
+                let path = state_dir.join(FILE);
+                log::warn!("cannot write {}: {error}; peers will not be remembered", path.display());
+            }
+            Err(_) => {}
+        }
+        if stopping {
+            return;
+        }
+        // The pause between writes; changes meanwhile wait for its end, the end of everything does not.
+        let _ = tokio::time::timeout(WRITE_INTERVAL, hub.stop.cancelled()).await;
+    }
+}
+
+fn gather(hub: &Hub) -> Memory {
+    let now = Instant::now();
+    let mut peers: Vec<Remembered> = Vec::new();
+    for peer in hub.table.all() {
+        let record = peer.record();
+        let ban = record.ban.as_ref().filter(|ban| ban.until > now).and_then(|ban| {
+            let until = unix(SystemTime::now() + (ban.until - now))?;
+            Some(RememberedBan { until, reason: ban.reason.clone() })
+        });
+        if ban.is_none() && (record.last_seen.is_none() || record.is_stale()) {
+            continue;
+        }
+        let (name, addresses) = (record.name.clone(), record.addresses.list());
+        peers.push(Remembered { id: peer.id(), name, addresses, last_seen: record.last_seen.and_then(unix), ban });
+    }
+    peers.sort_by_key(|peer| peer.id);
+    Memory { version: VERSION, peers }
+}
+
+fn write(state_dir: &Path, memory: &Memory) -> io::Result<()> {
+    files::create_private_dir(state_dir)?;
+    files::replace_atomically(&state_dir.join(FILE), &serde_json::to_vec(memory)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn garbage_is_an_error_and_nothing_is_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        assert!(read(&path).unwrap().is_empty());
+        for garbage in [&b""[..], b"\0\xff", b"{", br#"{"version":2,"peers":[]}"#, br#"{"version":1,"peers":[{}]}"#] {
+            std::fs::write(&path, garbage).unwrap();
+            assert!(read(&path).is_err(), "{garbage:?}");
+        }
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(SIZE_MAX + 1).unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("larger"));
+    }
+}

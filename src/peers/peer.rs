@@ -1,0 +1,286 @@
+//! One peer, as the rooms that use peers see it: ask it for something, and say how it went.
+
+use super::error::LinkError;
+use super::hello::Hello;
+use super::identity::NodeId;
+use super::link::{Connection, Pool, Target};
+use super::table::{Ban, PeerEvent, PeerStatus, Record, Source, State};
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+use tokio::sync::{Notify, broadcast};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// The longest reason of a ban that is kept, in characters.
+const REASON_MAX: usize = 200;
+
+/// A transfer or an answer that went well.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    /// The bytes of body that came.
+    pub bytes: u64,
+    /// The time from the head of the response to the end of the body.
+    pub elapsed: Duration,
+}
+
+/// How a request to a peer went wrong, as its user saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Failure {
+    /// [`Peer::get`] failed.
+    Link,
+    /// No answer, or no more bytes, within the user's own limits.
+    Stalled,
+    /// The connection broke within the body.
+    Broken,
+    /// A status that this request should not get, other than 404.
+    Status(u16),
+    /// An answer that makes no sense. (One that is a lie is worth a [`Peer::ban`].)
+    Malformed,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Link => f.write_str("no answer"),
+            Self::Stalled => f.write_str("stalled"),
+            Self::Broken => f.write_str("cut off"),
+            Self::Status(status) => write!(f, "status {status}"),
+            Self::Malformed => f.write_str("malformed answer"),
+        }
+    }
+}
+
+/// What all peers share: who hears of changes, and what each of them is told.
+pub(super) struct Notices {
+    /// For whoever subscribed.
+    pub(super) events: broadcast::Sender<PeerEvent>,
+    /// For whoever writes the peers down: something worth remembering changed.
+    pub(super) worth_saving: Notify,
+    /// The value of the header that says what is accepted here.
+    pub(super) trusted_keys: Option<HeaderValue>,
+}
+
+/// A handle to one peer.
+pub struct Peer {
+    id: NodeId,
+    record: Mutex<Record>,
+    pool: Pool,
+    notices: Arc<Notices>,
+    /// Wakes the task that attends to the peer: have a look at it now.
+    pub(super) look: Notify,
+    /// Ends that task.
+    pub(super) gone: CancellationToken,
+}
+
+impl Peer {
+    pub(super) fn new(
+        id: NodeId,
+        source: Source,
+        target: Target,
+        notices: Arc<Notices>,
+        gone: CancellationToken,
+    ) -> Self {
+        let record = Mutex::new(Record::new(source));
+        let pool = Pool::new(id, target, notices.trusted_keys.clone());
+        Self { id, record, pool, notices, look: Notify::new(), gone }
+    }
+
+    /// Its identity, which TLS proves on every connection.
+    #[must_use]
+    pub const fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Its own name for itself, for people to read; empty before it first answered. Names prove nothing.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.record().name.clone()
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.record().state
+    }
+
+    /// All that can be told about it.
+    #[must_use]
+    pub fn status(&self) -> PeerStatus {
+        self.record().status(self.id)
+    }
+
+    /// Sends a GET for `path_and_query`, from byte `range_from` on if given, and waits for the head of the response.
+    /// The connection is used again once the body is read to its end; a body dropped before closes it.
+    ///
+    /// What goes wrong here is not counted: say it by [`Peer::failed`]. The time to the first byte is.
+    ///
+    /// # Errors
+    /// Anything that kept an answer from coming; a status is an answer.
+    pub async fn get(&self, path_and_query: &str, range_from: Option<u64>) -> Result<Response<Incoming>, LinkError> {
+        let addresses = {
+            let record = self.record();
+            if let Some(ban) = &record.ban {
+                return Err(LinkError::Blocked(ban.reason.clone()));
+            }
+            record.addresses.list()
+        };
+        match self.pool.get(path_and_query, range_from, &addresses).await {
+            Ok((response, latency)) => {
+                self.record().health.answered(latency);
+                Ok(response)
+            }
+            Err(error) => {
+                if error.doubts_peer() {
+                    self.look.notify_one();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The time from a request to the first byte of its response, smoothed; `None` before the first.
+    #[must_use]
+    pub fn latency(&self) -> Option<Duration> {
+        self.record().health.latency()
+    }
+
+    /// Bytes per second of large bodies, smoothed; `None` before the first.
+    #[must_use]
+    pub fn throughput(&self) -> Option<f64> {
+        self.record().health.throughput()
+    }
+
+    /// Says that a request went well, to its last byte.
+    pub fn succeeded(&self, sample: Sample) {
+        let mut record = self.record();
+        record.health.succeeded(sample.bytes, sample.elapsed);
+        record.breaker.succeeded();
+    }
+
+    /// Says that a request went wrong. After a few in a row the peer gets no requests for a while.
+    pub fn failed(&self, failure: Failure) {
+        let mut record = self.record();
+        record.health.failed();
+        let pause = record.breaker.failed(Instant::now());
+        drop(record);
+        if let Some(pause) = pause {
+            log::info!(peer:% = self.id, reason:% = failure; "peer keeps failing: no requests for {pause:.1?}");
+        }
+        if matches!(failure, Failure::Link | Failure::Stalled | Failure::Broken) {
+            self.look.notify_one();
+        }
+    }
+
+    /// Has nothing to do with this peer any more for as long as `duration`, and logs why.
+    pub fn ban(&self, reason: &str, duration: Duration) {
+        let reason: String = reason.chars().filter(|c| !c.is_control()).take(REASON_MAX).collect();
+        log::warn!(peer:% = self.id, reason:% = reason; "peer banned for {duration:?}");
+        self.set_ban(Ban { until: Instant::now() + duration, reason });
+    }
+
+    pub(super) fn set_ban(&self, ban: Ban) {
+        self.change(State::Blocked, |record| record.ban = Some(ban));
+        self.pool.clear();
+        self.look.notify_one();
+        self.notices.worth_saving.notify_one();
+    }
+
+    /// When the ban ends, if there is one; an old one is lifted.
+    pub(super) fn banned_until(&self) -> Option<Instant> {
+        let until = self.record().ban.as_ref().map(|ban| ban.until)?;
+        if until > Instant::now() {
+            return Some(until);
+        }
+        log::info!(peer:% = self.id; "the ban of the peer is over");
+        self.change(State::Offline, |record| record.ban = None);
+        None
+    }
+
+    /// The record, for a moment.
+    pub(super) fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in that someone says the peer is at `addresses`. True if an address is news.
+    pub(super) fn claimed(&self, addresses: &[SocketAddr], source: Source) -> bool {
+        let mut record = self.record();
+        record.source = record.source.max(source);
+        record.heard = Instant::now();
+        record.addresses.claimed(addresses, source)
+    }
+
+    /// Makes a connection for the task that attends to the peer.
+    pub(super) async fn dial(&self) -> Result<Connection, LinkError> {
+        let addresses = self.record().addresses.list();
+        self.pool.dial(&addresses).await
+    }
+
+    /// The peer answered a greeting.
+    pub(super) fn answered(&self, hello: Hello, address: SocketAddr, latency: Duration) {
+        let mut moved = false;
+        let came = self.change(State::Online, |record| {
+            record.health.answered(latency);
+            moved = record.addresses.list().first() != Some(&address);
+            record.addresses.worked(address);
+            record.last_seen = Some(SystemTime::now());
+            record.name = hello.name;
+            record.version = hello.version;
+            if record.state != State::Online {
+                record.breaker.test_now(Instant::now());
+            }
+        });
+        if came || moved {
+            self.notices.worth_saving.notify_one();
+        }
+        self.pool.purge();
+    }
+
+    /// Its connection ended, or an answer is overdue.
+    pub(super) fn doubted(&self) {
+        self.change(State::Suspect, |_| ());
+    }
+
+    /// It could not be reached.
+    pub(super) fn lost(&self) {
+        self.change(State::Offline, |_| ());
+        self.pool.clear();
+    }
+
+    /// Changes the record and then the state; tells whoever listens. A banned peer stays blocked until the ban is gone.
+    /// True if the state is another now.
+    fn change(&self, to: State, also: impl FnOnce(&mut Record)) -> bool {
+        let mut record = self.record();
+        also(&mut record);
+        let to = if record.ban.is_some() { State::Blocked } else { to };
+        let from = std::mem::replace(&mut record.state, to);
+        if from == to {
+            return false;
+        }
+        // Within the lock, so that listeners hear of changes in their order. Nobody may listen; that is no error.
+        let _ = self.notices.events.send(PeerEvent::Changed { id: self.id, from: Some(from), to });
+        let name = record.name.clone();
+        drop(record);
+        match (from, to) {
+            (State::Suspect, State::Online) | (_, State::Suspect | State::Discovered | State::Blocked) => {
+                log::debug!(peer:% = self.id, name:% = name; "peer {from} → {to}");
+            }
+            (State::Discovered, State::Offline) => {
+                log::debug!(peer:% = self.id; "peer announced but not reached");
+            }
+            _ => log::info!(peer:% = self.id, name:% = name; "peer {to}"),
+        }
+        true
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer").field("id", &self.id).field("state", &self.state()).finish_non_exhaustive()
+    }
+}

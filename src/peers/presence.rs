@@ -1,0 +1,160 @@
+//! Attending to one peer: reach it, watch its connection, notice when it is gone, try again with growing pauses.
+//!
+//! The connection that is watched carries a greeting every now and then and nothing else, so its end means that the
+//! peer's program ended, and an overdue answer means that the peer is asleep, unplugged or stuck.
+
+use super::error::LinkError;
+use super::hello::Hello;
+use super::hub::{Hub, WATCHED_MAX};
+use super::link::Connection;
+use super::peer::Peer;
+use super::table::Source;
+use super::table::breaker::{Backoff, spread};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::SemaphorePermit;
+use tokio::time::{Instant, sleep_until};
+
+/// How often a peer that is online is greeted.
+const GREETING_INTERVAL: Duration = Duration::from_secs(10);
+/// With many peers the interval grows by this for each, so that greetings cost no more than a thousandth of a core.
+const GREETING_SPACING: Duration = Duration::from_millis(250);
+/// But not beyond this: shares close connections that are idle for 30 s.
+const GREETING_INTERVAL_MOST: Duration = Duration::from_secs(20);
+/// How long the answer on a connection that stands may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+/// How long the first answer on a new connection may take.
+const FIRST_ANSWER_LIMIT: Duration = Duration::from_secs(3);
+/// The least time between two looks at one peer, whoever asks for them.
+const LOOK_GAP: Duration = Duration::from_millis(250);
+/// A connection that ended before this age says that the peer is not well, even though it answered.
+const SHORT_LIVED: Duration = Duration::from_secs(3);
+
+/// Attends to `peer` until it is dropped from the table or everything stops.
+pub(super) async fn attend(hub: Arc<Hub>, peer: Arc<Peer>) {
+    let gone = peer.gone.clone();
+    gone.run_until_cancelled(Attendant { hub, peer, backoff: Backoff::default(), short_lived: 0 }.run()).await;
+}
+
+struct Attendant {
+    hub: Arc<Hub>,
+    peer: Arc<Peer>,
+    backoff: Backoff,
+    /// How many connections in a row ended soon.
+    short_lived: u32,
+}
+
+impl Attendant {
+    async fn run(mut self) {
+        loop {
+            if let Some(until) = self.peer.banned_until() {
+                self.pause_until(until).await;
+                continue;
+            }
+            let begun = Instant::now();
+            // In a box of its own, which is gone while the peer is online or away: most of a task's memory is for this.
+            match Box::pin(self.reach()).await {
+                Ok((connection, hello, latency)) => {
+                    if self.short_lived == 0 {
+                        self.backoff.reset();
+                    }
+                    self.peer.answered(hello, connection.address(), latency);
+                    let reason = self.watch(connection).await;
+                    self.peer.doubted();
+                    log::debug!(peer:% = self.peer.id(), reason:% = reason; "peer in doubt");
+                    self.short_lived = if begun.elapsed() < SHORT_LIVED { self.short_lived + 1 } else { 0 };
+                    // The first time it is dialled again at once; one that goes on like that has to wait.
+                    if self.short_lived < 2 {
+                        continue;
+                    }
+                }
+                Err(error) => self.explain(&error),
+            }
+            self.peer.lost();
+            if self.peer.record().is_stale() {
+                self.hub.forget(self.peer.id());
+                return;
+            }
+            let pause = self.backoff.next();
+            self.pause_until(Instant::now() + pause).await;
+            sleep_until(begun + LOOK_GAP).await;
+        }
+    }
+
+    /// Waits until `until`, or until someone wants the peer looked at.
+    async fn pause_until(&self, until: Instant) {
+        tokio::select! {
+            () = sleep_until(until) => {}
+            () = self.peer.look.notified() => {}
+        }
+    }
+
+    /// Connects and greets.
+    async fn reach(&self) -> Result<(Connection, Hello, Duration), LinkError> {
+        let known = self.peer.record().last_seen.is_some();
+        let dials = if known { &self.hub.dials_known } else { &self.hub.dials_strangers };
+        // Closed never: the semaphore lives as long as the hub.
+        let _permit = dials.acquire().await;
+        let mut connection = self.peer.dial().await?;
+        let (hello, latency) = connection.greet(self.hub.share_port, FIRST_ANSWER_LIMIT).await?;
+        Ok((connection, hello, latency))
+    }
+
+    /// Greets the peer now and then, until it is in doubt. Tells why it is.
+    async fn watch(&self, connection: Connection) -> LinkError {
+        let permit = self.hub.watched.try_acquire();
+        let mut watched: Option<(Connection, SemaphorePermit<'_>)> = permit.ok().map(|permit| (connection, permit));
+        loop {
+            if !self.wait(watched.as_ref().map(|(connection, _)| connection)).await {
+                return LinkError::Closed;
+            }
+            if self.peer.banned_until().is_some() {
+                return LinkError::Closed;
+            }
+            let answer = match &mut watched {
+                Some((connection, _)) => {
+                    let address = connection.address();
+                    let answer = Box::pin(connection.greet(self.hub.share_port, ANSWER_LIMIT)).await;
+                    answer.map(|answer| (answer, address))
+                }
+                None => Box::pin(self.reach()).await.map(|(other, hello, latency)| ((hello, latency), other.address())),
+            };
+            match answer {
+                Ok(((hello, latency), address)) => self.peer.answered(hello, address, latency),
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// Waits until the peer should be greeted. False if its connection ended.
+    async fn wait(&self, connection: Option<&Connection>) -> bool {
+        let others = WATCHED_MAX - self.hub.watched.available_permits();
+        // Lossless: at most WATCHED_MAX.
+        #[allow(clippy::cast_possible_truncation)]
+        let interval = (GREETING_SPACING * others as u32).clamp(GREETING_INTERVAL, GREETING_INTERVAL_MOST);
+        let begun = Instant::now();
+        let ended = async {
+            match connection {
+                Some(connection) => connection.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = ended => return false,
+            () = sleep_until(begun + spread(interval)) => {}
+            () = self.peer.look.notified() => sleep_until(begun + LOOK_GAP).await,
+        }
+        true
+    }
+
+    /// Says why the peer could not be reached, loudly where the administrator can do something about it.
+    fn explain(&self, error: &LinkError) {
+        let ours = self.peer.record().source == Source::Fixed;
+        match error {
+            LinkError::Identity { .. } | LinkError::NoIdentity | LinkError::Protocol if ours => {
+                log::warn!(peer:% = self.peer.id(), reason:% = error; "a fixed peer is not who it should be");
+            }
+            _ => log::debug!(peer:% = self.peer.id(), reason:% = error; "peer not reached"),
+        }
+    }
+}

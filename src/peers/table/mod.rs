@@ -1,0 +1,87 @@
+//! What is known about every peer: state, measures, circuit breaker, bans; bounded in number.
+
+mod addresses;
+pub(super) mod breaker;
+mod record;
+mod score;
+mod state;
+
+pub(super) use addresses::{ADDRESSES_MAX, canonical};
+pub(super) use record::{Ban, REMEMBERED, Record, unix};
+pub use state::{BanStatus, PeerEvent, PeerStatus, Source, State};
+
+use super::identity::NodeId;
+use super::peer::Peer;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio::time::Instant;
+
+/// The most peers in the table.
+pub(super) const PEERS_MAX: usize = 4096;
+
+/// All peers by identity.
+#[derive(Default)]
+pub(super) struct Table(RwLock<HashMap<NodeId, Arc<Peer>>>);
+
+/// What became of a peer that should go into the table.
+pub(super) enum Inserted {
+    /// It was there already.
+    Known(Arc<Peer>),
+    /// It is there now; perhaps another had to go for it.
+    New(Arc<Peer>, Option<Arc<Peer>>),
+    /// The table is full of peers that are better known.
+    Full,
+}
+
+impl Table {
+    pub(super) fn get(&self, id: NodeId) -> Option<Arc<Peer>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// Every peer, in no particular order.
+    pub(super) fn all(&self) -> Vec<Arc<Peer>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(super) fn remove(&self, id: NodeId) -> Option<Arc<Peer>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&id)
+    }
+
+    /// The peer `id`, made by `make` if it is new. When the table is full, the most dispensable one goes.
+    pub(super) fn get_or_insert(&self, id: NodeId, make: impl FnOnce() -> Arc<Peer>) -> Inserted {
+        let mut peers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = peers.get(&id) {
+            return Inserted::Known(known.clone());
+        }
+        let mut evicted = None;
+        if peers.len() >= PEERS_MAX {
+            let dispensable = peers.values().filter_map(|peer| Some((peer.record().eviction_order()?, peer.id())));
+            let Some((_, least)) = dispensable.min() else { return Inserted::Full };
+            evicted = peers.remove(&least);
+        }
+        let peer = make();
+        peers.insert(id, peer.clone());
+        Inserted::New(peer, evicted)
+    }
+
+    /// A peer that proved its identity at one of `addresses` and is still there.
+    pub(super) fn online_at(&self, addresses: &[SocketAddr]) -> Option<Arc<Peer>> {
+        let peers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let here = |peer: &&Arc<Peer>| {
+            let record = peer.record();
+            record.state == State::Online && addresses.iter().any(|address| record.addresses.worked_at(*address))
+        };
+        peers.values().find(here).cloned()
+    }
+
+    /// The peers that can be asked now, the best first.
+    pub(super) fn candidates(&self) -> Vec<Arc<Peer>> {
+        let now = Instant::now();
+        let peers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut ranked: Vec<(f64, &Arc<Peer>)> =
+            peers.values().filter_map(|peer| Some((peer.record().rank(now)?, peer))).collect();
+        ranked.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+        ranked.into_iter().map(|(_, peer)| peer.clone()).collect()
+    }
+}

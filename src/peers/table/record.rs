@@ -1,0 +1,116 @@
+//! All that is known about one peer; whoever changes it holds its lock for a moment and never across an await.
+
+use super::addresses::Addresses;
+use super::breaker::Breaker;
+use super::score::Health;
+use super::state::{BanStatus, PeerStatus, Source, State};
+use crate::peers::identity::NodeId;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
+
+/// How long a peer that was never reached is kept after it was last heard of.
+pub(in super::super) const STRANGER_KEPT: Duration = Duration::from_secs(10 * 60);
+/// How long a peer is kept after it was last online.
+pub(in super::super) const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What is known about one peer.
+#[derive(Debug)]
+pub(in super::super) struct Record {
+    pub(in super::super) state: State,
+    pub(in super::super) source: Source,
+    pub(in super::super) name: String,
+    pub(in super::super) version: String,
+    pub(in super::super) addresses: Addresses,
+    pub(in super::super) health: Health,
+    pub(in super::super) breaker: Breaker,
+    pub(in super::super) ban: Option<Ban>,
+    /// When it was last online.
+    pub(in super::super) last_seen: Option<SystemTime>,
+    /// When anyone last claimed anything about it.
+    pub(in super::super) heard: Instant,
+}
+
+/// Why and until when there is nothing to do with a peer.
+#[derive(Debug, Clone)]
+pub(in super::super) struct Ban {
+    pub(in super::super) until: Instant,
+    pub(in super::super) reason: String,
+}
+
+impl Record {
+    pub(in super::super) fn new(source: Source) -> Self {
+        Self {
+            state: State::Discovered,
+            source,
+            name: String::new(),
+            version: String::new(),
+            addresses: Addresses::default(),
+            health: Health::default(),
+            breaker: Breaker::default(),
+            ban: None,
+            last_seen: None,
+            heard: Instant::now(),
+        }
+    }
+
+    /// The rank among candidates, the larger the better; `None` if it cannot be asked now.
+    pub(in super::super) fn rank(&self, now: Instant) -> Option<f64> {
+        let usable = self.state == State::Online && self.breaker.permits(now);
+        // One that is being tested comes after all others: scores are between 0 and 1.
+        let doubt = f64::from(u8::from(self.breaker.is_doubtful()));
+        usable.then(|| self.health.score() - doubt)
+    }
+
+    /// Whether it has not been heard of for so long that it may be dropped.
+    pub(in super::super) fn is_stale(&self) -> bool {
+        match (self.state, self.source, self.last_seen) {
+            (State::Online | State::Suspect | State::Blocked, ..) | (_, Source::Fixed, _) => false,
+            (_, _, None) => self.heard.elapsed() > STRANGER_KEPT,
+            // A clock that went back makes it younger, never stale.
+            (_, _, Some(seen)) => seen.elapsed().is_ok_and(|age| age > REMEMBERED),
+        }
+    }
+
+    /// How dispensable it is when the table is full, the smallest first; `None` if it is not.
+    pub(in super::super) fn eviction_order(&self) -> Option<(u8, Instant)> {
+        let class = match (self.state, self.source) {
+            (State::Online | State::Suspect, _) | (_, Source::Fixed) => return None,
+            (State::Blocked, _) => 2,
+            _ if self.last_seen.is_some() => 1,
+            _ => 0,
+        };
+        Some((class, self.heard))
+    }
+
+    /// What is shown to people and programs.
+    pub(in super::super) fn status(&self, id: NodeId) -> PeerStatus {
+        let now = Instant::now();
+        let ban = self.ban.as_ref().filter(|ban| ban.until > now);
+        // Rates and delays are far below the limits of their integers, and saturate.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let throughput = self.health.throughput().map(|rate| rate as u64);
+        PeerStatus {
+            id,
+            name: self.name.clone(),
+            version: self.version.clone(),
+            addresses: self.addresses.list(),
+            state: self.state,
+            source: self.source,
+            latency_us: self.health.latency().map(|latency| saturate(latency.as_micros())),
+            throughput,
+            failures: self.breaker.failures(),
+            breaker_ms: self.breaker.remaining(now).map(|rest| saturate(rest.as_millis())),
+            ban: ban.map(|ban| BanStatus { reason: ban.reason.clone(), seconds: (ban.until - now).as_secs() }),
+            last_seen: self.last_seen.and_then(unix),
+        }
+    }
+}
+
+fn saturate(number: u128) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+/// Seconds since 1970; `None` before that.
+pub(in super::super) fn unix(time: SystemTime) -> Option<u64> {
+    time.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
+}

@@ -1,0 +1,127 @@
+//! How well a peer does: smoothed measures, and one number to rank peers by.
+
+use std::time::Duration;
+
+/// The weight of the newest measure in each average.
+const NEWEST: f64 = 0.2;
+/// Bodies below this size, in bytes, say more about latency than about throughput.
+const THROUGHPUT_BYTES_MIN: u64 = 256 * 1024;
+/// A throughput that is worth half of the throughput's share of the score, in bytes per second: a 1 Gbit/s link.
+const THROUGHPUT_HALF: f64 = 110e6;
+/// A latency that is worth half of the latency's share of the score, in seconds.
+const LATENCY_HALF: f64 = 0.005;
+/// What a measure that was not taken yet is worth: as much as a middling one, so that newcomers get their chance.
+const UNKNOWN: f64 = 0.5;
+/// The shares of throughput and latency in the score.
+const SHARES: [f64; 2] = [0.65, 0.35];
+
+/// The measures of one peer.
+#[derive(Debug)]
+pub(in super::super) struct Health {
+    /// Seconds to the first byte.
+    latency: Option<f64>,
+    /// Bytes per second.
+    throughput: Option<f64>,
+    /// The part of requests that go well.
+    success: f64,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { latency: None, throughput: None, success: 1.0 }
+    }
+}
+
+impl Health {
+    /// The first byte of an answer took this long.
+    pub(in super::super) fn answered(&mut self, latency: Duration) {
+        average(&mut self.latency, latency.as_secs_f64());
+    }
+
+    /// A body came whole.
+    pub(in super::super) fn succeeded(&mut self, bytes: u64, elapsed: Duration) {
+        self.success += NEWEST * (1.0 - self.success);
+        if bytes >= THROUGHPUT_BYTES_MIN && !elapsed.is_zero() {
+            // Beyond 2^53 bytes a rounded number does as well.
+            #[allow(clippy::cast_precision_loss)]
+            average(&mut self.throughput, bytes as f64 / elapsed.as_secs_f64());
+        }
+    }
+
+    /// A request went wrong.
+    pub(in super::super) fn failed(&mut self) {
+        self.success -= NEWEST * self.success;
+    }
+
+    /// The smoothed time to the first byte.
+    pub(in super::super) fn latency(&self) -> Option<Duration> {
+        self.latency.map(Duration::from_secs_f64)
+    }
+
+    /// The smoothed throughput in bytes per second.
+    pub(in super::super) const fn throughput(&self) -> Option<f64> {
+        self.throughput
+    }
+
+    /// From 0 (useless) to 1 (perfect). Success multiplies: what fails is worth nothing, however fast.
+    pub(in super::super) fn score(&self) -> f64 {
+        let throughput = self.throughput.map_or(UNKNOWN, |rate| rate / (rate + THROUGHPUT_HALF));
+        let latency = self.latency.map_or(UNKNOWN, |seconds| LATENCY_HALF / (LATENCY_HALF + seconds));
+        (SHARES[0] * throughput + SHARES[1] * latency) * self.success
+    }
+}
+
+fn average(average: &mut Option<f64>, newest: f64) {
+    *average = Some(average.map_or(newest, |old| old + NEWEST * (newest - old)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(latency_ms: u64, bytes_per_second: u64) -> Health {
+        let mut health = Health::default();
+        health.answered(Duration::from_millis(latency_ms));
+        health.succeeded(bytes_per_second, Duration::from_secs(1));
+        health
+    }
+
+    #[test]
+    fn better_measures_rank_higher() {
+        let fast = measured(1, 500_000_000).score();
+        let slow = measured(1, 5_000_000).score();
+        let far = measured(80, 500_000_000).score();
+        let fresh = Health::default().score();
+        assert!(fast > slow && fast > far && fast > fresh && fresh > slow, "{fast} {slow} {far} {fresh}");
+        assert!(fast < 1.0 && measured(10_000, 300_000).score() > 0.0);
+    }
+
+    #[test]
+    fn failures_weigh_until_successes_outweigh_them() {
+        let mut health = measured(1, 500_000_000);
+        let before = health.score();
+        for _ in 0..10 {
+            health.failed();
+        }
+        let bad = health.score();
+        assert!(bad < measured(20, 50_000_000).score(), "{bad}");
+        for _ in 0..30 {
+            health.succeeded(500_000_000, Duration::from_secs(1));
+        }
+        assert!((health.score() - before).abs() < 0.01);
+    }
+
+    #[test]
+    fn averages_follow_and_small_bodies_are_not_throughput() {
+        let mut health = measured(10, 1_000_000);
+        for _ in 0..40 {
+            health.answered(Duration::from_millis(2));
+            health.succeeded(1000, Duration::from_secs(1));
+        }
+        let latency = health.latency().unwrap().as_secs_f64();
+        assert!((latency - 0.002).abs() < 0.000_1, "{latency}");
+        assert_eq!(health.throughput(), Some(1_000_000.0));
+        health.succeeded(u64::MAX, Duration::ZERO);
+        assert_eq!(health.throughput(), Some(1_000_000.0));
+    }
+}

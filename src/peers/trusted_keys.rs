@@ -1,0 +1,61 @@
+//! `Peernix-Trusted-Keys`: the names of the keys whose signatures the one who asks accepts.
+//!
+//! ```text
+//! GET /0mdqa9w1p6cmli6976v4wi0sw9r4p5pr.narinfo HTTP/1.1
+//! Peernix-Trusted-Keys: cache.nixos.org-1 example.org-2
+//! ```
+//!
+//! Machines of different people trust different keys. An honest share answers "not found" for a path that carries no
+//! signature by one of these names, so that an answer without such a signature is a lie and not a difference of opinion.
+
+use hyper::HeaderMap;
+use hyper::header::HeaderValue;
+
+/// The header.
+pub const TRUSTED_KEYS_HEADER: &str = "peernix-trusted-keys";
+/// The longest value, in bytes.
+const VALUE_MAX: usize = 4096;
+
+/// The value that tells these names, or as many of them as fit; `None` if there are none, which asks for everything.
+pub(super) fn value(names: &[String]) -> Option<HeaderValue> {
+    let mut text = String::new();
+    for name in names {
+        if text.len() + 1 + name.len() > VALUE_MAX {
+            break;
+        }
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(name);
+    }
+    (!text.is_empty()).then(|| HeaderValue::from_str(&text).ok()).flatten()
+}
+
+/// Whether the one who sent these headers accepts signatures by the key of this name. Without the header it does.
+#[must_use]
+pub fn accepts(headers: &HeaderMap, name: &str) -> bool {
+    match headers.get(TRUSTED_KEYS_HEADER).map(HeaderValue::to_str) {
+        None => true,
+        Some(Ok(names)) if names.len() <= VALUE_MAX => names.split(' ').any(|accepted| accepted == name),
+        Some(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_arrive_as_they_were_sent() {
+        let names = ["a-1".to_owned(), "b-1".to_owned()];
+        let headers = HeaderMap::from_iter([(TRUSTED_KEYS_HEADER.parse().unwrap(), value(&names).unwrap())]);
+        assert!(accepts(&headers, "a-1") && accepts(&headers, "b-1"));
+        assert!(!accepts(&headers, "a") && !accepts(&headers, "a-1 b-1") && !accepts(&headers, "c-1"));
+        assert!(accepts(&HeaderMap::new(), "c-1"), "who tells nothing is told everything");
+        assert_eq!(value(&[]), None);
+        assert_eq!(value(&["x".repeat(VALUE_MAX + 1)]), None);
+        let many: Vec<String> = (0..1000).map(|number| format!("key-{number:04}")).collect();
+        let told = value(&many).unwrap();
+        assert!(told.len() <= VALUE_MAX && told.to_str().unwrap().starts_with("key-0000 key-0001 "));
+    }
+}

@@ -1,0 +1,3 @@
+//! The host: network changes, for now.
+
+pub mod network;
