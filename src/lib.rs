@@ -6,8 +6,14 @@
 //! * [`nix`]: Nix's own formats, without any input or output.
 //! * [`store`]: this machine's store: path infos, NARs from any offset, and the policy of what is shared.
 //! * [`peers`]: the other machines: identity, discovery, table, connections.
+//! * [`fetch`]: getting a path: lookup, transfer, verification, upstreams.
+//! * [`http`]: the cache protocol: what both faces share, and the two of them.
 //! * [`system`]: the host: sockets, directories, log, network changes, and what systemd wants to know.
+//! * [`metrics`]: every counter by name.
 
+pub mod fetch;
+pub mod http;
+pub mod metrics;
 pub mod nix;
 pub mod peers;
 pub mod store;

@@ -1,0 +1,120 @@
+//! Why a source could not be used, and why a transfer ended without its NAR.
+
+use crate::nix::FormatError;
+use crate::peers::Failure;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Why one source could not give what it was asked for. Says nothing about other sources.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// It could not even be asked, for a reason on our side.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The connection could not be made or broke.
+    #[error("{0}")]
+    Connection(String),
+    /// Nothing, or next to nothing, came for too long.
+    #[error("sent next to nothing for {}", humantime::format_duration(*.0))]
+    Stalled(Duration),
+    /// The answer had a status that the request does not allow.
+    #[error("answered with status {0}")]
+    Status(u16),
+    /// The body ended before its time.
+    #[error("ended after {0} of {1} bytes")]
+    Truncated(u64, u64),
+    /// A redirection that is not followed.
+    #[error("redirects to {0}, which is not followed")]
+    Redirect(String),
+    /// A compressed NAR that does not decode, or not within the limits.
+    #[error("its NAR does not decode: {0}")]
+    Decode(#[source] std::io::Error),
+    /// A document larger than allowed.
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(usize),
+    /// What it said is provably wrong: nobody honest sends this.
+    #[error(transparent)]
+    Lie(#[from] Lie),
+}
+
+impl SourceError {
+    /// What the peer table calls it.
+    /// `None` where it is not the peer's fault: that it could not be asked, or that a path is gone by now.
+    pub(super) const fn as_failure(&self) -> Option<Failure> {
+        Some(match self {
+            Self::Unavailable(_) | Self::Status(404) => return None,
+            Self::Connection(_) | Self::Redirect(_) => Failure::Link,
+            Self::Stalled(_) => Failure::Stalled,
+            Self::Truncated(..) => Failure::Broken,
+            Self::Status(status) => Failure::Status(*status),
+            Self::Decode(_) | Self::TooLarge(_) | Self::Lie(_) => Failure::Malformed,
+        })
+    }
+}
+
+/// How long a peer is banned that sent wrong content, or what the protocol leaves no room for.
+const BAN: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a peer is banned for a signature that is missing or wrong: it may have been misled itself.
+const BAN_FOR_SIGNATURE: Duration = Duration::from_secs(10 * 60);
+
+/// A statement that no honest, healthy source makes. Peers are banned for it.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lie {
+    /// Not a narinfo.
+    #[error("sent a malformed narinfo: {0}")]
+    Narinfo(#[from] FormatError),
+    /// The narinfo of another path.
+    #[error("sent the narinfo of another path ({0})")]
+    OtherPath(String),
+    /// A narinfo without a signature by any of the keys that the request named as trusted.
+    #[error("sent a narinfo without a signature by a key that we trust")]
+    Unsigned,
+    /// A signature by a trusted key's name that does not verify.
+    #[error("sent a narinfo whose signature by '{0}' does not verify")]
+    Forged(String),
+    /// A NAR URL that is not the one the protocol fixes.
+    #[error("sent a narinfo whose URL points elsewhere ({0})")]
+    Url(String),
+    /// A NAR of another length than was signed.
+    #[error("sent a NAR of {0} bytes where {1} are signed")]
+    Size(u64, u64),
+    /// An answer to a range request that starts elsewhere.
+    #[error("answered a range request with another range")]
+    Range,
+    /// A part of a NAR that is not what the right content has there.
+    #[error("sent wrong content in bytes {0} to {1} of a NAR")]
+    Segment(u64, u64),
+    /// A NAR whose SHA-256 is not the signed one.
+    #[error("sent a NAR with hash {0}, which is not the signed one")]
+    NarHash(String),
+}
+
+impl Lie {
+    /// How long a peer is banned for it.
+    pub(super) const fn ban(&self) -> Duration {
+        match self {
+            Self::Unsigned | Self::Forged(_) => BAN_FOR_SIGNATURE,
+            _ => BAN,
+        }
+    }
+}
+
+/// Why a transfer ended without giving the whole NAR.
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// Every source was tried and failed; the text tells the last failure.
+    #[error("no source is left: {0}")]
+    NoSource(String),
+    /// The content was wrong and the sources that sent it cannot be told apart, or bytes of it were already read.
+    #[error("the content does not match its signature: {0}")]
+    Corrupt(String),
+    /// A reader was so slow that it held up the others.
+    #[error("the reader fell too far behind the others")]
+    Lagging,
+    /// Nobody wanted it any more, or the daemon stops.
+    #[error("the transfer was given up")]
+    Abandoned,
+}

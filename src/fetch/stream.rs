@@ -1,0 +1,348 @@
+//! One stream of bytes from one writer to any number of readers, with memory for a window of it only.
+//!
+//! The writer is a transfer, the readers are requests for the same NAR. Readers see what has been *released*: a transfer
+//! may write ahead of what it has verified. A reader that joins late finds the stream open to it as long as the bytes it
+//! needs are still in the window.
+
+use super::error::TransferError;
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
+use tokio::time::Instant;
+
+/// How long the slowest of several readers may hold up the others before it is cut off.
+const LAG: Duration = Duration::from_secs(5);
+/// Chunks smaller than this are copied, in bytes: a chunk keeps alive the whole buffer that it was received in, so that a
+/// source that sends byte by byte would cost thousands of times what it sends.
+const SMALL: usize = 4 * 1024;
+/// Small chunks are gathered up to this many bytes.
+const GATHERED: usize = 16 * 1024;
+/// How long a transfer goes on with nobody reading: Nix comes back with a Range request after a broken connection.
+const ORPHANED: Duration = Duration::from_secs(5);
+
+/// Where a transfer stands, for those who wait before they answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// No source has delivered yet.
+    Pending,
+    /// There is something to read.
+    Flowing,
+    /// It ended before there was anything to read.
+    Failed(TransferError),
+}
+
+/// The stream. Shared by its writer and its readers.
+pub(super) struct Stream {
+    /// The length of the whole in bytes, if known before it ends.
+    size: Option<u64>,
+    /// How many bytes may wait for the slowest reader.
+    window: u64,
+    state: Mutex<State>,
+    /// Readers advanced, came or went.
+    room: Notify,
+    progress: watch::Sender<Progress>,
+    /// The budget that the chunks take, given back when the last reader is gone.
+    _memory: Option<OwnedSemaphorePermit>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The offset of the first byte of `chunks`.
+    base: u64,
+    chunks: VecDeque<Bytes>,
+    /// The offset behind the last byte of `chunks`.
+    end: u64,
+    /// Readers may read up to here.
+    released: u64,
+    outcome: Option<Result<(), TransferError>>,
+    readers: HashMap<u64, Slot>,
+    next_reader: u64,
+}
+
+/// What the stream knows of a reader.
+struct Slot {
+    position: u64,
+    waker: Option<Waker>,
+}
+
+impl State {
+    /// Drops what every reader has read; with `keep` nothing is dropped.
+    fn trim(&mut self, keep: bool) {
+        if keep {
+            return;
+        }
+        let Some(slowest) = self.readers.values().map(|slot| slot.position).min() else { return };
+        while let Some(chunk) = self.chunks.front() {
+            let end = self.base + chunk.len() as u64;
+            if end > slowest {
+                break;
+            }
+            self.base = end;
+            self.chunks.pop_front();
+        }
+    }
+
+    /// Puts a chunk at the end.
+    fn append(&mut self, chunk: Bytes) {
+        self.end += chunk.len() as u64;
+        if chunk.len() >= SMALL {
+            self.chunks.push_back(chunk);
+            return;
+        }
+        match self.chunks.back_mut() {
+            Some(last) if last.len() + chunk.len() <= GATHERED => {
+                *last = [last.as_ref(), chunk.as_ref()].concat().into();
+            }
+            _ => self.chunks.push_back(Bytes::copy_from_slice(&chunk)),
+        }
+    }
+
+    fn wake_all(&mut self) {
+        for slot in self.readers.values_mut() {
+            if let Some(waker) = slot.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+impl Stream {
+    /// A stream of `size` bytes of which `window` are kept at most. A window as large as the size keeps everything.
+    pub(super) fn new(size: Option<u64>, window: u64, memory: Option<OwnedSemaphorePermit>) -> Arc<Self> {
+        Self::from_offset(0, size, window, memory)
+    }
+
+    /// The same stream without its first `start` bytes, which the writer does not write.
+    pub(super) fn from_offset(
+        start: u64,
+        size: Option<u64>,
+        window: u64,
+        memory: Option<OwnedSemaphorePermit>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            size,
+            window,
+            state: Mutex::new(State { base: start, end: start, released: start, ..State::default() }),
+            room: Notify::new(),
+            progress: watch::Sender::new(Progress::Pending),
+            _memory: memory,
+        })
+    }
+
+    /// Nothing panics while it holds the lock; if it did, the state would still be consistent.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether everything stays until the end, so that nothing need be released before it is verified.
+    pub(super) fn keeps_all(&self) -> bool {
+        self.size.is_some_and(|size| self.window >= size)
+    }
+
+    /// Where it stands; changes are told.
+    pub(super) fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// A reader from `offset` on, or `None` if those bytes are gone.
+    pub(super) fn reader(self: &Arc<Self>, offset: u64) -> Option<Reader> {
+        let mut state = self.state();
+        if offset < state.base {
+            return None;
+        }
+        let id = state.next_reader;
+        state.next_reader += 1;
+        state.readers.insert(id, Slot { position: offset, waker: None });
+        drop(state);
+        self.room.notify_one();
+        Some(Reader { stream: Arc::clone(self), id, position: offset })
+    }
+
+    /// Appends a chunk, waiting for room. All but the last `withheld` bytes are released to readers.
+    ///
+    /// # Errors
+    /// Nobody has read for [`ORPHANED`].
+    pub(super) async fn write(&self, chunk: Bytes, withheld: u64) -> Result<(), TransferError> {
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        self.make_room().await?;
+        {
+            let mut state = self.state();
+            state.append(chunk);
+        }
+        self.release(withheld);
+        Ok(())
+    }
+
+    /// Lets readers read all but the last `withheld` bytes written.
+    fn release(&self, withheld: u64) {
+        let mut state = self.state();
+        let released = state.end.saturating_sub(withheld);
+        if released > state.released {
+            state.released = released;
+            state.wake_all();
+            drop(state);
+            self.progress.send_if_modified(|progress| {
+                let first = *progress == Progress::Pending;
+                if first {
+                    *progress = Progress::Flowing;
+                }
+                first
+            });
+        }
+    }
+
+    /// Waits until the slowest reader is within the window, cutting it off if it alone stops all others.
+    async fn make_room(&self) -> Result<(), TransferError> {
+        let mut blocked = Instant::now();
+        loop {
+            let advanced = self.room.notified();
+            let (patience, alone) = {
+                let mut state = self.state();
+                state.trim(self.keeps_all());
+                let slowest = state.readers.values().map(|slot| slot.position).min();
+                match slowest {
+                    // With everything kept, or before anything can be read, nobody is in the way.
+                    _ if self.keeps_all() && !state.readers.is_empty() => return Ok(()),
+                    Some(position) if state.end.saturating_sub(position) < self.window => return Ok(()),
+                    Some(_) if state.readers.len() == 1 => (None, false),
+                    Some(_) => (Some(LAG), false),
+                    None => (Some(ORPHANED), true),
+                }
+            };
+            match patience {
+                None => advanced.await,
+                Some(patience) => {
+                    // From when the writer was stopped, not from the last sign of life: one chunk now and then is not enough.
+                    if tokio::time::timeout_at(blocked + patience, advanced).await.is_err() {
+                        if alone {
+                            return Err(TransferError::Abandoned);
+                        }
+                        self.evict_slowest();
+                        blocked = Instant::now();
+                    }
+                }
+            }
+        }
+    }
+
+    fn evict_slowest(&self) {
+        let mut state = self.state();
+        let slowest = state.readers.iter().min_by_key(|(_, slot)| slot.position).map(|(id, _)| *id);
+        if let Some(waker) = slowest.and_then(|id| state.readers.remove(&id)).and_then(|slot| slot.waker) {
+            waker.wake();
+        }
+    }
+
+    /// Takes back all that was written. Only a stream of which nothing was released can start again.
+    pub(super) fn restart(&self) -> Vec<Bytes> {
+        let mut state = self.state();
+        debug_assert_eq!(state.released, state.base, "released bytes cannot be taken back");
+        state.end = state.base;
+        std::mem::take(&mut state.chunks).into()
+    }
+
+    /// What is kept, from the first byte kept on.
+    pub(super) fn kept(&self) -> Vec<Bytes> {
+        self.state().chunks.iter().cloned().collect()
+    }
+
+    /// Ends it: releases everything, or tells readers what happened once they have read what was released.
+    pub(super) fn finish(&self, outcome: Result<(), TransferError>) {
+        if outcome.is_ok() {
+            self.release(0);
+        }
+        self.progress.send_if_modified(|progress| match (&outcome, &progress) {
+            (Err(error), Progress::Pending) => {
+                *progress = Progress::Failed(error.clone());
+                true
+            }
+            // An empty body: nothing was ever released, and that is all there is.
+            (Ok(()), Progress::Pending) => {
+                *progress = Progress::Flowing;
+                true
+            }
+            _ => false,
+        });
+        let mut state = self.state();
+        state.outcome = Some(outcome);
+        state.wake_all();
+    }
+}
+
+/// One reader of a [`Stream`], as a body.
+pub(super) struct Reader {
+    stream: Arc<Stream>,
+    id: u64,
+    position: u64,
+}
+
+impl Body for Reader {
+    type Data = Bytes;
+    type Error = TransferError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, TransferError>>> {
+        let this = &mut *self;
+        let mut state = this.stream.state();
+        if !state.readers.contains_key(&this.id) {
+            // Cut off: the bytes went on without it.
+            return Poll::Ready(Some(Err(TransferError::Lagging)));
+        }
+        if this.position < state.released {
+            // The reader's slot keeps everything from its position on in `chunks`.
+            let mut offset = state.base;
+            for chunk in &state.chunks {
+                let end = offset + chunk.len() as u64;
+                if this.position < end {
+                    let length = |from: u64, to: u64| usize::try_from(to - from).unwrap_or(usize::MAX);
+                    let from = length(offset, this.position);
+                    let to = length(offset, end.min(state.released));
+                    let piece = chunk.slice(from..to);
+                    this.position += piece.len() as u64;
+                    if let Some(slot) = state.readers.get_mut(&this.id) {
+                        slot.position = this.position;
+                    }
+                    if state.outcome.is_some() {
+                        // No writer is left to do it, and nobody joins any more.
+                        state.trim(false);
+                    }
+                    drop(state);
+                    this.stream.room.notify_one();
+                    return Poll::Ready(Some(Ok(Frame::data(piece))));
+                }
+                offset = end;
+            }
+        }
+        if let Some(outcome) = &state.outcome {
+            return Poll::Ready(outcome.clone().err().map(Err));
+        }
+        if let Some(slot) = state.readers.get_mut(&this.id) {
+            slot.waker = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.stream.size.map_or_else(SizeHint::new, |size| SizeHint::with_exact(size.saturating_sub(self.position)))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.stream.state().readers.remove(&self.id);
+        self.stream.room.notify_one();
+    }
+}
+
+#[cfg(test)]
+#[path = "stream_tests.rs"]
+mod tests;

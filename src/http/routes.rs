@@ -1,0 +1,292 @@
+//! The paths of the cache protocol: from the text of a request to a [`Route`] and back.
+//!
+//! Sources: the requests of Nix 2.8 to 2.35, and the URL forms of nix-serve (`nar/HASH-NARHASH.nar`, before that
+//! `nar/HASH.nar`) and harmonia (`nar/NARHASH.nar?hash=HASH`), which live on for 30 days in the disk caches of clients.
+
+use crate::nix::realisation::{BuildTraceKey, DrvOutput};
+use crate::nix::{Compression, NarHash, StoreHash, StorePath};
+use std::borrow::Cow;
+use std::fmt;
+
+/// The longest path with its query that can be a route, in bytes: a log's store path, every byte of it escaped, and
+/// some room for a query that is not ours.
+pub const TARGET_MAX: usize = 1024;
+
+/// The shortest and longest build id, in hexadecimal digits. GNU ld writes 40; others write 16 to 64.
+const BUILD_ID_DIGITS: std::ops::RangeInclusive<usize> = 8..=128;
+
+/// The prefix under which every route is found as well, for caches that live beside other things on one host.
+const PREFIX: &str = "/nix-cache";
+
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// `/`: what this is.
+    Index,
+    /// `/nix-cache-info`.
+    CacheInfo,
+    /// `/HASH.narinfo`.
+    NarInfo(StoreHash),
+    /// `/nar/…`.
+    Nar(NarName),
+    /// `/HASH.ls`: the files of a path, as JSON.
+    Listing(StoreHash),
+    /// `/log/DRV`: the build log of a derivation (or of the derivation of an output).
+    Log(StorePath),
+    /// `/realisations/HASH!OUTPUT.doi`, asked for by Nix up to 2.34.
+    Realisation(DrvOutput),
+    /// `/build-trace-v2/DRV/OUTPUT.doi`, asked for by Nix from 2.35.
+    BuildTrace(BuildTraceKey),
+    /// `/debuginfo/BUILDID`: where the debug symbols of a program are.
+    DebugInfo(BuildId),
+    /// `/health`.
+    Health,
+    /// `/version`.
+    Version,
+    /// `/metrics`: Prometheus text, on the gateway only.
+    Metrics,
+    /// `/peers`, on the gateway only.
+    Peers,
+    /// `/peernix/v1/hello`, between peers only.
+    Hello,
+}
+
+/// A NAR by its URL. At least one of the two hashes is known, and the NAR hash whenever the form of the URL has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NarName {
+    /// Which path.
+    pub hash: StoreHash,
+    /// Which content; absent only in the oldest form, `nar/HASH.nar`.
+    pub nar_hash: Option<NarHash>,
+    /// What the suffix says; [`Compression::Other`] does not occur.
+    pub compression: Compression,
+}
+
+/// The build id of a program: an even number of lower-case hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BuildId(Box<str>);
+
+impl BuildId {
+    /// The digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Route {
+    /// Reads the path of a request with its query. Nothing that could leave the store's top level, or be anything but
+    /// the forms documented at each route, comes through.
+    #[must_use]
+    pub fn parse(target: &str) -> Option<Self> {
+        if target.len() > TARGET_MAX {
+            return None;
+        }
+        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        let path = match path.strip_prefix(PREFIX) {
+            Some("") => "/",
+            // `/nix-cache-info` starts with the prefix too.
+            Some(rest) if rest.starts_with('/') => rest,
+            _ => path,
+        };
+        let path = path.strip_prefix('/')?;
+        if let Some((first, rest)) = path.split_once('/') {
+            return match first {
+                "nar" => NarName::parse(rest, query).map(Self::Nar),
+                "log" => unescape(rest)?.parse().ok().map(Self::Log),
+                "realisations" => drv_output(rest).map(Self::Realisation),
+                "build-trace-v2" => {
+                    let (drv, output) = rest.strip_suffix(".doi")?.split_once('/')?;
+                    let (drv, output) = (unescape(drv)?.parse().ok()?, unescape(output)?);
+                    BuildTraceKey::new(drv, &output).ok().map(Self::BuildTrace)
+                }
+                "debuginfo" => BuildId::parse(rest.strip_suffix(".debug").unwrap_or(rest)).map(Self::DebugInfo),
+                "peernix" if rest == "v1/hello" => Some(Self::Hello),
+                _ => None,
+            };
+        }
+        match path {
+            "" => Some(Self::Index),
+            "nix-cache-info" => Some(Self::CacheInfo),
+            "health" => Some(Self::Health),
+            "version" => Some(Self::Version),
+            "metrics" => Some(Self::Metrics),
+            "peers" => Some(Self::Peers),
+            _ => match path.split_once('.')? {
+                (hash, "narinfo") => hash.parse().ok().map(Self::NarInfo),
+                (hash, "ls") => hash.parse().ok().map(Self::Listing),
+                _ => None,
+            },
+        }
+    }
+
+    /// The name of the route in metrics and logs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        Self::NAMES[self.index()]
+    }
+
+    /// The names of all routes, by [`Self::index`].
+    pub const NAMES: [&'static str; 14] = [
+        "index",
+        "nix-cache-info",
+        "narinfo",
+        "nar",
+        "ls",
+        "log",
+        "realisations",
+        "build-trace-v2",
+        "debuginfo",
+        "health",
+        "version",
+        "metrics",
+        "peers",
+        "hello",
+    ];
+
+    /// The place of the route in [`Self::NAMES`].
+    #[must_use]
+    pub const fn index(&self) -> usize {
+        match self {
+            Self::Index => 0,
+            Self::CacheInfo => 1,
+            Self::NarInfo(_) => 2,
+            Self::Nar(_) => 3,
+            Self::Listing(_) => 4,
+            Self::Log(_) => 5,
+            Self::Realisation(_) => 6,
+            Self::BuildTrace(_) => 7,
+            Self::DebugInfo(_) => 8,
+            Self::Health => 9,
+            Self::Version => 10,
+            Self::Metrics => 11,
+            Self::Peers => 12,
+            Self::Hello => 13,
+        }
+    }
+}
+
+impl fmt::Display for Route {
+    /// The path and query that [`Self::parse`] reads as this route.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Index => f.write_str("/"),
+            Self::CacheInfo => f.write_str("/nix-cache-info"),
+            Self::NarInfo(hash) => write!(f, "/{hash}.narinfo"),
+            Self::Nar(name) => write!(f, "/{name}"),
+            Self::Listing(hash) => write!(f, "/{hash}.ls"),
+            Self::Log(path) => write!(f, "/log/{}-{}", path.hash(), Escaped(path.name())),
+            Self::Realisation(id) => write!(f, "/realisations/{}.doi", Escaped(&id.to_string())),
+            Self::BuildTrace(key) => {
+                let (drv, output) = (key.drv_path(), Escaped(key.output()));
+                write!(f, "/build-trace-v2/{}-{}/{output}.doi", drv.hash(), Escaped(drv.name()))
+            }
+            Self::DebugInfo(id) => write!(f, "/debuginfo/{}", id.0),
+            Self::Health => f.write_str("/health"),
+            Self::Version => f.write_str("/version"),
+            Self::Metrics => f.write_str("/metrics"),
+            Self::Peers => f.write_str("/peers"),
+            Self::Hello => f.write_str("/peernix/v1/hello"),
+        }
+    }
+}
+
+impl NarName {
+    /// Reads what follows `/nar/`.
+    fn parse(file: &str, query: Option<&str>) -> Option<Self> {
+        let (stem, suffix) = file.split_once(".nar")?;
+        let compression = match suffix {
+            "" => Compression::None,
+            ".xz" => Compression::Xz,
+            ".zst" => Compression::Zstd,
+            ".bz2" => Compression::Bzip2,
+            ".gz" => Compression::Gzip,
+            _ => return None,
+        };
+        // Other parameters are somebody else's business, a cache-buster's say; two paths in one request are nobody's.
+        let mut asked =
+            query.into_iter().flat_map(|query| query.split('&')).filter_map(|part| part.strip_prefix("hash="));
+        let asked = match (asked.next(), asked.next()) {
+            (None, _) => None,
+            (Some(hash), None) => Some(hash.parse::<StoreHash>().ok()?),
+            (Some(_), Some(_)) => return None,
+        };
+        let (hash, nar_hash) = match stem.len() {
+            StoreHash::LEN => (stem.parse().ok()?, None),
+            NarHash::NIX32_LEN => (asked?, Some(NarHash::from_nix32(stem).ok()?)),
+            _ => {
+                let (hash, nar_hash) = stem.split_once('-')?;
+                (hash.parse().ok()?, Some(NarHash::from_nix32(nar_hash).ok()?))
+            }
+        };
+        (asked.is_none_or(|asked| asked == hash)).then_some(Self { hash, nar_hash, compression })
+    }
+}
+
+impl fmt::Display for NarName {
+    /// The URL of the NAR, relative to its cache: `nar/HASH-NARHASH.nar`. It says everything that is needed to answer
+    /// it, so it stays valid for as long as the path does, over restarts and versions.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "nar/{}", self.hash)?;
+        if let Some(nar_hash) = &self.nar_hash {
+            write!(f, "-{}", nar_hash.to_nix32())?;
+        }
+        f.write_str(match self.compression {
+            Compression::Xz => ".nar.xz",
+            Compression::Zstd => ".nar.zst",
+            Compression::Bzip2 => ".nar.bz2",
+            Compression::Gzip => ".nar.gz",
+            Compression::None | Compression::Other(_) => ".nar",
+        })
+    }
+}
+
+/// Reads what follows `/realisations/`, in the one form that Nix writes.
+fn drv_output(file: &str) -> Option<DrvOutput> {
+    let text = unescape(file.strip_suffix(".doi")?)?;
+    text.parse().ok().filter(|id: &DrvOutput| id.to_string() == text)
+}
+
+impl BuildId {
+    fn parse(digits: &str) -> Option<Self> {
+        let hexadecimal = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+        let good = BUILD_ID_DIGITS.contains(&digits.len())
+            && digits.len().is_multiple_of(2)
+            && digits.bytes().all(hexadecimal);
+        good.then(|| Self(digits.into()))
+    }
+}
+
+/// The characters that a name or an id may hold and that clients escape, some always, some never.
+const ESCAPABLE: &[u8] = b"!:?+=";
+
+/// Undoes the escapes of [`ESCAPABLE`]; any other escape makes the path nobody's.
+fn unescape(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text));
+    }
+    let mut plain = String::with_capacity(text.len());
+    let mut parts = text.split('%');
+    plain.push_str(parts.next()?);
+    for part in parts {
+        let digits = part.get(..2).filter(|digits| digits.bytes().all(|c| c.is_ascii_hexdigit()))?;
+        let byte = u8::from_str_radix(digits, 16).ok().filter(|byte| ESCAPABLE.contains(byte))?;
+        plain.push(char::from(byte));
+        plain.push_str(&part[2..]);
+    }
+    Some(Cow::Owned(plain))
+}
+
+/// A name in a path: `?` would begin the query.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = self.0.split('?');
+        f.write_str(parts.next().unwrap_or_default())?;
+        parts.try_for_each(|part| write!(f, "%3F{part}"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! Every counter of the daemon, by name, and their Prometheus text.
+//!
+//! Source of the format: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
+
+use crate::http::HttpMetrics;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `count`.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Its value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Declares the struct and its text from one table, so that no counter can be forgotten in either.
+macro_rules! metrics {
+    ($($field:ident: $name:literal $(, $label:literal)?; $help:literal;)*) => {
+        /// The counters of the rooms that fetch. Those of HTTP are kept with the connections they count.
+        #[derive(Debug, Default)]
+        pub struct Metrics {
+            $(#[doc = $help] pub $field: Counter,)*
+        }
+
+        impl Metrics {
+            /// Appends the Prometheus text of all counters.
+            pub fn render(&self, text: &mut String) {
+                let mut last = "";
+                $(
+                    if last != $name {
+                        // Writing to a String cannot fail.
+                        let _ = write!(text, concat!("# HELP ", $name, " ", $help, "\n# TYPE ", $name, " counter\n"));
+                        last = $name;
+                    }
+                    let _ = writeln!(text, concat!($name, $("{{", $label, "}}",)? " {}"), self.$field.get());
+                )*
+                let _ = last;
+            }
+        }
+    };
+}
+
+metrics! {
+    lookups_peer: "peernix_lookups_total", "result=\"peer\""; "Lookups by what they came to.";
+    lookups_upstream: "peernix_lookups_total", "result=\"upstream\""; "Lookups by what they came to.";
+    lookups_absent: "peernix_lookups_total", "result=\"absent\""; "Lookups by what they came to.";
+    lookups_unknown: "peernix_lookups_total", "result=\"unknown\""; "Lookups by what they came to.";
+    lookups_remembered: "peernix_lookups_remembered_total"; "Lookups that were answered from memory.";
+    transfers_started: "peernix_transfers_started_total"; "Transfers begun.";
+    transfers_joined: "peernix_transfers_joined_total"; "Requests that joined a transfer under way.";
+    transfers_completed: "peernix_transfers_completed_total"; "Transfers that gave the whole NAR.";
+    transfers_failed: "peernix_transfers_failed_total"; "Transfers that ended without it.";
+    transfers_failed_over: "peernix_transfer_failovers_total"; "Times a transfer went on from another source.";
+    fetched_peer_bytes: "peernix_fetched_bytes_total", "source=\"peer\""; "Bytes of NARs received, by source.";
+    fetched_upstream_bytes: "peernix_fetched_bytes_total", "source=\"upstream\""; "Bytes of NARs received, by source.";
+    verification_failures: "peernix_verification_failures_total"; "NARs whose content was not what was signed.";
+    peers_banned: "peernix_peers_banned_total"; "Bans pronounced on peers that lied.";
+}
+
+/// Appends the Prometheus text of what the servers counted, each under the name of its face.
+pub fn render_http(faces: &[(&str, &HttpMetrics)], text: &mut String) {
+    family(text, "peernix_http_requests_total", "counter", "Requests answered, by face, route and class of status.");
+    for (face, metrics) in faces {
+        for (route, class, count) in metrics.requests() {
+            let _ = writeln!(
+                text,
+                "peernix_http_requests_total{{face=\"{face}\",route=\"{route}\",status=\"{class}\"}} {count}"
+            );
+        }
+    }
+    type Read = fn(&HttpMetrics) -> &AtomicU64;
+    let numbers: [(&str, &str, &str, Read); 9] = [
+        ("peernix_http_sent_bytes_total", "counter", "Bytes given to the network.", |m| &m.bytes_sent),
+        ("peernix_http_connections_total", "counter", "Connections accepted.", |m| &m.connections),
+        ("peernix_http_connections", "gauge", "Connections open now.", |m| &m.connections_now),
+        ("peernix_http_refused_total", "counter", "Connections closed because there were too many.", |m| &m.refused),
+        ("peernix_http_handshakes_failed_total", "counter", "TLS handshakes that failed.", |m| &m.handshakes_failed),
+        ("peernix_http_header_timeouts_total", "counter", "Heads that did not come in time.", |m| &m.header_timeouts),
+        ("peernix_http_stalled_total", "counter", "Connections whose reader stalled.", |m| &m.stalled),
+        ("peernix_http_broken_total", "counter", "Answers cut off because their source failed.", |m| &m.broken),
+        ("peernix_http_panics_total", "counter", "Panics caught.", |m| &m.panics),
+    ];
+    for (name, kind, help, read) in numbers {
+        family(text, name, kind, help);
+        for (face, metrics) in faces {
+            let _ = writeln!(text, "{name}{{face=\"{face}\"}} {}", read(metrics).load(Ordering::Relaxed));
+        }
+    }
+}
+
+/// Appends one number that goes up and down.
+pub fn render_gauge(name: &str, help: &str, value: u64, text: &mut String) {
+    family(text, name, "gauge", help);
+    let _ = writeln!(text, "{name} {value}");
+}
+
+fn family(text: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_what_prometheus_reads() {
+        let metrics = Metrics::default();
+        metrics.lookups_peer.add(3);
+        metrics.peers_banned.add(1);
+        let mut text = String::new();
+        metrics.render(&mut text);
+        assert!(text.contains("\npeernix_lookups_total{result=\"upstream\"} 0\n"));
+        assert!(text.contains("# TYPE peernix_lookups_total counter\npeernix_lookups_total{result=\"peer\"} 3\n"));
+        assert!(text.ends_with("# TYPE peernix_peers_banned_total counter\npeernix_peers_banned_total 1\n"));
+        assert_eq!(text.matches("# TYPE peernix_lookups_total ").count(), 1, "a family is described once");
+    }
+}

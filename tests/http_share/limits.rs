@@ -1,0 +1,252 @@
+//! Numbers and time: how many connections there may be, and how long each may take over what.
+
+use crate::support::client::Client;
+use crate::support::{Running, TestFace, allow_many_files, serve};
+use peernix::http::{Limits, WhenFull};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{interval, timeout};
+
+const SHORT: Duration = Duration::from_millis(300);
+/// What a busy machine may add to a time-out of ours.
+const SLACK: Duration = Duration::from_secs(5);
+
+fn short() -> Limits {
+    Limits { header_timeout: SHORT, idle_timeout: SHORT * 2, stall_timeout: SHORT, ..Limits::share() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_nothing_is_closed() {
+    let server = serve(TestFace::simple(), short()).await;
+    let start = Instant::now();
+    Client::connect(server.address).await.closed().await;
+    assert!((SHORT..SHORT + SLACK).contains(&start.elapsed()), "{:?}", start.elapsed());
+    assert_eq!(server.end().await.header_timeouts.load(Relaxed), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_trickles_is_closed() {
+    let server = serve(TestFace::simple(), short()).await;
+    let mut client = Client::connect(server.address).await;
+    assert_eq!(client.get("/health").await.status, 200);
+    let start = Instant::now();
+    let (mut read, mut write) = client.stream.into_split();
+    // One byte every now and then: there is always progress, and never a head.
+    let trickle = tokio::spawn(async move {
+        let mut pace = interval(SHORT / 10);
+        while write.write_all(b"G").await.is_ok() {
+            pace.tick().await;
+        }
+    });
+    let read = read.read(&mut [0]).await;
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    let took = start.elapsed();
+    trickle.await.unwrap();
+    assert!((SHORT..SHORT + SLACK).contains(&took), "{took:?}");
+    assert_eq!(server.end().await.header_timeouts.load(Relaxed), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_end_and_used_ones_do_not() {
+    let server = serve(TestFace::simple(), short()).await;
+    let mut client = Client::connect(server.address).await;
+    let mut pace = interval(SHORT);
+    // Longer in all than any limit.
+    for _ in 0..6 {
+        pace.tick().await;
+        assert_eq!(client.get("/health").await.status, 200);
+    }
+    let start = Instant::now();
+    client.closed().await;
+    assert!((SHORT..SHORT * 2 + SLACK).contains(&start.elapsed()), "{:?}", start.elapsed());
+    let metrics = server.end().await;
+    assert_eq!((metrics.header_timeouts.load(Relaxed), metrics.stalled.load(Relaxed)), (0, 0), "an ordinary end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_may_take_its_time() {
+    let (face, mut arrivals) = TestFace::new();
+    let answer = std::sync::Arc::clone(&face.answer);
+    let server = serve(face, short()).await;
+    let mut client = Client::connect(server.address).await;
+    client.send("GET /peers HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    arrivals.recv().await.unwrap();
+    // Twice as long as every limit there is: were one in force, the connection would end before.
+    assert!(timeout(SHORT * 4, client.answer(false)).await.is_err());
+    answer.notify_one();
+    assert_eq!(client.answer(false).await.unwrap().text(), "at last\n");
+    server.end().await;
+}
+
+/// Sends a request for an endless body, into as small a window as there is.
+async fn endless(server: &Running) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(server.address).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_stops_is_closed() {
+    let server = serve(TestFace::simple(), short()).await;
+    let start = Instant::now();
+    let stream = endless(&server).await;
+    // Only the server can end this: nothing is read, so that no end can be seen from here.
+    while server.metrics.stalled.load(Relaxed) == 0 {
+        assert!(start.elapsed() < SHORT + SLACK);
+        tokio::task::yield_now().await;
+    }
+    assert!(start.elapsed() >= SHORT);
+    drop(stream);
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_crawls_is_closed() {
+    let server = serve(TestFace::simple(), short()).await;
+    let mut stream = endless(&server).await;
+    let start = Instant::now();
+    let mut pace = interval(SHORT / 20);
+    let mut piece = [0; 256];
+    // Always some progress, 17 KB/s of it, where 64 KiB in 300 ms are asked for.
+    while server.metrics.stalled.load(Relaxed) == 0 {
+        pace.tick().await;
+        assert!(stream.read(&mut piece).await.is_ok_and(|read| read > 0) || server.metrics.stalled.load(Relaxed) > 0);
+        assert!(start.elapsed() < SHORT * 30 + SLACK);
+    }
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_goes_on_is_not_closed() {
+    let server = serve(TestFace::simple(), short()).await;
+    let mut stream = endless(&server).await;
+    let mut pace = interval(SHORT / 20);
+    let mut piece = vec![0; 64 * 1024];
+    let start = Instant::now();
+    // A megabyte a second or so, for several times as long as the limit.
+    while start.elapsed() < SHORT * 6 {
+        pace.tick().await;
+        let mut read = 0;
+        while read < piece.len() {
+            read += stream.read(&mut piece[read..]).await.expect("still there");
+        }
+    }
+    drop(stream);
+    assert_eq!(server.end().await.stalled.load(Relaxed), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_has_so_many_connections() {
+    let server = serve(TestFace::simple(), Limits { per_address: Some(2), ..Limits::share() }).await;
+    let mut clients = [Client::connect_from(1, server.address).await, Client::connect_from(1, server.address).await];
+    for client in &mut clients {
+        assert_eq!(client.get("/health").await.status, 200);
+    }
+    Client::connect_from(1, server.address).await.closed().await;
+    assert_eq!(Client::connect_from(2, server.address).await.get("/health").await.status, 200, "others may");
+    let [mut first, _second] = clients;
+    assert!(first.request("GET", "/health", "Connection: close\r\n").await.closes());
+    first.closed().await;
+    // Its place is free as soon as its task has ended, which is a moment after its socket has.
+    let start = Instant::now();
+    loop {
+        let mut client = Client::connect_from(1, server.address).await;
+        client.stream.write_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n").await.ok();
+        if client.answer(false).await.is_some() {
+            break;
+        }
+        assert!(start.elapsed() < SLACK);
+    }
+    assert!(server.end().await.refused.load(Relaxed) >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_share_closes() {
+    let server = serve(TestFace::simple(), Limits { connections: 1, ..Limits::share() }).await;
+    let mut first = Client::connect(server.address).await;
+    assert_eq!(first.get("/health").await.status, 200);
+    Client::connect(server.address).await.closed().await;
+    assert_eq!(first.get("/health").await.status, 200);
+    assert_eq!(server.end().await.refused.load(Relaxed), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_gateway_lets_wait() {
+    let limits = Limits { connections: 1, when_full: WhenFull::Wait, ..Limits::share() };
+    let server = serve(TestFace::simple(), limits).await;
+    let mut first = Client::connect(server.address).await;
+    assert_eq!(first.get("/health").await.status, 200);
+    let mut second = Client::connect(server.address).await;
+    second.send("GET /health HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(timeout(SHORT, second.answer(false)).await.is_err(), "it waits");
+    drop(first);
+    assert_eq!(second.answer(false).await.unwrap().status, 200, "and is served");
+    assert_eq!(server.end().await.refused.load(Relaxed), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_lets_answers_end() {
+    let (face, mut arrivals) = TestFace::new();
+    let answer = std::sync::Arc::clone(&face.answer);
+    let server = serve(face, Limits::share()).await;
+    let mut idle = Client::connect(server.address).await;
+    assert_eq!(idle.get("/health").await.status, 200);
+    let mut silent = Client::connect(server.address).await;
+    let mut busy = Client::connect(server.address).await;
+    busy.send("GET /peers HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    arrivals.recv().await.unwrap();
+    server.stop.cancel();
+    idle.closed().await;
+    silent.closed().await;
+    assert!(TcpStream::connect(server.address).await.is_err(), "nothing new");
+    assert!(!server.served.is_finished());
+    answer.notify_one();
+    // Whether its head says that the connection ends depends on when the connection has heard of the stop; it ends anyway.
+    assert_eq!(busy.answer(false).await.unwrap().text(), "at last\n");
+    busy.closed().await;
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_does_not_wait_for_ever() {
+    let (face, mut arrivals) = TestFace::new();
+    let server = serve(face, Limits { drain_timeout: SHORT, ..Limits::share() }).await;
+    let mut busy = Client::connect(server.address).await;
+    busy.send("GET /peers HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    arrivals.recv().await.unwrap();
+    let start = Instant::now();
+    server.end().await;
+    assert!((SHORT..SHORT + SLACK).contains(&start.elapsed()), "{:?}", start.elapsed());
+    busy.closed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_connections_at_once() {
+    const CONNECTIONS: usize = 1000;
+    allow_many_files();
+    let (face, mut arrivals) = TestFace::new();
+    let answer = std::sync::Arc::clone(&face.answer);
+    let server = serve(face, Limits::share()).await;
+    let mut clients = Vec::new();
+    for number in 0..CONNECTIONS {
+        // 100 from each of ten addresses.
+        let mut client = Client::connect_from(u8::try_from(number % 10 + 1).unwrap(), server.address).await;
+        client.send("GET /peers HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        clients.push(client);
+    }
+    for _ in 0..CONNECTIONS {
+        arrivals.recv().await.unwrap();
+    }
+    assert_eq!(server.metrics.connections_now.load(Relaxed), CONNECTIONS as u64);
+    answer.notify_waiters();
+    for client in &mut clients {
+        assert_eq!(client.answer(false).await.unwrap().text(), "at last\n");
+        assert_eq!(client.get("/health").await.status, 200);
+    }
+    assert_eq!(server.metrics.refused.load(Relaxed), 0);
+    server.end().await;
+}

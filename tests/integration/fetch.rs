@@ -1,0 +1,272 @@
+//! Getting paths from upstreams: lookup, pass-through, decoding, resuming, and one download for all who ask at once.
+
+use crate::internet::{Fault, Internet, Sample, key};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use peernix::fetch::{Fetcher, NarBody, NarRequest, Options, TransferError, Trust};
+use peernix::metrics::Metrics;
+use peernix::nix::{Compression, StoreDir, StoreHash};
+use peernix::peers::{NodeKey, Peers, PeersOptions};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+const BUDGET: Duration = Duration::from_millis(300);
+const MIB: usize = 1024 * 1024;
+
+struct Client {
+    fetcher: Fetcher,
+    metrics: Arc<Metrics>,
+    _state: tempfile::TempDir,
+}
+
+impl Client {
+    async fn new(upstreams: &[&Internet]) -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let node_key = NodeKey::load_or_create(state.path()).unwrap();
+        let peers = Peers::start(PeersOptions::default(), &node_key, &CancellationToken::new()).await.unwrap();
+        let trust = Trust { keys: [key().public()].into_iter().collect(), store_dir: StoreDir::default() };
+        let upstreams = upstreams.iter().map(|internet| internet.url()).collect();
+        let options = Options { trust, upstreams, budget: BUDGET, memory: 64 * 1024 * 1024 };
+        let metrics = Arc::new(Metrics::default());
+        let fetcher = Fetcher::new(options, peers, Arc::clone(&metrics), TaskTracker::new());
+        Self { fetcher, metrics, _state: state }
+    }
+
+    async fn nar(&self, sample: &Sample, compression: &Compression, offset: u64) -> Option<NarBody> {
+        let request = request(sample, compression);
+        let size = self.fetcher.size(&request).await?;
+        self.fetcher.nar(&request, size, offset).await
+    }
+}
+
+fn request(sample: &Sample, compression: &Compression) -> NarRequest {
+    NarRequest { hash: sample.hash(), nar_hash: sample.info.nar_hash, compression: compression.clone() }
+}
+
+/// Everything that a body gives, and how it ended.
+async fn drain(mut body: NarBody) -> (Vec<u8>, Result<(), TransferError>) {
+    let mut all = Vec::new();
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => all.extend_from_slice(&frame.into_data().unwrap()),
+            Err(error) => return (all, Err(error)),
+        }
+    }
+    (all, Ok(()))
+}
+
+async fn whole(body: Option<NarBody>) -> Bytes {
+    let (all, outcome) = drain(body.expect("a body")).await;
+    assert_eq!(outcome, Ok(()));
+    all.into()
+}
+
+const ALL: [Compression; 5] =
+    [Compression::None, Compression::Xz, Compression::Zstd, Compression::Bzip2, Compression::Gzip];
+
+#[tokio::test]
+async fn upstreams_files_pass_through_as_they_are() {
+    let internet = Internet::start().await;
+    let client = Client::new(&[&internet]).await;
+    for (number, compression) in ALL.iter().enumerate() {
+        let sample = Sample::new(u8::try_from(number).unwrap(), 300_000);
+        let url = internet.publish(&sample, compression);
+        let found = client.fetcher.narinfo(sample.hash()).await.expect("found");
+        assert_eq!(found.info, sample.info);
+        let file = internet.file(&url);
+        assert_eq!(found.representation(), (compression.clone(), Some(file.len() as u64)));
+        let size = client.fetcher.size(&request(&sample, compression)).await;
+        assert_eq!(size, Some(Some(file.len() as u64)));
+        assert!(whole(client.nar(&sample, compression, 0).await).await == file, "{compression}");
+        assert!(
+            whole(client.nar(&sample, compression, 1000).await).await == file.slice(1000..),
+            "{compression} from 1000"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_uncompressed_nar_comes_from_any_compression() {
+    // Nix was promised an uncompressed NAR by a peer that is gone.
+    let internet = Internet::start().await;
+    let client = Client::new(&[&internet]).await;
+    for (number, compression) in ALL.iter().enumerate() {
+        let sample = Sample::new(u8::try_from(number).unwrap(), 17 * MIB);
+        internet.publish(&sample, compression);
+        let nar = whole(client.nar(&sample, &Compression::None, 0).await).await;
+        assert!(nar == sample.nar, "{compression}");
+    }
+    let small = Sample::new(9, 100);
+    internet.publish(&small, &Compression::Xz);
+    assert_eq!(whole(client.nar(&small, &Compression::None, 50).await).await, small.nar.slice(50..));
+}
+
+#[tokio::test]
+async fn a_cut_download_resumes_where_it_was() {
+    let internet = Internet::start().await;
+    let client = Client::new(&[&internet]).await;
+    let sample = Sample::new(1, 3 * MIB);
+    let url = internet.publish(&sample, &Compression::Zstd);
+    internet.fault("/nar/", Fault::CutAt(500_000));
+    internet.fault("/nar/", Fault::Status(503));
+    internet.fault("/nar/", Fault::CutAt(300_000));
+    assert!(whole(client.nar(&sample, &Compression::Zstd, 0).await).await == internet.file(&url));
+    let ranges: Vec<_> = internet.requests("/nar/").into_iter().map(|(_, range)| range).collect();
+    let expected = [None, Some("bytes=500000-"), Some("bytes=500000-"), Some("bytes=800000-")];
+    assert_eq!(ranges, expected.map(|range| range.map(str::to_owned)));
+}
+
+#[tokio::test]
+async fn a_file_that_changed_is_not_continued() {
+    let internet = Internet::start().await;
+    let client = Client::new(&[&internet]).await;
+    let sample = Sample::new(1, 3 * MIB);
+    let url = internet.publish(&sample, &Compression::Zstd);
+    let other = Sample::new(2, 2 * MIB);
+    let other_url = internet.publish(&other, &Compression::Zstd);
+    internet.fault("/nar/", Fault::CutAt(500_000));
+    assert!(client.fetcher.narinfo(sample.hash()).await.is_some());
+    let body = client.nar(&sample, &Compression::Zstd, 0).await.unwrap();
+    internet.replace(&url, internet.file(&other_url));
+    let (received, outcome) = drain(body).await;
+    assert_eq!(received.len(), 500_000);
+    assert!(matches!(outcome, Err(TransferError::NoSource(_))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn wrong_content_is_never_given_out() {
+    let internet = Internet::start().await;
+    let client = Client::new(&[&internet]).await;
+    for (number, compression) in ALL.iter().enumerate() {
+        let sample = Sample::new(u8::try_from(number).unwrap(), 100_000);
+        internet.publish(&sample, compression);
+        internet.fault("/nar/", Fault::FlipAt(5_000));
+        assert!(client.nar(&sample, &Compression::None, 0).await.is_none(), "{compression}");
+    }
+    assert_eq!(client.metrics.transfers_failed.get(), 5);
+    // A large one has begun when the end turns out wrong; the end is what is kept back.
+    let large = Sample::new(9, 20 * MIB);
+    internet.publish(&large, &Compression::None);
+    internet.fault("/nar/", Fault::FlipAt(5_000));
+    let (received, outcome) = drain(client.nar(&large, &Compression::None, 0).await.unwrap()).await;
+    assert_eq!(received.len(), large.nar.len() - 64 * 1024);
+    assert!(matches!(outcome, Err(TransferError::Corrupt(_))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn many_who_ask_at_once_are_one_lookup_and_one_download() {
+    let internet = Internet::start().await;
+    let client = Client::new(&[&internet]).await;
+    let sample = Sample::new(1, 20 * MIB);
+    let url = internet.publish(&sample, &Compression::None);
+    let sample = Arc::new(sample);
+    let lookups: Vec<_> = (0..50)
+        .map(|_| {
+            let (fetcher, hash) = (client.fetcher.clone(), sample.hash());
+            tokio::spawn(async move { fetcher.narinfo(hash).await.is_some() })
+        })
+        .collect();
+    for lookup in lookups {
+        assert!(lookup.await.unwrap());
+    }
+    assert_eq!(internet.requests(".narinfo").len(), 1);
+    let readers: Vec<_> = (0..8)
+        .map(|number| {
+            let (fetcher, sample) = (client.fetcher.clone(), Arc::clone(&sample));
+            tokio::spawn(async move {
+                let offset = number * 1000;
+                let size = Some(sample.info.nar_size);
+                let body = fetcher.nar(&request(&sample, &Compression::None), size, offset as u64).await;
+                whole(body).await == sample.nar.slice(offset..)
+            })
+        })
+        .collect();
+    for reader in readers {
+        assert!(reader.await.unwrap());
+    }
+    assert_eq!(internet.requests(&url).len(), 1);
+    assert_eq!(client.metrics.transfers_joined.get(), 7);
+}
+
+#[tokio::test]
+async fn what_nobody_has_is_absent_and_what_is_not_answered_is_not() {
+    let internet = Internet::start().await;
+    let client = Client::new(&[&internet]).await;
+    let missing = StoreHash::new([9; 20]);
+    assert!(client.fetcher.narinfo(missing).await.is_none());
+    assert!(client.fetcher.narinfo(missing).await.is_none());
+    assert_eq!(internet.requests(".narinfo").len(), 1, "the second answer came from memory");
+    assert_eq!(client.metrics.lookups_absent.get(), 1);
+
+    let slow = Sample::new(1, 100);
+    internet.publish(&slow, &Compression::None);
+    internet.fault(".narinfo", Fault::Silence);
+    let begun = Instant::now();
+    assert!(client.fetcher.narinfo(slow.hash()).await.is_none());
+    assert!(begun.elapsed() >= BUDGET && begun.elapsed() < BUDGET * 4, "{:?}", begun.elapsed());
+    assert_eq!(client.metrics.lookups_unknown.get(), 1);
+    internet.fault(".narinfo", Fault::Status(500));
+    tokio::time::sleep(Duration::from_millis(600)).await; // pace: "unknown" is remembered for half a second
+    assert!(client.fetcher.narinfo(slow.hash()).await.is_none(), "an error is no answer either");
+    assert_eq!(client.metrics.lookups_unknown.get(), 2);
+}
+
+#[tokio::test]
+async fn without_anybody_to_ask_the_answer_is_immediate() {
+    let client = Client::new(&[]).await;
+    let begun = Instant::now();
+    for number in 0..1000u32 {
+        let mut hash = [0; 20];
+        hash[..4].copy_from_slice(&number.to_le_bytes());
+        assert!(client.fetcher.narinfo(StoreHash::new(hash)).await.is_none());
+    }
+    assert_eq!(client.metrics.lookups_absent.get(), 1000);
+    assert!(begun.elapsed() < Duration::from_secs(1), "1,000 misses took {:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn an_unreachable_upstream_delays_one_lookup_and_no_more() {
+    let internet = Internet::start().await;
+    let address = internet.address;
+    let dead = hyper::Uri::builder().scheme("http").authority("127.0.0.1:1").path_and_query("/").build().unwrap();
+    let mut client = Client::new(&[&internet]).await;
+    let trust = Trust { keys: [key().public()].into_iter().collect(), store_dir: StoreDir::default() };
+    let node_key = NodeKey::load_or_create(client._state.path()).unwrap();
+    let peers = Peers::start(PeersOptions::default(), &node_key, &CancellationToken::new()).await.unwrap();
+    let upstreams = vec![dead, format!("http://{address}").parse().unwrap()];
+    let options = Options { trust, upstreams, budget: BUDGET, memory: 1 };
+    client.fetcher = Fetcher::new(options, peers, Arc::clone(&client.metrics), TaskTracker::new());
+    let sample = Sample::new(1, 100);
+    internet.publish(&sample, &Compression::None);
+    assert!(client.fetcher.narinfo(sample.hash()).await.is_some(), "the other upstream has it");
+    assert_eq!(whole(client.nar(&sample, &Compression::None, 0).await).await, sample.nar);
+}
+
+#[tokio::test]
+async fn what_is_not_signed_by_a_trusted_key_is_not_there() {
+    let internet = Internet::start().await;
+    let client = Client::new(&[&internet]).await;
+    let unsigned = Sample::new(1, 100);
+    internet.publish_as(&unsigned, &Compression::None, |narinfo| narinfo.info.signatures.clear());
+    assert!(client.fetcher.narinfo(unsigned.hash()).await.is_none());
+    let forged = Sample::new(2, 100);
+    internet.publish_as(&forged, &Compression::None, |narinfo| narinfo.info.nar_size += 8);
+    assert!(client.fetcher.narinfo(forged.hash()).await.is_none());
+    let elsewhere = Sample::new(3, 100);
+    internet.publish_as(&elsewhere, &Compression::None, |narinfo| {
+        narinfo.url = "http://169.254.169.254/latest/meta-data".to_owned();
+    });
+    assert!(client.fetcher.narinfo(elsewhere.hash()).await.is_some(), "the path is signed");
+    assert!(client.nar(&elsewhere, &Compression::None, 0).await.is_none(), "the URL is not followed");
+}
+
+#[tokio::test]
+async fn documents_come_from_upstreams() {
+    let internet = Internet::start().await;
+    let client = Client::new(&[&internet]).await;
+    internet.replace("log/x.drv", "built");
+    assert_eq!(client.fetcher.document("log/x.drv").await.as_deref(), Some(&b"built"[..]));
+    assert_eq!(client.fetcher.document("log/y.drv").await, None);
+}
