@@ -9,8 +9,14 @@
 //! * [`fetch`]: getting a path: lookup, transfer, verification, upstreams.
 //! * [`http`]: the cache protocol: what both faces share, and the two of them.
 //! * [`system`]: the host: sockets, directories, log, network changes, and what systemd wants to know.
+//! * [`config`]: what the administrator wrote.
+//! * [`cli`]: the command lines of the programs.
 //! * [`metrics`]: every counter by name.
+//! * [`daemon`]: from a configuration to a running service and back.
 
+pub mod cli;
+pub mod config;
+pub mod daemon;
 pub mod fetch;
 pub mod http;
 pub mod metrics;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The administrator's tool.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    peernix::cli::peernixctl::main()
+}

@@ -1,3 +1,11 @@
-//! The host: network changes, for now.
+//! The host: what Linux and systemd tell us, what they want to hear, and nothing about Nix.
+//!
+//! The one block of unsafe code of the whole tree is in `sockets.rs`: it takes over the file descriptors that systemd hands
+//! to the process. Every other file forbids it.
 
+pub mod directories;
+pub mod journal;
+pub mod limits;
 pub mod network;
+pub mod notify;
+pub mod sockets;

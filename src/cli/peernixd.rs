@@ -1,0 +1,107 @@
+//! The command line of `peernixd`.
+
+use super::{exit, output};
+use crate::config::{self, Config, ConfigError};
+use crate::daemon;
+use crate::peers::NodeKey;
+use crate::system::directories::Directories;
+use crate::system::journal;
+use clap::Parser;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Shares the Nix store of this machine with others, and fetches from theirs.
+#[derive(Debug, Parser)]
+#[command(name = "peernixd", version, after_help = AFTER_HELP)]
+pub struct Args {
+    /// Read this configuration instead of the one at the usual place
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Say what is wrong with the configuration, and end
+    #[arg(long, group = "instead")]
+    pub check_config: bool,
+    /// Print every section and key with its meaning and default, and end
+    #[arg(long, group = "instead")]
+    pub print_default_config: bool,
+    /// Print the identity of this machine, which others list as a node, and end
+    #[arg(long, group = "instead")]
+    pub print_node_id: bool,
+}
+
+const AFTER_HELP: &str = "\
+Without --config, /etc/peernix/config.toml is read if it exists, else $XDG_CONFIG_HOME/peernix/config.toml; no file is fine.
+Exit codes: 64 usage, 69 a port is taken, 70 another failure, 73 a directory cannot be made, 78 wrong configuration.";
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version come this way too, on stdout.
+            let _ = error.print();
+            return if error.use_stderr() { exit::USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            match error.downcast_ref::<ConfigError>() {
+                // One problem a line, each naming its file: nothing to put in front.
+                Some(problems) => output::complain(&problems.to_string()),
+                None => output::complain(&format!("peernixd: {error:#}")),
+            }
+            exit::of(&error)
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    if args.print_default_config {
+        return Ok(output::print(config::EXAMPLE)?);
+    }
+    if args.print_node_id {
+        let key = NodeKey::load_or_create(&Directories::find()?.state)?;
+        return Ok(output::print(&format!("{}\n", key.id()))?);
+    }
+    let config = Config::load(args.config.as_deref())?;
+    if args.check_config {
+        return Ok(output::print(&summary(&config))?);
+    }
+    journal::start(config.log.level);
+    daemon::run(config, args.config.clone(), &Directories::find()?)
+}
+
+/// What is to be known about a configuration that is right.
+fn summary(config: &Config) -> String {
+    let origin =
+        config.origin.as_ref().map_or_else(|| "no file, all defaults".to_owned(), |file| file.display().to_string());
+    let trusted = config.trusted_keys();
+    let mut text = format!("ok: {origin}\n");
+    for notice in &trusted.notices {
+        text.push_str(&format!("note: {notice}\n"));
+    }
+    let names: Vec<String> = trusted.keys.iter().map(|key| output::tame(key.name())).collect();
+    text.push_str(&format!("trusted keys: {} (from {})\n", names.join(", "), trusted.origin));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+        assert!(Args::try_parse_from(["peernixd", "--check-config", "--print-node-id"]).is_err());
+        assert!(Args::try_parse_from(["peernixd", "--check-config", "--config", "c.toml"]).is_ok());
+    }
+
+    #[test]
+    fn a_summary_names_the_keys() {
+        let text = format!("[trust]\npublic_keys = [\"{}\"]\n", config::CACHE_NIXOS_ORG_KEY);
+        let config = Config::from_text(&text, Some("/c.toml".as_ref())).unwrap();
+        assert_eq!(summary(&config), "ok: /c.toml\ntrusted keys: cache.nixos.org-1 (from [trust] public_keys)\n");
+    }
+}

@@ -1,0 +1,152 @@
+//! What the administrator wrote: one TOML file, one documented struct a section, unknown keys refused.
+//!
+//! Reading has no side effects, so that a configuration can be tried before it is used. All that is wrong is said at once,
+//! each problem with file, line, key, value and remedy.
+#![forbid(unsafe_code)]
+
+mod check;
+mod error;
+mod file;
+mod keys;
+mod nix_conf;
+mod sections;
+mod value;
+
+pub use error::{ConfigError, Problem};
+pub use keys::{SECTIONS, keys_of};
+pub use sections::*;
+pub use value::{Addresses, Upstream};
+
+use crate::nix::PublicKey;
+use serde::Deserialize;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+/// The largest configuration file read, in bytes.
+pub const FILE_MAX: u64 = 1024 * 1024;
+
+/// The configuration of the whole machine.
+pub const SYSTEM_FILE: &str = "/etc/peernix/config.toml";
+
+/// Every section and key with its meaning and default, for people: what `peernixd --print-default-config` prints.
+pub const EXAMPLE: &str = include_str!("../../docs/config.example.toml");
+
+/// A whole configuration. [`Config::default`] is what an empty file means.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The face towards Nix.
+    pub gateway: Gateway,
+    /// The face towards other machines.
+    pub share: Share,
+    /// This machine's store.
+    pub store: Store,
+    /// What may enter.
+    pub trust: Trust,
+    /// How others are found.
+    pub discovery: Discovery,
+    /// Who is admitted.
+    pub fleet: Fleet,
+    /// What one client may take.
+    pub limits: Limits,
+    /// What is logged.
+    pub log: Log,
+    /// The file it was read from; `None` when there was no file.
+    #[serde(skip)]
+    pub origin: Option<PathBuf>,
+}
+
+/// The keys that a path must be signed by to be handed to Nix, and where they come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedBy {
+    /// The keys.
+    pub keys: Vec<PublicKey>,
+    /// Where they stand, in words: a key of our configuration, files of Nix, or Nix's own default.
+    pub origin: String,
+    /// What was wrong in files that are not ours and was passed over.
+    pub notices: Vec<String>,
+}
+
+impl Config {
+    /// Reads and checks the configuration: `file`, or the file at the usual place if there is one, or the defaults.
+    ///
+    /// # Errors
+    /// A named file that cannot be read, or everything that is wrong in it; see [`ConfigError`].
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        match file {
+            Some(file) => Self::read(file),
+            None => Self::usual_file().map_or_else(|| Ok(Self::default()), |file| Self::read(&file)),
+        }
+    }
+
+    /// The file at the usual place: the machine's, else the user's, whichever is there first.
+    #[must_use]
+    pub fn usual_file() -> Option<PathBuf> {
+        let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".config"));
+        let user = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute()).or_else(home);
+        let user = user.map(|dir| dir.join("peernix/config.toml"));
+        // A file that this user may not look at is taken too, so that reading it says so: its absence would be another
+        // configuration, and perhaps a more generous one.
+        [Some(PathBuf::from(SYSTEM_FILE)), user].into_iter().flatten().find(|file| file.try_exists().unwrap_or(true))
+    }
+
+    /// Reads a file that must be there.
+    fn read(file: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable { file: file.to_owned(), source };
+        let text = read_bounded(file, FILE_MAX).map_err(unreadable)?;
+        let text = text.ok_or_else(|| ConfigError::TooLarge { file: file.to_owned(), limit: FILE_MAX })?;
+        Self::from_text(&text, Some(file))
+    }
+
+    /// Reads the text of a configuration; `file` is for the messages.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, as far as it can be found in one go.
+    pub fn from_text(text: &str, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut config = file::read(text, file).map_err(ConfigError::Invalid)?;
+        config.origin = file.map(Path::to_owned);
+        Ok(config)
+    }
+
+    /// Everything that is wrong although each value has the right form. Touches nothing.
+    #[must_use]
+    pub fn check(&self) -> Vec<Problem> {
+        check::check(self)
+    }
+
+    /// The keys of `[trust]`, or those that the local Nix trusts, or the one that Nix has built in.
+    ///
+    /// Reads nix.conf (in `$NIX_CONF_DIR`, else `/etc/nix`) when the configuration says nothing.
+    #[must_use]
+    pub fn trusted_keys(&self) -> TrustedBy {
+        let dir = std::env::var_os("NIX_CONF_DIR").map_or_else(|| PathBuf::from("/etc/nix"), PathBuf::from);
+        self.trusted_keys_with(&dir)
+    }
+
+    /// [`Self::trusted_keys`] with the directory of nix.conf.
+    fn trusted_keys_with(&self, nix_conf_dir: &Path) -> TrustedBy {
+        if let Some(keys) = &self.trust.public_keys {
+            return TrustedBy { keys: keys.clone(), origin: "[trust] public_keys".to_owned(), notices: Vec::new() };
+        }
+        nix_conf::trusted_public_keys(nix_conf_dir)
+    }
+}
+
+/// Reads a plain file of at most `limit` bytes; `None` if it has more.
+fn read_bounded(file: &Path, limit: u64) -> io::Result<Option<String>> {
+    let open = File::open(file)?;
+    if !open.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
+    }
+    let mut bytes = Vec::new();
+    open.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Ok(None);
+    }
+    let text = String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))?;
+    Ok(Some(text))
+}
+
+#[cfg(test)]
+mod tests;

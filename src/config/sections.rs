@@ -1,0 +1,228 @@
+//! The sections of the configuration: one struct each, every key with its meaning and its default.
+//!
+//! `docs/config.example.toml` says the same to administrators; a test keeps the two in step.
+
+use super::value::{self, Addresses, Upstream};
+use crate::nix::{PublicKey, StoreDir};
+use crate::peers::{FixedPeer, NodeId};
+use log::LevelFilter;
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the gateway listens.
+pub const GATEWAY_LISTEN: &str = "127.0.0.1:7649";
+/// The priority that the gateway's `nix-cache-info` names; cache.nixos.org has 40, lower is asked first.
+pub const GATEWAY_PRIORITY: i32 = 10;
+/// The binary cache on the Internet.
+pub const UPSTREAM: &str = "https://cache.nixos.org";
+/// How long a lookup may take, in milliseconds.
+pub const BUDGET_MS: u64 = 300;
+/// Where the share listens for peers.
+pub const SHARE_LISTEN: &str = "[::]:7650";
+/// The key of cache.nixos.org, as every Nix has it built in.
+pub const CACHE_NIXOS_ORG_KEY: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
+/// How many connections the share holds at once.
+pub const SHARE_MAX_CONNECTIONS: usize = 1024;
+/// Nix's state directory.
+pub const NIX_STATE_DIR: &str = "/nix/var/nix";
+/// The root of the file system that holds the store.
+pub const STORE_ROOT: &str = "/";
+/// How long the head of a request may take.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection or a transfer may make no progress.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many connections one address may hold at once.
+pub const PER_ADDRESS: usize = 128;
+/// How much memory NARs may take that are verified whole, in bytes.
+pub const MEMORY: u64 = 64 * 1024 * 1024;
+/// What is logged.
+pub const LOG_LEVEL: LevelFilter = LevelFilter::Info;
+
+/// `[gateway]`: the face towards this machine's Nix.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gateway {
+    /// Addresses of the binary cache for the local Nix. Loopback only: whoever reaches it can make this machine download.
+    pub listen: Addresses,
+    /// The `Priority` of its `nix-cache-info`; Nix asks lower numbers first.
+    pub priority: i32,
+    /// The binary caches to ask when no peer has a path, best first.
+    #[serde(deserialize_with = "value::list")]
+    pub upstreams: Vec<Upstream>,
+    /// How long a lookup waits for peers and upstreams before it says "not here", in milliseconds.
+    pub budget_ms: u64,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            listen: Addresses::from_default(GATEWAY_LISTEN),
+            priority: GATEWAY_PRIORITY,
+            upstreams: UPSTREAM.parse().into_iter().collect(),
+            budget_ms: BUDGET_MS,
+        }
+    }
+}
+
+/// `[share]`: the face towards other machines.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Share {
+    /// Addresses for peers (TLS with node keys); empty: not at all.
+    pub listen: Addresses,
+    /// Addresses of an ordinary HTTP binary cache for any Nix; empty: not at all.
+    pub plain_listen: Addresses,
+    /// Which paths are offered.
+    pub policy: Policy,
+    /// The keys of which a path must carry a valid signature to be offered. Apart from the keys trusted for what comes in.
+    #[serde(deserialize_with = "value::list")]
+    pub public_keys: Vec<PublicKey>,
+    /// Patterns over path names (`*` and `?`) that are never offered.
+    #[serde(deserialize_with = "value::list")]
+    pub deny: Vec<String>,
+    /// How many bytes a second are sent at most, all peers together; 0: no limit.
+    #[serde(deserialize_with = "value::size")]
+    pub upload_limit: u64,
+    /// How many connections are held at once; more are closed at once, and find other machines.
+    pub max_connections: usize,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self {
+            listen: Addresses::from_default(SHARE_LISTEN),
+            plain_listen: Addresses::default(),
+            policy: Policy::default(),
+            public_keys: CACHE_NIXOS_ORG_KEY.parse().into_iter().collect(),
+            deny: Vec::new(),
+            upload_limit: 0,
+            max_connections: SHARE_MAX_CONNECTIONS,
+        }
+    }
+}
+
+/// Which paths the share offers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum Policy {
+    /// Paths with a valid signature by one of `[share] public_keys`.
+    #[default]
+    #[serde(rename = "signed")]
+    Signed,
+    /// Those, and to enrolled peers also what was built on this machine.
+    #[serde(rename = "signed+own")]
+    SignedAndOwn,
+    /// None.
+    #[serde(rename = "off")]
+    Off,
+}
+
+/// `[store]`: where this machine's store is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// The store directory, as it is written in store paths.
+    #[serde(deserialize_with = "value::store_dir")]
+    pub dir: StoreDir,
+    /// Nix's state directory, which holds `db/db.sqlite` and the daemon's socket.
+    pub state_dir: PathBuf,
+    /// The root under which both are, for a chroot store (Nix's `?root=`).
+    pub root: PathBuf,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { dir: StoreDir::default(), state_dir: NIX_STATE_DIR.into(), root: STORE_ROOT.into() }
+    }
+}
+
+/// `[trust]`: what may enter.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Trust {
+    /// The keys of which a path must carry a valid signature to be handed to Nix. `None`: those that nix.conf trusts; see
+    /// [`super::Config::trusted_keys`].
+    #[serde(deserialize_with = "value::optional_list")]
+    pub public_keys: Option<Vec<PublicKey>>,
+}
+
+/// `[discovery]`: how other machines are found.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Discovery {
+    /// Whether to announce and look by multicast DNS.
+    pub mdns: bool,
+    /// The network interfaces for it, by name; empty: all.
+    #[serde(deserialize_with = "value::list")]
+    pub interfaces: Vec<String>,
+    /// Machines at fixed addresses.
+    #[serde(deserialize_with = "value::list")]
+    pub peers: Vec<FixedPeer>,
+}
+
+impl Default for Discovery {
+    fn default() -> Self {
+        Self { mdns: true, interfaces: Vec::new(), peers: Vec::new() }
+    }
+}
+
+/// `[fleet]`: who counts as one of ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fleet {
+    /// Who is admitted.
+    pub mode: FleetMode,
+    /// With mode `static`: the node ids that are admitted.
+    #[serde(deserialize_with = "value::nodes")]
+    pub nodes: Vec<NodeId>,
+}
+
+/// Who is admitted as a peer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FleetMode {
+    /// Every machine; it is offered signed paths only.
+    #[default]
+    Open,
+    /// The machines of `[fleet] nodes`, and nobody else.
+    Static,
+}
+
+/// `[limits]`: what one client may take.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// How long the head of a request may take to arrive, on every face.
+    #[serde(deserialize_with = "value::duration")]
+    pub header_timeout: Duration,
+    /// How long a connection of the share may be idle, or its transfer without progress. There is no limit on the whole.
+    /// The gateway gives Nix the time that Nix itself would give.
+    #[serde(deserialize_with = "value::duration")]
+    pub idle_timeout: Duration,
+    /// How many connections one address may hold at once, on the share.
+    pub per_address: usize,
+    /// The memory for NARs that are verified whole before Nix sees them, in bytes.
+    #[serde(deserialize_with = "value::size")]
+    pub memory: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { header_timeout: HEADER_TIMEOUT, idle_timeout: IDLE_TIMEOUT, per_address: PER_ADDRESS, memory: MEMORY }
+    }
+}
+
+/// `[log]`: what is logged.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// The least severe level that is logged.
+    #[serde(deserialize_with = "value::level")]
+    pub level: LevelFilter,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: LOG_LEVEL }
+    }
+}

@@ -1,0 +1,223 @@
+//! The kinds of values in the configuration that have a form of their own, and how they are read.
+
+use crate::nix::StoreDir;
+use crate::peers::NodeId;
+use hyper::Uri;
+use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// The most elements a list in the configuration may have; more are a mistake, and each costs work.
+const LIST_MAX: usize = 4096;
+
+/// Addresses to listen on: one text or a list; the empty text is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Addresses(pub Vec<SocketAddr>);
+
+impl Addresses {
+    /// Whether there is nothing to listen on.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Reads the text of a default. A text that is none gives no address; the tests see to it that there is no such.
+    pub(super) fn from_default(text: &str) -> Self {
+        Self(text.parse().into_iter().collect())
+    }
+}
+
+/// One of them.
+struct Address(SocketAddr);
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map(Self)
+            .map_err(|_| format!("'{text}' is not a numeric address with a port, such as 127.0.0.1:7649 or [::]:7650"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Addresses {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Texts;
+        impl<'de> Visitor<'de> for Texts {
+            type Value = Addresses;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an address with a port, or a list of them")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Addresses, E> {
+                if text.is_empty() {
+                    return Ok(Addresses::default());
+                }
+                let Address(address) = text.parse().map_err(E::custom)?;
+                Ok(Addresses(vec![address]))
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Addresses, A::Error> {
+                let mut addresses = Vec::new();
+                while let Some(Parsed(Address(address))) = list.next_element()? {
+                    if addresses.len() == LIST_MAX {
+                        return Err(A::Error::custom(format_args!("more than {LIST_MAX} addresses")));
+                    }
+                    addresses.push(address);
+                }
+                Ok(Addresses(addresses))
+            }
+        }
+        deserializer.deserialize_any(Texts)
+    }
+}
+
+/// A cache on the Internet: an `http` or `https` URL without query, fragment or password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream(Uri);
+
+impl Upstream {
+    /// The URL, which has a scheme, a host and perhaps a path.
+    #[must_use]
+    pub const fn uri(&self) -> &Uri {
+        &self.0
+    }
+}
+
+impl FromStr for Upstream {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = |why: &str| format!("'{text}' {why}, such as https://cache.nixos.org");
+        let uri: Uri = text.parse().map_err(|_| bad("is not a URL; expected one"))?;
+        let host = uri.host().unwrap_or_default();
+        if !matches!(uri.scheme_str(), Some("http" | "https")) || host.is_empty() {
+            return Err(bad("is not the URL of a binary cache; expected http or https and a host"));
+        }
+        if uri.query().is_some() || text.contains('#') {
+            return Err(bad("has a query or a fragment; expected a URL without them"));
+        }
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err(bad("holds a user or password, which would show in logs; expected a URL without them"));
+        }
+        Ok(Self(uri))
+    }
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// The identity of a machine on the network, with a message for people who paste the wrong thing.
+struct NodeText(NodeId);
+
+impl FromStr for NodeText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map(Self)
+            .map_err(|_| format!("'{text}' is not a node id: 52 characters, as `peernixd --print-node-id` prints them"))
+    }
+}
+
+/// Reads node ids.
+pub(super) fn nodes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NodeId>, D::Error> {
+    Ok(list(deserializer)?.into_iter().map(|NodeText(id)| id).collect())
+}
+
+/// A text that is parsed where it stands, so that the error has its place in the file.
+struct Parsed<T>(T);
+
+impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Parsed<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// Reads a list of texts.
+pub(super) fn list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: fmt::Display>,
+{
+    let values = Vec::<Parsed<T>>::deserialize(deserializer)?;
+    if values.len() > LIST_MAX {
+        return Err(D::Error::custom(format_args!("more than {LIST_MAX} values")));
+    }
+    Ok(values.into_iter().map(|value| value.0).collect())
+}
+
+/// Reads a list of texts that may be missing altogether.
+pub(super) fn optional_list<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: fmt::Display>,
+{
+    list(deserializer).map(Some)
+}
+
+/// Reads a length of time, such as `5s` or `2min 30s`.
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text).map_err(|error| {
+        D::Error::custom(format_args!("'{text}' is not a length of time such as 5s or 2min ({error})"))
+    })
+}
+
+/// Reads a number of bytes: `64MiB`, `1.5 GB`, or a whole number of bytes.
+pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    struct Size;
+    impl Visitor<'_> for Size {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a size such as \"64MiB\", or a number of bytes")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<u64, E> {
+            let size: bytesize::ByteSize =
+                text.parse().map_err(|_| E::custom(format_args!("'{text}' is not a size such as 64MiB or 2GB")))?;
+            Ok(size.as_u64())
+        }
+
+        fn visit_i64<E: serde::de::Error>(self, bytes: i64) -> Result<u64, E> {
+            u64::try_from(bytes).map_err(|_| E::custom("a size cannot be negative"))
+        }
+    }
+    deserializer.deserialize_any(Size)
+}
+
+/// Reads a store directory.
+pub(super) fn store_dir<'de, D: Deserializer<'de>>(deserializer: D) -> Result<StoreDir, D::Error> {
+    StoreDir::new(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// Reads a log level.
+pub(super) fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<log::LevelFilter, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse()
+        .map_err(|_| D::Error::custom(format_args!("'{text}' is not a level (off, error, warn, info, debug or trace)")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upstreams() {
+        for text in ["https://cache.nixos.org", "http://10.0.0.1:5000/a/b"] {
+            assert!(text.parse::<Upstream>().is_ok(), "{text}");
+        }
+        for text in
+            ["", "cache.nixos.org", "ftp://a", "https://", "https://a?b", "https://a/#b", "https://u:p@a", "s3://b"]
+        {
+            assert!(text.parse::<Upstream>().is_err(), "{text}");
+        }
+    }
+}

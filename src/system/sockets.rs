@@ -1,0 +1,358 @@
+//! Listening sockets: those that systemd hands over by name, else our own.
+//!
+//! Source: [sd_listen_fds(3)](https://www.freedesktop.org/software/systemd/man/sd_listen_fds.html). A socket that systemd
+//! holds goes on taking connections while the service restarts; nobody is refused.
+
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use thiserror::Error;
+
+/// How many connections wait in the kernel until they are accepted; the kernel bounds it by `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// The file in the runtime directory that tells where the service listens.
+pub const ADDRESSES_FILE: &str = "addresses.json";
+
+/// What a listening socket is for. Its name is the `FileDescriptorName=` of its socket unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Face {
+    /// The gateway: Nix on this machine.
+    Gateway,
+    /// The share: peers, over TLS.
+    Share,
+    /// The plain share: any Nix.
+    Plain,
+}
+
+impl Face {
+    const ALL: [Self; 3] = [Self::Gateway, Self::Share, Self::Plain];
+
+    /// The name of the file descriptor.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Share => "share",
+            Self::Plain => "plain",
+        }
+    }
+
+    /// The key of the configuration that says where it listens.
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Gateway => "[gateway] listen",
+            Self::Share => "[share] listen",
+            Self::Plain => "[share] plain_listen",
+        }
+    }
+}
+
+impl fmt::Display for Face {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A socket that the service cannot have.
+#[derive(Debug, Error)]
+pub enum SocketError {
+    /// It cannot listen there.
+    #[error("{face}: cannot listen on {address}: {source}; {}", remedy(.source, *.address, *.face))]
+    Listen {
+        /// What for.
+        face: Face,
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// systemd handed over something that cannot be used.
+    #[error("the file descriptor '{name}' from systemd {what}; look at the socket unit")]
+    HandedOver {
+        /// Its `FileDescriptorName=`.
+        name: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// `$LISTEN_FDS` and its companions contradict each other.
+    #[error("the sockets from systemd cannot be taken: {0}; check $LISTEN_FDS and $LISTEN_FDNAMES")]
+    Protocol(io::Error),
+    /// The addresses could not be written down.
+    #[error("{0}: cannot be written: {1}")]
+    Addresses(String, io::Error),
+}
+
+/// What to do about a socket that cannot listen.
+fn remedy(error: &io::Error, address: SocketAddr, face: Face) -> String {
+    let key = face.key();
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another program has this port (`ss -ltnp 'sport = :{}'` shows which): stop it, or set {key}",
+            address.port()
+        ),
+        io::ErrorKind::PermissionDenied => {
+            format!("ports below 1024 need CAP_NET_BIND_SERVICE: take a higher one in {key}")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("no interface has this address (`ip address` shows them): set {key}")
+        }
+        _ => format!("set {key}"),
+    }
+}
+
+/// Where each face is to listen if systemd does not say otherwise.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Addresses of the gateway.
+    pub gateway: &'a [SocketAddr],
+    /// Addresses of the share.
+    pub share: &'a [SocketAddr],
+    /// Addresses of the plain share.
+    pub plain: &'a [SocketAddr],
+}
+
+/// Listening, non-blocking sockets, by face.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// Of the gateway.
+    pub gateway: Vec<TcpListener>,
+    /// Of the share.
+    pub share: Vec<TcpListener>,
+    /// Of the plain share.
+    pub plain: Vec<TcpListener>,
+}
+
+impl Sockets {
+    /// Takes what systemd hands over and listens itself for every face that it leaves out.
+    ///
+    /// # Errors
+    /// See [`SocketError`]; each names the address and what to do.
+    pub fn open(wanted: Wanted<'_>) -> Result<Self, SocketError> {
+        let mut sockets = Self::default();
+        for (fd, name) in handed_over()? {
+            let Some(face) = Face::ALL.into_iter().find(|face| face.name() == name) else {
+                log::warn!(name:% = name; "closed a file descriptor from systemd whose name says nothing to this service");
+                continue;
+            };
+            sockets.of(face).push(adopt(fd, &name)?);
+        }
+        for (face, addresses) in
+            [(Face::Gateway, wanted.gateway), (Face::Share, wanted.share), (Face::Plain, wanted.plain)]
+        {
+            if sockets.of(face).is_empty() {
+                *sockets.of(face) = addresses.iter().map(|address| listen(face, *address)).collect::<Result<_, _>>()?;
+            }
+        }
+        Ok(sockets)
+    }
+
+    fn of(&mut self, face: Face) -> &mut Vec<TcpListener> {
+        match face {
+            Face::Gateway => &mut self.gateway,
+            Face::Share => &mut self.share,
+            Face::Plain => &mut self.plain,
+        }
+    }
+
+    /// Where they listen: the first address of each face.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        let first = |listeners: &[TcpListener]| listeners.first().and_then(|listener| listener.local_addr().ok());
+        Addresses { gateway: first(&self.gateway), share: first(&self.share), plain: first(&self.plain) }
+    }
+}
+
+/// Where a running service listens; what [`ADDRESSES_FILE`] holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addresses {
+    /// The gateway.
+    pub gateway: Option<SocketAddr>,
+    /// The share.
+    pub share: Option<SocketAddr>,
+    /// The plain share.
+    pub plain: Option<SocketAddr>,
+}
+
+impl Addresses {
+    /// Writes them into the runtime directory. Readers see the old file or the new one, never a part.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn write(&self, runtime: &Path) -> Result<(), SocketError> {
+        let file = runtime.join(ADDRESSES_FILE);
+        let part = runtime.join(format!(".{ADDRESSES_FILE}.{}", std::process::id()));
+        let text = serde_json::to_vec(self).map_err(io::Error::other);
+        let written = text.and_then(|text| std::fs::write(&part, text)).and_then(|()| std::fs::rename(&part, &file));
+        written.map_err(|error| SocketError::Addresses(file.display().to_string(), error))
+    }
+
+    /// Reads what a running service wrote; `None` if there is nothing that can be read.
+    #[must_use]
+    pub fn read(runtime: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(runtime.join(ADDRESSES_FILE)).ok()?).ok()
+    }
+}
+
+/// The file descriptors of `$LISTEN_FDS`, with their names. Empty from the second call on.
+fn handed_over() -> Result<Vec<(OwnedFd, String)>, SocketError> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::SeqCst) {
+        return Ok(Vec::new());
+    }
+    // This also sees to it that each of them is open, and closed in child processes.
+    let fds: Vec<(RawFd, String)> = sd_notify::listen_fds_with_names().map_err(SocketError::Protocol)?.collect();
+    Ok(fds.into_iter().map(|(fd, name)| (own(fd), name)).collect())
+}
+
+/// Takes ownership of a file descriptor that systemd handed over.
+#[allow(unsafe_code)]
+fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: `fd` comes from `$LISTEN_FDS`, which `sd_notify` checked to be meant for this process id and to be open.
+    // By the protocol the process owns these descriptors and nothing else in it uses them; `handed_over`, the only
+    // caller, yields each number once in the life of the process. So there is one owner.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Makes sure that a descriptor from outside is a TCP socket that listens.
+fn adopt(fd: OwnedFd, name: &str) -> Result<TcpListener, SocketError> {
+    let wrong = |what| SocketError::HandedOver { name: name.to_owned(), what };
+    let socket = SockRef::from(&fd);
+    let address = socket.local_addr().map_err(|_| wrong("is not a socket"))?;
+    if address.as_socket().is_none() || socket.r#type().map_err(|_| wrong("is not a socket"))? != Type::STREAM {
+        return Err(wrong("is not a TCP socket"));
+    }
+    if !socket.is_listener().map_err(|_| wrong("is not a socket"))? {
+        return Err(wrong("does not listen (the unit needs ListenStream= and Accept=no)"));
+    }
+    socket.set_nonblocking(true).map_err(|_| wrong("cannot be made non-blocking"))?;
+    Ok(fd.into())
+}
+
+/// Listens on an address.
+fn listen(face: Face, address: SocketAddr) -> Result<TcpListener, SocketError> {
+    let listener = match bind(address) {
+        // A kernel without IPv6 has no [::]; all of its addresses are those of IPv4.
+        Err(error) if error.raw_os_error() == Some(nix::libc::EAFNOSUPPORT) && is_any_v6(address) => {
+            bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
+        }
+        other => other,
+    };
+    listener.map_err(|source| SocketError::Listen { face, address, source })
+}
+
+fn is_any_v6(address: SocketAddr) -> bool {
+    address.is_ipv6() && address.ip().is_unspecified()
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if is_any_v6(address) {
+        // [::] is for IPv4 as well, whatever net.ipv6.bindv6only says.
+        socket.set_only_v6(false)?;
+    }
+    // Connections of the last run that are not quite over must not keep this one from starting.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+
+    fn open(gateway: &[SocketAddr], share: &[SocketAddr]) -> Result<Sockets, SocketError> {
+        Sockets::open(Wanted { gateway, share, plain: &[] })
+    }
+
+    #[test]
+    fn listens_for_both_families_and_tells_where() {
+        let sockets = open(&["127.0.0.1:0".parse().unwrap()], &["[::]:0".parse().unwrap()]).unwrap();
+        let addresses = sockets.addresses();
+        assert_eq!(addresses.plain, None);
+        let port = addresses.share.unwrap().port();
+        assert_ne!(port, 0);
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.write_all(b"x").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        addresses.write(dir.path()).unwrap();
+        assert_eq!(Addresses::read(dir.path()), Some(addresses));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(addresses.write(Path::new("/nonexistent")).is_err());
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let taken = open(&["127.0.0.1:0".parse().unwrap()], &[]).unwrap();
+        let address = taken.addresses().gateway.unwrap();
+        let error = open(&[address], &[]).unwrap_err().to_string();
+        let expected = format!("gateway: cannot listen on {address}: ");
+        assert!(
+            error.starts_with(&expected) && error.contains("ss -ltnp") && error.contains("[gateway] listen"),
+            "{error}"
+        );
+        // 192.0.2.0/24 is for documentation; no interface has it.
+        let error = open(&[], &["192.0.2.1:0".parse().unwrap()]).unwrap_err().to_string();
+        assert!(error.contains("no interface has this address") && error.contains("[share] listen"), "{error}");
+    }
+
+    #[test]
+    fn only_listening_tcp_sockets_are_adopted() {
+        let refusal = |fd: OwnedFd| adopt(fd, "share").unwrap_err().to_string();
+        assert!(
+            refusal(std::fs::File::open("/dev/null").unwrap().into()).contains("'share' from systemd is not a socket")
+        );
+        assert!(refusal(std::net::UdpSocket::bind("127.0.0.1:0").unwrap().into()).contains("not a TCP socket"));
+        let unix = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        assert!(refusal(unix.into()).contains("not a TCP socket"));
+        let idle = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        assert!(refusal(idle.into()).contains("does not listen"));
+
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let adopted = adopt(listener.into(), "share").unwrap();
+        assert_eq!(adopted.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let mut client = TcpStream::connect(address).unwrap();
+        let (mut server, _) = adopted.accept().unwrap();
+        server.write_all(b"hello").unwrap();
+        let mut heard = [0; 5];
+        client.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"hello");
+    }
+
+    #[test]
+    fn sockets_are_taken_over_from_a_manager_by_name() {
+        // The variables must be there from the start of a process: this test is a process for itself.
+        if std::env::var_os("PEERNIX_TEST_HANDED_OVER").is_some() {
+            let sockets = open(&["127.0.0.1:1".parse().unwrap()], &[]).unwrap();
+            assert_eq!((sockets.gateway.len(), sockets.share.len()), (1, 1));
+            assert!(open(&[], &[]).unwrap().gateway.is_empty(), "nothing is taken twice");
+            return;
+        }
+        let this = std::env::current_exe().unwrap();
+        // A shell opens no sockets; it passes on what it has. Descriptor 0 becomes 3 and 4, and something unknown is 5.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let status = std::process::Command::new("sh")
+            .arg("-c")
+            .arg("export LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 4<&0 5</dev/null </dev/null")
+            .arg(this)
+            .args(["--exact", "system::sockets::tests::sockets_are_taken_over_from_a_manager_by_name"])
+            .env("PEERNIX_TEST_HANDED_OVER", "1")
+            .env("LISTEN_FDS", "3")
+            .env("LISTEN_FDNAMES", "gateway:share:other")
+            .stdin(OwnedFd::from(listener))
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+}
