@@ -24,3 +24,6 @@ pub mod nix;
 pub mod peers;
 pub mod store;
 pub mod system;
+
+#[cfg(test)]
+mod documents;

@@ -1,0 +1,80 @@
+# What can be done with this tree; `make help` lists it.
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+DESTDIR ?=
+# Passed on to the program that a target runs: `make run ARGS='--config my.toml'`, `make lab ARGS=failover`.
+ARGS ?=
+# How long each fuzz target runs.
+FUZZ_SECONDS ?= 600
+
+# All integration tests but the lab, which comes last and alone.
+integration = $(patsubst tests/%/main.rs,--test %,$(filter-out tests/lab/main.rs,$(wildcard tests/*/main.rs)))
+target = $(or $(CARGO_TARGET_DIR),target)
+stage = @scripts/stage.sh
+
+.PHONY: help run demo test unit lab lint fuzz bench release install setup cc
+
+help:
+	@echo 'make run      build and start peernixd, without root and without configuration'
+	@echo 'make demo     let three throwaway machines exchange store paths and kill one half-way'
+	@echo 'make test     install what the tests need (as root), then run all of them'
+	@echo 'make unit     only the tests that need no privileges'
+	@echo 'make lab      only the tests between hosts in network namespaces (as root; ARGS=NAME picks)'
+	@echo 'make lint     format, clippy, licences and sources of dependencies'
+	@echo 'make fuzz     every decoder, FUZZ_SECONDS each ($(FUZZ_SECONDS))'
+	@echo 'make bench    measure'
+	@echo 'make install  programs and documents below DESTDIR and PREFIX ($(PREFIX))'
+
+# One profile for everything here but `install`: the dependencies are optimised in it as well, and compiled once.
+run: cc
+	$(CARGO) build --locked --bins
+	$(CARGO) run --locked --quiet --bin peernixd -- $(ARGS)
+
+demo: cc
+	$(CARGO) build --locked --bins
+	$(target)/debug/peernixctl demo $(ARGS)
+
+test: setup
+	$(stage) 'build the tests' $(CARGO) test --locked --no-run
+	$(stage) 'unit and integration tests' $(CARGO) test --locked --lib --bins $(integration)
+	$(stage) 'documentation tests' $(CARGO) test --locked --doc
+	$(stage) 'lab' $(CARGO) test --locked --test lab -- $(ARGS)
+
+unit: cc
+	$(CARGO) test --locked --lib --bins $(integration) -- $(ARGS)
+
+lab: setup
+	$(CARGO) test --locked --test lab -- $(ARGS)
+
+lint: cc
+	$(stage) 'format' $(CARGO) fmt --check
+	$(stage) 'clippy' $(CARGO) clippy --locked --all-targets -- -D warnings
+	$(stage) 'dependencies' scripts/deny.sh
+
+fuzz:
+	scripts/fuzz.sh $(FUZZ_SECONDS) $(ARGS)
+
+bench: cc
+	$(CARGO) bench --locked -- $(ARGS)
+
+release: cc
+	$(CARGO) build --locked --release --bins
+
+install: release
+	install -D -m 755 -t '$(DESTDIR)$(PREFIX)/bin' $(target)/release/peernixd $(target)/release/peernixctl
+	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/doc/peernix' README.md CHANGELOG.md docs/*.md docs/config.example.toml \
+	  LICENSE-APACHE LICENSE-MIT
+
+# 77: not root. What is missing then makes single cases of the lab SKIPPED, each with its reason.
+setup:
+	@scripts/setup || [ $$? = 77 ]
+
+# SQLite, zstd and ring bring C.
+cc:
+	@command -v cc >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends gcc libc6-dev; \
+	  else \
+	    echo 'A C compiler is missing. On Debian: sudo apt-get install gcc libc6-dev' >&2; exit 1; \
+	  fi; }

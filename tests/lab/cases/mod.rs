@@ -1,0 +1,82 @@
+//! The cases: each file shows one promise of the acceptance list.
+
+mod discovery;
+mod exchange;
+mod failover;
+mod gc;
+mod itself;
+mod liars;
+mod load;
+mod misses;
+mod permissions;
+mod restart;
+mod upstream;
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::ctx::Ctx;
+use crate::needs::Need;
+
+/// What a case does.
+type Run = Box<dyn Fn(&Ctx) -> Result<()> + Send>;
+
+/// Something that has to be so, and how to find out.
+pub(crate) struct Case {
+    /// `group/name`.
+    pub(crate) name: String,
+    pub(crate) needs: Vec<Need>,
+    /// Measures times that another case beside it would spoil.
+    pub(crate) alone: bool,
+    /// Only under `--long`.
+    pub(crate) long_only: bool,
+    /// After this long it has failed.
+    pub(crate) limit: Duration,
+    pub(crate) run: Run,
+}
+
+impl Case {
+    fn new(name: impl Into<String>, run: impl Fn(&Ctx) -> Result<()> + Send + 'static) -> Self {
+        let limit = Duration::from_secs(120);
+        Self { name: name.into(), needs: vec![], alone: false, long_only: false, limit, run: Box::new(run) }
+    }
+
+    fn needing(mut self, need: Need) -> Self {
+        self.needs.push(need);
+        self
+    }
+
+    fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
+    fn limit(mut self, seconds: u64) -> Self {
+        self.limit = Duration::from_secs(seconds);
+        self
+    }
+
+    fn long_only(mut self) -> Self {
+        self.long_only = true;
+        self
+    }
+}
+
+/// Every case, those first on which others would build.
+pub(crate) fn all() -> Vec<Case> {
+    let groups = [
+        itself::cases(),
+        exchange::cases(),
+        failover::cases(),
+        liars::cases(),
+        gc::cases(),
+        upstream::cases(),
+        permissions::cases(),
+        restart::cases(),
+        discovery::cases(),
+        misses::cases(),
+        load::cases(),
+    ];
+    groups.into_iter().flatten().collect()
+}

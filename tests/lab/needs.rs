@@ -1,0 +1,61 @@
+//! What the machine has to offer for the lab, found out by trying.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::real_nix::Generation;
+
+/// Something a case cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// `nft`, for loss.
+    Nft,
+    /// `avahi-daemon`, `avahi-browse` and a bus for them.
+    Avahi,
+    /// The Nix of one suite.
+    Nix(Generation),
+}
+
+impl Need {
+    /// Why it is not there, if it is not.
+    pub(crate) fn lacking(self) -> Option<String> {
+        match self {
+            Self::Nft => lacking_program("nft"),
+            Self::Avahi => ["avahi-daemon", "avahi-browse", "dbus-daemon"].into_iter().find_map(lacking_program),
+            Self::Nix(generation) => generation.lacking(),
+        }
+    }
+}
+
+/// Why no case at all can run here, if so. Run outside of the run's namespaces.
+pub(crate) fn lacking_basics() -> Option<String> {
+    if !::nix::unistd::geteuid().is_root() {
+        return Some("not root: hosts are network and mount namespaces".into());
+    }
+    ["unshare", "nsenter", "ip", "tc", "bridge", "mount", "cp", "sqlite3"]
+        .into_iter()
+        .find_map(lacking_program)
+        .or_else(|| Generation::Machine.lacking())
+        .or_else(|| {
+            (!std::path::Path::new("/nix").is_dir())
+                .then(|| "there is no /nix to mount a host's store on: run scripts/setup".to_owned())
+        })
+        .or_else(|| {
+            let mut trial = Command::new("unshare");
+            trial.args(["--pid", "--fork", "--mount", "--net", "--mount-proc", "true"]);
+            let done = trial.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            (!done.is_ok_and(|status| status.success()))
+                .then(|| "no network, mount and PID namespaces here (unshare failed)".to_owned())
+        })
+}
+
+/// Says so when `name` is not in PATH.
+pub(crate) fn lacking_program(name: &str) -> Option<String> {
+    find_program(name).is_none().then(|| format!("{name} is not installed: run scripts/setup"))
+}
+
+fn find_program(name: &str) -> Option<PathBuf> {
+    // sbin is not in everybody's PATH, and half of what we need lives there.
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+    path.split(':').map(|dir| PathBuf::from(dir).join(name)).find(|file| file.is_file())
+}

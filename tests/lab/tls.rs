@@ -1,0 +1,119 @@
+//! The client's side of TLS between peers, by the lab's own hand: whoever has any ed25519 key is let in, and believes anything.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use ed25519_dalek::SigningKey;
+use peernix::peers::link::ALPN;
+use rustls::client::AlwaysResolvesClientRawPublicKeys;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature_with_raw_key};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned};
+
+/// DER of a `SubjectPublicKeyInfo` and of a PKCS #8 key for ed25519 up to the 32 bytes of the key (RFC 8410).
+const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+const PKCS8: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+
+/// A TLS stream as a peer speaks it.
+pub(crate) type Stream = StreamOwned<ClientConnection, TcpStream>;
+
+/// What all connections of one node share.
+#[derive(Clone)]
+pub(crate) struct Node(Arc<ClientConfig>);
+
+impl Node {
+    /// A node with the key of this seed.
+    pub(crate) fn new(seed: [u8; 32]) -> Result<Self> {
+        let provider = Arc::new(ring::default_provider());
+        let public = SigningKey::from_bytes(&seed).verifying_key().to_bytes();
+        let key = [PKCS8.as_slice(), &seed].concat();
+        let signer = ring::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(key))?;
+        let certified = CertifiedKey::new(vec![CertificateDer::from([SPKI.as_slice(), &public].concat())], signer);
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
+            .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(Arc::new(certified))));
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.enable_sni = false;
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// Shakes hands over a connection.
+    pub(crate) fn connect(&self, stream: TcpStream) -> Result<Stream> {
+        let name = ServerName::try_from("peer.invalid").context("a name")?;
+        let connection = ClientConnection::new(Arc::clone(&self.0), name)?;
+        let mut stream = StreamOwned::new(connection, stream);
+        stream.flush().context("the handshake")?;
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock).context("the handshake")?;
+        }
+        Ok(stream)
+    }
+}
+
+/// GETs `target` over any stream that is kept alive, and gives the status and the body.
+pub(crate) fn get(stream: &mut (impl Read + Write), target: &str) -> Result<(u16, Vec<u8>)> {
+    write!(stream, "GET {target} HTTP/1.1\r\nHost: lab\r\n\r\n")?;
+    stream.flush()?;
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).context("no answer")?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    let status = head.get(9..12).and_then(|code| code.parse().ok()).with_context(|| format!("no status: {head}"))?;
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")).unwrap_or("0").trim().parse()?;
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).context("a short body")?;
+    Ok((status, body))
+}
+
+/// Believes every key, but not a wrong signature.
+#[derive(Debug)]
+struct Anyone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.3 only".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        key: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let key = SubjectPublicKeyInfoDer::from(key.as_ref());
+        verify_tls13_signature_with_raw_key(message, &key, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
+}
