@@ -10,12 +10,14 @@
 //! * [`http`]: the cache protocol: what both faces share, and the two of them.
 //! * [`system`]: the host: sockets, directories, log, network changes, and what systemd wants to know.
 //! * [`config`]: what the administrator wrote.
+//! * [`control`]: what an administrator can do, over D-Bus and Varlink.
 //! * [`cli`]: the command lines of the programs.
 //! * [`metrics`]: every counter by name.
 //! * [`daemon`]: from a configuration to a running service and back.
 
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod daemon;
 pub mod fetch;
 pub mod http;

@@ -1,0 +1,203 @@
+//! The service as a whole.
+
+use super::words;
+use serde::{Deserialize, Serialize};
+
+words! {
+    /// What the service is doing.
+    ServiceState {
+        /// Not everything is there yet.
+        Starting = "starting",
+        /// All is well.
+        Running = "running",
+        /// It runs, and something that it needs is missing; [`Status::problems`] says what.
+        Degraded = "degraded",
+        /// It takes no new work.
+        Draining = "draining",
+        /// It reads its configuration.
+        Reloading = "reloading",
+        /// It is about to end.
+        Stopping = "stopping",
+    }
+}
+
+words! {
+    /// The least important messages that are logged.
+    LogLevel {
+        /// What somebody has to do something about.
+        Error = "error",
+        /// What may become that.
+        Warning = "warning",
+        /// What an administrator wants to know.
+        Info = "info",
+        /// Every request.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+}
+
+/// How the service is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Its version.
+    pub version: String,
+    /// What this build can do, in words.
+    pub features: Vec<String>,
+    /// The identity of this machine.
+    pub node_id: String,
+    /// The name of this machine.
+    pub host_name: String,
+    /// The store directory.
+    pub store_dir: String,
+    /// What it is doing.
+    pub state: ServiceState,
+    /// What is missing, one sentence each.
+    pub problems: Vec<String>,
+    /// When it started.
+    pub start_timestamp: u64,
+    /// Where it listens.
+    pub listen: Listen,
+    /// The peers that are known.
+    pub peers_known: u32,
+    /// The peers that can be asked.
+    pub peers_online: u32,
+    /// Transfers under way.
+    pub transfers: u32,
+    /// Jobs that run.
+    pub jobs_running: u32,
+    /// What is shared: `off`, `signed` or `signed+own`.
+    pub share_policy: String,
+    /// The fingerprint of the key that signs what is built here.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub active_key: Option<String>,
+    /// The configuration file in force; left out when there is none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub configuration: Option<String>,
+    /// The last time that the configuration was read again.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_reload: Option<Reload>,
+    /// What is logged.
+    pub log_level: LogLevel,
+    /// How far the service has locked itself in, in words.
+    pub sandbox: String,
+}
+
+/// Where the service listens; what is left out is off.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listen {
+    /// The gateway, for the Nix of this machine.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gateway: Option<String>,
+    /// The share, for peers.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub share: Option<String>,
+    /// The plain share, for any Nix.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub plain: Option<String>,
+}
+
+/// What came of reading the configuration again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reload {
+    /// When.
+    pub timestamp: u64,
+    /// Whether the new configuration is in force.
+    pub success: bool,
+    /// What is wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// The sections with changes that need a restart.
+    pub restart_needed: Vec<String>,
+}
+
+/// What the service did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Statistics {
+    /// Since when this is counted.
+    pub since_timestamp: u64,
+    /// What each face did.
+    pub faces: Vec<Face>,
+    /// What lookups came to.
+    pub lookups: Lookups,
+    /// The share of lookups that a peer could answer among those that anybody could, 0 to 1; left out before the first.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hit_rate: Option<f64>,
+    /// Transfers of NARs.
+    pub transfers: TransferCounts,
+    /// Bytes that came from peers, which is what the Internet was spared.
+    pub bytes_from_peers: u64,
+    /// Bytes that came from the Internet.
+    pub bytes_from_upstreams: u64,
+    /// Where bytes came from, the most first; not more than some hundred.
+    pub sources: Vec<SourceBytes>,
+    /// NARs whose content was not what was signed.
+    pub verification_failures: u64,
+    /// Bans pronounced on peers that lied.
+    pub peers_banned: u64,
+}
+
+/// What one face did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Face {
+    /// `gateway` or `share`.
+    pub name: String,
+    /// Requests answered.
+    pub requests: u64,
+    /// Bytes of answers given to the network.
+    pub bytes_served: u64,
+    /// Connections open now.
+    pub connections: u64,
+}
+
+/// What lookups came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lookups {
+    /// A peer had it.
+    pub peer: u64,
+    /// An upstream had it.
+    pub upstream: u64,
+    /// Nobody had it.
+    pub absent: u64,
+    /// Somebody did not answer in time.
+    pub unknown: u64,
+    /// It was remembered.
+    pub remembered: u64,
+}
+
+/// Transfers of NARs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TransferCounts {
+    /// Begun.
+    pub started: u64,
+    /// Ended with the whole NAR.
+    pub completed: u64,
+    /// Ended without.
+    pub failed: u64,
+    /// Requests that joined one under way.
+    pub joined: u64,
+    /// Went on from another source.
+    pub failed_over: u64,
+}
+
+/// Bytes from one source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceBytes {
+    /// `peer` or `upstream`.
+    pub kind: super::SourceKind,
+    /// The id of the peer, or the address of the upstream.
+    pub source: String,
+    /// The peer's name for itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
+    /// Bytes of NARs.
+    pub bytes: u64,
+}

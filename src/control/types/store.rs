@@ -1,0 +1,186 @@
+//! Paths, pins, and the jobs that take their time.
+
+use super::words;
+use serde::{Deserialize, Serialize};
+
+words! {
+    /// What kind of source something comes from.
+    SourceKind {
+        /// Another machine with Peernix.
+        Peer = "peer",
+        /// A binary cache on the Internet.
+        Upstream = "upstream",
+    }
+}
+
+/// What is known about a path.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PathReport {
+    /// The full store path; of one that nobody has, the path that was asked for.
+    pub path: String,
+    /// Whether it is valid in this machine's store.
+    pub valid: bool,
+    /// The hash of its NAR.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub nar_hash: Option<String>,
+    /// The size of its NAR.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub nar_size: Option<u64>,
+    /// The full store paths that it refers to.
+    pub references: Vec<String>,
+    /// The names of the keys that signed it here.
+    pub signed_by: Vec<String>,
+    /// Whether it was built here.
+    pub built_here: bool,
+    /// Whether it is pinned.
+    pub pinned: bool,
+    /// Whether it would be served, for each audience.
+    pub sharing: Vec<Sharing>,
+    /// Who has it, as asked just now: those whose word was verified, the fastest first.
+    pub sources: Vec<PathSource>,
+}
+
+/// Whether somebody would be served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sharing {
+    /// `anyone` or `enrolled`.
+    pub audience: String,
+    /// Whether it would be served.
+    pub served: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+}
+
+/// Somebody who has a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PathSource {
+    /// What it is.
+    pub kind: SourceKind,
+    /// The id of the peer, or the address of the upstream.
+    pub source: String,
+    /// The peer's name for itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
+    /// How long it takes to answer.
+    #[serde(rename = "latencyUSec", skip_serializing_if = "Option::is_none", default)]
+    pub latency_usec: Option<u64>,
+    /// How it has the NAR: `none`, `xz`, `zstd` …
+    pub compression: String,
+    /// The size of that file.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub file_size: Option<u64>,
+}
+
+/// What to keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PinRequest {
+    /// Which path.
+    pub path: String,
+    /// Why, for people.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// Until when; left out for ever.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub until_timestamp: Option<u64>,
+}
+
+/// What is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pin {
+    /// The full store path.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since_timestamp: u64,
+    /// Until when; left out for ever.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub until_timestamp: Option<u64>,
+}
+
+/// What to collect.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GarbageOptions {
+    /// Only say what would go.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Stop after so many bytes were freed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub max_freed: Option<u64>,
+    /// Only paths that came into the store longer ago than this.
+    #[serde(rename = "olderThanUSec", skip_serializing_if = "Option::is_none", default)]
+    pub older_than_usec: Option<u64>,
+}
+
+words! {
+    /// What a job is about.
+    JobKind {
+        /// [`Control::collect_garbage`](crate::control::Control::collect_garbage).
+        GarbageCollection = "garbage-collection",
+        /// [`Control::prefetch`](crate::control::Control::prefetch).
+        Prefetch = "prefetch",
+    }
+}
+
+words! {
+    /// Where a job stands.
+    JobState {
+        /// It goes on.
+        Running = "running",
+        /// It ended well.
+        Done = "done",
+        /// It ended, and not everything worked.
+        Failed = "failed",
+        /// Somebody ended it before its time.
+        Cancelled = "cancelled",
+    }
+}
+
+/// Something that takes its time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Job {
+    /// Its number; never used again while the service runs.
+    pub id: u64,
+    /// What it is about.
+    pub kind: JobKind,
+    /// Where it stands.
+    pub state: JobState,
+    /// Whether it only says what it would do.
+    pub dry_run: bool,
+    /// How much of it is done, 0 to 1.
+    pub progress: f64,
+    /// What it is doing, or came to, in words.
+    pub message: String,
+    /// The paths that it dealt with so far.
+    pub paths: u64,
+    /// The bytes that it freed or fetched so far.
+    pub bytes: u64,
+    /// When it began.
+    pub start_timestamp: u64,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub end_timestamp: Option<u64>,
+}
+
+/// A path that a job dealt with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobPath {
+    /// The full store path.
+    pub path: String,
+    /// The size of its NAR.
+    pub size: u64,
+    /// What became of it: `dead` (would go), `deleted`, `present`, `fetched`, `failed`.
+    pub result: String,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+}
