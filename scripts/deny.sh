@@ -9,8 +9,8 @@ tools=${CARGO_TARGET_DIR:-target}/tools
 if ! deny=$(command -v cargo-deny); then
   deny=$tools/bin/cargo-deny
   if [ ! -x "$deny" ]; then
-    # Once; it takes some minutes. CARGO_TARGET_DIR/tools can be kept between runs.
-    cargo install cargo-deny --locked --version "$version" --root "$tools" --target-dir "$tools/build"
+    # Once; unoptimised it takes half the time. CARGO_TARGET_DIR/tools can be kept between runs.
+    cargo install cargo-deny --debug --locked --version "$version" --root "$tools" --target-dir "$tools/build"
   fi
 fi
 

@@ -30,6 +30,10 @@ use tokio_util::sync::CancellationToken;
 /// When the timer of a connection goes off that has no deadline; it is set anew as soon as there is one.
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long a request that is on its way, or the first one of a connection, may take to arrive once the server stops. Its
+/// client was not refused, and would take a hang-up for a failure.
+const HEAD_GRACE: Duration = Duration::from_secs(1);
+
 /// Answers that break off in their middle.
 static BROKEN: Seldom = Seldom::new();
 
@@ -52,9 +56,13 @@ impl<H: Handler> Connection<H> {
             log::debug!(peer:% = self.address, reason:% = error; "connection without TCP_NODELAY");
         }
         let Some(tls) = &self.face.tls else { return self.speak(stream, None).await };
+        let stopped = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(HEAD_GRACE).await;
+        };
         let accepted = tokio::select! {
             accepted = tls.accept(stream) => accepted,
-            () = self.stop.cancelled() => return,
+            () = stopped => return,
         };
         match accepted {
             Ok((stream, node)) => self.speak(stream, Some(node)).await,
@@ -89,6 +97,7 @@ impl<H: Handler> Connection<H> {
         let mut timer = pin!(sleep_until(Instant::now() + NEVER));
         // Until when this may still go on, once the server stops.
         let mut last: Option<Instant> = None;
+        let mut waits_for_head = false;
         loop {
             let due = || earlier(progress.deadline(&self.face.limits), last.map(|last| (last, Overdue::Drain)));
             let driven = poll_fn(|cx| {
@@ -114,6 +123,15 @@ impl<H: Handler> Connection<H> {
                 Event::Ended(Ok(())) => return,
                 Event::Ended(Err(error)) => return self.note_end(&error),
                 Event::Panicked(panic) => return self.note_panic(&*panic),
+                Event::Stop if progress.is_asking() => {
+                    last = Some(Instant::now() + HEAD_GRACE);
+                    waits_for_head = true;
+                }
+                Event::Timer if waits_for_head && !progress.is_asking() => {
+                    // It came in time, and its answer says that it is the last.
+                    waits_for_head = false;
+                    last = Some(Instant::now() + self.face.limits.drain_timeout);
+                }
                 Event::Stop => {
                     last = Some(Instant::now() + self.face.limits.drain_timeout);
                     connection.as_mut().graceful_shutdown();
@@ -160,8 +178,8 @@ impl<H: Handler> Connection<H> {
         } else {
             reply::not_found()
         };
-        if !body.is_end_stream() {
-            // Nobody reads it, so that what comes next on this connection would not be a request.
+        // A body is read by nobody, so that what comes next on this connection would not be a request.
+        if !body.is_end_stream() || self.stop.is_cancelled() {
             response = reply::closing(response);
         }
         drop(body);

@@ -87,6 +87,11 @@ impl Progress {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Whether its first request, or the rest of a head, is still to come.
+    pub(super) fn is_asking(&self) -> bool {
+        matches!(self.phase(), Phase::Fresh | Phase::Head)
+    }
+
     fn phase(&self) -> Phase {
         match self.phase.load(Relaxed) {
             0 => Phase::Fresh,

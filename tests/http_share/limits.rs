@@ -196,11 +196,17 @@ async fn a_stop_lets_answers_end() {
     let mut idle = Client::connect(server.address).await;
     assert_eq!(idle.get("/health").await.status, 200);
     let mut silent = Client::connect(server.address).await;
+    let mut late = Client::connect(server.address).await;
+    late.send("GET /health HT").await;
     let mut busy = Client::connect(server.address).await;
     busy.send("GET /peers HTTP/1.1\r\nHost: a\r\n\r\n").await;
     arrivals.recv().await.unwrap();
     server.stop.cancel();
     idle.closed().await;
+    // Whoever was let in is answered, if it asks soon.
+    late.send("TP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(late.answer(false).await.unwrap().status, 200);
+    late.closed().await;
     silent.closed().await;
     assert!(TcpStream::connect(server.address).await.is_err(), "nothing new");
     assert!(!server.served.is_finished());
