@@ -110,6 +110,7 @@ impl Daemon {
             discovery: discovery(&config),
             trusted_keys: trust.keys.names().map(str::to_owned).collect(),
             network: Some(network.clone()),
+            warm: None,
         };
         let peers = Peers::start(options, &key, &CancellationToken::new()).await?;
 
@@ -129,6 +130,7 @@ impl Daemon {
             peers: peers.clone(),
             store_dir: config.store.dir.clone(),
             priority: config.gateway.priority,
+            drain: Arc::default(),
             metrics,
             http_metrics: vec![("gateway", Arc::clone(&gateway_metrics)), ("share", Arc::clone(&share_metrics))],
         };
@@ -147,7 +149,7 @@ impl Daemon {
             share: Arc::new(share.towards_peers(peers.clone(), admission.clone())),
             plain: Arc::new(share.plain()),
             share_metrics,
-            acceptor: peers::link::Acceptor::new(&key, admission)?,
+            acceptor: peers::link::Acceptor::new(&key, admission)?.guarded_by(&peers),
             peers,
             sockets,
             transfers,

@@ -2,9 +2,22 @@
 //!
 //! Source of the format: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 
+mod statistics;
+
+pub use statistics::{EXPORT_MAX, Snapshot, Statistics, StatisticsError};
+
 use crate::http::HttpMetrics;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// The most upstreams that are counted each on its own, over all reloads of the configuration.
+const UPSTREAMS_MAX: usize = 64;
+/// The name under which the others are counted together.
+const OTHER_UPSTREAMS: &str = "other";
+/// The name of bytes by upstream in a [`Snapshot`], before the host.
+const BY_UPSTREAM: &str = "fetched_upstream_bytes.";
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -30,6 +43,8 @@ macro_rules! metrics {
         #[derive(Debug, Default)]
         pub struct Metrics {
             $(#[doc = $help] pub $field: Counter,)*
+            /// Bytes of NARs received from each upstream, by its host.
+            by_upstream: RwLock<BTreeMap<String, Arc<Counter>>>,
         }
 
         impl Metrics {
@@ -45,6 +60,24 @@ macro_rules! metrics {
                     let _ = writeln!(text, concat!($name, $("{{", $label, "}}",)? " {}"), self.$field.get());
                 )*
                 let _ = last;
+                self.render_upstreams(text);
+            }
+
+            /// The values of all counters now.
+            #[must_use]
+            pub fn snapshot(&self) -> Snapshot {
+                let mut all = BTreeMap::from([$((stringify!($field).to_owned(), self.$field.get()),)*]);
+                let upstreams = self.by_upstream.read().unwrap_or_else(PoisonError::into_inner);
+                all.extend(upstreams.iter().map(|(host, bytes)| (format!("{BY_UPSTREAM}{host}"), bytes.get())));
+                Snapshot(all)
+            }
+
+            /// Adds what an earlier run counted.
+            pub fn restore(&self, before: &Snapshot) {
+                $(self.$field.add(before.get(stringify!($field)));)*
+                for (host, bytes) in before.under(BY_UPSTREAM) {
+                    self.upstream(host).add(bytes);
+                }
             }
         }
     };
@@ -65,6 +98,29 @@ metrics! {
     fetched_upstream_bytes: "peernix_fetched_bytes_total", "source=\"upstream\""; "Bytes of NARs received, by source.";
     verification_failures: "peernix_verification_failures_total"; "NARs whose content was not what was signed.";
     peers_banned: "peernix_peers_banned_total"; "Bans pronounced on peers that lied.";
+}
+
+impl Metrics {
+    /// The counter of bytes received from the upstream at `host`.
+    #[must_use]
+    pub fn upstream(&self, host: &str) -> Arc<Counter> {
+        let mut upstreams = self.by_upstream.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = upstreams.get(host) {
+            return Arc::clone(known);
+        }
+        let host = if upstreams.len() < UPSTREAMS_MAX { host } else { OTHER_UPSTREAMS };
+        Arc::clone(upstreams.entry(host.to_owned()).or_default())
+    }
+
+    fn render_upstreams(&self, text: &mut String) {
+        let name = "peernix_upstream_fetched_bytes_total";
+        family(text, name, "counter", "Bytes of NARs received from upstreams, by host.");
+        for (host, bytes) in self.by_upstream.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            // A host out of a URI has no character that would have to be escaped, but a restored one may.
+            let host = host.replace(['\\', '"', '\n'], "?");
+            let _ = writeln!(text, "{name}{{upstream=\"{host}\"}} {}", bytes.get());
+        }
+    }
 }
 
 /// Appends the Prometheus text of what the servers counted, each under the name of its face.
@@ -117,11 +173,22 @@ mod tests {
         let metrics = Metrics::default();
         metrics.lookups_peer.add(3);
         metrics.peers_banned.add(1);
+        metrics.upstream("cache.example.org:8080").add(5);
         let mut text = String::new();
         metrics.render(&mut text);
         assert!(text.contains("\npeernix_lookups_total{result=\"upstream\"} 0\n"));
         assert!(text.contains("# TYPE peernix_lookups_total counter\npeernix_lookups_total{result=\"peer\"} 3\n"));
-        assert!(text.ends_with("# TYPE peernix_peers_banned_total counter\npeernix_peers_banned_total 1\n"));
+        assert!(text.contains("# TYPE peernix_peers_banned_total counter\npeernix_peers_banned_total 1\n"));
+        assert!(text.ends_with("\npeernix_upstream_fetched_bytes_total{upstream=\"cache.example.org:8080\"} 5\n"));
         assert_eq!(text.matches("# TYPE peernix_lookups_total ").count(), 1, "a family is described once");
+    }
+
+    #[test]
+    fn upstreams_are_bounded() {
+        let metrics = Metrics::default();
+        (0..1000).for_each(|number| metrics.upstream(&format!("{number}.example.org")).add(1));
+        let snapshot = metrics.snapshot();
+        assert_eq!(snapshot.under(BY_UPSTREAM).count(), UPSTREAMS_MAX + 1);
+        assert_eq!(snapshot.under(BY_UPSTREAM).map(|(_, bytes)| bytes).sum::<u64>(), 1000);
     }
 }

@@ -4,14 +4,16 @@
 //! moment for a peer's. Whoever answers later is added to the sources behind the scenes.
 
 use super::error::SourceError;
+use super::ledger::{FetchEvent, Ledger};
 use super::source::{self, Offer};
 use super::suspects::Suspects;
-use super::upstream::Upstream;
+use super::upstream::{Upstream, Upstreams};
 use super::verify::Trust;
 use crate::metrics::Metrics;
-use crate::nix::{Compression, NarHash, PathInfo, StoreHash};
+use crate::nix::{Compression, NarHash, PathInfo, StoreHash, StorePath};
 use crate::peers::{Peer, Peers, Sample, State};
 use moka::future::Cache;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -19,11 +21,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 /// What an answer to a lookup counts for: nothing worth measuring.
-const SMALL: Sample = Sample { bytes: 0, elapsed: Duration::ZERO };
+pub(super) const SMALL: Sample = Sample { bytes: 0, elapsed: Duration::ZERO };
 /// How many peers are asked at once; the rest follow in waves if nobody has answered.
 const WAVE: usize = 16;
 /// How many peers are asked for one path at most: a network of thousands must not make each miss thousands of questions.
-const MOST: usize = 4 * WAVE;
+pub(super) const MOST: usize = 4 * WAVE;
 /// How long those who were asked may go on answering when the budget is over: what they say is remembered, and that they
 /// said nothing is held against them.
 const LATE: Duration = Duration::from_secs(6);
@@ -144,13 +146,33 @@ pub(super) enum Answer {
 /// Who is asked, and whose word counts.
 pub(super) struct Lookup {
     pub(super) peers: Peers,
-    pub(super) upstreams: Vec<Arc<Upstream>>,
+    pub(super) upstreams: Upstreams,
     pub(super) trust: Arc<Trust>,
     /// How long a lookup may take in all.
-    pub(super) budget: Duration,
+    pub(super) budget: Budget,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) ledger: Ledger,
     pub(super) suspects: Suspects,
     pub(super) late: Arc<Semaphore>,
+}
+
+/// A duration that may be changed, in microseconds.
+pub(super) struct Budget(AtomicU64);
+
+impl Budget {
+    pub(super) fn new(budget: Duration) -> Self {
+        let new = Self(AtomicU64::new(0));
+        new.set(budget);
+        new
+    }
+
+    pub(super) fn get(&self) -> Duration {
+        Duration::from_micros(self.0.load(Relaxed))
+    }
+
+    pub(super) fn set(&self, budget: Duration) {
+        self.0.store(u64::try_from(budget.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    }
 }
 
 /// Where lookups are remembered.
@@ -177,9 +199,9 @@ impl Lookup {
         let mut asked = JoinSet::new();
         let silent = self.ask_available_upstreams(&mut asked, hash);
         let mut peers_asked = self.wave(&mut asked, &mut waiting, hash);
-        let mut heard = Heard { complete: silent.len() == self.upstreams.len(), from_upstream: None, silent };
+        let mut heard = Heard { complete: silent.len() == self.upstreams.now().len(), from_upstream: None, silent };
         let start = Instant::now();
-        let (mut deadline, mut next_wave) = (start + self.budget, start + HEDGE);
+        let (mut deadline, mut next_wave) = (start + self.budget.get(), start + HEDGE);
         while !asked.is_empty() {
             tokio::select! {
                 reply = asked.join_next() => {
@@ -239,7 +261,7 @@ impl Lookup {
         }
         let mut heard = Heard { complete: true, silent, from_upstream: None };
         let mut offers = Vec::new();
-        let deadline = Instant::now() + self.budget;
+        let deadline = Instant::now() + self.budget.get();
         while let Ok(Some(reply)) = tokio::time::timeout_at(deadline, asked.join_next()).await {
             let Ok(reply) = reply else { continue };
             let from_peer = self.take(reply, hash, Some(info.nar_hash), &mut heard);
@@ -255,7 +277,8 @@ impl Lookup {
 
     /// Starts asking the upstreams that are not left alone; gives those.
     fn ask_available_upstreams(&self, asked: &mut JoinSet<Reply>, hash: StoreHash) -> Vec<Arc<Upstream>> {
-        let available: Vec<_> = self.upstreams.iter().filter(|upstream| upstream.is_available()).cloned().collect();
+        let available: Vec<_> =
+            self.upstreams.now().iter().filter(|upstream| upstream.is_available()).cloned().collect();
         for upstream in &available {
             let (upstream, trust) = (Arc::clone(upstream), Arc::clone(&self.trust));
             asked.spawn(async move {
@@ -273,7 +296,7 @@ impl Lookup {
         wanted: NarHash,
         compression: &Compression,
     ) -> Option<Arc<Found>> {
-        for upstream in self.upstreams.iter().filter(|upstream| upstream.is_available()) {
+        for upstream in self.upstreams.now().iter().filter(|upstream| upstream.is_available()) {
             match source::ask_upstream(upstream, hash, &self.trust).await {
                 Ok(Some((info, offer))) if info.nar_hash == wanted => {
                     let found = Found::new(info, offer);
@@ -379,11 +402,18 @@ impl Lookup {
 
     /// Acts on a peer's failure: a lie bans it, anything else counts against it.
     pub(super) fn blame(&self, peer: &Peer, hash: StoreHash, error: &SourceError) {
+        self.blame_for(peer, hash, None, error);
+    }
+
+    /// The same, where the name of the path is known.
+    pub(super) fn blame_for(&self, peer: &Peer, hash: StoreHash, path: Option<&StorePath>, error: &SourceError) {
         if let SourceError::Lie(lie) = error {
             // Several requests may find the same peer out at once.
             if peer.state() != State::Blocked {
                 self.metrics.peers_banned.add(1);
                 peer.ban(&format!("it {lie}, for {hash}"), lie.ban());
+                let (peer, path, reason) = (peer.id(), path.cloned(), lie.to_string());
+                self.ledger.tell(|| FetchEvent::Violation { peer, hash, path, reason });
             }
         } else if let Some(failure) = error.as_failure() {
             log::debug!(peer:% = peer.id(), path:% = hash, reason:% = error; "a peer failed: {error}");

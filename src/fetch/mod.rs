@@ -5,22 +5,27 @@
 //! go on.
 #![forbid(unsafe_code)]
 
+mod administration;
 mod candidates;
 mod decode;
 mod error;
 mod hasher;
+mod ledger;
 mod lookup;
 mod pace;
 mod pass_through;
 mod source;
 mod stream;
+mod survey;
 mod suspects;
 mod transfer;
 mod upstream;
 mod verify;
 
 pub use error::{Lie, SourceError, TransferError};
+pub use ledger::{FetchEvent, SourceName, TransferView};
 pub use lookup::Found;
+pub use survey::{SourceView, Survey};
 pub use verify::Trust;
 
 use crate::metrics::Metrics;
@@ -29,7 +34,8 @@ use crate::peers::Peers;
 use bytes::Bytes;
 use hyper::Uri;
 use hyper::body::{Body, Frame, SizeHint};
-use lookup::{Answer, Answers, Lookup};
+use ledger::{Ledger, Trace};
+use lookup::{Answer, Answers, Budget, Lookup};
 use moka::future::Cache;
 use pass_through::PassThrough;
 use std::collections::HashMap;
@@ -41,7 +47,7 @@ use stream::{Progress, Reader, Stream};
 use suspects::Suspects;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
-use upstream::Upstream;
+use upstream::Upstreams;
 
 /// How long a found path is remembered. Its sources may go away sooner; then they are looked for again.
 const REMEMBER_FOUND: Duration = Duration::from_secs(60);
@@ -132,15 +138,13 @@ impl Fetcher {
     /// Sets up the room. Nothing is sent before somebody asks.
     #[must_use]
     pub fn new(options: Options, peers: Peers, metrics: Arc<Metrics>, tasks: TaskTracker) -> Self {
-        let client = upstream::http_client();
-        let upstreams =
-            options.upstreams.into_iter().map(|base| Arc::new(Upstream::new(base, client.clone()))).collect();
         let lookup = Lookup {
             peers,
-            upstreams,
+            upstreams: Upstreams::new(&options.upstreams, &metrics),
             trust: Arc::new(options.trust),
-            budget: options.budget,
+            budget: Budget::new(options.budget),
             metrics: Arc::clone(&metrics),
+            ledger: Ledger::new(),
             suspects: Suspects::new(),
             late: Arc::new(Semaphore::new(lookup::LATE_LOOKUPS)),
         };
@@ -169,7 +173,10 @@ impl Fetcher {
     /// Who has `hash`, as a verified path info; `None` if nobody is known to have it within the budget.
     pub async fn narinfo(&self, hash: StoreHash) -> Option<Arc<Found>> {
         match self.answer(hash).await {
-            Answer::Found(found) => Some(found),
+            Answer::Found(found) => {
+                self.0.lookup.ledger.promised(hash);
+                Some(found)
+            }
             Answer::Absent | Answer::Unknown => None,
         }
     }
@@ -232,7 +239,7 @@ impl Fetcher {
         } else if self.0.tainted.contains_key(&key) {
             return None;
         }
-        let joined = self.transfers().get(&key).and_then(|stream| Some((Arc::clone(stream), stream.reader(offset)?)));
+        let joined = self.running().get(&key).and_then(|stream| Some((Arc::clone(stream), stream.reader(offset)?)));
         let (stream, reader) = match joined {
             Some(joined) => {
                 self.0.metrics.transfers_joined.add(1);
@@ -262,8 +269,10 @@ impl Fetcher {
             let (window, memory) = self.reserve(if size <= transfer::WHOLE { size } else { transfer::WINDOW }).await;
             let (stream, reader, is_new) = self.enter(&key, offset, || Stream::new(Some(size), window, memory))?;
             if is_new {
-                let transfer = transfer::Transfer { lookup, found, stream: Arc::clone(&stream) };
-                self.spawn(key, Arc::clone(&stream), transfer.run());
+                let trace = lookup.ledger.begin(&found.info.path, Some(size));
+                let (own, own_trace) = (Arc::clone(&stream), Arc::clone(&trace));
+                let transfer = transfer::Transfer { lookup, found, stream: own, trace: own_trace };
+                self.spawn(key, Arc::clone(&stream), trace, transfer.run());
             }
             return Some((stream, reader));
         }
@@ -275,8 +284,10 @@ impl Fetcher {
                     let new = || Stream::from_offset(offset, opened.size, window, memory);
                     let (stream, reader, is_new) = self.enter(&key, offset, new)?;
                     if is_new {
-                        let transfer = PassThrough { lookup, upstream, url, stream: Arc::clone(&stream) };
-                        self.spawn(key, Arc::clone(&stream), transfer.run(opened));
+                        let trace = lookup.ledger.begin(&found.info.path, opened.size);
+                        let (own, own_trace) = (Arc::clone(&stream), Arc::clone(&trace));
+                        let transfer = PassThrough { lookup, upstream, url, stream: own, trace: own_trace };
+                        self.spawn(key, Arc::clone(&stream), trace, transfer.run(opened));
                     }
                     return Some((stream, reader));
                 }
@@ -286,7 +297,7 @@ impl Fetcher {
         None
     }
 
-    fn transfers(&self) -> MutexGuard<'_, HashMap<TransferKey, Arc<Stream>>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<TransferKey, Arc<Stream>>> {
         self.0.transfers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -297,7 +308,7 @@ impl Fetcher {
         offset: u64,
         new: impl FnOnce() -> Arc<Stream>,
     ) -> Option<(Arc<Stream>, Reader, bool)> {
-        let mut transfers = self.transfers();
+        let mut transfers = self.running();
         if let Some(stream) = transfers.get(key)
             && let Some(reader) = stream.reader(offset)
         {
@@ -315,15 +326,18 @@ impl Fetcher {
         &self,
         key: TransferKey,
         stream: Arc<Stream>,
+        trace: Arc<Trace>,
         transfer: impl Future<Output = Result<(), TransferError>> + Send + 'static,
     ) {
         self.0.metrics.transfers_started.add(1);
         let fetcher = self.clone();
         self.0.tasks.spawn(async move {
-            if let Err(TransferError::Corrupt(_)) = transfer.await {
+            let outcome = transfer.await;
+            fetcher.0.lookup.ledger.end(&trace, &outcome);
+            if let Err(TransferError::Corrupt(_)) = outcome {
                 fetcher.0.tainted.insert(key.clone(), ());
             }
-            let mut transfers = fetcher.transfers();
+            let mut transfers = fetcher.running();
             if transfers.get(&key).is_some_and(|current| Arc::ptr_eq(current, &stream)) {
                 transfers.remove(&key);
             }
@@ -345,7 +359,7 @@ impl Fetcher {
     /// asked for what no signature covers.
     pub async fn document(&self, path: &str) -> Option<Bytes> {
         let _seat = self.0.documents.acquire().await.ok()?;
-        for upstream in self.0.lookup.upstreams.iter().filter(|upstream| upstream.is_available()) {
+        for upstream in self.0.lookup.upstreams.now().iter().filter(|upstream| upstream.is_available()) {
             match upstream.document(path, DOCUMENT_LIMIT).await {
                 Ok(Some(document)) => return Some(document),
                 Ok(None) => {}
@@ -357,13 +371,13 @@ impl Fetcher {
 
     /// Forgets which upstreams failed: the network is another one now.
     pub fn network_changed(&self) {
-        self.0.lookup.upstreams.iter().for_each(|upstream| upstream.try_again());
+        self.0.lookup.upstreams.now().iter().for_each(|upstream| upstream.try_again());
     }
 
     /// How many transfers are under way.
     #[must_use]
     pub fn transfers_running(&self) -> usize {
-        self.transfers().len()
+        self.running().len()
     }
 }
 

@@ -1,6 +1,7 @@
 //! An upstream's file on its way to Nix as it is: Nix decodes and verifies it as it always did.
 
 use super::error::{Lie, SourceError, TransferError};
+use super::ledger::{SourceName, Trace};
 use super::lookup::Lookup;
 use super::source::content_range;
 use super::stream::Stream;
@@ -67,6 +68,7 @@ pub(super) struct PassThrough {
     pub(super) upstream: Arc<Upstream>,
     pub(super) url: String,
     pub(super) stream: Arc<Stream>,
+    pub(super) trace: Arc<Trace>,
 }
 
 impl PassThrough {
@@ -91,6 +93,7 @@ impl PassThrough {
     async fn copy(&self, opened: Opened) -> Result<(), TransferError> {
         let Opened { mut body, size, etag, mut offset } = opened;
         let mut failures = 0;
+        self.trace.flows_from(SourceName::Upstream(self.upstream.host()));
         loop {
             let error = match tokio::time::timeout(STALL, body.frame()).await {
                 Err(_) => SourceError::Stalled(STALL),
@@ -104,6 +107,8 @@ impl PassThrough {
                         offset += chunk.len() as u64;
                         failures = 0;
                         self.lookup.metrics.fetched_upstream_bytes.add(chunk.len() as u64);
+                        self.upstream.gave(chunk.len() as u64);
+                        self.trace.reached(offset);
                         self.stream.write(chunk, 0).await?;
                     }
                     continue;
@@ -129,6 +134,7 @@ impl PassThrough {
             tokio::time::sleep(PAUSE.saturating_mul(1 << *failures)).await; // backoff
             *failures += 1;
             self.lookup.metrics.transfers_failed_over.add(1);
+            self.trace.failed_over();
             match self.upstream.get(&self.url, offset).await {
                 Ok(response) if same_file(&response, offset, size, etag) => return Ok(response.into_body()),
                 Ok(_) => return Err(TransferError::NoSource("the file changed at its upstream".to_owned())),

@@ -2,6 +2,7 @@
 
 use super::decode;
 use super::error::{Lie, SourceError};
+use super::ledger::SourceName;
 use super::upstream::{Upstream, collect};
 use super::verify::{self, Trust, Whose};
 use crate::nix::{Compression, NarHash, NarInfo, PathInfo, StoreHash};
@@ -54,6 +55,14 @@ impl Offer {
         match self {
             Self::Peer(peer) => Some(peer),
             Self::Upstream { .. } => None,
+        }
+    }
+
+    /// Who it is, for people.
+    pub(super) fn name(&self) -> SourceName {
+        match self {
+            Self::Peer(peer) => SourceName::Peer(peer.id()),
+            Self::Upstream { upstream, .. } => SourceName::Upstream(upstream.host()),
         }
     }
 

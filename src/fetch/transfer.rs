@@ -3,6 +3,7 @@
 use super::candidates::{Candidates, Choice};
 use super::error::{Lie, SourceError, TransferError};
 use super::hasher::Hasher;
+use super::ledger::Trace;
 use super::lookup::{Found, Lookup};
 use super::pace::Pace;
 use super::source::{self, Flow, Offer};
@@ -32,6 +33,7 @@ pub(super) struct Transfer {
     pub(super) lookup: Arc<Lookup>,
     pub(super) found: Arc<Found>,
     pub(super) stream: Arc<Stream>,
+    pub(super) trace: Arc<Trace>,
 }
 
 /// Which bytes of a pass came from which source.
@@ -102,7 +104,7 @@ impl Transfer {
                         peer.succeeded(sample);
                     }
                     if let Some(riddle) = riddle {
-                        self.solve(&riddle);
+                        self.solve(riddle).await;
                     }
                     self.lookup.suspects.clear(nar);
                     return Ok(());
@@ -140,6 +142,7 @@ impl Transfer {
             self.refuse_to_mix_suspects(candidates, &choice, progress)?;
             if progress.offset > 0 {
                 self.lookup.metrics.transfers_failed_over.add(1);
+                self.trace.failed_over();
                 let (path, bytes) = (&self.info().path, progress.offset);
                 log::info!(path:% = path, source:% = choice.offer, bytes; "going on from {} at byte {bytes}", choice.offer);
             }
@@ -185,12 +188,16 @@ impl Transfer {
     }
 
     /// Bans those whose part of a mixed pass differs from the content that turned out right.
-    fn solve(&self, riddle: &Riddle) {
+    async fn solve(&self, riddle: Riddle) {
         let right = self.stream.kept();
-        for (offer, range) in &riddle.segments {
-            if slice(&right, range) != slice(&riddle.chunks, range) {
-                self.blame(offer, &SourceError::Lie(Lie::Segment(range.start, range.end)));
-            }
+        let solve = move || {
+            let Riddle { chunks, mut segments } = riddle;
+            segments.retain(|(_, range)| slice(&right, range) != slice(&chunks, range));
+            segments
+        };
+        // Megabytes are compared: not on the reactor. It fails only when the program is being stopped.
+        for (offer, range) in tokio::task::spawn_blocking(solve).await.unwrap_or_default() {
+            self.blame(&offer, &SourceError::Lie(Lie::Segment(range.start, range.end)));
         }
     }
 
@@ -254,12 +261,16 @@ impl Transfer {
             }
             match progress.segments.last_mut() {
                 Some((offer, range)) if offer.is_same_source(&choice.offer) => range.end += length,
-                _ => progress.segments.push((choice.offer.clone(), progress.offset..progress.offset + length)),
+                _ => {
+                    self.trace.flows_from(choice.offer.name());
+                    progress.segments.push((choice.offer.clone(), progress.offset..progress.offset + length));
+                }
             }
             self.count(&choice.offer, length);
             progress.hasher.push(chunk.clone()).await;
             self.stream.write(chunk, withheld).await?;
             progress.offset += length;
+            self.trace.reached(progress.offset);
             if progress.offset - begun_at >= GOOD_WAY {
                 candidates.progressed(choice.index);
             }
@@ -279,15 +290,24 @@ impl Transfer {
 
     fn count(&self, offer: &Offer, bytes: u64) {
         match offer {
-            Offer::Peer(_) => self.lookup.metrics.fetched_peer_bytes.add(bytes),
-            Offer::Upstream { .. } => self.lookup.metrics.fetched_upstream_bytes.add(bytes),
+            Offer::Peer(peer) => {
+                self.lookup.metrics.fetched_peer_bytes.add(bytes);
+                peer.gave(bytes);
+            }
+            Offer::Upstream { upstream, .. } => {
+                self.lookup.metrics.fetched_upstream_bytes.add(bytes);
+                upstream.gave(bytes);
+            }
         }
     }
 
     /// Tells the peer table, or the log for an upstream.
     fn blame(&self, offer: &Offer, error: &SourceError) {
         match offer {
-            Offer::Peer(peer) => self.lookup.blame(peer, self.info().path.hash(), error),
+            Offer::Peer(peer) => {
+                let path = &self.info().path;
+                self.lookup.blame_for(peer, path.hash(), Some(path), error);
+            }
             Offer::Upstream { upstream, .. } => {
                 let path = &self.info().path;
                 log::warn!(upstream:% = upstream, path:% = path, reason:% = error; "an upstream failed: {error}");

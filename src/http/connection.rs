@@ -7,6 +7,7 @@ use super::seldom::Seldom;
 use super::server::{Caller, Face, Handler, Request};
 use super::watch::{Overdue, Progress, Watched, earlier};
 use super::{Body, HttpError, HttpMetrics, Route, reply};
+use crate::peers::{NodeId, Visitor};
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
@@ -55,7 +56,7 @@ impl<H: Handler> Connection<H> {
         if let Err(error) = stream.set_nodelay(true) {
             log::debug!(peer:% = self.address, reason:% = error; "connection without TCP_NODELAY");
         }
-        let Some(tls) = &self.face.tls else { return self.speak(stream, None).await };
+        let Some(tls) = &self.face.tls else { return self.speak(stream, None, None).await };
         let stopped = async {
             self.stop.cancelled().await;
             tokio::time::sleep(HEAD_GRACE).await;
@@ -65,7 +66,10 @@ impl<H: Handler> Connection<H> {
             () = stopped => return,
         };
         match accepted {
-            Ok((stream, node)) => self.speak(stream, Some(node)).await,
+            Ok((stream, node)) => {
+                let visitor = tls.visitor(node).map(Arc::new);
+                self.speak(stream, Some(node), visitor).await;
+            }
             Err(error) => {
                 count(&self.face.metrics.handshakes_failed);
                 log::debug!(peer:% = self.address, reason:% = error; "connection refused by TLS");
@@ -73,7 +77,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    async fn speak<S>(&self, stream: S, node: Option<crate::peers::NodeId>)
+    async fn speak<S>(&self, stream: S, node: Option<NodeId>, visitor: Option<Arc<Visitor>>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
@@ -83,7 +87,7 @@ impl<H: Handler> Connection<H> {
         let caller = Caller { address: self.address, node };
         let service = service_fn(|request| {
             progress.answering();
-            self.answer(request, caller, Arc::clone(&progress))
+            self.answer(request, caller, visitor.clone(), Arc::clone(&progress))
         });
         let mut connection = pin!(
             http1::Builder::new()
@@ -150,6 +154,7 @@ impl<H: Handler> Connection<H> {
         &self,
         request: hyper::Request<Incoming>,
         caller: Caller,
+        visitor: Option<Arc<Visitor>>,
         progress: Arc<Progress>,
     ) -> Result<Response<Tracked>, Infallible> {
         let (head, body) = request.into_parts();
@@ -158,7 +163,9 @@ impl<H: Handler> Connection<H> {
         let route = Route::parse(target);
         let index = route.as_ref().map(Route::index);
         let host = Host::of(head.version, &head.headers);
-        let mut response = if host == Host::Doubtful {
+        let mut response = if visitor.as_ref().is_some_and(|visitor| visitor.is_blocked()) {
+            reply::closing(reply::not_found())
+        } else if host == Host::Doubtful {
             reply::bad_request()
         } else if !is_head && head.method != Method::GET {
             reply::method_not_allowed()
@@ -188,6 +195,7 @@ impl<H: Handler> Connection<H> {
         Ok(response.map(|body| Tracked {
             body: if is_head { body.into_announced() } else { body },
             failed: None,
+            visitor,
             progress,
             metrics: Arc::clone(&self.face.metrics),
         }))
@@ -259,6 +267,8 @@ struct Tracked {
     body: Body,
     /// What ended it before its time, until what came before has been sent.
     failed: Option<HttpError>,
+    /// Whom it goes to, on a face that knows.
+    visitor: Option<Arc<Visitor>>,
     progress: Arc<Progress>,
     metrics: Arc<HttpMetrics>,
 }
@@ -282,7 +292,14 @@ impl HttpBody for Tracked {
             }
             return Poll::Ready(Some(Err(error)));
         }
-        match Pin::new(&mut self.body).poll_frame(cx) {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let (Some(visitor), Poll::Ready(Some(Ok(frame)))) = (&self.visitor, &frame) {
+            if visitor.is_blocked() {
+                return Poll::Ready(Some(Err(HttpError::Blocked)));
+            }
+            visitor.took(frame.data_ref().map_or(0, |data| data.len() as u64));
+        }
+        match frame {
             Poll::Ready(Some(Err(error))) => {
                 count(&self.metrics.broken);
                 log::log!(BROKEN.level(), reason:% = error; "an answer broke off");

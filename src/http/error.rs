@@ -12,4 +12,7 @@ pub enum HttpError {
     /// [`super::Body::announced`] was given to something other than the answer to a HEAD.
     #[error("{0} bytes were announced in an answer that has none")]
     Announced(u64),
+    /// The administrator blocked the one who reads it.
+    #[error("the reader is blocked by now")]
+    Blocked,
 }

@@ -5,7 +5,7 @@
 
 use super::reply::{self, Ranged, Send, keep, media};
 use super::routes::NarName;
-use super::{Body, Handler, HttpMetrics, Request, Route};
+use super::{Body, Drain, Handler, HttpMetrics, Request, Route};
 use crate::fetch::{Fetcher, NarRequest};
 use crate::metrics::{self, Metrics};
 use crate::nix::cache_info::CacheInfo;
@@ -25,6 +25,8 @@ pub struct Gateway {
     pub store_dir: StoreDir,
     /// The priority in `nix-cache-info`; Nix asks lower numbers first.
     pub priority: i32,
+    /// Whether new lookups are answered with "not found", so that Nix goes to its next substituter.
+    pub drain: Arc<Drain>,
     /// The counters of fetching.
     pub metrics: Arc<Metrics>,
     /// The counters of the faces, by name.
@@ -47,6 +49,7 @@ impl Handler for Gateway {
         let local = request.caller.address.ip().is_loopback();
         let Request { route, head, headers, .. } = request;
         match route {
+            route if self.drain.refuses(&route) => reply::not_found(),
             Route::Health | Route::Metrics | Route::Peers if !local => reply::not_found(),
             Route::Index => reply::text(self.index(&headers)),
             Route::CacheInfo => reply::ok(media::CACHE_INFO, keep::NEVER, self.cache_info()),
@@ -133,7 +136,7 @@ impl Gateway {
     fn health(&self) -> Health {
         let peers = self.peers.snapshot();
         Health {
-            state: "running",
+            state: if self.drain.is_on() { "draining" } else { "running" },
             version: env!("CARGO_PKG_VERSION"),
             peers_known: peers.len(),
             peers_online: peers.iter().filter(|peer| peer.state == State::Online).count(),

@@ -54,6 +54,42 @@ impl HttpMetrics {
     }
 }
 
+impl HttpMetrics {
+    /// Everything here that only grows, by name.
+    const GROWING: [(&'static str, fn(&Self) -> &AtomicU64); 8] = [
+        ("bytes_sent", |metrics| &metrics.bytes_sent),
+        ("connections", |metrics| &metrics.connections),
+        ("refused", |metrics| &metrics.refused),
+        ("handshakes_failed", |metrics| &metrics.handshakes_failed),
+        ("header_timeouts", |metrics| &metrics.header_timeouts),
+        ("stalled", |metrics| &metrics.stalled),
+        ("broken", |metrics| &metrics.broken),
+        ("panics", |metrics| &metrics.panics),
+    ];
+
+    /// The values of all counters now, by name: `bytes_sent`, `requests.narinfo.2xx`.
+    pub fn counters(&self) -> impl Iterator<Item = (String, u64)> {
+        let growing = Self::GROWING.into_iter().map(|(name, counter)| (name.to_owned(), counter(self).load(Relaxed)));
+        let requests = self.requests().map(|(route, class, count)| (format!("requests.{route}.{class}"), count));
+        growing.chain(requests)
+    }
+
+    /// Adds what an earlier run counted under a name of [`Self::counters`]; another name is not for us.
+    pub fn restore(&self, name: &str, value: u64) {
+        let counter = match name.strip_prefix("requests.").and_then(|name| name.split_once('.')) {
+            Some((route, class)) => {
+                let mut routes = Route::NAMES.into_iter().chain(["other"]).zip(&self.requests);
+                let classes = routes.find(|(name, _)| *name == route).map(|(_, classes)| classes);
+                classes.and_then(|classes| classes.get(CLASSES.iter().position(|name| *name == class)?))
+            }
+            None => Self::GROWING.iter().find(|(other, _)| *other == name).map(|(_, counter)| counter(self)),
+        };
+        if let Some(counter) = counter {
+            counter.fetch_add(value, Relaxed);
+        }
+    }
+}
+
 /// Adds one to a counter.
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Relaxed);

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod body;
+pub mod drain;
 pub mod gateway;
 pub mod limits;
 pub mod metrics;
@@ -25,6 +26,7 @@ mod seldom;
 mod watch;
 
 pub use body::Body;
+pub use drain::{Drain, Draining};
 pub use error::HttpError;
 pub use limits::{Limits, WhenFull};
 pub use metrics::HttpMetrics;

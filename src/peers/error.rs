@@ -43,6 +43,37 @@ pub enum PeersError {
     /// A fixed peer of the configuration.
     #[error("'{0}' is not a peer's address (expected HOST:PORT or NODEID@HOST:PORT, IPv6 addresses in brackets)")]
     FixedPeer(String),
+    /// A name given to a peer.
+    #[error("a peer's name has 1 to 64 bytes and no control characters")]
+    Name,
+    /// A peer that is this machine.
+    #[error("that is this machine itself")]
+    Ourselves,
+    /// A list is full.
+    #[error("no more than {limit} {what}: forget or unblock some first")]
+    TooMany {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// No peer is meant.
+    #[error("no peer has the id or name '{0}' ('peernixctl peers' lists them)")]
+    NoSuchPeer(String),
+    /// Several peers are meant.
+    #[error("'{text}' may be one of several peers: {ids}")]
+    Ambiguous {
+        /// What was given.
+        text: String,
+        /// The identities of some of those it may mean.
+        ids: String,
+    },
+    /// The peer did not answer.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// State of another run.
+    #[error("cannot take over the peers of the run before: {0}")]
+    Import(String),
 }
 
 impl PeersError {

@@ -73,7 +73,7 @@ impl Hello {
 }
 
 /// Characters that change how the rest of a line is shown, besides the control characters proper.
-fn disturbing(c: char) -> bool {
+pub(super) fn disturbing(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

@@ -1,20 +1,22 @@
 //! What the tasks of this room share: who we are, the table, and the limits on what they do at once.
 
 use super::PeersOptions;
+use super::decisions::Decisions;
+use super::discovery::fixed::Attendant;
 use super::error::PeersError;
 use super::hello::{Hello, TEXT_MAX};
 use super::identity::{NodeId, NodeKey};
 use super::link::Dialler;
-use super::membership::Admission;
+use super::membership::{Admission, Audience};
 use super::peer::{Notices, Peer};
 use super::presence;
 use super::rate::Rate;
-use super::table::{Inserted, PeerEvent, Source, State, Table};
+use super::table::{Block, Inserted, PeerEvent, Source, State, Table};
 use super::trusted_keys;
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -42,6 +44,12 @@ pub(super) struct Hub {
     pub(super) table: Table,
     pub(super) notices: Arc<Notices>,
     pub(super) network: watch::Receiver<u64>,
+    /// What the administrator decided.
+    pub(super) decisions: Decisions,
+    /// Moves when the administrator wants everything looked at.
+    pub(super) refresh: watch::Sender<u64>,
+    /// Those who look for a fixed peer each.
+    attendants: Mutex<Vec<Arc<Attendant>>>,
     /// Ends every task.
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
@@ -57,6 +65,7 @@ impl Hub {
         options: &PeersOptions,
         key: &NodeKey,
         network: watch::Receiver<u64>,
+        decisions: Decisions,
         stop: &CancellationToken,
     ) -> Result<Self, PeersError> {
         let name: String = options.name.chars().filter(char::is_ascii_graphic).take(TEXT_MAX).collect();
@@ -80,6 +89,9 @@ impl Hub {
                 trusted_keys: trusted_keys::value(&options.trusted_keys),
             }),
             network,
+            decisions,
+            refresh: watch::Sender::new(0),
+            attendants: Mutex::default(),
             stop: stop.child_token(),
             tasks: TaskTracker::new(),
             dials_known: Semaphore::new(DIALS_KNOWN),
@@ -113,7 +125,9 @@ impl Hub {
         }
         let make = || {
             let target = self.dialler.target(Some(id));
-            Arc::new(Peer::new(id, source, target, self.notices.clone(), self.stop.child_token()))
+            let enrolled = self.admission.audience(id) == Audience::Enrolled;
+            let block = self.decisions.block_of(id);
+            Arc::new(Peer::new(id, source, target, self.notices.clone(), self.stop.child_token(), enrolled, block))
         };
         match self.table.get_or_insert(id, make) {
             Inserted::Known(peer) => {
@@ -126,8 +140,8 @@ impl Hub {
                 }
                 peer.claimed(addresses, source);
                 log::debug!(peer:% = id, source:% = source; "peer discovered");
-                let to = State::Discovered;
-                let _ = self.notices.events.send(PeerEvent::Changed { id, from: None, to });
+                let (name, to) = (String::new(), peer.state());
+                let _ = self.notices.events.send(PeerEvent::Changed { id, name, from: None, to });
                 self.tasks.spawn(presence::attend(self.clone(), peer.clone()));
                 Some(peer)
             }
@@ -138,17 +152,46 @@ impl Hub {
         }
     }
 
-    /// Drops a peer.
-    pub(super) fn forget(&self, id: NodeId) {
-        if let Some(peer) = self.table.remove(id) {
-            self.dismiss(&peer);
+    /// Drops a peer. False if it is not there.
+    pub(super) fn forget(&self, id: NodeId) -> bool {
+        let peer = self.table.remove(id);
+        if let Some(peer) = &peer {
+            self.dismiss(peer);
         }
+        peer.is_some()
+    }
+
+    /// Has the table show that a peer is blocked, whether or not it was known; gives its name.
+    pub(super) fn show_blocked(self: &Arc<Self>, id: NodeId, block: &Block) -> String {
+        let Some(peer) = self.learn(id, &[], Source::Remembered) else { return String::new() };
+        peer.block(block.clone());
+        peer.name()
+    }
+
+    /// Those who look for a fixed peer each.
+    pub(super) fn attendants(&self) -> MutexGuard<'_, Vec<Arc<Attendant>>> {
+        self.attendants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the attendants that `which` picks; what they found becomes a peer like others.
+    pub(super) fn end_attendants(&self, which: impl Fn(&Attendant) -> bool) -> Vec<Arc<Attendant>> {
+        let ended: Vec<_> = self.attendants().extract_if(.., |attendant| which(attendant)).collect();
+        for attendant in &ended {
+            attendant.stop.cancel();
+            let Some(peer) = attendant.found().and_then(|id| self.table.get(id)) else { continue };
+            if !self.attendants().iter().any(|other| other.found() == Some(peer.id())) {
+                let mut record = peer.record();
+                (record.source, record.added, record.label) = (Source::Remembered, false, None);
+            }
+        }
+        ended
     }
 
     fn dismiss(&self, peer: &Peer) {
         peer.gone.cancel();
+        peer.close();
         log::debug!(peer:% = peer.id(); "peer forgotten");
-        let _ = self.notices.events.send(PeerEvent::Forgotten { id: peer.id() });
+        let _ = self.notices.events.send(PeerEvent::Forgotten { id: peer.id(), name: peer.name() });
     }
 
     /// Has a look at every peer now, because something happened that may have changed them all.

@@ -12,7 +12,7 @@ use super::files;
 use super::hello::TEXT_MAX;
 use super::hub::Hub;
 use super::identity::NodeId;
-use super::table::{ADDRESSES_MAX, Ban, PEERS_MAX, REMEMBERED, Source, unix};
+use super::table::{ADDRESSES_MAX, Ban, Measures, PEERS_MAX, PeerStatus, REMEMBERED, Source, unix};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ pub(super) const FILE: &str = "peers.json";
 /// The version of its format.
 const VERSION: u32 = 1;
 /// The largest file read, in bytes: 4096 peers with all that is kept of each.
-const SIZE_MAX: u64 = 8 * 1024 * 1024;
+pub(super) const SIZE_MAX: u64 = 8 * 1024 * 1024;
 /// The least time between two writes.
 const WRITE_INTERVAL: Duration = Duration::from_secs(5);
 /// The longest ban taken over, so that a clock that was wrong once does not ban for ever.
@@ -46,6 +46,23 @@ struct Remembered {
     /// Seconds since 1970.
     last_seen: Option<u64>,
     ban: Option<RememberedBan>,
+    /// Seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_seen: Option<u64>,
+    /// Only in what is handed over to the next run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    warm: Option<Warm>,
+}
+
+/// What grows old too soon to be written down, but survives a restart.
+#[derive(Debug, Serialize, Deserialize)]
+struct Warm {
+    measures: Measures,
+    failures: u32,
+    /// For how long the breaker keeps requests away, in milliseconds.
+    breaker_ms: Option<u64>,
+    bytes_in: u64,
+    bytes_out: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -71,7 +88,14 @@ pub(super) async fn recall(hub: &Arc<Hub>, state_dir: &Path) {
         // The task cannot be cancelled, and does not panic.
         Err(_) => return,
     };
+    take_over(hub, peers);
+}
+
+/// Puts peers that were known before into the table; tells how many.
+fn take_over(hub: &Arc<Hub>, peers: Vec<Remembered>) -> usize {
     let now = SystemTime::now();
+    let time = |seconds: u64| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).map(|time| time.min(now));
+    let mut count = 0;
     for one in peers.into_iter().take(PEERS_MAX) {
         let seen = one.last_seen.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
         let age = seen.map(|seen| now.duration_since(seen).unwrap_or_default());
@@ -87,15 +111,26 @@ pub(super) async fn recall(hub: &Arc<Hub>, state_dir: &Path) {
         if let Some(peer) = hub.learn(one.id, &addresses, Source::Remembered) {
             let mut record = peer.record();
             record.last_seen = seen.map(|seen| seen.min(now));
+            record.first_seen = one.first_seen.and_then(time);
+            if let Some(warm) = &one.warm {
+                record.health.restore(warm.measures);
+                record.breaker.restore(warm.failures, warm.breaker_ms.map(Duration::from_millis), Instant::now());
+            }
             if one.name.len() <= TEXT_MAX && !one.name.chars().any(char::is_control) {
                 record.name = one.name;
             }
             drop(record);
+            if let Some(warm) = one.warm {
+                peer.gave(warm.bytes_in);
+                peer.took(warm.bytes_out);
+            }
+            count += 1;
             if let Some(ban) = ban {
                 peer.set_ban(ban);
             }
         }
     }
+    count
 }
 
 fn read(path: &Path) -> io::Result<Vec<Remembered>> {
@@ -106,10 +141,14 @@ fn read(path: &Path) -> io::Result<Vec<Remembered>> {
     };
     let mut content = Vec::new();
     file.take(SIZE_MAX + 1).read_to_end(&mut content)?;
+    parse(&content)
+}
+
+fn parse(content: &[u8]) -> io::Result<Vec<Remembered>> {
     if content.len() as u64 > SIZE_MAX {
         return Err(io::Error::other(format!("it is larger than {SIZE_MAX} bytes")));
     }
-    let memory: Memory = serde_json::from_slice(&content)?;
+    let memory: Memory = serde_json::from_slice(content)?;
     if memory.version != VERSION {
         return Err(io::Error::other(format!("its version is {}, not {VERSION}", memory.version)));
     }
@@ -124,7 +163,7 @@ pub(super) async fn keep(hub: Arc<Hub>, state_dir: PathBuf) {
             () = hub.notices.worth_saving.notified() => false,
             () = hub.stop.cancelled() => true,
         };
-        let memory = gather(&hub);
+        let memory = gather(&hub, false);
         let dir = state_dir.clone();
         let written = tokio::task::spawn_blocking(move || write(&dir, &memory)).await;
         match written.unwrap_or_else(|error| Err(io::Error::other(error))) {
@@ -145,7 +184,28 @@ pub(super) async fn keep(hub: Arc<Hub>, state_dir: PathBuf) {
     }
 }
 
-fn gather(hub: &Hub) -> Memory {
+/// The same for the next run of the program, with what was measured.
+pub(super) fn export(hub: &Hub) -> Vec<u8> {
+    let mut memory = gather(hub, true);
+    memory.peers.sort_by_key(|peer| std::cmp::Reverse(peer.last_seen));
+    loop {
+        // Texts, numbers and lists of them: there is nothing that JSON could not hold.
+        let text = serde_json::to_vec(&memory).unwrap_or_default();
+        if text.len() as u64 <= SIZE_MAX {
+            return text;
+        }
+        // Never with what honest peers are called; the latest are the most useful.
+        memory.peers.truncate(memory.peers.len() / 2);
+    }
+}
+
+/// Takes over what [`export`] gave, read off the reactor; tells how many peers.
+pub(super) async fn import(hub: &Arc<Hub>, exported: Vec<u8>) -> io::Result<usize> {
+    let parsed = tokio::task::spawn_blocking(move || parse(&exported)).await;
+    Ok(take_over(hub, parsed.unwrap_or_else(|error| Err(io::Error::other(error)))?))
+}
+
+fn gather(hub: &Hub, warm: bool) -> Memory {
     let now = Instant::now();
     let mut peers: Vec<Remembered> = Vec::new();
     for peer in hub.table.all() {
@@ -158,7 +218,16 @@ fn gather(hub: &Hub) -> Memory {
             continue;
         }
         let (name, addresses) = (record.name.clone(), record.addresses.list());
-        peers.push(Remembered { id: peer.id(), name, addresses, last_seen: record.last_seen.and_then(unix), ban });
+        let (first_seen, last_seen) = (record.first_seen.and_then(unix), record.last_seen.and_then(unix));
+        let measured =
+            warm.then(|| (record.health.measures(), record.breaker.failures(), record.breaker.remaining(now)));
+        drop(record);
+        let warm = measured.map(|(measures, failures, rest)| {
+            let breaker_ms = rest.map(|rest| u64::try_from(rest.as_millis()).unwrap_or(u64::MAX));
+            let PeerStatus { bytes_in, bytes_out, .. } = peer.status();
+            Warm { measures, failures, breaker_ms, bytes_in, bytes_out }
+        });
+        peers.push(Remembered { id: peer.id(), name, addresses, last_seen, ban, first_seen, warm });
     }
     peers.sort_by_key(|peer| peer.id);
     Memory { version: VERSION, peers }

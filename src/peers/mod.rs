@@ -4,6 +4,8 @@
 //! it finds in the `table`; [`Peers::candidates`] tells whom to ask, best first, and [`Peer::get`] asks.
 #![forbid(unsafe_code)]
 
+mod administration;
+mod decisions;
 pub mod discovery;
 mod error;
 mod files;
@@ -18,18 +20,22 @@ mod presence;
 mod rate;
 mod table;
 pub mod trusted_keys;
+mod visitor;
 
 #[cfg(test)]
 mod tests;
 
+pub use administration::{Added, PING_LIMIT, PREFIX_MIN};
 pub use discovery::{Discovery, FixedPeer, Mdns};
 pub use error::{LinkError, PeersError};
 pub use identity::{NodeId, NodeKey};
 pub use membership::{Admission, Audience};
 pub use peer::{Failure, Peer, Sample};
-pub use table::{BanStatus, PeerEvent, PeerStatus, Source, State};
+pub use table::{BanStatus, Block, PeerEvent, PeerStatus, Source, State};
+pub use visitor::Visitor;
 
 use bytes::Bytes;
+use decisions::Decisions;
 use hub::Hub;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -56,6 +62,8 @@ pub struct PeersOptions {
     pub discovery: Discovery,
     /// The names of the keys whose signatures are accepted here; peers are told, see [`trusted_keys`].
     pub trusted_keys: Vec<String>,
+    /// What [`Peers::export`] of the run before gave, if it was kept; better than what `peers.json` says.
+    pub warm: Option<Vec<u8>>,
     /// Moves when the network changes (`system::network::watch`); `None` when nobody watches it.
     pub network: Option<watch::Receiver<u64>>,
 }
@@ -72,13 +80,30 @@ impl Peers {
     pub async fn start(options: PeersOptions, key: &NodeKey, stop: &CancellationToken) -> Result<Self, PeersError> {
         // A receiver whose sender is gone never moves.
         let network = options.network.clone().unwrap_or_else(|| watch::channel(0).1);
-        let hub = Arc::new(Hub::new(&options, key, network, stop)?);
+        let decisions = Decisions::load(options.state_dir.clone()).await;
+        let decided = decisions.content();
+        let hub = Arc::new(Hub::new(&options, key, network, decisions, stop)?);
+        for (id, block) in &decided.blocked {
+            hub.show_blocked(*id, block);
+        }
         if let Some(state_dir) = options.state_dir {
             memory::recall(&hub, &state_dir).await;
             hub.tasks.spawn(memory::keep(hub.clone(), state_dir));
         }
-        for fixed in options.discovery.fixed {
-            hub.tasks.spawn(discovery::fixed::attend(hub.clone(), fixed));
+        if let Some(warm) = options.warm
+            && let Err(error) = memory::import(&hub, warm).await
+        {
+            log::warn!("cannot take over the peers of the run before: {error}; going on with what is remembered");
+        }
+        let configured = options.discovery.fixed;
+        for added in decided.added {
+            // What was written into the configuration meanwhile belongs there.
+            if !configured.iter().any(|peer| peer.is_same_address(&added.peer)) {
+                discovery::fixed::begin(&hub, added.peer, Some(added.name));
+            }
+        }
+        for peer in configured {
+            discovery::fixed::begin(&hub, peer, None);
         }
         if let Some(mdns) = options.discovery.mdns {
             hub.tasks.spawn(discovery::mdns::run(hub.clone(), mdns));

@@ -4,20 +4,23 @@ use super::error::LinkError;
 use super::hello::Hello;
 use super::identity::NodeId;
 use super::link::{Connection, Pool, Target};
-use super::table::{Ban, PeerEvent, PeerStatus, Record, Source, State};
+use super::table::{Ban, Block, PeerEvent, PeerStatus, Record, Source, State};
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// The longest reason of a ban that is kept, in characters.
+/// The longest reason of a ban or block that is kept, in characters.
 const REASON_MAX: usize = 200;
+/// How often the task of a blocked peer looks whether that is still so, should nobody wake it.
+const BLOCK_CHECK: Duration = Duration::from_secs(3600);
 
 /// A transfer or an answer that went well.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +75,10 @@ pub struct Peer {
     record: Mutex<Record>,
     pool: Pool,
     notices: Arc<Notices>,
+    /// Whether the administrator named it as a member.
+    enrolled: bool,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
     /// Wakes the task that attends to the peer: have a look at it now.
     pub(super) look: Notify,
     /// Ends that task.
@@ -85,10 +92,18 @@ impl Peer {
         target: Target,
         notices: Arc<Notices>,
         gone: CancellationToken,
+        enrolled: bool,
+        block: Option<Block>,
     ) -> Self {
-        let record = Mutex::new(Record::new(source));
+        let mut record = Record::new(source);
+        if block.is_some() {
+            record.state = State::Blocked;
+            record.block = block;
+        }
+        let record = Mutex::new(record);
         let pool = Pool::new(id, target, notices.trusted_keys.clone());
-        Self { id, record, pool, notices, look: Notify::new(), gone }
+        let (bytes_in, bytes_out) = Default::default();
+        Self { id, record, pool, notices, enrolled, bytes_in, bytes_out, look: Notify::new(), gone }
     }
 
     /// Its identity, which TLS proves on every connection.
@@ -112,7 +127,22 @@ impl Peer {
     /// All that can be told about it.
     #[must_use]
     pub fn status(&self) -> PeerStatus {
-        self.record().status(self.id)
+        PeerStatus {
+            bytes_in: self.bytes_in.load(Relaxed),
+            bytes_out: self.bytes_out.load(Relaxed),
+            admission: if self.enrolled { "enrolled" } else { "open" },
+            ..self.record().status(self.id)
+        }
+    }
+
+    /// Notes that so many bytes of NARs came from it.
+    pub fn gave(&self, bytes: u64) {
+        self.bytes_in.fetch_add(bytes, Relaxed);
+    }
+
+    /// Notes that our share gave it so many bytes.
+    pub(super) fn took(&self, bytes: u64) {
+        self.bytes_out.fetch_add(bytes, Relaxed);
     }
 
     /// Sends a GET for `path_and_query`, from byte `range_from` on if given, and waits for the head of the response.
@@ -125,8 +155,8 @@ impl Peer {
     pub async fn get(&self, path_and_query: &str, range_from: Option<u64>) -> Result<Response<Incoming>, LinkError> {
         let addresses = {
             let record = self.record();
-            if let Some(ban) = &record.ban {
-                return Err(LinkError::Blocked(ban.reason.clone()));
+            if let Some(reason) = record.refusal() {
+                return Err(LinkError::Blocked(reason.to_owned()));
             }
             record.addresses.list()
         };
@@ -179,9 +209,30 @@ impl Peer {
 
     /// Has nothing to do with this peer any more for as long as `duration`, and logs why.
     pub fn ban(&self, reason: &str, duration: Duration) {
-        let reason: String = reason.chars().filter(|c| !c.is_control()).take(REASON_MAX).collect();
-        log::warn!(peer:% = self.id, reason:% = reason; "peer banned for {duration:?}");
-        self.set_ban(Ban { until: Instant::now() + duration, reason });
+        let reason = shortened(reason);
+        let name = self.name();
+        log::warn!(peer:% = self.id, name:% = name, reason:% = reason; "peer banned for {duration:?}");
+        self.set_ban(Ban { until: Instant::now() + duration, reason: reason.clone() });
+        let _ = self.notices.events.send(PeerEvent::Banned { id: self.id, name, reason, seconds: duration.as_secs() });
+    }
+
+    /// The administrator blocks the peer.
+    pub(super) fn block(&self, block: Block) {
+        self.change(State::Blocked, |record| record.block = Some(block));
+        self.pool.clear();
+        self.look.notify_one();
+    }
+
+    /// The administrator lifts the block or the ban, whichever there is. False if there is none.
+    pub(super) fn unblock(&self) -> bool {
+        let mut lifted = false;
+        self.change_blocked(|record| {
+            let (ban, block) = (record.ban.take(), record.block.take());
+            lifted = block.is_some() || ban.is_some_and(|ban| ban.until > Instant::now());
+        });
+        self.look.notify_one();
+        self.notices.worth_saving.notify_one();
+        lifted
     }
 
     pub(super) fn set_ban(&self, ban: Ban) {
@@ -191,8 +242,11 @@ impl Peer {
         self.notices.worth_saving.notify_one();
     }
 
-    /// When the ban ends, if there is one; an old one is lifted.
-    pub(super) fn banned_until(&self) -> Option<Instant> {
+    /// Until when there is nothing to do with the peer, if so; a ban that is over is lifted.
+    pub(super) fn blocked_until(&self) -> Option<Instant> {
+        if self.record().block.is_some() {
+            return Some(Instant::now() + BLOCK_CHECK);
+        }
         let until = self.record().ban.as_ref().map(|ban| ban.until)?;
         if until > Instant::now() {
             return Some(until);
@@ -228,7 +282,9 @@ impl Peer {
             record.health.answered(latency);
             moved = record.addresses.list().first() != Some(&address);
             record.addresses.worked(address);
-            record.last_seen = Some(SystemTime::now());
+            let now = SystemTime::now();
+            record.last_seen = Some(now);
+            record.first_seen.get_or_insert(now);
             record.name = hello.name;
             record.version = hello.version;
             if record.state != State::Online {
@@ -246,6 +302,11 @@ impl Peer {
         self.change(State::Suspect, |_| ());
     }
 
+    /// Closes the connections that nobody uses.
+    pub(super) fn close(&self) {
+        self.pool.clear();
+    }
+
     /// It could not be reached.
     pub(super) fn lost(&self) {
         self.change(State::Offline, |_| ());
@@ -255,16 +316,30 @@ impl Peer {
     /// Changes the record and then the state; tells whoever listens. A banned peer stays blocked until the ban is gone.
     /// True if the state is another now.
     fn change(&self, to: State, also: impl FnOnce(&mut Record)) -> bool {
+        self.change_if(|_| true, to, also)
+    }
+
+    /// Changes the record; if the peer was blocked and is not any more, it is offline until it answers.
+    fn change_blocked(&self, also: impl FnOnce(&mut Record)) {
+        let unblocked = |record: &Record| record.state == State::Blocked && record.refusal().is_none();
+        self.change_if(unblocked, State::Offline, also);
+    }
+
+    /// Changes the record, and then the state if `condition` holds.
+    fn change_if(&self, condition: impl FnOnce(&Record) -> bool, to: State, also: impl FnOnce(&mut Record)) -> bool {
         let mut record = self.record();
         also(&mut record);
-        let to = if record.ban.is_some() { State::Blocked } else { to };
+        if !condition(&record) {
+            return false;
+        }
+        let to = if record.refusal().is_some() { State::Blocked } else { to };
         let from = std::mem::replace(&mut record.state, to);
         if from == to {
             return false;
         }
         // Within the lock, so that listeners hear of changes in their order. Nobody may listen; that is no error.
-        let _ = self.notices.events.send(PeerEvent::Changed { id: self.id, from: Some(from), to });
         let name = record.name.clone();
+        let _ = self.notices.events.send(PeerEvent::Changed { id: self.id, name: name.clone(), from: Some(from), to });
         drop(record);
         match (from, to) {
             (State::Suspect, State::Online) | (_, State::Suspect | State::Discovered | State::Blocked) => {
@@ -277,6 +352,11 @@ impl Peer {
         }
         true
     }
+}
+
+/// A reason as it is kept and shown: one line of a bounded length.
+pub(super) fn shortened(reason: &str) -> String {
+    reason.chars().filter(|c| !c.is_control()).take(REASON_MAX).collect()
 }
 
 impl fmt::Debug for Peer {

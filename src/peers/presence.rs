@@ -47,7 +47,7 @@ struct Attendant {
 impl Attendant {
     async fn run(mut self) {
         loop {
-            if let Some(until) = self.peer.banned_until() {
+            if let Some(until) = self.peer.blocked_until() {
                 self.pause_until(until).await;
                 continue;
             }
@@ -108,7 +108,7 @@ impl Attendant {
             if !self.wait(watched.as_ref().map(|(connection, _)| connection)).await {
                 return LinkError::Closed;
             }
-            if self.peer.banned_until().is_some() {
+            if self.peer.blocked_until().is_some() {
                 return LinkError::Closed;
             }
             let answer = match &mut watched {

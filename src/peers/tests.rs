@@ -1,5 +1,7 @@
 //! Several machines in one process, over loopback.
 
+mod administration;
+
 use super::*;
 use crate::peers::link::Acceptor;
 use http_body_util::Full;
@@ -33,6 +35,7 @@ struct Setup<'a> {
     address: Option<SocketAddr>,
     admission: Admission,
     network: Option<watch::Receiver<u64>>,
+    warm: Option<Vec<u8>>,
 }
 
 fn key(seed: u8) -> NodeKey {
@@ -54,8 +57,10 @@ impl Machine {
             state_dir: setup.state_dir.map(Path::to_owned),
             discovery: Discovery { mdns: None, fixed: setup.fixed.iter().map(|peer| peer.parse().unwrap()).collect() },
             network: setup.network,
+            warm: setup.warm,
         };
         let peers = Peers::start(options, &key, &CancellationToken::new()).await.unwrap();
+        let acceptor = acceptor.guarded_by(&peers);
         let (greetings, stuck) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let mut share = JoinSet::new();
         share.spawn(serve(listener, acceptor, peers.clone(), greetings.clone(), stuck.clone()));

@@ -4,3 +4,4 @@
 
 mod fetch;
 mod internet;
+mod watching;

@@ -9,10 +9,11 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 /// The longest host name, as in DNS, in bytes.
 const HOST_MAX: usize = 253;
@@ -57,6 +58,13 @@ impl FromStr for FixedPeer {
     }
 }
 
+impl FixedPeer {
+    /// Whether both are looked for at the same place.
+    pub(in super::super) fn is_same_address(&self, other: &Self) -> bool {
+        self.port == other.port && self.host.eq_ignore_ascii_case(&other.host)
+    }
+}
+
 impl fmt::Display for FixedPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(id) = self.id {
@@ -74,20 +82,50 @@ const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 /// How often a name is resolved again while the peer is online: it may have moved.
 const RESOLVE_AGAIN: Duration = Duration::from_secs(5 * 60);
 
-/// Looks after one fixed peer until everything stops: resolves its name, and without a node id finds out who is there.
-pub(in super::super) async fn attend(hub: Arc<Hub>, fixed: FixedPeer) {
-    let stop = hub.stop.clone();
-    stop.run_until_cancelled(look(&hub, &fixed)).await;
+/// Who looks for one fixed peer.
+pub(in super::super) struct Attendant {
+    pub(in super::super) peer: FixedPeer,
+    /// Whether the administrator added it at run time, and under which name if any.
+    pub(in super::super) added: Option<Option<String>>,
+    pub(in super::super) stop: CancellationToken,
+    /// Who was found there last.
+    found: Mutex<Option<NodeId>>,
 }
 
-async fn look(hub: &Arc<Hub>, fixed: &FixedPeer) {
+impl Attendant {
+    /// Who was found there last.
+    pub(in super::super) fn found(&self) -> Option<NodeId> {
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is `id` that is looked for, or was found.
+    pub(in super::super) fn is_for(&self, id: NodeId) -> bool {
+        self.peer.id == Some(id) || self.found() == Some(id)
+    }
+}
+
+/// Begins to look for a fixed peer, until everything stops or its [`Attendant`] is ended.
+pub(in super::super) fn begin(hub: &Arc<Hub>, peer: FixedPeer, added: Option<Option<String>>) {
+    let attendant = Arc::new(Attendant { peer, added, stop: hub.stop.child_token(), found: Mutex::default() });
+    hub.attendants().push(attendant.clone());
+    hub.tasks.spawn(attend(hub.clone(), attendant));
+}
+
+/// Looks after one fixed peer: resolves its name, and without a node id finds out who is there.
+async fn attend(hub: Arc<Hub>, attendant: Arc<Attendant>) {
+    attendant.stop.run_until_cancelled(look(&hub, &attendant)).await;
+}
+
+async fn look(hub: &Arc<Hub>, attendant: &Attendant) {
+    let fixed = &attendant.peer;
     let mut network = hub.network.clone();
+    let mut refresh = hub.refresh.subscribe();
     let mut backoff = Backoff::default();
     let mut reached = false;
     loop {
         // Before the peer is sought, so that its loss is not missed.
         let events = hub.notices.events.subscribe();
-        let found = find(hub, fixed).await;
+        let found = find(hub, attendant).await;
         let away = |id| hub.table.get(id).is_none_or(|peer| peer.state() == State::Offline);
         let (pause, id) = match found {
             // It may be this machine itself, where one configuration is written for all.
@@ -109,6 +147,7 @@ async fn look(hub: &Arc<Hub>, fixed: &FixedPeer) {
         tokio::select! {
             () = sleep(pause) => {}
             () = changed(&mut network) => {}
+            () = changed(&mut refresh) => {}
             () = lost(events, id) => {}
         }
     }
@@ -118,7 +157,7 @@ async fn look(hub: &Arc<Hub>, fixed: &FixedPeer) {
 async fn lost(mut events: Receiver<PeerEvent>, id: Option<NodeId>) {
     loop {
         match events.recv().await {
-            Ok(PeerEvent::Changed { id: other, to: State::Offline, .. } | PeerEvent::Forgotten { id: other })
+            Ok(PeerEvent::Changed { id: other, to: State::Offline, .. } | PeerEvent::Forgotten { id: other, .. })
                 if Some(other) == id =>
             {
                 return;
@@ -132,7 +171,8 @@ async fn lost(mut events: Receiver<PeerEvent>, id: Option<NodeId>) {
 }
 
 /// Resolves the name, finds out who is there where that is not written down, and tells the table.
-async fn find(hub: &Arc<Hub>, fixed: &FixedPeer) -> Result<NodeId, FindError> {
+async fn find(hub: &Arc<Hub>, attendant: &Attendant) -> Result<NodeId, FindError> {
+    let fixed = &attendant.peer;
     let resolved = timeout(RESOLVE_LIMIT, tokio::net::lookup_host((fixed.host.as_str(), fixed.port))).await;
     let resolved = resolved.map_err(|_| FindError::Resolve(io::ErrorKind::TimedOut.into()))?;
     let addresses: Vec<SocketAddr> = resolved.map_err(FindError::Resolve)?.take(ADDRESSES_MAX).collect();
@@ -143,9 +183,16 @@ async fn find(hub: &Arc<Hub>, fixed: &FixedPeer) -> Result<NodeId, FindError> {
             None => hub.dialler.target(None).dial(&addresses).await?.id(),
         },
     };
-    if id != hub.id && hub.learn(id, &addresses, Source::Fixed).is_none() {
-        return Err(LinkError::NotAdmitted(id).into());
+    if id == hub.id {
+        return Ok(id);
     }
+    let peer = hub.learn(id, &addresses, Source::Fixed).ok_or(LinkError::NotAdmitted(id))?;
+    if let Some(label) = &attendant.added {
+        let mut record = peer.record();
+        record.added = true;
+        record.label.clone_from(label);
+    }
+    *attendant.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
     Ok(id)
 }
 

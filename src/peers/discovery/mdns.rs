@@ -25,6 +25,8 @@ const VERSION: &str = "1";
 const ADDRESS_CHECK_SECONDS: u32 = 1;
 /// How many announcements are looked at in a second; the others are dropped.
 const EVENTS_PER_SECOND: u32 = 200;
+/// How often in a second the administrator can have us ask who is there; each time is a packet to everybody.
+const REFRESHES_PER_SECOND: u32 = 1;
 /// How many records the daemon may remember of what it heard, of each type; it sets no limit of its own.
 const RECORDS_MAX: i64 = 8 * 1024;
 /// How often that is checked.
@@ -114,6 +116,8 @@ impl Session {
     /// Listens until everything stops, or too much was heard.
     async fn listen(&mut self, hub: &Arc<Hub>, options: &Mdns) -> mdns_sd::Result<End> {
         let mut network = hub.network.clone();
+        let mut refresh = hub.refresh.subscribe();
+        let mut refreshes = Rate::new(REFRESHES_PER_SECOND);
         let mut check = interval(RECORDS_CHECK);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut dropped: u64 = 0;
@@ -128,6 +132,11 @@ impl Session {
                     }
                 }
                 () = changed(&mut network) => self.look_again(options)?,
+                () = changed(&mut refresh) => {
+                    if refreshes.permits() {
+                        self.look_again(options)?;
+                    }
+                }
                 _ = check.tick() => {
                     self.refresh_links(options);
                     if dropped > 0 {

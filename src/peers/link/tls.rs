@@ -4,9 +4,12 @@
 //! [RFC 7250](https://www.rfc-editor.org/rfc/rfc7250) carries the keys, [RFC 8446](https://www.rfc-editor.org/rfc/rfc8446)
 //! the rest.
 
+use super::super::Peers;
 use super::super::error::{LinkError, PeersError};
+use super::super::hub::Hub;
 use super::super::identity::{NodeId, NodeKey};
 use super::super::membership::Admission;
+use super::super::visitor::Visitor;
 use super::{ALPN, HANDSHAKE_LIMIT};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
@@ -93,7 +96,11 @@ fn certified(key: &NodeKey) -> Result<Arc<CertifiedKey>, PeersError> {
 
 /// Accepts TLS connections of peers, within [`HANDSHAKE_LIMIT`].
 #[derive(Clone)]
-pub struct Acceptor(TlsAcceptor);
+pub struct Acceptor {
+    tls: TlsAcceptor,
+    /// Who knows which peers are blocked; without, none is.
+    hub: Option<Arc<Hub>>,
+}
 
 impl Acceptor {
     /// An acceptor with the configuration of [`server_config`].
@@ -101,22 +108,38 @@ impl Acceptor {
     /// # Errors
     /// As for [`server_config`].
     pub fn new(key: &NodeKey, admission: Admission) -> Result<Self, PeersError> {
-        Ok(Self(server_config(key, admission)?.into()))
+        Ok(Self { tls: server_config(key, admission)?.into(), hub: None })
+    }
+
+    /// Refuses those who are blocked in `peers`, and has what others take counted there.
+    #[must_use]
+    pub fn guarded_by(self, peers: &Peers) -> Self {
+        Self { hub: Some(peers.0.clone()), ..self }
+    }
+
+    /// The one who was accepted as `id`, for those who serve the connection; `None` if nobody guards it.
+    #[must_use]
+    pub fn visitor(&self, id: NodeId) -> Option<Visitor> {
+        self.hub.clone().map(|hub| Visitor::new(id, hub))
     }
 
     /// Shakes hands and tells who is at the other end.
     ///
     /// # Errors
-    /// Garbage, another protocol or version, a stranger where only listed nodes are admitted, or a client that takes
-    /// too long. The connection is closed then, with an alert where TLS has one.
+    /// Garbage, another protocol or version, a stranger where only listed nodes are admitted, one who is blocked, or a
+    /// client that takes too long. The connection is closed then, with an alert where TLS has one.
     pub async fn accept<S>(&self, stream: S) -> Result<(TlsStream<S>, NodeId), LinkError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let handshake = tokio::time::timeout(HANDSHAKE_LIMIT, self.0.accept(stream));
+        let handshake = tokio::time::timeout(HANDSHAKE_LIMIT, self.tls.accept(stream));
         let elapsed = |_| LinkError::Time { step: "TLS handshake of a client", limit: HANDSHAKE_LIMIT };
         let stream = handshake.await.map_err(elapsed)?.map_err(|error| refine(error, LinkError::Accept))?;
         let id = peer_id(stream.get_ref().1)?;
+        // After the handshake, which is what proves who it is; dropping the stream closes it.
+        if let Some(block) = self.hub.as_ref().and_then(|hub| hub.decisions.block_of(id)) {
+            return Err(LinkError::Blocked(block.reason));
+        }
         Ok((stream, id))
     }
 }

@@ -67,6 +67,14 @@ impl Breaker {
         self.failures
     }
 
+    /// Goes on from before a restart: `failures` in a row, and requests kept away for `rest` yet.
+    pub(in super::super) fn restore(&mut self, failures: u32, rest: Option<Duration>, now: Instant) {
+        self.failures = failures;
+        self.open_until = rest.map(|rest| now + rest.min(PAUSE_MOST.saturating_mul(2)));
+        // As many pauses came before this one.
+        self.backoff.doublings = failures.saturating_sub(FAILURES_MAX - 1).min(u32::from(rest.is_some()) * 16);
+    }
+
     /// A request failed. Tells for how long requests are kept away from now on, if this failure was the one.
     pub(in super::super) fn failed(&mut self, now: Instant) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);

@@ -8,7 +8,8 @@ mod state;
 
 pub(super) use addresses::{ADDRESSES_MAX, canonical};
 pub(super) use record::{Ban, REMEMBERED, Record, unix};
-pub use state::{BanStatus, PeerEvent, PeerStatus, Source, State};
+pub(super) use score::Measures;
+pub use state::{BanStatus, Block, PeerEvent, PeerStatus, Source, State};
 
 use super::identity::NodeId;
 use super::peer::Peer;

@@ -3,7 +3,7 @@
 use super::addresses::Addresses;
 use super::breaker::Breaker;
 use super::score::Health;
-use super::state::{BanStatus, PeerStatus, Source, State};
+use super::state::{BanStatus, Block, PeerStatus, Source, State};
 use crate::peers::identity::NodeId;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
@@ -24,6 +24,13 @@ pub(in super::super) struct Record {
     pub(in super::super) health: Health,
     pub(in super::super) breaker: Breaker,
     pub(in super::super) ban: Option<Ban>,
+    /// By the administrator.
+    pub(in super::super) block: Option<Block>,
+    /// Whether the administrator added it at run time, and under which name.
+    pub(in super::super) added: bool,
+    pub(in super::super) label: Option<String>,
+    /// When it was first online.
+    pub(in super::super) first_seen: Option<SystemTime>,
     /// When it was last online.
     pub(in super::super) last_seen: Option<SystemTime>,
     /// When anyone last claimed anything about it.
@@ -48,9 +55,19 @@ impl Record {
             health: Health::default(),
             breaker: Breaker::default(),
             ban: None,
+            block: None,
+            added: false,
+            label: None,
+            first_seen: None,
             last_seen: None,
             heard: Instant::now(),
         }
+    }
+
+    /// Why there is nothing to do with the peer, if so.
+    pub(in super::super) fn refusal(&self) -> Option<&str> {
+        let block = self.block.as_ref().map(|block| block.reason.as_str());
+        block.or(self.ban.as_ref().map(|ban| ban.reason.as_str()))
     }
 
     /// The rank among candidates, the larger the better; `None` if it cannot be asked now.
@@ -75,6 +92,8 @@ impl Record {
     pub(in super::super) fn eviction_order(&self) -> Option<(u8, Instant)> {
         let class = match (self.state, self.source) {
             (State::Online | State::Suspect, _) | (_, Source::Fixed) => return None,
+            // What the administrator decided must stay visible.
+            _ if self.block.is_some() => return None,
             (State::Blocked, _) => 2,
             _ if self.last_seen.is_some() => 1,
             _ => 0,
@@ -82,7 +101,7 @@ impl Record {
         Some((class, self.heard))
     }
 
-    /// What is shown to people and programs.
+    /// What is shown to people and programs; what is kept outside the record is for the caller to fill in.
     pub(in super::super) fn status(&self, id: NodeId) -> PeerStatus {
         let now = Instant::now();
         let ban = self.ban.as_ref().filter(|ban| ban.until > now);
@@ -102,6 +121,14 @@ impl Record {
             breaker_ms: self.breaker.remaining(now).map(|rest| saturate(rest.as_millis())),
             ban: ban.map(|ban| BanStatus { reason: ban.reason.clone(), seconds: (ban.until - now).as_secs() }),
             last_seen: self.last_seen.and_then(unix),
+            first_seen: self.first_seen.and_then(unix),
+            bytes_in: 0,
+            bytes_out: 0,
+            score: self.health.score(),
+            admission: "open",
+            added: self.added,
+            label: self.label.clone(),
+            block: self.block.clone(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! How well a peer does: smoothed measures, and one number to rank peers by.
 
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// The weight of the newest measure in each average.
@@ -15,6 +16,10 @@ const UNKNOWN: f64 = 0.5;
 /// The shares of throughput and latency in the score.
 const SHARES: [f64; 2] = [0.65, 0.35];
 
+/// The largest measures taken over from a file: an hour, and more than any link carries.
+const LATENCY_MOST: f64 = 3600.0;
+const THROUGHPUT_MOST: f64 = 1e13;
+
 /// The measures of one peer.
 #[derive(Debug)]
 pub(in super::super) struct Health {
@@ -26,6 +31,14 @@ pub(in super::super) struct Health {
     success: f64,
 }
 
+/// The same, to be kept over a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(in super::super) struct Measures {
+    latency: Option<f64>,
+    throughput: Option<f64>,
+    success: f64,
+}
+
 impl Default for Health {
     fn default() -> Self {
         Self { latency: None, throughput: None, success: 1.0 }
@@ -33,6 +46,21 @@ impl Default for Health {
 }
 
 impl Health {
+    /// What was measured so far.
+    pub(in super::super) const fn measures(&self) -> Measures {
+        Measures { latency: self.latency, throughput: self.throughput, success: self.success }
+    }
+
+    /// Goes on from what was measured before; what makes no sense is left out.
+    pub(in super::super) fn restore(&mut self, measures: Measures) {
+        let sound = |number: f64, most: f64| number.is_finite() && (0.0..=most).contains(&number);
+        self.latency = measures.latency.filter(|seconds| sound(*seconds, LATENCY_MOST)).or(self.latency);
+        self.throughput = measures.throughput.filter(|rate| sound(*rate, THROUGHPUT_MOST)).or(self.throughput);
+        if sound(measures.success, 1.0) {
+            self.success = measures.success;
+        }
+    }
+
     /// The first byte of an answer took this long.
     pub(in super::super) fn answered(&mut self, latency: Duration) {
         average(&mut self.latency, latency.as_secs_f64());
@@ -109,6 +137,18 @@ mod tests {
             health.succeeded(500_000_000, Duration::from_secs(1));
         }
         assert!((health.score() - before).abs() < 0.01);
+    }
+
+    #[test]
+    fn measures_survive_and_nonsense_does_not() {
+        let before = measured(3, 70_000_000);
+        let mut after = Health::default();
+        after.restore(before.measures());
+        assert_eq!(after.measures(), before.measures());
+        for bad in [-1.0, f64::NAN, f64::INFINITY, 1e300] {
+            after.restore(Measures { latency: Some(bad), throughput: Some(bad), success: bad });
+            assert_eq!(after.measures(), before.measures(), "{bad}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub enum State {
     Suspect,
     /// It could not be reached, and is tried again with growing pauses.
     Offline,
-    /// Banned for a time.
+    /// Banned for a time, or blocked by the administrator.
     Blocked,
 }
 
@@ -65,6 +65,8 @@ pub enum PeerEvent {
     Changed {
         /// Which.
         id: NodeId,
+        /// Its name for itself, empty before the first greeting.
+        name: String,
         /// Its state before.
         from: Option<State>,
         /// Its state now.
@@ -74,6 +76,42 @@ pub enum PeerEvent {
     Forgotten {
         /// Which.
         id: NodeId,
+        /// Its name for itself, empty if it never greeted.
+        name: String,
+    },
+    /// A peer lied or misbehaved and is banned for a time. Comes besides the change of its state.
+    Banned {
+        /// Which.
+        id: NodeId,
+        /// Its name for itself, empty before the first greeting.
+        name: String,
+        /// What it did.
+        reason: String,
+        /// For how long, in seconds.
+        seconds: u64,
+    },
+    /// The administrator blocked a peer. Comes besides the change of its state.
+    Blocked {
+        /// Which.
+        id: NodeId,
+        /// Its name for itself, empty if it is not known.
+        name: String,
+        /// Why, in the administrator's words.
+        reason: String,
+    },
+    /// The administrator lifted the block on a peer, or the ban.
+    Unblocked {
+        /// Which.
+        id: NodeId,
+        /// Its name for itself, empty if it is not known.
+        name: String,
+    },
+    /// The administrator added a peer.
+    Added {
+        /// Its address, as `HOST:PORT` or `NODEID@HOST:PORT`.
+        address: String,
+        /// What the administrator calls it.
+        name: Option<String>,
     },
 }
 
@@ -104,6 +142,31 @@ pub struct PeerStatus {
     pub ban: Option<BanStatus>,
     /// When it was last online, in seconds since 1970; `None` if never.
     pub last_seen: Option<u64>,
+    /// When it was first online, in seconds since 1970; `None` if never, or if that was before this was noted.
+    pub first_seen: Option<u64>,
+    /// Bytes of NARs that came from it.
+    pub bytes_in: u64,
+    /// Bytes of answers that our share gave it.
+    pub bytes_out: u64,
+    /// How well it does, from 0 (useless) to 1 (perfect): by this peers are ranked.
+    pub score: f64,
+    /// As whom it is served: `open` (as anyone) or `enrolled` (named by the administrator as a member).
+    pub admission: &'static str,
+    /// Whether the administrator added it at run time.
+    pub added: bool,
+    /// What the administrator calls it, if it was added with a name.
+    pub label: Option<String>,
+    /// Why and since when the administrator blocks it; `None` when that is not so.
+    pub block: Option<Block>,
+}
+
+/// A block by the administrator: without an end, unlike a ban.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Block {
+    /// Why, in the administrator's words.
+    pub reason: String,
+    /// Since when, in seconds since 1970.
+    pub since: u64,
 }
 
 /// A ban as shown.

@@ -1,0 +1,58 @@
+//! What the control room sees of this room, and what it may change while it runs.
+
+use super::Fetcher;
+use super::ledger::{FetchEvent, TransferView};
+use super::survey::Survey;
+use crate::nix::StoreHash;
+use hyper::Uri;
+use std::time::Duration;
+use tokio::sync::broadcast;
+
+impl Fetcher {
+    /// What happens from now on. A listener that falls far behind misses some and is told so; nobody waits for it.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<FetchEvent> {
+        self.0.lookup.ledger.subscribe()
+    }
+
+    /// The transfers under way, the oldest first.
+    #[must_use]
+    pub fn transfers(&self) -> Vec<TransferView> {
+        self.0.lookup.ledger.transfers()
+    }
+
+    /// Whether a path is in transfer, or was promised to Nix or in transfer within the last ten minutes: a collection of
+    /// garbage should leave it alone.
+    #[must_use]
+    pub fn is_in_use(&self, hash: StoreHash) -> bool {
+        self.0.lookup.ledger.is_in_use(hash)
+    }
+
+    /// Who has a path, asking everybody within the budget of a lookup; nothing is taken from memory or remembered.
+    pub async fn sources(&self, hash: StoreHash) -> Survey {
+        self.0.lookup.survey(hash).await
+    }
+
+    /// Forgets recent answers, because memory is short; tells about how many bytes that frees.
+    pub async fn forget_answers(&self) -> u64 {
+        let answers = &self.0.answers;
+        answers.run_pending_tasks().await;
+        let size = answers.weighted_size();
+        answers.invalidate_all();
+        answers.run_pending_tasks().await;
+        size
+    }
+
+    /// Asks these upstreams from now on, in this order. What is known of those that stay is kept; transfers go on.
+    pub fn set_upstreams(&self, upstreams: &[Uri]) {
+        if self.0.lookup.upstreams.set(upstreams, &self.0.metrics) {
+            // What was found may be nowhere now, and what was nowhere may be found.
+            self.0.answers.invalidate_all();
+        }
+    }
+
+    /// Lets a lookup take so long from now on.
+    pub fn set_budget(&self, budget: Duration) {
+        self.0.lookup.budget.set(budget);
+    }
+}

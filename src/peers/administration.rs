@@ -1,0 +1,244 @@
+//! What an administrator does with peers: add, forget, block, unblock, ping, look again, and find one by what people call it.
+
+use super::decisions::{ADDED_MAX, AddedPeer, BLOCKED_MAX};
+use super::discovery::{FixedPeer, fixed};
+use super::error::{LinkError, PeersError};
+use super::hello::{TEXT_MAX, disturbing};
+use super::peer::shortened;
+use super::table::{Block, PeerEvent, unix};
+use super::{NodeId, Peers, memory};
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+/// How long a [`Peers::ping`] may take, connection included.
+pub const PING_LIMIT: Duration = Duration::from_secs(3);
+/// The shortest beginning of an identity that [`Peers::resolve`] takes, in characters.
+pub const PREFIX_MIN: usize = 4;
+/// How many candidates are named when a text means several peers.
+const AMBIGUOUS_MAX: usize = 8;
+
+/// What became of [`Peers::add`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Added {
+    /// It is looked for from now on.
+    New,
+    /// It was configured or added before; nothing changed.
+    AlreadyThere,
+}
+
+impl Peers {
+    /// Adds a peer at `uri` (`HOST:PORT` or `NODEID@HOST:PORT`) as if it were in the configuration, also after a restart.
+    /// `name` is what the administrator calls it. Without a node id, whoever answers there is taken by its key.
+    ///
+    /// Who is blocked can be added, and stays blocked.
+    ///
+    /// # Errors
+    /// `uri` is no address, or this machine's own, or of a node that is not a member of the fleet; `name` is empty, long or
+    /// has control characters; there are too many; the decision cannot be written down.
+    pub async fn add(&self, uri: &str, name: Option<&str>) -> Result<Added, PeersError> {
+        let peer: FixedPeer = uri.parse()?;
+        if let Some(name) = name
+            && (name.is_empty() || name.len() > TEXT_MAX || name.chars().any(disturbing))
+        {
+            return Err(PeersError::Name);
+        }
+        match peer.id {
+            Some(id) if id == self.0.id => return Err(PeersError::Ourselves),
+            Some(id) if !self.0.admission.admits(id) => return Err(LinkError::NotAdmitted(id).into()),
+            _ => {}
+        }
+        if self.0.attendants().iter().any(|attendant| attendant.peer.is_same_address(&peer)) {
+            return Ok(Added::AlreadyThere);
+        }
+        let added = AddedPeer { peer: peer.clone(), name: name.map(str::to_owned) };
+        let new = self.0.decisions.change(|content| {
+            if content.added.iter().any(|other| other.peer.is_same_address(&added.peer)) {
+                return Ok(false);
+            }
+            if content.added.len() >= ADDED_MAX {
+                return Err(PeersError::TooMany { what: "peers can be added", limit: ADDED_MAX });
+            }
+            content.added.push(added.clone());
+            Ok(true)
+        });
+        if !new.await? {
+            return Ok(Added::AlreadyThere);
+        }
+        log::info!(address:% = peer; "peer added");
+        let _ = self.0.notices.events.send(PeerEvent::Added { address: peer.to_string(), name: added.name.clone() });
+        fixed::begin(&self.0, added.peer, Some(added.name));
+        Ok(Added::New)
+    }
+
+    /// Drops all that is known about a peer, and what was added for it. False if there was nothing. A ban that runs is
+    /// dropped with it; a block is not, and keeps the peer in the list.
+    ///
+    /// A peer that the configuration names, that is announced by mDNS or that greets us comes back by itself, as a new one.
+    ///
+    /// # Errors
+    /// The decision cannot be written down.
+    pub async fn forget(&self, id: NodeId) -> Result<bool, PeersError> {
+        let ended = self.0.end_attendants(|attendant| attendant.added.is_some() && attendant.is_for(id));
+        let dropped = self.0.decisions.change(|content| {
+            let before = content.added.len();
+            content.added.retain(|one| {
+                one.peer.id != Some(id) && !ended.iter().any(|attendant| attendant.peer.is_same_address(&one.peer))
+            });
+            Ok(content.added.len() < before)
+        });
+        let dropped = match dropped.await {
+            Ok(dropped) => dropped,
+            Err(error) => {
+                // Nothing was decided, so everything goes on.
+                for attendant in ended {
+                    fixed::begin(&self.0, attendant.peer.clone(), attendant.added.clone());
+                }
+                return Err(error);
+            }
+        };
+        let known = self.0.forget(id);
+        if known || dropped {
+            log::info!(peer:% = id; "peer forgotten at the administrator's word");
+            self.0.notices.worth_saving.notify_one();
+        }
+        if let Some(block) = self.0.decisions.block_of(id) {
+            self.0.show_blocked(id, &block);
+        }
+        Ok(known || dropped)
+    }
+
+    /// Has nothing to do with a peer any more, in either direction, until [`Peers::unblock`]. The peer need not be known.
+    /// False if it is blocked already (then the reason stays).
+    ///
+    /// # Errors
+    /// There are too many blocks; the decision cannot be written down.
+    pub async fn block(&self, id: NodeId, reason: &str) -> Result<bool, PeersError> {
+        if id == self.0.id {
+            return Err(PeersError::Ourselves);
+        }
+        let since = unix(SystemTime::now()).unwrap_or_default();
+        let block = Block { reason: shortened(reason), since };
+        let new = self.0.decisions.change(|content| {
+            if content.blocked.contains_key(&id) {
+                return Ok(false);
+            }
+            if content.blocked.len() >= BLOCKED_MAX {
+                return Err(PeersError::TooMany { what: "peers can be blocked", limit: BLOCKED_MAX });
+            }
+            content.blocked.insert(id, block.clone());
+            Ok(true)
+        });
+        if !new.await? {
+            return Ok(false);
+        }
+        let name = self.0.show_blocked(id, &block);
+        log::info!(peer:% = id, name:% = name, reason:% = block.reason; "peer blocked by the administrator");
+        let _ = self.0.notices.events.send(PeerEvent::Blocked { id, name, reason: block.reason });
+        Ok(true)
+    }
+
+    /// Lifts the block on a peer, and a ban. False if there was neither.
+    ///
+    /// # Errors
+    /// The decision cannot be written down.
+    pub async fn unblock(&self, id: NodeId) -> Result<bool, PeersError> {
+        let block = self.0.decisions.change(|content| Ok(content.blocked.remove(&id).is_some())).await?;
+        let peer = self.0.table.get(id);
+        let lifted = peer.as_ref().is_some_and(|peer| peer.unblock());
+        if block || lifted {
+            let name = peer.map(|peer| peer.name()).unwrap_or_default();
+            log::info!(peer:% = id, name:% = name; "peer unblocked by the administrator");
+            let _ = self.0.notices.events.send(PeerEvent::Unblocked { id, name });
+        }
+        Ok(block || lifted)
+    }
+
+    /// Greets a peer on a new connection; the time from the request to its answer. Takes [`PING_LIMIT`] at most.
+    ///
+    /// # Errors
+    /// The peer is not known, is blocked, or does not answer.
+    pub async fn ping(&self, id: NodeId) -> Result<Duration, PeersError> {
+        let peer = self.0.table.get(id).ok_or_else(|| PeersError::NoSuchPeer(id.to_string()))?;
+        let blocked = peer.record().refusal().map(str::to_owned);
+        if let Some(reason) = blocked {
+            return Err(LinkError::Blocked(reason).into());
+        }
+        let greeting = async { peer.dial().await?.greet(self.0.share_port, PING_LIMIT).await };
+        let answer = tokio::time::timeout(PING_LIMIT, Box::pin(greeting)).await;
+        let answer = answer.unwrap_or(Err(LinkError::Time { step: "a ping", limit: PING_LIMIT }));
+        // Either way something was learnt that its own task should know.
+        peer.look.notify_one();
+        Ok(answer?.1)
+    }
+
+    /// Looks at every peer now, resolves the fixed ones again, and asks on the network who is there.
+    pub fn refresh(&self) {
+        self.0.look_at_all();
+        self.0.refresh.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Takes over another list of configured peers (`[discovery] peers`): begins to look for new ones, and stops looking for
+    /// those that are gone, which are then peers like others. Those that were added at run time stay.
+    pub fn set_fixed(&self, configured: &[FixedPeer]) {
+        self.0.end_attendants(|attendant| {
+            attendant.added.is_none() && !configured.iter().any(|peer| *peer == attendant.peer)
+        });
+        for peer in configured {
+            if !self.0.attendants().iter().any(|attendant| attendant.peer == *peer) {
+                fixed::begin(&self.0, peer.clone(), None);
+            }
+        }
+    }
+
+    /// Who is meant by `text`: a whole identity, a beginning of at least [`PREFIX_MIN`] characters that is one peer's only,
+    /// or a name (its own or the administrator's for it) that is one peer's only. Names prove nothing: any peer can take
+    /// any name, but not without making it ambiguous.
+    ///
+    /// # Errors
+    /// Nobody is meant, or several.
+    pub fn resolve(&self, text: &str) -> Result<NodeId, PeersError> {
+        if let Ok(id) = text.parse::<NodeId>() {
+            let known = self.0.table.get(id).is_some() || self.0.decisions.is_blocked(id);
+            return if known { Ok(id) } else { Err(PeersError::NoSuchPeer(text.to_owned())) };
+        }
+        let is_meant = |peer: &super::Peer| {
+            let record = peer.record();
+            let begins = text.len() >= PREFIX_MIN && peer.id().to_string().starts_with(text);
+            begins || (!text.is_empty() && (record.name == text || record.label.as_deref() == Some(text)))
+        };
+        let meant: BTreeSet<NodeId> =
+            self.0.table.all().iter().filter(|peer| is_meant(peer)).map(|peer| peer.id()).collect();
+        let mut ids = meant.iter();
+        match (ids.next(), ids.next()) {
+            (Some(id), None) => Ok(*id),
+            (None, _) => {
+                Err(PeersError::NoSuchPeer(text.chars().take(TEXT_MAX).flat_map(char::escape_debug).collect()))
+            }
+            (Some(_), Some(_)) => {
+                let several: Vec<String> = meant.iter().take(AMBIGUOUS_MAX).map(NodeId::to_string).collect();
+                Err(PeersError::Ambiguous { text: text.to_owned(), ids: several.join(", ") })
+            }
+        }
+    }
+
+    /// Every block by the administrator, with when it began and why, in the order of the identities.
+    #[must_use]
+    pub fn blocked(&self) -> Vec<(NodeId, Block)> {
+        self.0.decisions.content().blocked.into_iter().collect()
+    }
+
+    /// What is known about the peers, for a program that is about to take over: what `peers.json` holds and what was
+    /// measured. JSON with a version, at most [`memory::SIZE_MAX`] bytes.
+    #[must_use]
+    pub fn export(&self) -> Vec<u8> {
+        memory::export(&self.0)
+    }
+
+    /// Takes over what [`Peers::export`] gave; tells how many peers that were.
+    ///
+    /// # Errors
+    /// Too large, no such JSON, or of another version.
+    pub async fn import(&self, exported: Vec<u8>) -> Result<usize, PeersError> {
+        memory::import(&self.0, exported).await.map_err(|error| PeersError::Import(error.to_string()))
+    }
+}

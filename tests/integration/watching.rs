@@ -1,0 +1,217 @@
+//! What is seen of fetching from outside, and what may be changed while it runs; with an upstream and with a real peer.
+
+use crate::internet::{Internet, Sample, key};
+use http_body_util::BodyExt;
+use hyper::Response;
+use peernix::fetch::{FetchEvent, Fetcher, NarRequest, Options, SourceName, Trust};
+use peernix::http::server::{Face, Request};
+use peernix::http::{Body, Handler, HttpMetrics, Limits, Route, reply};
+use peernix::metrics::Metrics;
+use peernix::nix::{Compression, NarInfo, StoreDir};
+use peernix::peers::link::Acceptor;
+use peernix::peers::{Admission, Discovery, NodeId, NodeKey, Peer, Peers, PeersOptions, State};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::sync::broadcast::Receiver;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// No test waits longer for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+const BUDGET: Duration = Duration::from_millis(300);
+
+/// A share that has one path.
+struct OnePath {
+    peers: Peers,
+    sample: Sample,
+    /// Gives another path's size in its narinfo.
+    lies: AtomicBool,
+}
+
+impl Handler for OnePath {
+    async fn answer(&self, request: Request) -> Response<Body> {
+        match request.route {
+            Route::Hello => {
+                reply::json(&serde_json::from_slice::<serde_json::Value>(&self.peers.hello_response()).unwrap())
+            }
+            Route::NarInfo(hash) if hash == self.sample.hash() => {
+                let mut info = self.sample.info.clone();
+                info.nar_size += 8 * u64::from(self.lies.load(Relaxed));
+                let url = format!("nar/{hash}-{}.nar", info.nar_hash.to_nix32());
+                let compression = Compression::None;
+                let narinfo = NarInfo { info, url, compression, file_hash: None, file_size: None, extra: vec![] };
+                reply::text(narinfo.render(&StoreDir::default()))
+            }
+            Route::Nar(_) => reply::text(self.sample.nar.clone()),
+            _ => reply::not_found(),
+        }
+    }
+}
+
+struct Machine {
+    peers: Peers,
+    id: NodeId,
+    share: Arc<OnePath>,
+    address: String,
+    /// Of the one that looks for it.
+    stop: CancellationToken,
+}
+
+impl Machine {
+    async fn start(sample: Sample) -> Self {
+        let key = NodeKey::from_seed([1; 32]);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let options = PeersOptions { name: "tower".into(), share_port: address.port(), ..PeersOptions::default() };
+        let stop = CancellationToken::new();
+        let peers = Peers::start(options, &key, &stop).await.unwrap();
+        // Known to it, so that what it takes is counted.
+        peers.introduced(NodeKey::from_seed([2; 32]).id(), "127.0.0.1:1".parse().unwrap(), 1);
+        let share = Arc::new(OnePath { peers: peers.clone(), sample, lies: AtomicBool::new(false) });
+        let tls = Some(Acceptor::new(&key, Admission::Open).unwrap().guarded_by(&peers));
+        let metrics = Arc::<HttpMetrics>::default();
+        let face = Face { handler: share.clone(), limits: Limits::share(), metrics, tls, local_only: false };
+        tokio::spawn(Arc::new(face).serve(listener, stop.clone()));
+        Self { peers, id: key.id(), share, address: address.to_string(), stop }
+    }
+}
+
+async fn fetcher(peers: &Peers, upstreams: &[&Internet]) -> (Fetcher, Arc<Metrics>) {
+    let trust = Trust { keys: [key().public()].into_iter().collect(), store_dir: StoreDir::default() };
+    let upstreams = upstreams.iter().map(|internet| internet.url()).collect();
+    let options = Options { trust, upstreams, budget: BUDGET, memory: 64 << 20 };
+    let metrics = Arc::new(Metrics::default());
+    (Fetcher::new(options, peers.clone(), Arc::clone(&metrics), TaskTracker::new()), metrics)
+}
+
+async fn peers(fixed: &str) -> Peers {
+    let fixed = if fixed.is_empty() { vec![] } else { vec![fixed.parse().unwrap()] };
+    let options = PeersOptions { discovery: Discovery { mdns: None, fixed }, ..PeersOptions::default() };
+    Peers::start(options, &NodeKey::from_seed([2; 32]), &CancellationToken::new()).await.unwrap()
+}
+
+async fn online(peers: &Peers, id: NodeId) -> Arc<Peer> {
+    let mut events = peers.subscribe();
+    let online = async {
+        loop {
+            match peers.get(id) {
+                Some(peer) if peer.state() == State::Online => return peer,
+                _ => drop(events.recv().await),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, online).await.expect("the peer comes online")
+}
+
+/// Fetches a path as Nix does.
+async fn fetch(fetcher: &Fetcher, sample: &Sample) -> bool {
+    let Some(found) = fetcher.narinfo(sample.hash()).await else { return false };
+    let (compression, _) = found.representation();
+    let request = NarRequest { hash: sample.hash(), nar_hash: sample.info.nar_hash, compression };
+    let size = fetcher.size(&request).await.unwrap();
+    let body = fetcher.nar(&request, size, 0).await.unwrap();
+    body.collect().await.is_ok()
+}
+
+async fn next(events: &mut Receiver<FetchEvent>) -> FetchEvent {
+    tokio::time::timeout(PATIENCE, events.recv()).await.expect("an event").unwrap()
+}
+
+#[tokio::test]
+async fn a_transfer_from_a_peer_is_seen_and_counted() {
+    let sample = Sample::new(1, 300_000);
+    let machine = Machine::start(Sample::new(1, 300_000)).await;
+    let ours = peers(&machine.address).await;
+    let peer = online(&ours, machine.id).await;
+    let (fetcher, _) = fetcher(&ours, &[]).await;
+    let mut events = fetcher.subscribe();
+    assert!(!fetcher.is_in_use(sample.hash()));
+    assert!(fetch(&fetcher, &sample).await);
+    let (path, size) = (sample.info.path.clone(), sample.info.nar_size);
+    let started = FetchEvent::TransferStarted { id: 1, path: path.clone(), bytes: Some(size) };
+    assert_eq!(next(&mut events).await, started);
+    let FetchEvent::TransferFinished { id: 1, path: finished, bytes, sources, failovers: 0, result: Ok(()), .. } =
+        next(&mut events).await
+    else {
+        panic!()
+    };
+    assert_eq!((finished, bytes, sources), (path, size, vec![SourceName::Peer(machine.id)]));
+    assert!(fetcher.transfers().is_empty() && fetcher.is_in_use(sample.hash()));
+    assert_eq!(peer.status().bytes_in, size);
+    let theirs = machine.peers.get(NodeKey::from_seed([2; 32]).id()).unwrap().status();
+    assert!(theirs.bytes_out > size, "{theirs:?}");
+
+    let survey = fetcher.sources(sample.hash()).await;
+    let [view] = &survey.sources[..] else { panic!("{survey:?}") };
+    assert_eq!((&view.source, view.name.as_str()), (&SourceName::Peer(machine.id), "tower"));
+    assert_eq!(
+        (view.nar_size, &view.compression, &view.signed_by[..]),
+        (size, &Compression::None, &["test-1".into()][..])
+    );
+    assert_eq!(fetcher.sources(Sample::new(2, 10).hash()).await.absent, [SourceName::Peer(machine.id)]);
+
+    assert!(fetcher.forget_answers().await > 0);
+    assert_eq!(fetcher.forget_answers().await, 0);
+    machine.share.lies.store(true, Relaxed);
+    assert!(fetcher.narinfo(sample.hash()).await.is_none());
+    let FetchEvent::Violation { peer: liar, hash, reason, .. } = next(&mut events).await else { panic!() };
+    assert!(liar == machine.id && hash == sample.hash() && reason.contains("does not verify"), "{reason}");
+    machine.stop.cancel();
+}
+
+#[tokio::test]
+async fn a_peer_that_is_blocked_gets_nothing_more_on_connections_that_stand() {
+    let machine = Machine::start(Sample::new(1, 300_000)).await;
+    let ours = peers(&machine.address).await;
+    let peer = online(&ours, machine.id).await;
+    let path = format!("/{}.narinfo", machine.share.sample.hash());
+    let status = async || {
+        let response = peer.get(&path, None).await.map_err(|_| ())?;
+        let status = response.status().as_u16();
+        response.into_body().collect().await.map_err(|_| ())?;
+        Ok::<u16, ()>(status)
+    };
+    assert_eq!(status().await, Ok(200));
+    let us = NodeKey::from_seed([2; 32]).id();
+    assert!(machine.peers.block(us, "enough").await.unwrap());
+    // The kept connection is answered and closed, a new one is not accepted.
+    assert_eq!(status().await, Ok(404));
+    assert_eq!(status().await, Err(()));
+    assert!(machine.peers.unblock(us).await.unwrap());
+    assert_eq!(status().await, Ok(200));
+    machine.stop.cancel();
+}
+
+#[tokio::test]
+async fn upstreams_and_budget_may_change() {
+    let (one, two) = (Internet::start().await, Internet::start().await);
+    let sample = Sample::new(1, 100_000);
+    two.publish(&sample, &Compression::Zstd);
+    let ours = peers("").await;
+    let (fetcher, metrics) = fetcher(&ours, &[&one]).await;
+    assert!(!fetch(&fetcher, &sample).await);
+    let survey = fetcher.sources(sample.hash()).await;
+    assert_eq!((survey.sources.len(), survey.absent), (0, vec![SourceName::Upstream(one.address.to_string())]));
+    // At once, although it was remembered that nobody has it.
+    fetcher.set_upstreams(&[one.url(), two.url()]);
+    let mut events = fetcher.subscribe();
+    assert!(fetch(&fetcher, &sample).await);
+    next(&mut events).await;
+    let FetchEvent::TransferFinished { sources, result: Ok(()), .. } = next(&mut events).await else { panic!() };
+    let source = SourceName::Upstream(two.address.to_string());
+    assert_eq!(sources, [source.clone()]);
+    let by_host = metrics.snapshot().get(&format!("fetched_upstream_bytes.{}", two.address));
+    assert!(by_host > 0 && by_host == metrics.fetched_upstream_bytes.get());
+    let survey = fetcher.sources(sample.hash()).await;
+    assert_eq!((&survey.sources[0].source, &survey.sources[0].compression), (&source, &Compression::Zstd));
+
+    fetcher.set_budget(Duration::from_millis(50));
+    one.fault("narinfo", crate::internet::Fault::Silence);
+    let begun = std::time::Instant::now();
+    let survey = fetcher.sources(sample.hash()).await;
+    assert_eq!(survey.silent, [SourceName::Upstream(one.address.to_string())]);
+    assert!(begun.elapsed() < Duration::from_millis(250), "{:?}", begun.elapsed());
+    fetcher.set_upstreams(&[]);
+    assert!(fetcher.narinfo(sample.hash()).await.is_none());
+}
