@@ -137,7 +137,7 @@ impl Daemon {
         let share = Share::new(ShareOptions {
             store,
             policy: Arc::new(share_policy(&config)?),
-            signing_keys: Vec::new(),
+            signing_keys: Arc::default(),
             upload_limit: config.share.upload_limit,
             limits: share_limits(&config),
         });

@@ -4,6 +4,7 @@
 //! nothing above it; `docs/architecture.md` tells the whole story.
 //!
 //! * [`nix`]: Nix's own formats, without any input or output.
+//! * [`keys`]: the signing keys of this machine and their rotation, and the keys it trusts.
 //! * [`store`]: this machine's store: path infos, NARs from any offset, and the policy of what is shared.
 //! * [`peers`]: the other machines: identity, discovery, table, connections.
 //! * [`fetch`]: getting a path: lookup, transfer, verification, upstreams.
@@ -13,6 +14,7 @@
 //! * [`control`]: what an administrator can do, over D-Bus and Varlink.
 //! * [`cli`]: the command lines of the programs.
 //! * [`metrics`]: every counter by name.
+//! * `files`: small private files that are never seen half written.
 //! * [`daemon`]: from a configuration to a running service and back.
 
 pub mod cli;
@@ -20,7 +22,9 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod fetch;
+mod files;
 pub mod http;
+pub mod keys;
 pub mod metrics;
 pub mod nix;
 pub mod peers;

@@ -1,6 +1,7 @@
 //! What a configuration must hold although every single value has the right form.
 
 use super::{Config, FleetMode, Policy, Problem};
+use crate::keys::{GRACE_MAX, NAME_MAX};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path};
 use std::time::Duration;
@@ -26,6 +27,7 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
     gateway(config, &mut problems);
     share(config, &mut problems);
     store(config, &mut problems);
+    keys(config, &mut problems);
     discovery(config, &mut problems);
     fleet(config, &mut problems);
     limits(config, &mut problems);
@@ -104,6 +106,23 @@ fn store(config: &Config, problems: &mut Vec<Problem>) {
         if !normal(path) {
             problems.push(Problem::of("store", key, "not an absolute path without '..'", "give the whole path"));
         }
+    }
+}
+
+fn keys(config: &Config, problems: &mut Vec<Problem>) {
+    let keys = &config.keys;
+    let mut wrong = |key, what: String, remedy| problems.push(Problem::of("keys", key, what, remedy));
+    let fits = keys.name.len() <= NAME_MAX && keys.name.bytes().all(|c| c.is_ascii_graphic() && c != b':');
+    if !fits {
+        wrong(
+            "name",
+            format!("a key's name is up to {NAME_MAX} printable ASCII characters without blanks and colons"),
+            "write the host's name and a number, such as \"tower-1\", or leave it out",
+        );
+    }
+    if keys.grace > GRACE_MAX {
+        let most = humantime::format_duration(GRACE_MAX);
+        wrong("grace", format!("longer than {most}"), "30days is a good value");
     }
 }
 

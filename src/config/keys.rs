@@ -1,11 +1,11 @@
 //! Which sections and keys there are: asked of the structs themselves, so that messages and documents cannot fall behind.
 
-use super::{Discovery, Fleet, Gateway, Limits, Log, Share, Store, Trust};
+use super::{Discovery, Fleet, Gateway, Keys, Limits, Log, Share, Store, Trust};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use std::fmt;
 
 /// The sections, in the order in which they are documented.
-pub const SECTIONS: [&str; 8] = ["gateway", "share", "store", "trust", "discovery", "fleet", "limits", "log"];
+pub const SECTIONS: [&str; 9] = ["gateway", "share", "store", "trust", "keys", "discovery", "fleet", "limits", "log"];
 
 /// The keys of a section; `None` if there is no such section.
 #[must_use]
@@ -15,6 +15,7 @@ pub fn keys_of(section: &str) -> Option<&'static [&'static str]> {
         "share" => Some(names::<Share>()),
         "store" => Some(names::<Store>()),
         "trust" => Some(names::<Trust>()),
+        "keys" => Some(names::<Keys>()),
         "discovery" => Some(names::<Discovery>()),
         "fleet" => Some(names::<Fleet>()),
         "limits" => Some(names::<Limits>()),

@@ -44,6 +44,8 @@ pub struct Config {
     pub store: Store,
     /// What may enter.
     pub trust: Trust,
+    /// What is signed with.
+    pub keys: Keys,
     /// How others are found.
     pub discovery: Discovery,
     /// Who is admitted.

@@ -36,6 +36,8 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const PER_ADDRESS: usize = 128;
 /// How much memory NARs may take that are verified whole, in bytes.
 pub const MEMORY: u64 = 64 * 1024 * 1024;
+/// How long a signing key that was replaced still signs.
+pub const GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// What is logged.
 pub const LOG_LEVEL: LevelFilter = LevelFilter::Info;
 
@@ -144,6 +146,36 @@ pub struct Trust {
     /// [`super::Config::trusted_keys`].
     #[serde(deserialize_with = "value::optional_list")]
     pub public_keys: Option<Vec<PublicKey>>,
+}
+
+/// `[keys]`: what this machine signs the paths with that were built here.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keys {
+    /// Where the secret key comes from.
+    pub signing: Signing,
+    /// The name of the first key; those that follow count on. Empty: the host's name and `-1`.
+    pub name: String,
+    /// How long a key that was replaced still signs beside its successor.
+    #[serde(deserialize_with = "value::duration")]
+    pub grace: Duration,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self { signing: Signing::default(), name: String::new(), grace: GRACE }
+    }
+}
+
+/// Where the secret signing key comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Signing {
+    /// Made here, kept in the state directory, and replaced by `peernixctl keys rotate`.
+    #[default]
+    State,
+    /// The credential `signing-key` of the service, which the administrator replaces.
+    Credential,
 }
 
 /// `[discovery]`: how other machines are found.

@@ -65,6 +65,7 @@ fn all_kinds_of_values_are_read() {
          public_keys = []\n\
          [trust]\npublic_keys = [\"{OTHER_KEY}\"]\n[fleet]\nmode = \"static\"\n\
          nodes = [\"{node}\"]\n\
+         [keys]\nsigning = \"credential\"\nname = \"tower-7\"\ngrace = \"0s\"\n\
          [limits]\nidle_timeout = \"2min\"\nmemory = 33554432\n[log]\nlevel = \"DEBUG\"\n"
     ))
     .unwrap();
@@ -74,6 +75,8 @@ fn all_kinds_of_values_are_read() {
     assert_eq!((config.share.policy, config.share.upload_limit), (Policy::SignedAndOwn, 1_500_000));
     assert_eq!(config.trusted_keys_with(Path::new("/nowhere")).keys, [OTHER_KEY.parse().unwrap()]);
     assert_eq!((config.limits.idle_timeout, config.limits.memory), (Duration::from_secs(120), 32 * 1024 * 1024));
+    let keys = Keys { signing: Signing::Credential, name: "tower-7".into(), grace: Duration::ZERO };
+    assert_eq!(config.keys, keys);
     assert_eq!(config.log.level, LevelFilter::Debug);
 }
 
@@ -95,7 +98,7 @@ fn every_problem_is_found_and_placed() {
         "c.toml:4: [gateway] prioritty = 3: there is no such key; did you mean priority? the keys of [gateway] are listen, \
          priority, upstreams, budget_ms",
         "c.toml:5: there is no section or key 'shares'; did you mean share? the sections are gateway, share, store, trust, \
-         discovery, fleet, limits, log",
+         keys, discovery, fleet, limits, log",
     ];
     assert_eq!(shown[..4], expected);
     let lines: Vec<(usize, &str)> =
@@ -130,6 +133,10 @@ fn what_contradicts_itself_is_refused() {
         ("[share]\nmax_connections = 0", "max_connections"),
         ("[share]\nplain_listen = \"127.0.0.1:7649\"", "plain_listen"),
         ("[store]\nstate_dir = \"/nix/../x\"", "state_dir"),
+        ("[keys]\nname = \"a b\"", "name"),
+        ("[keys]\nname = \"a:b\"", "name"),
+        ("[keys]\ngrace = \"3years\"", "grace"),
+        ("[keys]\nsigning = \"file\"", "signing"),
         ("[discovery]\ninterfaces = [\"a very long name\"]", "interfaces"),
         ("[fleet]\nmode = \"static\"", "nodes"),
         (&format!("[fleet]\nnodes = [\"{}\"]", NodeKey::from_seed([1; 32]).id()), "mode"),

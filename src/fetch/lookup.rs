@@ -7,8 +7,8 @@ use super::error::SourceError;
 use super::ledger::{FetchEvent, Ledger};
 use super::source::{self, Offer};
 use super::suspects::Suspects;
+use super::trusted::{CurrentTrust, Trusted};
 use super::upstream::{Upstream, Upstreams};
-use super::verify::Trust;
 use crate::metrics::Metrics;
 use crate::nix::{Compression, NarHash, PathInfo, StoreHash, StorePath};
 use crate::peers::{Peer, Peers, Sample, State};
@@ -147,7 +147,7 @@ pub(super) enum Answer {
 pub(super) struct Lookup {
     pub(super) peers: Peers,
     pub(super) upstreams: Upstreams,
-    pub(super) trust: Arc<Trust>,
+    pub(super) trust: CurrentTrust,
     /// How long a lookup may take in all.
     pub(super) budget: Budget,
     pub(super) metrics: Arc<Metrics>,
@@ -175,8 +175,11 @@ impl Budget {
     }
 }
 
+/// What is remembered: a hash, in the light of the trust with this number.
+pub(super) type Asked = (u64, StoreHash);
+
 /// Where lookups are remembered.
-pub(super) type Answers = Cache<StoreHash, Answer>;
+pub(super) type Answers = Cache<Asked, Answer>;
 
 /// Who was asked, and what became of it.
 enum Reply {
@@ -185,20 +188,21 @@ enum Reply {
 }
 
 impl Lookup {
-    /// Asks everybody for `hash`; with `wanted` only answers for that very NAR count. What is found after the budget is
-    /// over goes into `remember`.
+    /// Asks everybody for `hash` and judges by `trusted`; with `wanted` only answers for that very NAR count. What is found
+    /// after the budget is over goes into `remember`.
     pub(super) async fn ask(
         self: &Arc<Self>,
         hash: StoreHash,
         wanted: Option<NarHash>,
+        trusted: &Trusted,
         remember: Option<&Answers>,
     ) -> Answer {
         let mut waiting = self.peers.candidates();
         waiting.truncate(MOST);
         let mut waiting = waiting.into_iter();
         let mut asked = JoinSet::new();
-        let silent = self.ask_available_upstreams(&mut asked, hash);
-        let mut peers_asked = self.wave(&mut asked, &mut waiting, hash);
+        let silent = self.ask_available_upstreams(&mut asked, hash, trusted);
+        let mut peers_asked = self.wave(&mut asked, &mut waiting, hash, trusted);
         let mut heard = Heard { complete: silent.len() == self.upstreams.now().len(), from_upstream: None, silent };
         let start = Instant::now();
         let (mut deadline, mut next_wave) = (start + self.budget.get(), start + HEDGE);
@@ -218,11 +222,11 @@ impl Lookup {
                         deadline = deadline.min(Instant::now() + GRACE);
                     }
                     if peers_asked == 0 {
-                        peers_asked = self.wave(&mut asked, &mut waiting, hash);
+                        peers_asked = self.wave(&mut asked, &mut waiting, hash, trusted);
                     }
                 }
                 () = sleep_until(next_wave), if waiting.len() > 0 => {
-                    peers_asked += self.wave(&mut asked, &mut waiting, hash);
+                    peers_asked += self.wave(&mut asked, &mut waiting, hash, trusted);
                     next_wave = Instant::now() + HEDGE;
                 }
                 () = sleep_until(deadline) => {
@@ -242,7 +246,7 @@ impl Lookup {
             }
             None if heard.complete => Answer::Absent,
             None => {
-                self.collect_late(None, asked, hash, remember.cloned());
+                self.collect_late(None, asked, hash, remember.map(|answers| (answers.clone(), trusted.number)));
                 Answer::Unknown
             }
         }
@@ -251,13 +255,14 @@ impl Lookup {
     /// Asks everybody within the budget who has this very NAR, and gives all who do: for a transfer whose sources failed.
     pub(super) async fn ask_all(self: &Arc<Self>, info: &PathInfo) -> Vec<Offer> {
         let hash = info.path.hash();
+        let trusted = &self.trust.now();
         let mut waiting = self.peers.candidates();
         waiting.truncate(MOST);
         let mut waiting = waiting.into_iter();
         let mut asked = JoinSet::new();
-        let silent = self.ask_available_upstreams(&mut asked, hash);
+        let silent = self.ask_available_upstreams(&mut asked, hash, trusted);
         while waiting.len() > 0 {
-            self.wave(&mut asked, &mut waiting, hash);
+            self.wave(&mut asked, &mut waiting, hash, trusted);
         }
         let mut heard = Heard { complete: true, silent, from_upstream: None };
         let mut offers = Vec::new();
@@ -276,11 +281,16 @@ impl Lookup {
     }
 
     /// Starts asking the upstreams that are not left alone; gives those.
-    fn ask_available_upstreams(&self, asked: &mut JoinSet<Reply>, hash: StoreHash) -> Vec<Arc<Upstream>> {
+    fn ask_available_upstreams(
+        &self,
+        asked: &mut JoinSet<Reply>,
+        hash: StoreHash,
+        trusted: &Trusted,
+    ) -> Vec<Arc<Upstream>> {
         let available: Vec<_> =
             self.upstreams.now().iter().filter(|upstream| upstream.is_available()).cloned().collect();
         for upstream in &available {
-            let (upstream, trust) = (Arc::clone(upstream), Arc::clone(&self.trust));
+            let (upstream, trust) = (Arc::clone(upstream), Arc::clone(&trusted.trust));
             asked.spawn(async move {
                 let reply = source::ask_upstream(&upstream, hash, &trust).await;
                 Reply::Upstream(upstream, reply)
@@ -296,8 +306,9 @@ impl Lookup {
         wanted: NarHash,
         compression: &Compression,
     ) -> Option<Arc<Found>> {
+        let trusted = self.trust.now();
         for upstream in self.upstreams.now().iter().filter(|upstream| upstream.is_available()) {
-            match source::ask_upstream(upstream, hash, &self.trust).await {
+            match source::ask_upstream(upstream, hash, &trusted.trust).await {
                 Ok(Some((info, offer))) if info.nar_hash == wanted => {
                     let found = Found::new(info, offer);
                     if found.is_offered_in(compression) {
@@ -312,12 +323,18 @@ impl Lookup {
     }
 
     /// Starts asking the next [`WAVE`] of peers; says how many.
-    fn wave(&self, asked: &mut JoinSet<Reply>, waiting: &mut std::vec::IntoIter<Arc<Peer>>, hash: StoreHash) -> usize {
+    fn wave(
+        &self,
+        asked: &mut JoinSet<Reply>,
+        waiting: &mut std::vec::IntoIter<Arc<Peer>>,
+        hash: StoreHash,
+        trusted: &Trusted,
+    ) -> usize {
         let wave = waiting.by_ref().take(WAVE);
         wave.map(|peer| {
-            let trust = Arc::clone(&self.trust);
+            let (trust, trusted) = (self.trust.clone(), trusted.clone());
             asked.spawn(async move {
-                let reply = source::ask_peer(&peer, hash, &trust).await;
+                let reply = trust.ask_peer(&peer, hash, &trusted).await;
                 Reply::Peer(peer, reply)
             });
         })
@@ -364,7 +381,7 @@ impl Lookup {
         found: Option<&Arc<Found>>,
         mut asked: JoinSet<Reply>,
         hash: StoreHash,
-        remember: Option<Answers>,
+        remember: Option<(Answers, u64)>,
     ) {
         if asked.is_empty() {
             return;
@@ -387,8 +404,8 @@ impl Lookup {
                         Some(found) => found.add(&info, offer),
                         None => {
                             let first = Found::new(info, offer);
-                            if let Some(remember) = &remember {
-                                remember.insert(hash, Answer::Found(Arc::clone(&first))).await;
+                            if let Some((remember, number)) = &remember {
+                                remember.insert((*number, hash), Answer::Found(Arc::clone(&first))).await;
                             }
                             found = Some(first);
                         }

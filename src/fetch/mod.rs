@@ -19,6 +19,7 @@ mod stream;
 mod survey;
 mod suspects;
 mod transfer;
+mod trusted;
 mod upstream;
 mod verify;
 
@@ -29,7 +30,7 @@ pub use survey::{SourceView, Survey};
 pub use verify::Trust;
 
 use crate::metrics::Metrics;
-use crate::nix::{Compression, NarHash, StoreHash};
+use crate::nix::{Compression, NarHash, StoreHash, TrustedKeys};
 use crate::peers::Peers;
 use bytes::Bytes;
 use hyper::Uri;
@@ -47,6 +48,7 @@ use stream::{Progress, Reader, Stream};
 use suspects::Suspects;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
+use trusted::CurrentTrust;
 use upstream::Upstreams;
 
 /// How long a found path is remembered. Its sources may go away sooner; then they are looked for again.
@@ -141,7 +143,7 @@ impl Fetcher {
         let lookup = Lookup {
             peers,
             upstreams: Upstreams::new(&options.upstreams, &metrics),
-            trust: Arc::new(options.trust),
+            trust: CurrentTrust::new(options.trust),
             budget: Budget::new(options.budget),
             metrics: Arc::clone(&metrics),
             ledger: Ledger::new(),
@@ -184,13 +186,15 @@ impl Fetcher {
     async fn answer(&self, hash: StoreHash) -> Answer {
         let metrics = &self.0.metrics;
         let lookup = &self.0.lookup;
+        let trusted = lookup.trust.now();
+        let key = (trusted.number, hash);
         let mut asked = false;
         let answer = self
             .0
             .answers
-            .get_with(hash, async {
+            .get_with(key, async {
                 asked = true;
-                lookup.ask(hash, None, Some(&self.0.answers)).await
+                lookup.ask(hash, None, &trusted, Some(&self.0.answers)).await
             })
             .await;
         let result = match &answer {
@@ -211,7 +215,7 @@ impl Fetcher {
         let found = match self.answer(request.hash).await {
             Answer::Found(found) if is_it(&found) => found,
             // Nix remembers narinfos for 30 days: another build of the path may be what is found first by now.
-            _ => match lookup.ask(request.hash, Some(request.nar_hash), None).await {
+            _ => match lookup.ask(request.hash, Some(request.nar_hash), &lookup.trust.now(), None).await {
                 Answer::Found(found) => found,
                 // A file of an upstream was promised, and it may be slower than the budget.
                 _ => return lookup.ask_upstreams(request.hash, request.nar_hash, &request.compression).await,
@@ -253,7 +257,7 @@ impl Fetcher {
         match state {
             Progress::Failed(error) => {
                 log::debug!(path:% = request.hash, reason:% = error; "no NAR: {error}");
-                self.0.answers.invalidate(&request.hash).await;
+                self.0.answers.invalidate(&(self.0.lookup.trust.now().number, request.hash)).await;
                 None
             }
             Progress::Pending | Progress::Flowing => Some(NarBody(reader)),
@@ -369,6 +373,15 @@ impl Fetcher {
         None
     }
 
+    /// Puts other trusted keys in force, here and in what peers are told. Every lookup that begins after this is judged by
+    /// them, and nothing found before is remembered: what only a key that is gone signed is refused at once, narinfo and
+    /// NAR. Transfers that already have a reader end as they began; Nix itself judges what they bring.
+    pub fn set_trust(&self, keys: TrustedKeys) {
+        self.0.lookup.trust.set(keys, &self.0.lookup.peers);
+        // They are not found any more; this gives their memory back.
+        self.0.answers.invalidate_all();
+    }
+
     /// Forgets which upstreams failed: the network is another one now.
     pub fn network_changed(&self) {
         self.0.lookup.upstreams.now().iter().for_each(|upstream| upstream.try_again());
@@ -389,8 +402,8 @@ fn units(bytes: u64) -> u32 {
 /// How long which answer is remembered.
 struct Remember;
 
-impl moka::Expiry<StoreHash, Answer> for Remember {
-    fn expire_after_create(&self, _: &StoreHash, answer: &Answer, _: Instant) -> Option<Duration> {
+impl moka::Expiry<lookup::Asked, Answer> for Remember {
+    fn expire_after_create(&self, _: &lookup::Asked, answer: &Answer, _: Instant) -> Option<Duration> {
         Some(match answer {
             Answer::Found(_) => REMEMBER_FOUND,
             Answer::Absent => REMEMBER_ABSENT,

@@ -52,22 +52,23 @@ impl Lookup {
     /// Asks everybody for `hash` within the budget: the peers that answer at all, and every upstream.
     pub(super) async fn survey(&self, hash: StoreHash) -> Survey {
         let begun = Instant::now();
+        let trusted = self.trust.now();
         let mut survey = Survey::default();
         let mut asked: JoinSet<Reply> = JoinSet::new();
         let mut peers = self.peers.candidates();
         peers.truncate(MOST);
         for peer in peers {
             survey.silent.push(SourceName::Peer(peer.id()));
-            let trust = Arc::clone(&self.trust);
+            let (trust, trusted) = (self.trust.clone(), trusted.clone());
             asked.spawn(async move {
-                let reply = source::ask_peer(&peer, hash, &trust).await;
+                let reply = trust.ask_peer(&peer, hash, &trusted).await;
                 let offer = Offer::Peer(peer);
                 (offer.clone(), reply.map(|info| info.map(|info| (info, offer))), begun.elapsed())
             });
         }
         for upstream in self.upstreams.now().iter().cloned() {
             survey.silent.push(SourceName::Upstream(upstream.host()));
-            let trust = Arc::clone(&self.trust);
+            let trust = Arc::clone(&trusted.trust);
             asked.spawn(async move {
                 let reply = source::ask_upstream(&upstream, hash, &trust).await;
                 let (url, compression, file_size) = (String::new(), Compression::None, None);

@@ -32,4 +32,4 @@ pub use limits::{Limits, WhenFull};
 pub use metrics::HttpMetrics;
 pub use routes::Route;
 pub use server::{Caller, Face, Handler, Request};
-pub use share::{Share, ShareFace, ShareOptions};
+pub use share::{Explanation, Share, ShareFace, ShareOptions};

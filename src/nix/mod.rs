@@ -22,6 +22,7 @@ mod error;
 
 pub use content_address::ContentAddress;
 pub use error::FormatError;
+pub(crate) use error::quote;
 pub use hash::NarHash;
 pub use listing::Listing;
 pub use narinfo::{Compression, NarInfo};

@@ -111,6 +111,12 @@ impl PublicKey {
         &self.name
     }
 
+    /// The 32 bytes of the key, without its name.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        self.key.as_bytes()
+    }
+
     /// Whether `signature` is this key's over `fingerprint`.
     #[must_use]
     pub fn verify(&self, fingerprint: &str, signature: &Signature) -> bool {

@@ -11,9 +11,9 @@
 
 use super::discovery::FixedPeer;
 use super::error::PeersError;
-use super::files;
 use super::identity::NodeId;
 use super::table::Block;
+use crate::files;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Read};

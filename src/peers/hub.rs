@@ -12,7 +12,7 @@ use super::peer::{Notices, Peer};
 use super::presence;
 use super::rate::Rate;
 use super::table::{Block, Inserted, PeerEvent, Source, State, Table};
-use super::trusted_keys;
+use super::trusted_keys::Told;
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -86,7 +86,7 @@ impl Hub {
             notices: Arc::new(Notices {
                 events: broadcast::channel(EVENTS_MAX).0,
                 worth_saving: Notify::new(),
-                trusted_keys: trusted_keys::value(&options.trusted_keys),
+                trusted_keys: Arc::new(Told::new(&options.trusted_keys)),
             }),
             network,
             decisions,

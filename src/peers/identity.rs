@@ -4,7 +4,7 @@
 //! nothing else: it never signs store paths.
 
 use super::error::PeersError;
-use super::files;
+use crate::files;
 use crate::nix::{FormatError, base32};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

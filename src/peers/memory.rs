@@ -8,11 +8,11 @@
 //! It holds those who were online once and those who are banned. Losing it costs a few seconds of looking around, so a
 //! file that cannot be read is reported and begun anew.
 
-use super::files;
 use super::hello::TEXT_MAX;
 use super::hub::Hub;
 use super::identity::NodeId;
 use super::table::{ADDRESSES_MAX, Ban, Measures, PEERS_MAX, PeerStatus, REMEMBERED, Source, unix};
+use crate::files;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
 use std::net::SocketAddr;

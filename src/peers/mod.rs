@@ -8,7 +8,6 @@ mod administration;
 mod decisions;
 pub mod discovery;
 mod error;
-mod files;
 pub mod hello;
 mod hub;
 pub mod identity;
@@ -144,6 +143,11 @@ impl Peers {
     #[must_use]
     pub fn hello_response(&self) -> Bytes {
         self.0.hello.clone()
+    }
+
+    /// Tells peers from now on that signatures by keys of these names are accepted here; see [`trusted_keys`].
+    pub fn set_trusted_keys(&self, names: &[String]) {
+        self.0.notices.trusted_keys.set(names);
     }
 
     /// Says that `id`, whose identity TLS proved, greeted us from `remote` and shares on `share_port` (from

@@ -5,9 +5,9 @@ use super::hello::Hello;
 use super::identity::NodeId;
 use super::link::{Connection, Pool, Target};
 use super::table::{Ban, Block, PeerEvent, PeerStatus, Record, Source, State};
+use super::trusted_keys::Told;
 use hyper::Response;
 use hyper::body::Incoming;
-use hyper::header::HeaderValue;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -65,8 +65,8 @@ pub(super) struct Notices {
     pub(super) events: broadcast::Sender<PeerEvent>,
     /// For whoever writes the peers down: something worth remembering changed.
     pub(super) worth_saving: Notify,
-    /// The value of the header that says what is accepted here.
-    pub(super) trusted_keys: Option<HeaderValue>,
+    /// What is accepted here, for the header that says so.
+    pub(super) trusted_keys: Arc<Told>,
 }
 
 /// A handle to one peer.

@@ -10,14 +10,33 @@
 
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
+use std::sync::{PoisonError, RwLock};
 
 /// The header.
 pub const TRUSTED_KEYS_HEADER: &str = "peernix-trusted-keys";
 /// The longest value, in bytes.
 const VALUE_MAX: usize = 4096;
 
+/// What peers are told at the moment, with every request.
+#[derive(Debug, Default)]
+pub(super) struct Told(RwLock<Option<HeaderValue>>);
+
+impl Told {
+    pub(super) fn new(names: &[String]) -> Self {
+        Self(RwLock::new(value(names)))
+    }
+
+    pub(super) fn set(&self, names: &[String]) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = value(names);
+    }
+
+    pub(super) fn value(&self) -> Option<HeaderValue> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// The value that tells these names, or as many of them as fit; `None` if there are none, which asks for everything.
-pub(super) fn value(names: &[String]) -> Option<HeaderValue> {
+fn value(names: &[String]) -> Option<HeaderValue> {
     let mut text = String::new();
     for name in names {
         if text.len() + 1 + name.len() > VALUE_MAX {

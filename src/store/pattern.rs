@@ -8,7 +8,7 @@ const PATTERN_MAX: usize = 256;
 const PATTERNS_MAX: usize = 256;
 
 /// The patterns of `[share] deny`.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Patterns(Vec<String>);
 
 impl Patterns {

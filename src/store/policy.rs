@@ -132,6 +132,21 @@ impl SharePolicy {
         })
     }
 
+    /// The same rules for a machine whose own signing keys are these.
+    #[must_use]
+    pub fn with_own_keys(&self, own_keys: TrustedKeys) -> Self {
+        Self {
+            mode: self.mode,
+            public_keys: self.public_keys.clone(),
+            own_keys,
+            deny: self.deny.clone(),
+            dir: self.dir.clone(),
+            // What was remembered of signatures is in the light of the old keys.
+            standings: moka::sync::Cache::new(STANDINGS_MAX),
+            hashers: (RandomState::new(), RandomState::new()),
+        }
+    }
+
     /// Whether `path` may be shared with `audience`. Costs up to 100 µs the first time, then next to nothing.
     #[must_use]
     pub fn decide(&self, path: &ValidPath, audience: Audience) -> Decision {

@@ -4,6 +4,7 @@
 mod limits;
 mod malformed;
 mod requests;
+mod rules;
 mod share;
 mod substitute;
 mod support;

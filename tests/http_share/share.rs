@@ -224,7 +224,7 @@ async fn a_store_that_is_not_there() {
     let options = peernix::http::ShareOptions {
         store: peernix::store::Store::open(options).await.unwrap(),
         policy: Arc::new(peernix::store::SharePolicy::new(Default::default(), Default::default()).unwrap()),
-        signing_keys: Vec::new(),
+        signing_keys: Arc::default(),
         upload_limit: 0,
         limits: Limits::share(),
     };

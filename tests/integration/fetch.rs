@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use peernix::fetch::{Fetcher, NarBody, NarRequest, Options, TransferError, Trust};
 use peernix::metrics::Metrics;
-use peernix::nix::{Compression, StoreDir, StoreHash};
+use peernix::nix::{Compression, SecretKey, StoreDir, StoreHash, TrustedKeys};
 use peernix::peers::{NodeKey, Peers, PeersOptions};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -269,4 +269,55 @@ async fn documents_come_from_upstreams() {
     internet.replace("log/x.drv", "built");
     assert_eq!(client.fetcher.document("log/x.drv").await.as_deref(), Some(&b"built"[..]));
     assert_eq!(client.fetcher.document("log/y.drv").await, None);
+}
+
+fn keys(names: &[&str]) -> TrustedKeys {
+    let seed = |name: &str| if name == "test-1" { [42; 32] } else { [7; 32] };
+    names.iter().map(|name| SecretKey::from_seed(name, seed(name)).unwrap().public()).collect()
+}
+
+#[tokio::test]
+async fn what_only_a_distrusted_key_signed_is_refused_at_once() {
+    let internet = Internet::start().await;
+    let client = Client::new(&[&internet]).await;
+    let (sample, large) = (Sample::new(1, 100), Sample::new(2, 17 * MIB));
+    internet.publish(&sample, &Compression::Xz);
+    internet.publish(&large, &Compression::None);
+    assert!(client.fetcher.narinfo(sample.hash()).await.is_some());
+    let mut under_way = client.nar(&large, &Compression::None, 0).await.expect("begins");
+    let first = under_way.frame().await.unwrap().unwrap().into_data().unwrap();
+
+    client.fetcher.set_trust(keys(&["other-1"]));
+    assert!(client.fetcher.narinfo(sample.hash()).await.is_none(), "although it was remembered");
+    assert!(client.nar(&sample, &Compression::Xz, 0).await.is_none());
+    assert!(client.nar(&large, &Compression::None, 0).await.is_none(), "although it is under way");
+    let (rest, outcome) = drain(under_way).await;
+    assert_eq!(outcome, Ok(()), "what is under way ends");
+    assert!([&first[..], &rest].concat() == large.nar);
+
+    client.fetcher.set_trust(keys(&["other-1", "test-1"]));
+    assert!(client.fetcher.narinfo(sample.hash()).await.is_some(), "and back, although it was absent");
+    client.fetcher.set_trust(TrustedKeys::default());
+    assert!(client.fetcher.narinfo(sample.hash()).await.is_none());
+}
+
+#[tokio::test]
+async fn a_lookup_that_began_before_leaves_nothing_behind() {
+    let internet = Internet::start().await;
+    let client = Client::new(&[&internet]).await;
+    let sample = Sample::new(1, 100);
+    internet.publish(&sample, &Compression::Xz);
+    let told = Arc::new(tokio::sync::Semaphore::new(0));
+    internet.fault(".narinfo", Fault::When(Arc::clone(&told)));
+    let before = tokio::spawn({
+        let (fetcher, hash) = (client.fetcher.clone(), sample.hash());
+        async move { fetcher.narinfo(hash).await.is_some() }
+    });
+    while internet.requests(".narinfo").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    client.fetcher.set_trust(keys(&["other-1"]));
+    told.add_permits(1);
+    assert!(before.await.unwrap(), "it is judged by what held when it began");
+    assert!(client.fetcher.narinfo(sample.hash()).await.is_none(), "and not remembered");
 }

@@ -18,7 +18,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 /// What the server does to a request instead of answering it well.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Fault {
     /// Answers with this status.
     Status(u16),
@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     CutAt(usize),
     /// Accepts the request and never answers.
     Silence,
+    /// Answers when the test says so.
+    When(Arc<tokio::sync::Semaphore>),
     /// Flips a bit of the body at this offset.
     FlipAt(usize),
 }
@@ -238,6 +240,7 @@ async fn answer(
     let Some(mut file) = state.files.lock().unwrap().get(&path).cloned() else { return status(404) };
     match fault {
         Some(Fault::Status(code)) => return status(code),
+        Some(Fault::When(told)) => drop(told.acquire().await.unwrap()),
         Some(Fault::Silence) => std::future::pending().await,
         Some(Fault::CutAt(count)) => *cut.lock().unwrap() = Some(count),
         Some(Fault::FlipAt(at)) => {

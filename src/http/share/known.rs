@@ -4,6 +4,7 @@
 //! the path is still the same, and only then what was put together is used again. That a path is *not* here is never
 //! remembered: a new path is there at once.
 
+use super::rules::Rules;
 use super::{Found, Share};
 use crate::http::metrics::count;
 use crate::http::reply::{self, keep, media};
@@ -46,19 +47,24 @@ pub(super) struct KnownPath {
 
 /// The paths that were asked for lately.
 pub(super) struct KnownPaths {
-    cache: Cache<(StoreHash, Audience), Arc<KnownPath>>,
-    keys: Arc<[SecretKey]>,
+    /// By the number of the rules as well.
+    cache: Cache<(u64, StoreHash, Audience), Arc<KnownPath>>,
     start: Instant,
 }
 
 impl KnownPaths {
-    pub(super) fn new(keys: Vec<SecretKey>) -> Self {
-        let weight = |_: &(StoreHash, Audience), known: &Arc<KnownPath>| {
+    pub(super) fn new() -> Self {
+        let weight = |_: &(u64, StoreHash, Audience), known: &Arc<KnownPath>| {
             let references = known.path.info.references.len() * size_of::<crate::nix::StorePath>();
             u32::try_from(known.narinfo.len() * 2 + references + ENTRY_BYTES).unwrap_or(u32::MAX)
         };
         let cache = Cache::builder().max_capacity(CACHE_BYTES).weigher(weight).build();
-        Self { cache, keys: keys.into(), start: Instant::now() }
+        Self { cache, start: Instant::now() }
+    }
+
+    /// Gives the memory back: under other rules nothing of it is found.
+    pub(super) fn forget(&self) {
+        self.cache.invalidate_all();
     }
 
     fn now(&self) -> u64 {
@@ -78,7 +84,8 @@ impl Share {
         hash: StoreHash,
         audience: Audience,
     ) -> Result<Option<Arc<KnownPath>>, StoreError> {
-        let key = (hash, audience);
+        let rules = self.rules.now();
+        let key = (rules.number, hash, audience);
         let cached = self.known.cache.get(&key);
         if let Some(known) = &cached
             && self.known.is_fresh(known)
@@ -91,7 +98,7 @@ impl Share {
         };
         // On this thread, although it may verify a signature: it does so once for a path that carries one by a key that
         // counts. A detour for all would tell by its time which paths are here and not shared.
-        if let Decision::Refuse(reason) = self.policy.decide(&path, audience) {
+        if let Decision::Refuse(reason) = rules.policy.decide(&path, audience) {
             log::debug!(path:% = path.info.path, reason:% = reason; "not shared");
             count(&self.refusals);
             self.known.cache.invalidate(&key);
@@ -101,14 +108,14 @@ impl Share {
             known.checked.store(self.known.now(), Relaxed);
             return Ok(Some(known));
         }
-        let known = Arc::new(self.get_to_know(path).await);
+        let known = Arc::new(self.get_to_know(path, &rules).await);
         self.known.cache.insert(key, Arc::clone(&known));
         Ok(Some(known))
     }
 
-    async fn get_to_know(&self, path: Arc<ValidPath>) -> KnownPath {
+    async fn get_to_know(&self, path: Arc<ValidPath>, rules: &Rules) -> KnownPath {
         let dir = self.store.dir();
-        let added = if path.ultimate { self.own_signatures(&path).await } else { Vec::new() };
+        let added = if path.ultimate { self.own_signatures(&path, rules).await } else { Vec::new() };
         let info = &path.info;
         let nar = NarName { hash: info.path.hash(), nar_hash: Some(info.nar_hash), compression: Compression::None };
         let etag = format!("\"{}\"", info.nar_hash.to_nix32()).into();
@@ -119,14 +126,15 @@ impl Share {
     }
 
     /// The signatures of our keys that a path built here does not have yet.
-    async fn own_signatures(&self, path: &Arc<ValidPath>) -> Vec<Signature> {
-        let has = |key: &SecretKey| path.info.signatures.iter().any(|signature| signature.key_name() == key.name());
-        if self.known.keys.iter().all(has) {
+    async fn own_signatures(&self, path: &Arc<ValidPath>, rules: &Rules) -> Vec<Signature> {
+        let has =
+            |key: &Arc<SecretKey>| path.info.signatures.iter().any(|signature| signature.key_name() == key.name());
+        if rules.keys.iter().all(has) {
             return Vec::new();
         }
-        let (keys, path, dir) = (Arc::clone(&self.known.keys), Arc::clone(path), self.store.dir().clone());
+        let (keys, path, dir) = (Arc::clone(&rules.keys), Arc::clone(path), self.store.dir().clone());
         let sign = move || {
-            let has = |key: &&SecretKey| path.info.signatures.iter().any(|signed| signed.key_name() == key.name());
+            let has = |key: &&Arc<SecretKey>| path.info.signatures.iter().any(|signed| signed.key_name() == key.name());
             keys.iter().filter(|key| !has(key)).map(|key| key.sign(&path.info, &dir)).collect()
         };
         // It fails only when the program is being stopped.

@@ -7,6 +7,7 @@
 mod known;
 mod nar;
 mod records;
+mod rules;
 
 use super::reply::{self, keep, media};
 use super::seldom::Seldom;
@@ -20,6 +21,8 @@ use crate::store::{Audience, SharePolicy, Store, StoreError};
 use bytes::Bytes;
 use hyper::Response;
 use known::KnownPaths;
+use rules::CurrentRules;
+pub use rules::Explanation;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -33,7 +36,7 @@ pub struct ShareOptions {
     /// What may be shared.
     pub policy: Arc<SharePolicy>,
     /// The keys that sign what was built here.
-    pub signing_keys: Vec<SecretKey>,
+    pub signing_keys: Arc<[Arc<SecretKey>]>,
     /// How many bytes a second may leave, 0 for no limit (`[share] upload_limit`).
     pub upload_limit: u64,
     /// Of these, the number of transfers.
@@ -43,7 +46,7 @@ pub struct ShareOptions {
 /// The share. It has up to two faces; limits, caches and counters are theirs together.
 pub struct Share {
     store: Store,
-    policy: Arc<SharePolicy>,
+    rules: CurrentRules,
     known: KnownPaths,
     throttle: Option<Arc<Throttle>>,
     turns: Arc<Turns>,
@@ -63,8 +66,8 @@ impl Share {
         let cache_info = CacheInfo { store_dir: store.dir().clone(), want_mass_query: true, priority: Some(PRIORITY) };
         Arc::new(Self {
             store,
-            policy,
-            known: KnownPaths::new(signing_keys),
+            rules: CurrentRules::new(policy, signing_keys),
+            known: KnownPaths::new(),
             throttle: Throttle::new(upload_limit),
             turns: Turns::new(&limits),
             cache_info: cache_info.render().into(),

@@ -14,7 +14,9 @@ use hyper::Response;
 impl Share {
     /// `/log/DRV`.
     pub(super) async fn log(&self, derivation: &StorePath, audience: Audience, request: &Request) -> Found {
-        let Some(stream) = self.store.build_log(derivation, &self.policy, audience).await? else { return Ok(None) };
+        let Some(stream) = self.store.build_log(derivation, &self.rules.now().policy, audience).await? else {
+            return Ok(None);
+        };
         let Some(turn) = self.turns.take(request.caller.address.ip()).await else { return Ok(None) };
         let body = self.body(stream, turn, request).await?;
         Ok(Some(reply::ok(media::TEXT, keep::SHORT, body)))
@@ -22,17 +24,23 @@ impl Share {
 
     /// `/realisations/ID.doi`.
     pub(super) async fn realisation(&self, id: &DrvOutput, audience: Audience) -> Found {
-        Ok(self.store.realisation(&id.to_string(), &self.policy, audience).await?.map(realised))
+        Ok(self.store.realisation(&id.to_string(), &self.rules.now().policy, audience).await?.map(realised))
     }
 
     /// `/build-trace-v2/DRV/OUTPUT.doi`.
     pub(super) async fn build_trace(&self, key: &BuildTraceKey, audience: Audience) -> Found {
-        Ok(self.store.build_trace(key.drv_path(), key.output(), &self.policy, audience).await?.map(realised))
+        Ok(self
+            .store
+            .build_trace(key.drv_path(), key.output(), &self.rules.now().policy, audience)
+            .await?
+            .map(realised))
     }
 
     /// `/debuginfo/BUILDID`: which member of which NAR to look into, relative to this URL.
     pub(super) async fn debuginfo(&self, id: &BuildId, audience: Audience) -> Found {
-        let Some(found) = self.store.debuginfo(id.as_str(), &self.policy, audience).await? else { return Ok(None) };
+        let Some(found) = self.store.debuginfo(id.as_str(), &self.rules.now().policy, audience).await? else {
+            return Ok(None);
+        };
         let info = &found.path.info;
         let nar = NarName { hash: info.path.hash(), nar_hash: Some(info.nar_hash), compression: Compression::None };
         Ok(Some(reply::json(&serde_json::json!({ "archive": format!("../{nar}"), "member": found.member }))))

@@ -2,12 +2,11 @@
 
 use super::super::error::LinkError;
 use super::super::identity::NodeId;
-use super::super::trusted_keys::TRUSTED_KEYS_HEADER;
+use super::super::trusted_keys::{TRUSTED_KEYS_HEADER, Told};
 use super::connection::{Connection, request};
 use super::dial::Target;
 use hyper::Response;
 use hyper::body::Incoming;
-use hyper::header::HeaderValue;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,7 +28,7 @@ pub(in super::super) struct Pool {
     id: NodeId,
     target: Target,
     /// Goes with every request.
-    trusted_keys: Option<HeaderValue>,
+    trusted_keys: Arc<Told>,
     slots: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Idle>>>,
 }
@@ -40,7 +39,7 @@ struct Idle {
 }
 
 impl Pool {
-    pub(in super::super) fn new(id: NodeId, target: Target, trusted_keys: Option<HeaderValue>) -> Self {
+    pub(in super::super) fn new(id: NodeId, target: Target, trusted_keys: Arc<Told>) -> Self {
         Self { id, target, trusted_keys, slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)), idle: Arc::default() }
     }
 
@@ -58,8 +57,8 @@ impl Pool {
         addresses: &[SocketAddr],
     ) -> Result<(Response<Incoming>, Duration), LinkError> {
         let mut message = request(self.id, path_and_query, range_from)?;
-        if let Some(names) = &self.trusted_keys {
-            message.headers_mut().insert(TRUSTED_KEYS_HEADER, names.clone());
+        if let Some(names) = self.trusted_keys.value() {
+            message.headers_mut().insert(TRUSTED_KEYS_HEADER, names);
         }
         let slot = timeout(SLOT_LIMIT, self.slots.clone().acquire_owned()).await;
         let Ok(Ok(slot)) = slot else { return Err(LinkError::Busy(CONNECTIONS_MAX)) };

@@ -88,7 +88,7 @@ fn target(client: &NodeKey, admission: Admission, expected: Option<NodeId>) -> T
 }
 
 fn pool(server: &NodeKey) -> Pool {
-    Pool::new(server.id(), target(&key(9), Admission::Open, Some(server.id())), None)
+    Pool::new(server.id(), target(&key(9), Admission::Open, Some(server.id())), Arc::default())
 }
 
 /// What the client learns from the first answer: a refusal of its key comes after its own half of the handshake.

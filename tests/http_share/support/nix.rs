@@ -161,7 +161,7 @@ impl NixStore {
         let deny = vec!["*-secret*".to_owned()];
         let options = PolicyOptions { mode, public_keys, own_keys: TrustedKeys::default(), deny };
         let policy = Arc::new(SharePolicy::new(options, self.dir()).unwrap());
-        let signing_keys = Vec::new();
+        let signing_keys = Arc::default();
         Share::new(ShareOptions { store: self.open().await, policy, signing_keys, upload_limit, limits })
     }
 }

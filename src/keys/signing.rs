@@ -1,0 +1,344 @@
+//! This machine's signing keys, while the service runs: asked at any time, changed by the administrator or by time.
+
+use super::clock::Clock;
+use super::ring::{Key, Ring};
+use super::stored::{self, DIRECTORY, FILE};
+use super::view::{KeyState, KeyView, Managed};
+use super::{KeysError, NAME_MAX, check_comment, fingerprint};
+use crate::nix::{SecretKey, TrustedKeys};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+/// How often the machine's clock is looked at while a key is in grace: timers stand still while a machine sleeps.
+const LOOK: Duration = Duration::from_secs(3600);
+
+/// Where the key that signs comes from.
+pub enum KeySource {
+    /// The state directory: made here, rotated here.
+    State,
+    /// The text of the credential `signing-key`.
+    Credential(Zeroizing<String>),
+}
+
+/// What [`SigningKeys::open`] is told.
+pub struct SigningOptions {
+    /// The state directory; `keys/` in it is ours.
+    pub state_dir: PathBuf,
+    /// `[keys] signing`.
+    pub source: KeySource,
+    /// `[keys] name`; empty: made of `host`.
+    pub name: String,
+    /// The host's name.
+    pub host: String,
+    /// `[keys] grace`.
+    pub grace: Duration,
+}
+
+/// What a rotation did.
+#[derive(Debug, Clone)]
+pub struct Rotated {
+    /// The key that signed so far; `None` if there was none.
+    pub old: Option<KeyView>,
+    /// The key that signs from now on.
+    pub new: KeyView,
+}
+
+/// This machine's signing keys. A cheap handle: clones are the same.
+#[derive(Clone)]
+pub struct SigningKeys(Arc<Inner>);
+
+struct Inner {
+    file: PathBuf,
+    host: String,
+    clock: Clock,
+    credential: Option<Arc<SecretKey>>,
+    defaults: Mutex<Defaults>,
+    current: RwLock<Current>,
+    /// Held by whoever changes something, from reading what is to writing what will be.
+    changing: tokio::sync::Mutex<()>,
+    generation: watch::Sender<u64>,
+}
+
+/// What the configuration says of keys to come.
+struct Defaults {
+    name: String,
+    grace: Duration,
+}
+
+/// The keys as they are.
+struct Current {
+    ring: Ring,
+    /// Those of them that sign.
+    signing: Arc<[Arc<SecretKey>]>,
+    /// The file is behind.
+    unsaved: bool,
+}
+
+impl SigningKeys {
+    /// Reads the keys. None is made: see [`Self::ensure`].
+    ///
+    /// # Errors
+    /// A credential that is no key, or a file that cannot be read, that others may read, or that is damaged.
+    pub async fn open(options: SigningOptions) -> Result<Self, KeysError> {
+        Self::open_with(options, Clock::system()).await
+    }
+
+    pub(super) async fn open_with(options: SigningOptions, clock: Clock) -> Result<Self, KeysError> {
+        let SigningOptions { state_dir, source, name, host, grace } = options;
+        let credential = match source {
+            KeySource::State => None,
+            KeySource::Credential(text) => {
+                let key: SecretKey = text.parse().map_err(KeysError::Credential)?;
+                Some(Arc::new(key))
+            }
+        };
+        let file = state_dir.join(DIRECTORY).join(FILE);
+        let (path, now) = (file.clone(), clock.now());
+        let ring = blocking(move || stored::load(&path, now)).await?;
+        let signing = signing(credential.as_ref(), &ring);
+        let keys = Self(Arc::new(Inner {
+            file,
+            host,
+            clock,
+            credential,
+            defaults: Mutex::new(Defaults { name, grace }),
+            current: RwLock::new(Current { ring, signing, unsaved: false }),
+            changing: tokio::sync::Mutex::default(),
+            generation: watch::Sender::new(0),
+        }));
+        keys.retire_due().await;
+        Ok(keys)
+    }
+
+    /// Takes over `[keys] name` and `grace` of a configuration that was read again. They count for the next rotation.
+    pub fn configure(&self, name: String, grace: Duration) {
+        *self.0.defaults.lock().unwrap_or_else(PoisonError::into_inner) = Defaults { name, grace };
+    }
+
+    /// Makes the first key if there is none that signs; for when the policy is `signed+own`. True if it did.
+    ///
+    /// # Errors
+    /// The key cannot be made or written.
+    pub async fn ensure(&self) -> Result<bool, KeysError> {
+        let _changing = self.0.changing.lock().await;
+        if self.0.credential.is_some() || self.ring().active().is_some() {
+            return Ok(false);
+        }
+        self.make_next(Duration::ZERO).await.map(|_| true)
+    }
+
+    /// Replaces the key that signs: a new one signs from now on, and the old one beside it for `grace` (or as long as the
+    /// configuration says).
+    ///
+    /// # Errors
+    /// The key is a credential, there are too many keys, or the new one cannot be written; then nothing has changed.
+    pub async fn rotate(&self, grace: Option<Duration>) -> Result<Rotated, KeysError> {
+        if let Some(credential) = &self.0.credential {
+            return Err(KeysError::ManagedExternally(credential.name().to_owned()));
+        }
+        let grace = grace.unwrap_or_else(|| self.defaults(|defaults| defaults.grace));
+        let _changing = self.0.changing.lock().await;
+        let rotated = self.make_next(grace).await?;
+        let old = rotated.old.as_ref().map_or("none", |old| &old.name);
+        log::info!(key:% = rotated.new.name; "signing with {} from now on; before: {old}", rotated.new.public_key);
+        Ok(rotated)
+    }
+
+    /// To be called by the one who is `changing`.
+    async fn make_next(&self, grace: Duration) -> Result<Rotated, KeysError> {
+        let name = self.defaults(|defaults| key_name(&defaults.name, &self.0.host));
+        let mut ring = self.ring();
+        let (old, new) = ring.rotate(&name, grace, self.0.clock.now())?;
+        let rotated = Rotated { old: old.map(|old| ring.0[old].view()), new: ring.0[new].view() };
+        // First the file: a key that signed and was lost could never be announced.
+        self.save(&ring).await?;
+        self.publish(ring, false);
+        Ok(rotated)
+    }
+
+    /// Has a key sign and vouch for nothing any more, at once. `which` is its fingerprint or its name. False if it was
+    /// revoked before.
+    ///
+    /// # Errors
+    /// No such key; one that is in use, which has to be replaced first; a credential. With [`KeysError::NotSaved`] it is
+    /// revoked all the same, but only until the next start.
+    pub async fn revoke(&self, which: &str, reason: &str) -> Result<bool, KeysError> {
+        check_comment(reason)?;
+        if let Some(key) = &self.0.credential
+            && (fingerprint(&key.public()) == which || key.name() == which)
+        {
+            return Err(KeysError::ManagedExternally(key.name().to_owned()));
+        }
+        let _changing = self.0.changing.lock().await;
+        let mut ring = self.ring();
+        // Beside a credential no key of the state directory signs.
+        let in_use = self.0.credential.is_none();
+        let is_news = ring.revoke(which, reason, in_use, self.0.clock.now())?;
+        let unsaved = self.0.current.read().unwrap_or_else(PoisonError::into_inner).unsaved;
+        if !is_news && !unsaved {
+            return Ok(false);
+        }
+        // First in memory: a full disk must not keep a key alive that somebody stole.
+        self.publish(ring.clone(), true);
+        if is_news {
+            log::warn!(key:% = which, reason:% = reason; "a signing key was revoked");
+        }
+        self.save(&ring).await.map_err(|error| KeysError::NotSaved(Box::new(error)))?;
+        self.saved();
+        Ok(is_news)
+    }
+
+    /// All keys that this machine has or had, oldest first, the credential last.
+    #[must_use]
+    pub fn list(&self) -> Vec<KeyView> {
+        let mut views: Vec<KeyView> = self.ring().0.iter().map(Key::view).collect();
+        let Some(credential) = &self.0.credential else { return views };
+        for view in &mut views {
+            // Beside a credential they do not sign.
+            if matches!(view.state, KeyState::Active | KeyState::Grace) {
+                (view.state, view.expires) = (KeyState::Retired, None);
+            }
+        }
+        let public = credential.public();
+        views.push(KeyView {
+            fingerprint: fingerprint(&public),
+            name: public.name().to_owned(),
+            public_key: public.to_string(),
+            state: KeyState::Active,
+            created: 0,
+            expires: None,
+            managed: Managed::Credential,
+            reason: None,
+        });
+        views
+    }
+
+    /// The public keys that other machines should trust to take what is signed here now, one a line, the newest first.
+    #[must_use]
+    pub fn public_keys(&self) -> String {
+        self.signing().iter().map(|key| format!("{}\n", key.public())).collect()
+    }
+
+    /// The keys that sign now: the active one and those in grace, the newest first.
+    #[must_use]
+    pub fn signing(&self) -> Arc<[Arc<SecretKey>]> {
+        Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner).signing)
+    }
+
+    /// The public halves of all keys whose signatures mean "built here": all but those that were revoked.
+    #[must_use]
+    pub fn own(&self) -> TrustedKeys {
+        let ring = self.ring();
+        let ours = ring.0.iter().filter(|key| key.state() != KeyState::Revoked).map(|key| key.public.clone());
+        ours.chain(self.0.credential.iter().map(|key| key.public())).collect()
+    }
+
+    /// Moves whenever [`Self::signing`], [`Self::own`] or [`Self::list`] change.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.0.generation.subscribe()
+    }
+
+    /// Retires keys when their grace ends, for ever; a task of the service.
+    pub async fn tend(self) {
+        let mut changes = self.subscribe();
+        loop {
+            changes.borrow_and_update();
+            self.retire_due().await;
+            // A rotation may bring another end nearer.
+            tokio::select! {
+                () = self.until_next_change() => {}
+                _ = changes.changed() => {}
+            }
+        }
+    }
+
+    /// Waits until time may have changed something: the end of a grace, or an occasion to look at the clock. For ever if
+    /// time changes nothing.
+    pub async fn until_next_change(&self) {
+        let (deadline, unsaved) = {
+            let current = self.0.current.read().unwrap_or_else(PoisonError::into_inner);
+            (current.ring.next_deadline(), current.unsaved)
+        };
+        let look = Instant::now() + LOOK;
+        match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline.min(look)).await,
+            None if unsaved => tokio::time::sleep_until(look).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Retires what is due, and writes what could not be written before.
+    async fn retire_due(&self) {
+        let _changing = self.0.changing.lock().await;
+        let mut ring = self.ring();
+        let retired = ring.retire_due(self.0.clock.now());
+        let was_unsaved = self.0.current.read().unwrap_or_else(PoisonError::into_inner).unsaved;
+        if retired.is_empty() && !was_unsaved {
+            return;
+        }
+        if !retired.is_empty() {
+            log::info!(key:% = retired.join(" "); "the grace of a signing key is over: it signs no more");
+            self.publish(ring.clone(), true);
+        }
+        match self.save(&ring).await {
+            Ok(()) => self.saved(),
+            Err(error) => {
+                let hours = LOOK.as_secs() / 3600;
+                log::warn!("the signing keys are not written down as they are, next try in {hours} h: {error}");
+            }
+        }
+    }
+
+    fn defaults<T>(&self, read: impl FnOnce(&Defaults) -> T) -> T {
+        read(&self.0.defaults.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn ring(&self) -> Ring {
+        self.0.current.read().unwrap_or_else(PoisonError::into_inner).ring.clone()
+    }
+
+    async fn save(&self, ring: &Ring) -> Result<(), KeysError> {
+        let (file, ring) = (self.0.file.clone(), ring.clone());
+        blocking(move || stored::save(&file, &ring)).await
+    }
+
+    fn publish(&self, ring: Ring, unsaved: bool) {
+        let signing = signing(self.0.credential.as_ref(), &ring);
+        *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = Current { ring, signing, unsaved };
+        self.0.generation.send_modify(|generation| *generation += 1);
+    }
+
+    fn saved(&self) {
+        self.0.current.write().unwrap_or_else(PoisonError::into_inner).unsaved = false;
+    }
+}
+
+/// The keys that sign: a credential alone, else what the ring says.
+fn signing(credential: Option<&Arc<SecretKey>>, ring: &Ring) -> Arc<[Arc<SecretKey>]> {
+    match credential {
+        Some(credential) => [Arc::clone(credential)].into(),
+        None => ring.secrets().cloned().collect(),
+    }
+}
+
+/// The name of the first key: the configured one, else the host's name as far as a key's name can have it, and 1.
+fn key_name(configured: &str, host: &str) -> String {
+    if !configured.is_empty() {
+        return configured.to_owned();
+    }
+    let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    let host: String = host.chars().filter(fits).take(NAME_MAX).collect();
+    if host.is_empty() { "peernix-1".to_owned() } else { format!("{host}-1") }
+}
+
+/// Runs what waits for the disk on a thread for that.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, KeysError> + Send + 'static,
+) -> Result<T, KeysError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(KeysError::Stopping))
+}
