@@ -11,9 +11,12 @@ FUZZ_SECONDS ?= 600
 # All integration tests but the lab, which comes last and alone.
 integration = $(patsubst tests/%/main.rs,--test %,$(filter-out tests/lab/main.rs,$(wildcard tests/*/main.rs)))
 target = $(or $(CARGO_TARGET_DIR),target)
+# What `make install` builds and installs: release or debug.
+PROFILE ?= release
+PROGRAMS ?= $(target)/$(PROFILE)
 stage = @scripts/stage.sh
 
-.PHONY: help run demo test unit lab lint fuzz bench release install setup cc
+.PHONY: help run demo test unit lab lint fuzz bench release debug install install-files setup cc
 
 help:
 	@echo 'make run      build and start peernixd, without root and without configuration'
@@ -24,7 +27,7 @@ help:
 	@echo 'make lint     format, clippy, licences and sources of dependencies'
 	@echo 'make fuzz     every decoder, FUZZ_SECONDS each ($(FUZZ_SECONDS))'
 	@echo 'make bench    measure'
-	@echo 'make install  programs and documents below DESTDIR and PREFIX ($(PREFIX))'
+	@echo 'make install  programs, units and documents below DESTDIR and PREFIX ($(PREFIX); PROFILE=debug builds faster)'
 
 # One profile for everything here but `install`: the dependencies are optimised in it as well, and compiled once.
 run: cc
@@ -61,10 +64,15 @@ bench: cc
 release: cc
 	$(CARGO) build --locked --release --bins
 
-install: release
-	install -D -m 755 -t '$(DESTDIR)$(PREFIX)/bin' $(target)/release/peernixd $(target)/release/peernixctl
-	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/doc/peernix' README.md CHANGELOG.md docs/*.md docs/config.example.toml \
-	  LICENSE-APACHE LICENSE-MIT
+debug: cc
+	$(CARGO) build --locked --bins
+
+# For a distribution: `make install PREFIX=/usr DESTDIR=…`; SYSTEMD_VERSION if it is not that of this machine.
+install: $(PROFILE) install-files
+
+# Without building: the programs are in PROGRAMS.
+install-files:
+	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' scripts/install.sh '$(PROGRAMS)'
 
 # 77: not root. What is missing then makes single cases of the lab SKIPPED, each with its reason.
 setup:

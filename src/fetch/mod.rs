@@ -9,6 +9,7 @@ mod administration;
 mod candidates;
 mod decode;
 mod error;
+mod found;
 mod hasher;
 mod ledger;
 mod lookup;
@@ -21,11 +22,13 @@ mod suspects;
 mod transfer;
 mod trusted;
 mod upstream;
+mod upstreams;
 mod verify;
 
 pub use error::{Lie, SourceError, TransferError};
+pub use found::Found;
 pub use ledger::{FetchEvent, SourceName, TransferView};
-pub use lookup::Found;
+
 pub use survey::{SourceView, Survey};
 pub use verify::Trust;
 
@@ -49,7 +52,7 @@ use suspects::Suspects;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use trusted::CurrentTrust;
-use upstream::Upstreams;
+use upstreams::Upstreams;
 
 /// How long a found path is remembered. Its sources may go away sooner; then they are looked for again.
 const REMEMBER_FOUND: Duration = Duration::from_secs(60);

@@ -2,9 +2,10 @@
 
 use super::candidates::{Candidates, Choice};
 use super::error::{Lie, SourceError, TransferError};
+use super::found::Found;
 use super::hasher::Hasher;
 use super::ledger::Trace;
-use super::lookup::{Found, Lookup};
+use super::lookup::Lookup;
 use super::pace::Pace;
 use super::source::{self, Flow, Offer};
 use super::stream::Stream;

@@ -163,7 +163,10 @@ impl<H: Handler> Connection<H> {
         let route = Route::parse(target);
         let index = route.as_ref().map(Route::index);
         let host = Host::of(head.version, &head.headers);
-        let mut response = if visitor.as_ref().is_some_and(|visitor| visitor.is_blocked()) {
+        let blocked = visitor.as_ref().is_some_and(|visitor| visitor.is_blocked());
+        // What the blocked one is told is told to its end; only what was begun before is cut off.
+        let visitor = visitor.filter(|_| !blocked);
+        let mut response = if blocked {
             reply::closing(reply::not_found())
         } else if host == Host::Doubtful {
             reply::bad_request()

@@ -54,9 +54,12 @@ impl HttpMetrics {
     }
 }
 
+/// Where a counter is.
+type Read = fn(&HttpMetrics) -> &AtomicU64;
+
 impl HttpMetrics {
     /// Everything here that only grows, by name.
-    const GROWING: [(&'static str, fn(&Self) -> &AtomicU64); 8] = [
+    const GROWING: [(&'static str, Read); 8] = [
         ("bytes_sent", |metrics| &metrics.bytes_sent),
         ("connections", |metrics| &metrics.connections),
         ("refused", |metrics| &metrics.refused),

@@ -180,9 +180,7 @@ impl Peers {
     /// Takes over another list of configured peers (`[discovery] peers`): begins to look for new ones, and stops looking for
     /// those that are gone, which are then peers like others. Those that were added at run time stay.
     pub fn set_fixed(&self, configured: &[FixedPeer]) {
-        self.0.end_attendants(|attendant| {
-            attendant.added.is_none() && !configured.iter().any(|peer| *peer == attendant.peer)
-        });
+        self.0.end_attendants(|attendant| attendant.added.is_none() && !configured.contains(&attendant.peer));
         for peer in configured {
             if !self.0.attendants().iter().any(|attendant| attendant.peer == *peer) {
                 fixed::begin(&self.0, peer.clone(), None);

@@ -14,7 +14,9 @@ use systemd_journal_logger::{JournalLog, connected_to_journal};
 /// What our own messages are logged under; the rest is from libraries.
 const OWN: &str = "peernix";
 /// Keys that have the same meaning for every program in the journal, and therefore no prefix.
-const COMMON_FIELDS: [&str; 2] = ["message_id", "errno"];
+const COMMON_FIELDS: [&str; 2] = [MESSAGE_ID, "errno"];
+/// The key for one of the ids of [`super::message_ids`].
+const MESSAGE_ID: &str = "message_id";
 
 /// Sends messages to the journal if stderr is connected to it, else to stderr. Call once, first of all.
 ///
@@ -110,6 +112,10 @@ struct Tail<'a>(&'a mut String);
 
 impl<'kvs> VisitSource<'kvs> for Tail<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
+        if key.as_str() == MESSAGE_ID {
+            // For the journal, which finds more about the message by it; to people it says nothing.
+            return Ok(());
+        }
         let text = value.to_string();
         // Values come from the network as well: quoted, they cannot pass for other keys or lines.
         let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && c != '"');

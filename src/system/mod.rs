@@ -3,9 +3,17 @@
 //! The one block of unsafe code of the whole tree is in `sockets.rs`: it takes over the file descriptors that systemd hands
 //! to the process. Every other file forbids it.
 
+pub mod addresses;
+pub mod control_sockets;
+pub mod credentials;
 pub mod directories;
+pub mod fdstore;
+pub mod heartbeat;
 pub mod journal;
+pub mod landlock;
 pub mod limits;
+pub mod message_ids;
 pub mod network;
 pub mod notify;
+pub mod pressure;
 pub mod sockets;

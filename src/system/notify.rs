@@ -4,10 +4,12 @@
 //! (`$NOTIFY_SOCKET`) every message goes nowhere; none is ever fatal.
 #![forbid(unsafe_code)]
 
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use sd_notify::NotifyState;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -72,6 +74,31 @@ impl Notifier {
         }
     }
 
+    /// What the service is doing, at once: for what may be the last that the manager hears.
+    pub fn force_status(&self, status: &str) {
+        self.remember(status);
+        self.send(&[NotifyState::Status(&one_line(status))]);
+    }
+
+    /// Gives the manager a file descriptor to keep under a name, for the next process of this service.
+    ///
+    /// # Errors
+    /// What the kernel says; [`io::ErrorKind::NotConnected`] without a manager. Whether the manager keeps it is not known.
+    pub fn store(&self, name: &str, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let socket = self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        // One datagram: descriptors of another are not matched with this name.
+        let message = format!("{}\n{}\n", NotifyState::FdStore, NotifyState::FdName(name));
+        let (text, fds) = ([IoSlice::new(message.as_bytes())], [fd.as_raw_fd()]);
+        let control = [ControlMessage::ScmRights(&fds)];
+        sendmsg::<()>(socket.as_raw_fd(), &text, &control, MsgFlags::MSG_NOSIGNAL, None)?;
+        Ok(())
+    }
+
+    /// Has the manager close what it keeps under a name.
+    pub fn unstore(&self, name: &str) {
+        self.send(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
+    }
+
     /// A new configuration is being read; [`Self::ready`] must follow, whatever came of it.
     pub fn reloading(&self) {
         // systemd matches the answer to its question by this timestamp, which must be in the same datagram.
@@ -114,10 +141,10 @@ impl Notifier {
     }
 }
 
-/// How often [`Notifier::alive`] must be called, which is twice as often as the manager asks; `None` if it does not ask.
+/// The longest time that the manager allows between two calls of [`Notifier::alive`]; `None` if it does not ask for them.
 #[must_use]
-pub fn watchdog_interval() -> Option<Duration> {
-    sd_notify::watchdog_enabled().map(|limit| limit / 2).filter(|interval| !interval.is_zero())
+pub fn watchdog_limit() -> Option<Duration> {
+    sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
 }
 
 /// A status without line breaks, which would end it and begin another message.
@@ -126,10 +153,11 @@ fn one_line(status: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn manager() -> (tempfile::TempDir, UnixDatagram, Notifier) {
+    /// A manager that listens without blocking, and the line to it.
+    pub(in super::super) fn manager() -> (tempfile::TempDir, UnixDatagram, Notifier) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -138,7 +166,8 @@ mod tests {
         (dir, socket, notifier)
     }
 
-    fn received(socket: &UnixDatagram) -> Option<String> {
+    /// The next message, if there is one.
+    pub(in super::super) fn received(socket: &UnixDatagram) -> Option<String> {
         let mut buffer = [0; 512];
         let length = socket.recv(&mut buffer).ok()?;
         Some(String::from_utf8(buffer[..length].to_vec()).unwrap())

@@ -3,21 +3,22 @@
 //! Source: [sd_listen_fds(3)](https://www.freedesktop.org/software/systemd/man/sd_listen_fds.html). A socket that systemd
 //! holds goes on taking connections while the service restarts; nobody is refused.
 
-use serde::{Deserialize, Serialize};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use super::control_sockets::{self, BoundPath, Control};
+use super::fdstore::Kept;
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
-use std::path::Path;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use thiserror::Error;
 
-/// How many connections wait in the kernel until they are accepted; the kernel bounds it by `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub use super::addresses::{ADDRESSES_FILE, Addresses};
 
-/// The file in the runtime directory that tells where the service listens.
-pub const ADDRESSES_FILE: &str = "addresses.json";
+/// How many connections wait in the kernel until they are accepted; the kernel bounds it by `net.core.somaxconn`.
+pub(super) const BACKLOG: i32 = 4096;
 
 /// What a listening socket is for. Its name is the `FileDescriptorName=` of its socket unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +70,14 @@ pub enum SocketError {
         face: Face,
         /// Where.
         address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// It cannot listen for Varlink.
+    #[error("{}: cannot listen for Varlink: {source}; {}", path.display(), control_sockets::remedy(.source))]
+    Control {
+        /// The socket.
+        path: PathBuf,
         /// Why.
         source: io::Error,
     },
@@ -126,6 +135,14 @@ pub struct Sockets {
     pub share: Vec<TcpListener>,
     /// Of the plain share.
     pub plain: Vec<TcpListener>,
+    /// Of Varlink, for everyone: nothing can be changed over these. See [`Self::complete_control`].
+    pub varlink: Vec<UnixListener>,
+    /// Of Varlink, for those whom the mode of the socket lets in.
+    pub varlink_admin: Vec<UnixListener>,
+    /// The files of those that systemd did not hand over; they go with this value.
+    pub bound: Vec<BoundPath>,
+    /// What systemd kept for this process; see [`super::fdstore`].
+    pub kept: Kept,
 }
 
 impl Sockets {
@@ -136,11 +153,16 @@ impl Sockets {
     pub fn open(wanted: Wanted<'_>) -> Result<Self, SocketError> {
         let mut sockets = Self::default();
         for (fd, name) in handed_over()? {
-            let Some(face) = Face::ALL.into_iter().find(|face| face.name() == name) else {
+            if let Some(face) = Face::ALL.into_iter().find(|face| face.name() == name) {
+                sockets.of(face).push(adopt_tcp(fd, &name)?);
+            } else if let Some(control) = Control::ALL.into_iter().find(|control| control.name() == name) {
+                sockets.of_control(control).push(adopt_unix(fd, &name)?);
+            } else if Kept::is_ours(&name) {
+                sockets.kept.put(fd);
+            } else {
                 log::warn!(name:% = name; "closed a file descriptor from systemd whose name says nothing to this service");
-                continue;
-            };
-            sockets.of(face).push(adopt(fd, &name)?);
+                sockets.kept.forget(name);
+            }
         }
         for (face, addresses) in
             [(Face::Gateway, wanted.gateway), (Face::Share, wanted.share), (Face::Plain, wanted.plain)]
@@ -150,6 +172,28 @@ impl Sockets {
             }
         }
         Ok(sockets)
+    }
+
+    /// Listens for Varlink in the runtime directory, for each of the two sockets that systemd left out.
+    ///
+    /// # Errors
+    /// See [`SocketError`]; another service that listens there is one.
+    pub fn complete_control(&mut self, runtime: &Path) -> Result<(), SocketError> {
+        for control in Control::ALL {
+            if self.of_control(control).is_empty() {
+                let (listener, bound) = control_sockets::listen(control, runtime)?;
+                self.of_control(control).push(listener);
+                self.bound.push(bound);
+            }
+        }
+        Ok(())
+    }
+
+    fn of_control(&mut self, control: Control) -> &mut Vec<UnixListener> {
+        match control {
+            Control::Public => &mut self.varlink,
+            Control::Admin => &mut self.varlink_admin,
+        }
     }
 
     fn of(&mut self, face: Face) -> &mut Vec<TcpListener> {
@@ -165,37 +209,6 @@ impl Sockets {
     pub fn addresses(&self) -> Addresses {
         let first = |listeners: &[TcpListener]| listeners.first().and_then(|listener| listener.local_addr().ok());
         Addresses { gateway: first(&self.gateway), share: first(&self.share), plain: first(&self.plain) }
-    }
-}
-
-/// Where a running service listens; what [`ADDRESSES_FILE`] holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Addresses {
-    /// The gateway.
-    pub gateway: Option<SocketAddr>,
-    /// The share.
-    pub share: Option<SocketAddr>,
-    /// The plain share.
-    pub plain: Option<SocketAddr>,
-}
-
-impl Addresses {
-    /// Writes them into the runtime directory. Readers see the old file or the new one, never a part.
-    ///
-    /// # Errors
-    /// What the file system says.
-    pub fn write(&self, runtime: &Path) -> Result<(), SocketError> {
-        let file = runtime.join(ADDRESSES_FILE);
-        let part = runtime.join(format!(".{ADDRESSES_FILE}.{}", std::process::id()));
-        let text = serde_json::to_vec(self).map_err(io::Error::other);
-        let written = text.and_then(|text| std::fs::write(&part, text)).and_then(|()| std::fs::rename(&part, &file));
-        written.map_err(|error| SocketError::Addresses(file.display().to_string(), error))
-    }
-
-    /// Reads what a running service wrote; `None` if there is nothing that can be read.
-    #[must_use]
-    pub fn read(runtime: &Path) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(runtime.join(ADDRESSES_FILE)).ok()?).ok()
     }
 }
 
@@ -220,18 +233,32 @@ fn own(fd: RawFd) -> OwnedFd {
 }
 
 /// Makes sure that a descriptor from outside is a TCP socket that listens.
-fn adopt(fd: OwnedFd, name: &str) -> Result<TcpListener, SocketError> {
+fn adopt_tcp(fd: OwnedFd, name: &str) -> Result<TcpListener, SocketError> {
+    adopt(fd, name, "is not a TCP socket", |address| address.as_socket().is_some()).map(TcpListener::from)
+}
+
+/// Makes sure that a descriptor from outside is a Unix socket that listens.
+fn adopt_unix(fd: OwnedFd, name: &str) -> Result<UnixListener, SocketError> {
+    adopt(fd, name, "is not a Unix stream socket", SockAddr::is_unix).map(UnixListener::from)
+}
+
+fn adopt(
+    fd: OwnedFd,
+    name: &str,
+    other: &'static str,
+    family: impl Fn(&SockAddr) -> bool,
+) -> Result<OwnedFd, SocketError> {
     let wrong = |what| SocketError::HandedOver { name: name.to_owned(), what };
     let socket = SockRef::from(&fd);
     let address = socket.local_addr().map_err(|_| wrong("is not a socket"))?;
-    if address.as_socket().is_none() || socket.r#type().map_err(|_| wrong("is not a socket"))? != Type::STREAM {
-        return Err(wrong("is not a TCP socket"));
+    if !family(&address) || socket.r#type().map_err(|_| wrong("is not a socket"))? != Type::STREAM {
+        return Err(wrong(other));
     }
     if !socket.is_listener().map_err(|_| wrong("is not a socket"))? {
         return Err(wrong("does not listen (the unit needs ListenStream= and Accept=no)"));
     }
     socket.set_nonblocking(true).map_err(|_| wrong("cannot be made non-blocking"))?;
-    Ok(fd.into())
+    Ok(fd)
 }
 
 /// Listens on an address.
@@ -266,6 +293,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{fdstore, notify::Notifier};
     use super::*;
     use std::io::{Read as _, Write as _};
     use std::net::TcpStream;
@@ -283,11 +311,6 @@ mod tests {
         assert_ne!(port, 0);
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.write_all(b"x").unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        addresses.write(dir.path()).unwrap();
-        assert_eq!(Addresses::read(dir.path()), Some(addresses));
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-        assert!(addresses.write(Path::new("/nonexistent")).is_err());
     }
 
     #[test]
@@ -307,7 +330,7 @@ mod tests {
 
     #[test]
     fn only_listening_tcp_sockets_are_adopted() {
-        let refusal = |fd: OwnedFd| adopt(fd, "share").unwrap_err().to_string();
+        let refusal = |fd: OwnedFd| adopt_tcp(fd, "share").unwrap_err().to_string();
         assert!(
             refusal(std::fs::File::open("/dev/null").unwrap().into()).contains("'share' from systemd is not a socket")
         );
@@ -319,7 +342,7 @@ mod tests {
 
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let adopted = adopt(listener.into(), "share").unwrap();
+        let adopted = adopt_tcp(listener.into(), "share").unwrap();
         assert_eq!(adopted.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let mut client = TcpStream::connect(address).unwrap();
         let (mut server, _) = adopted.accept().unwrap();
@@ -335,22 +358,29 @@ mod tests {
         if std::env::var_os("PEERNIX_TEST_HANDED_OVER").is_some() {
             let sockets = open(&["127.0.0.1:1".parse().unwrap()], &[]).unwrap();
             assert_eq!((sockets.gateway.len(), sockets.share.len()), (1, 1));
+            assert_eq!((sockets.varlink.len(), sockets.varlink_admin.len()), (0, 1));
             assert!(open(&[], &[]).unwrap().gateway.is_empty(), "nothing is taken twice");
+            // What was kept is no socket, and comes back as it was.
+            assert_eq!(sockets.kept.read(&Notifier::default()).unwrap().unwrap(), b"state");
             return;
         }
         let this = std::env::current_exe().unwrap();
-        // A shell opens no sockets; it passes on what it has. Descriptor 0 becomes 3 and 4, and something unknown is 5.
+        // A shell opens no sockets; it passes on what it has.
+        let dir = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let admin = UnixListener::bind(dir.path().join("admin")).unwrap();
+        let state = fdstore::tests::sealed(b"state");
         let status = std::process::Command::new("sh")
             .arg("-c")
-            .arg("export LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 4<&0 5</dev/null </dev/null")
+            .arg("export LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 4<&0 5</dev/null 6<&1 7<&2 </dev/null >/dev/null 2>&1")
             .arg(this)
             .args(["--exact", "system::sockets::tests::sockets_are_taken_over_from_a_manager_by_name"])
             .env("PEERNIX_TEST_HANDED_OVER", "1")
-            .env("LISTEN_FDS", "3")
-            .env("LISTEN_FDNAMES", "gateway:share:other")
+            .env("LISTEN_FDS", "5")
+            .env("LISTEN_FDNAMES", "gateway:share:other:varlink-admin:peernix-state")
             .stdin(OwnedFd::from(listener))
-            .stdout(std::process::Stdio::null())
+            .stdout(OwnedFd::from(admin))
+            .stderr(state)
             .status()
             .unwrap();
         assert!(status.success());

@@ -5,3 +5,4 @@
 mod fetch;
 mod internet;
 mod watching;
+mod units;

@@ -1,6 +1,7 @@
 //! What is seen of fetching from outside, and what may be changed while it runs; with an upstream and with a real peer.
 
 use crate::internet::{Internet, Sample, key};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::Response;
 use peernix::fetch::{FetchEvent, Fetcher, NarRequest, Options, SourceName, Trust};
@@ -10,8 +11,10 @@ use peernix::metrics::Metrics;
 use peernix::nix::{Compression, NarInfo, StoreDir};
 use peernix::peers::link::Acceptor;
 use peernix::peers::{Admission, Discovery, NodeId, NodeKey, Peer, Peers, PeersOptions, State};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio_util::sync::CancellationToken;
@@ -43,9 +46,25 @@ impl Handler for OnePath {
                 let narinfo = NarInfo { info, url, compression, file_hash: None, file_size: None, extra: vec![] };
                 reply::text(narinfo.render(&StoreDir::default()))
             }
+            Route::Listing(_) => reply::text(Body::stream(None, Endless)),
             Route::Nar(_) => reply::text(self.sample.nar.clone()),
             _ => reply::not_found(),
         }
+    }
+}
+
+/// A body that goes on for as long as somebody reads.
+struct Endless;
+
+impl hyper::body::Body for Endless {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
+        Poll::Ready(Some(Ok(hyper::body::Frame::data(Bytes::from_static(&[0; 16 * 1024])))))
     }
 }
 
@@ -173,11 +192,18 @@ async fn a_peer_that_is_blocked_gets_nothing_more_on_connections_that_stand() {
         Ok::<u16, ()>(status)
     };
     assert_eq!(status().await, Ok(200));
+    let mut endless = peer.get(&format!("/{}.ls", machine.share.sample.hash()), None).await.unwrap().into_body();
+    assert!(endless.frame().await.unwrap().is_ok());
+    // The connection is kept once a task of its own has seen the end of the answer.
+    tokio::time::sleep(Duration::from_millis(50)).await;
     let us = NodeKey::from_seed([2; 32]).id();
     assert!(machine.peers.block(us, "enough").await.unwrap());
     // The kept connection is answered and closed, a new one is not accepted.
     assert_eq!(status().await, Ok(404));
     assert_eq!(status().await, Err(()));
+    // What was under way is cut off.
+    let rest = async { while endless.frame().await.expect("it has no end").is_ok() {} };
+    tokio::time::timeout(PATIENCE, rest).await.expect("it is cut off");
     assert!(machine.peers.unblock(us).await.unwrap());
     assert_eq!(status().await, Ok(200));
     machine.stop.cancel();
@@ -200,13 +226,14 @@ async fn upstreams_and_budget_may_change() {
     next(&mut events).await;
     let FetchEvent::TransferFinished { sources, result: Ok(()), .. } = next(&mut events).await else { panic!() };
     let source = SourceName::Upstream(two.address.to_string());
-    assert_eq!(sources, [source.clone()]);
+    assert_eq!(sources.as_slice(), std::slice::from_ref(&source));
     let by_host = metrics.snapshot().get(&format!("fetched_upstream_bytes.{}", two.address));
     assert!(by_host > 0 && by_host == metrics.fetched_upstream_bytes.get());
     let survey = fetcher.sources(sample.hash()).await;
     assert_eq!((&survey.sources[0].source, &survey.sources[0].compression), (&source, &Compression::Zstd));
 
     fetcher.set_budget(Duration::from_millis(50));
+    one.publish(&sample, &Compression::Xz);
     one.fault("narinfo", crate::internet::Fault::Silence);
     let begun = std::time::Instant::now();
     let survey = fetcher.sources(sample.hash()).await;
