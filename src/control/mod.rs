@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod action;
+pub mod dbus;
 mod error;
 mod events;
 mod jobs;

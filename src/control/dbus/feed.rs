@@ -1,0 +1,158 @@
+//! What goes on telling, over D-Bus: events and the progress of a job, as the client reads them.
+
+use super::client::call;
+use super::dict::{Dict, from_dict, to_dict};
+use super::model::{ROOT, job_path};
+use super::stream::next;
+use super::{BUS_NAME, Bus, errors};
+use crate::control::{ControlError, ErrorKind, EventFilter, EventItem, Feed, Job, JobState, Outcome};
+use async_trait::async_trait;
+use zbus::fdo::{DBusProxy, NameOwnerChangedStream};
+use zbus::message::Type;
+use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath, OwnedVariant};
+
+/// What the service says between two looks.
+pub(super) struct Signals {
+    connection: Connection,
+    signals: MessageStream,
+    owner: NameOwnerChangedStream,
+}
+
+impl Signals {
+    /// On a connection of its own: what its reader does not read holds up nobody else, and when it is dropped, the bus tells the
+    /// service.
+    async fn open(bus: &Bus, rule: zbus::match_rule::Builder<'_>) -> Outcome<Self> {
+        let connection = bus.connect().await.map_err(|error| errors::received(&error))?;
+        // Answers pings, which is how the service knows that its events are read.
+        let _ = connection.object_server();
+        let owner = async {
+            let rule = rule.msg_type(Type::Signal).sender(BUS_NAME).build()?;
+            let signals = MessageStream::for_match_rule(rule, &connection, None).await?;
+            let owner =
+                DBusProxy::new(&connection).await?.receive_name_owner_changed_with_args(&[(0, BUS_NAME)]).await?;
+            Ok((signals, owner))
+        };
+        let (signals, owner) = owner.await.map_err(|error: zbus::Error| errors::received(&error))?;
+        Ok(Self { connection, signals, owner })
+    }
+
+    /// The next signal; an error when the service or the bus is gone.
+    async fn next(&mut self) -> Outcome<zbus::Message> {
+        tokio::select! {
+            signal = next(&mut self.signals) => match signal {
+                Some(Ok(signal)) => Ok(signal),
+                Some(Err(error)) => Err(errors::received(&error)),
+                None => Err(ControlError::new(ErrorKind::NotRunning, "the bus went away")),
+            },
+            _ = next(&mut self.owner) => Err(ControlError::new(ErrorKind::NotRunning, "peernixd went away")),
+        }
+    }
+}
+
+/// Events as they happen.
+pub(super) struct EventFeed {
+    signals: Signals,
+    first: Option<u64>,
+    ended: bool,
+}
+
+impl EventFeed {
+    pub(super) async fn open(bus: &Bus, filter: &EventFilter) -> Outcome<Self> {
+        let rule = MatchRule::builder().path(ROOT).interface("org.peernix.Peernix1.Manager");
+        let signals = Signals::open(bus, rule).await?;
+        let mut options: Dict = to_dict(filter)?;
+        if filter.kinds.is_empty() {
+            options.remove("Kinds");
+        }
+        let cursor = call(&signals.connection, ROOT, "Manager", "Subscribe", &(options,), false).await?;
+        Ok(Self { signals, first: Some(cursor), ended: false })
+    }
+
+    async fn read(&mut self) -> Outcome<EventItem> {
+        if let Some(cursor) = self.first.take() {
+            return Ok(EventItem::Ready { cursor });
+        }
+        loop {
+            let signal = self.signals.next().await?;
+            let header = signal.header();
+            let body = signal.body();
+            let wrong = |error: zbus::Error| ControlError::new(ErrorKind::Failed, error);
+            match header.member().map(zbus::names::MemberName::as_str) {
+                Some("Event") => {
+                    let (event,): (Dict,) = body.deserialize().map_err(wrong)?;
+                    return Ok(EventItem::Event(from_dict(&event)?));
+                }
+                Some("EventsDropped") => {
+                    let (count,): (u64,) = body.deserialize().map_err(wrong)?;
+                    return Ok(EventItem::Dropped { count });
+                }
+                // What everybody is told.
+                _ => {}
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Feed<EventItem> for EventFeed {
+    async fn next(&mut self) -> Option<Outcome<EventItem>> {
+        if self.ended {
+            return None;
+        }
+        let item = self.read().await;
+        self.ended = item.is_err();
+        Some(item)
+    }
+}
+
+/// A job as it goes on.
+pub(super) struct JobFeed {
+    signals: Signals,
+    id: u64,
+    last: Option<Job>,
+    ended: bool,
+}
+
+impl JobFeed {
+    pub(super) async fn open(bus: &Bus, id: u64) -> Outcome<Self> {
+        let path = job_path(id);
+        let rule = MatchRule::builder().path(path.into_inner()).interface("org.freedesktop.DBus.Properties");
+        // First the signals, then the look, so that nothing is missed between them.
+        let signals = Signals::open(bus, rule).await?;
+        Ok(Self { signals, id, last: None, ended: false })
+    }
+
+    async fn look(&self) -> Outcome<Job> {
+        let (_, job): (OwnedObjectPath, Dict) =
+            call(&self.signals.connection, ROOT, "Manager", "GetJob", &(self.id,), false).await?;
+        from_dict(&job)
+    }
+
+    async fn read(&mut self) -> Outcome<Job> {
+        loop {
+            let job = self.look().await?;
+            if self.last.as_ref() != Some(&job) {
+                self.last = Some(job.clone());
+                return Ok(job);
+            }
+            self.signals.next().await?;
+        }
+    }
+}
+
+#[async_trait]
+impl Feed<Job> for JobFeed {
+    async fn next(&mut self) -> Option<Outcome<Job>> {
+        if self.ended {
+            return None;
+        }
+        let job = self.read().await;
+        self.ended = job.as_ref().map_or(true, |job| job.state != JobState::Running);
+        Some(job)
+    }
+}
+
+/// A value as the options of a method take it.
+pub(super) fn option(value: impl Into<zbus::Variant<'static>>) -> Outcome<OwnedVariant> {
+    OwnedVariant::try_from(value.into()).map_err(|error| ControlError::new(ErrorKind::Failed, error))
+}

@@ -1,0 +1,224 @@
+//! The objects on the bus: they come and go with what they stand for, and tell what changed.
+//!
+//! What happens is gathered for a moment and told at once: however much happens, it is a few messages a second.
+
+use super::access::Callers;
+use super::job::JobObject;
+use super::key::KeyObject;
+use super::model::{Model, Properties, ROOT, Shown, View, job_path, key_path, peer_path};
+use super::peer::PeerObject;
+use super::signals;
+use crate::control::{Event, EventFilter, EventItem, EventKind, Job, JobState, Key, Peer};
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use zbus::object_server::{Interface, SignalEmitter};
+use zbus::{Connection, OwnedObjectPath, Variant};
+
+/// The time between two looks at the service.
+const PASS_EVERY: Duration = Duration::from_millis(250);
+/// The events that are told to everybody between two looks; more are only told to those who subscribed.
+const TOLD_MAX: usize = 256;
+
+/// The objects. A cheap handle: clones are the same.
+#[derive(Clone)]
+pub(super) struct Objects {
+    model: Arc<Model>,
+    callers: Callers,
+    /// Shown before the next look, which takes those away that are gone by then.
+    early: Arc<Mutex<HashSet<OwnedObjectPath>>>,
+}
+
+/// What was told of each object.
+#[derive(Default)]
+struct Told {
+    root: Properties,
+    peers: HashMap<OwnedObjectPath, Properties>,
+    keys: HashMap<OwnedObjectPath, Properties>,
+    jobs: HashMap<OwnedObjectPath, Properties>,
+    /// Running jobs that somebody looks at.
+    watched: HashSet<u64>,
+}
+
+impl Objects {
+    pub(super) fn new(model: Arc<Model>, callers: Callers) -> Self {
+        Self { model, callers, early: Arc::default() }
+    }
+
+    /// Shows a peer now: its object is about to be named in an answer.
+    pub(super) async fn show_peer(&self, connection: &Connection, peer: &Peer) {
+        self.early(connection, peer_path(&peer.id), self.peer(peer)).await;
+    }
+
+    /// Shows a key now.
+    pub(super) async fn show_key(&self, connection: &Connection, key: &Key) {
+        self.early(connection, key_path(&key.fingerprint), self.key(key)).await;
+    }
+
+    /// Shows a job now.
+    pub(super) async fn show_job(&self, connection: &Connection, job: &Job) {
+        self.early(connection, job_path(job.id), self.job(job)).await;
+    }
+
+    async fn early<I: Interface>(&self, connection: &Connection, path: OwnedObjectPath, object: I) {
+        show(connection, &path, object).await;
+        // After that, so that the next look finds the object if it has to take it away.
+        self.early.lock().unwrap_or_else(PoisonError::into_inner).insert(path);
+        self.model.hint.notify_one();
+    }
+
+    fn peer(&self, peer: &Peer) -> PeerObject {
+        PeerObject { model: Arc::clone(&self.model), callers: self.callers.clone(), first: peer.clone() }
+    }
+
+    fn key(&self, key: &Key) -> KeyObject {
+        KeyObject { model: Arc::clone(&self.model), callers: self.callers.clone(), first: key.clone() }
+    }
+
+    fn job(&self, job: &Job) -> JobObject {
+        JobObject { model: Arc::clone(&self.model), callers: self.callers.clone(), first: job.clone() }
+    }
+
+    /// Keeps the objects of a connection as the service is, for as long as this is polled. Sends `ready` once they are all there.
+    pub(super) async fn keep(&self, connection: &Connection, ready: tokio::sync::oneshot::Sender<()>) {
+        let kinds = EventKind::ALL.iter().copied().filter(|kind| !kind.is_frequent()).collect();
+        let mut events = match self.model.control.events(EventFilter { kinds, after: None }).await {
+            Ok(events) => events,
+            Err(error) => {
+                log::warn!("the objects on the bus do not follow the service: {error}");
+                return;
+            }
+        };
+        let mut told = Told { root: self.model.view().shown(), ..Told::default() };
+        self.look(connection, &mut told).await;
+        let _ = ready.send(());
+        let mut news: Vec<Event> = Vec::new();
+        let mut looked = Instant::now();
+        let mut due = false;
+        loop {
+            tokio::select! {
+                item = events.next() => match item {
+                    Some(Ok(EventItem::Event(event))) => {
+                        due = true;
+                        if news.len() < TOLD_MAX {
+                            news.push(event);
+                        }
+                    }
+                    Some(Ok(EventItem::Dropped { .. })) => due = true,
+                    Some(Ok(EventItem::Ready { .. })) => {}
+                    Some(Err(_)) | None => return,
+                },
+                () = self.model.hint.notified() => due = true,
+                () = tokio::time::sleep_until(looked + PASS_EVERY), if due => {
+                    self.look(connection, &mut told).await;
+                    for event in news.drain(..) {
+                        signals::tell(connection, &self.model.view(), &event).await;
+                    }
+                    due = false;
+                    looked = Instant::now();
+                }
+            }
+        }
+    }
+
+    /// Makes the objects what the service is now, and tells the differences.
+    async fn look(&self, connection: &Connection, told: &mut Told) {
+        let early = std::mem::take(&mut *self.early.lock().unwrap_or_else(PoisonError::into_inner));
+        let view = self.model.renew().await;
+        let root = view.shown();
+        tell_changes(connection, ROOT, "org.peernix.Peernix1.Manager", &told.root, &root).await;
+        told.root = root;
+        let peers = view.peers.values().map(|peer| (peer_path(&peer.id), peer));
+        follow(connection, peers, &early, &mut told.peers, |peer| self.peer(peer)).await;
+        let keys = view.keys.values().map(|key| (key_path(&key.fingerprint), key));
+        follow(connection, keys, &early, &mut told.keys, |key| self.key(key)).await;
+        let jobs = view.jobs.values().map(|job| (job_path(job.id), job));
+        follow(connection, jobs, &early, &mut told.jobs, |job| self.job(job)).await;
+        self.watch_jobs(&view, told);
+    }
+
+    /// The progress of a job is no event: somebody looks at each while it runs.
+    fn watch_jobs(&self, view: &View, told: &mut Told) {
+        let running = |job: &&Job| job.state == JobState::Running;
+        told.watched.retain(|id| view.jobs.get(id).is_some_and(|job| running(&job)));
+        for job in view.jobs.values().filter(running) {
+            if told.watched.insert(job.id) {
+                let (model, id) = (Arc::clone(&self.model), job.id);
+                tokio::spawn(async move {
+                    let Ok(mut progress) = model.control.watch_job(id).await else { return };
+                    while let Some(Ok(_)) = progress.next().await {
+                        model.hint.notify_one();
+                    }
+                    model.hint.notify_one();
+                });
+            }
+        }
+    }
+}
+
+/// Shows what is new, takes away what is gone, and tells what changed of the rest.
+async fn follow<'a, T: Shown + 'a, I: Interface>(
+    connection: &Connection,
+    now: impl Iterator<Item = (OwnedObjectPath, &'a T)>,
+    early: &HashSet<OwnedObjectPath>,
+    told: &mut HashMap<OwnedObjectPath, Properties>,
+    object: impl Fn(&T) -> I,
+) {
+    let mut gone = std::mem::take(told);
+    // Those that were shown early and are of this kind: `remove` finds nothing of the others.
+    for path in early {
+        gone.entry(path.clone()).or_default();
+    }
+    for (path, thing) in now {
+        let shown = thing.shown();
+        match gone.remove(&path) {
+            Some(before) if !before.is_empty() => {
+                tell_changes(connection, path.as_str(), &I::name(), &before, &shown).await;
+            }
+            _ => show(connection, &path, object(thing)).await,
+        }
+        told.insert(path, shown);
+    }
+    for path in gone.into_keys() {
+        // An object of another kind is not found, and that is right.
+        if let Err(error) = connection.object_server().remove::<I, _>(&*path).await
+            && !matches!(error, zbus::Error::InterfaceNotFound)
+        {
+            log::debug!("{path} cannot be taken off the bus: {error}");
+        }
+    }
+}
+
+async fn show<I: Interface>(connection: &Connection, path: &OwnedObjectPath, object: I) {
+    // What is there already stays as it is.
+    if let Err(error) = connection.object_server().at(&**path, object).await {
+        log::debug!("{path} cannot be shown on the bus: {error}");
+    }
+}
+
+async fn tell_changes(
+    connection: &Connection,
+    path: &str,
+    interface: &str,
+    before: &[(&'static str, Variant<'static>)],
+    now: &[(&'static str, Variant<'static>)],
+) {
+    let changed: HashMap<&str, Variant<'_>> = now
+        .iter()
+        .zip(before)
+        .filter(|(now, before)| now.1 != before.1)
+        .filter_map(|(now, _)| Some((now.0, now.1.try_clone().ok()?)))
+        .collect();
+    if changed.is_empty() {
+        return;
+    }
+    let Ok(emitter) = SignalEmitter::new(connection, path) else { return };
+    let Ok(interface) = zbus::names::InterfaceName::try_from(interface) else { return };
+    let told =
+        zbus::fdo::Properties::properties_changed(&emitter, interface, changed, Cow::Borrowed(&[])).await;
+    if let Err(error) = told {
+        log::debug!("changes of {path} cannot be told on the bus: {error}");
+    }
+}
