@@ -55,4 +55,15 @@ impl Fetcher {
     pub fn set_budget(&self, budget: Duration) {
         self.0.lookup.budget.set(budget);
     }
+
+    /// Forgets which upstreams failed: the network is another one now.
+    pub fn network_changed(&self) {
+        self.0.lookup.upstreams.now().iter().for_each(|upstream| upstream.try_again());
+    }
+
+    /// How many transfers are under way.
+    #[must_use]
+    pub fn transfers_running(&self) -> usize {
+        self.running().len()
+    }
 }

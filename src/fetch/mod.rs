@@ -384,17 +384,6 @@ impl Fetcher {
         // They are not found any more; this gives their memory back.
         self.0.answers.invalidate_all();
     }
-
-    /// Forgets which upstreams failed: the network is another one now.
-    pub fn network_changed(&self) {
-        self.0.lookup.upstreams.now().iter().for_each(|upstream| upstream.try_again());
-    }
-
-    /// How many transfers are under way.
-    #[must_use]
-    pub fn transfers_running(&self) -> usize {
-        self.running().len()
-    }
 }
 
 /// Permits of the memory budget for `bytes`.

@@ -59,6 +59,12 @@ impl DebugPaths {
         Ok(Arc::clone(&list.paths))
     }
 
+    /// Forgets the list, and says roughly how many bytes it took.
+    pub(super) async fn clear(&self) -> u64 {
+        let list = std::mem::take(&mut *self.list.lock().await);
+        list.paths.iter().map(|path| (size_of::<StorePath>() + path.name().len()) as u64).sum()
+    }
+
     /// The store paths below the directory `store` that hold `member`, the newest first.
     pub(super) async fn holders(
         &self,

@@ -78,6 +78,26 @@ pub enum StoreError {
     /// The daemon understood and refused.
     #[error("the Nix daemon says: {0}")]
     Refused(String),
+    /// What only the Nix daemon can do cannot be done, because it cannot be reached.
+    #[error("{what} needs the Nix daemon, which cannot be reached: {source}; start nix-daemon")]
+    NeedsDaemon {
+        /// What was to be done.
+        what: &'static str,
+        /// Why it cannot be reached.
+        source: Box<StoreError>,
+    },
+    /// The path that something was to be done with is not in the store.
+    #[error("{0} is not a valid path of this store")]
+    NotValid(StorePath),
+    /// There are as many pins as there may be.
+    #[error("there are {limit} pins, and there may not be more; unpin something first")]
+    TooManyPins {
+        /// How many there may be.
+        limit: usize,
+    },
+    /// A request makes no sense.
+    #[error("{0}")]
+    Argument(String),
     /// The path was valid a moment ago and is not any more.
     #[error("{0} is not a valid path any more (it was collected as garbage or replaced)")]
     Gone(StorePath),
@@ -150,6 +170,11 @@ impl StoreError {
             Self::Shared(error) => error.inner(),
             other => other,
         }
+    }
+
+    /// The same, saying what could not be done, if the daemon was not there for it.
+    pub(super) fn needs_daemon(self, what: &'static str) -> Self {
+        if self.is_absent() { Self::NeedsDaemon { what, source: Box::new(self) } } else { self }
     }
 
     /// Whether a file is not there.

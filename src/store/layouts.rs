@@ -79,6 +79,15 @@ impl Layouts {
         Ok(self.cache.try_get_with(key(path), walk).await?)
     }
 
+    /// Forgets all of them, and says how many bytes they took.
+    pub(super) async fn clear(&self) -> u64 {
+        self.cache.run_pending_tasks().await;
+        let size = self.cache.weighted_size();
+        self.cache.invalidate_all();
+        self.cache.run_pending_tasks().await;
+        size
+    }
+
     /// Tells the administrator about a path that cannot be served, once.
     pub(super) fn complain(&self, path: &ValidPath, error: &StoreError) {
         if !self.complaints.contains_key(&path.info.path.hash()) {

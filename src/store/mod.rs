@@ -11,11 +11,14 @@ mod database;
 mod debuginfo;
 mod error;
 mod extras;
+mod garbage;
 mod layout;
 mod layouts;
 mod listing;
 mod logs;
 mod pattern;
+mod pins;
+mod prefetch;
 mod reader;
 mod record;
 mod roots;
@@ -27,8 +30,11 @@ mod tests;
 
 pub use error::StoreError;
 pub use extras::{DebugInfo, Realisation};
+pub use garbage::{Garbage, GarbageOptions, GarbagePath, GarbageProgress, PROTECTED_MAX};
 pub use layout::Layout;
+pub use pins::{PIN_REASON_MAX, PINS_MAX, Pin, Pins};
 pub use policy::{Audience, Decision, PolicyOptions, Reason, SharePolicy, SharePolicyMode};
+pub use prefetch::{PREFETCH_MAX, Prefetch, PrefetchProgress, PrefetchResult, Prefetched};
 pub use stream::ByteStream;
 
 use crate::nix::{NarHash, PathInfo, StoreDir, StoreHash, StorePath};
@@ -270,6 +276,17 @@ impl Store {
         };
         let source = ListingSource::new(Arc::clone(layout));
         Ok(ByteStream::new(source, Some(length), Arc::clone(&self.0.blocks)))
+    }
+
+    /// Gives up what is only kept to be quick, and estimates how many bytes that was: layouts, spare buffers, the list of
+    /// debug information, idle connections to the database and the daemon. What is in use stays.
+    pub async fn drop_caches(&self) -> u64 {
+        let freed = self.0.layouts.clear().await + self.0.blocks.drop_spare() + self.0.debug_paths.clear().await;
+        self.0.daemon.hang_up();
+        let database = Arc::clone(&self.0.database);
+        // Closing files may take its time.
+        let closed = tokio::task::spawn_blocking(move || database.close_idle()).await.unwrap_or_default();
+        freed + closed
     }
 
     /// The valid path that is exactly `path`.

@@ -54,6 +54,12 @@ impl Blocks {
         BLOCKS_MAX - self.budget.available_permits()
     }
 
+    /// Gives up the blocks that nobody uses, and says how many bytes that is.
+    pub(super) fn drop_spare(&self) -> u64 {
+        let spare = std::mem::take(&mut *self.spare.lock().unwrap_or_else(PoisonError::into_inner));
+        (spare.len() * BLOCK) as u64
+    }
+
     /// A block of the full size, while the budget lasts.
     fn full(self: &Arc<Self>) -> Option<Block> {
         let permit = Arc::clone(&self.budget).try_acquire_owned().ok()?;

@@ -194,10 +194,14 @@ fn is_trouble(error: &StoreError) -> bool {
         | StoreError::Protocol { .. }
         | StoreError::Refused(_)
         | StoreError::RootNotInTime
+        | StoreError::NeedsDaemon { .. }
         | StoreError::Corrupt { .. }
         | StoreError::Io { .. }
         | StoreError::Configuration { .. } => true,
         StoreError::Gone(_)
+        | StoreError::NotValid(_)
+        | StoreError::TooManyPins { .. }
+        | StoreError::Argument(_)
         | StoreError::Changed { .. }
         | StoreError::Limit { .. }
         | StoreError::NoListing(_)

@@ -1,4 +1,4 @@
-//! One connection to a Nix daemon: the handshake and the few operations that Peernix needs.
+//! One connection to a Nix daemon: the handshake, and the questions that are answered at once.
 //!
 //! Source: `worker-protocol-connection.cc`, `worker-protocol.cc` and `daemon.cc` of Nix 2.3 to 2.36, read for the order of
 //! the fields. Protocol versions 1.18 (Nix 2.0) to 1.39 (Nix 2.35).
@@ -20,20 +20,6 @@ const ADD_TEMP_ROOT: u64 = 11;
 const QUERY_PATH_INFO: u64 = 26;
 const QUERY_PATH_FROM_HASH_PART: u64 = 29;
 
-/// What a daemon says before the result of an operation.
-const FRAME_NEXT: u64 = 0x6f6c_6d67;
-const FRAME_LAST: u64 = 0x616c_7473;
-const FRAME_ERROR: u64 = 0x6378_7470;
-const FRAME_START_ACTIVITY: u64 = 0x5354_5254;
-const FRAME_STOP_ACTIVITY: u64 = 0x5354_4f50;
-const FRAME_RESULT: u64 = 0x5253_4c54;
-
-/// How many such frames there may be before one result.
-const FRAMES_MAX: usize = 10_000;
-/// How many fields such a frame may have.
-const FIELDS_MAX: u64 = 64;
-/// How many positions and hints an error may carry.
-const TRACES_MAX: u64 = 1024;
 /// How many features of the protocol a daemon may offer.
 const FEATURES_MAX: usize = 256;
 /// How many references or signatures a path may have.
@@ -42,9 +28,9 @@ const LIST_MAX: usize = crate::store::database::REFERENCES_MAX;
 /// A connection after its handshake.
 #[derive(Debug)]
 pub(super) struct Connection<S: AsyncRead + AsyncWrite> {
-    wire: Wire<S>,
+    pub(super) wire: Wire<S>,
     /// The lower one of both sides' versions.
-    version: u64,
+    pub(super) version: u64,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -149,80 +135,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Sends an operation with one argument and reads up to its result.
-    async fn begin(&mut self, operation: u64, argument: &str) -> Result<(), WireError> {
+    pub(super) async fn begin(&mut self, operation: u64, argument: &str) -> Result<(), WireError> {
         self.wire.write_number(operation).await?;
         self.wire.write_string(argument).await?;
         self.wire.flush().await?;
         self.read_frames().await
-    }
-
-    /// Reads what comes before a result: log messages, which are passed over, and errors.
-    async fn read_frames(&mut self) -> Result<(), WireError> {
-        for _ in 0..FRAMES_MAX {
-            match self.wire.read_number().await? {
-                FRAME_LAST => return Ok(()),
-                FRAME_ERROR => return Err(WireError::Refused(self.read_error().await?)),
-                FRAME_NEXT => self.wire.skip_string().await?,
-                FRAME_START_ACTIVITY => {
-                    // Number, level and type; text; fields; parent.
-                    self.skip_numbers(3).await?;
-                    self.wire.skip_string().await?;
-                    self.skip_fields().await?;
-                    self.skip_numbers(1).await?;
-                }
-                FRAME_STOP_ACTIVITY => self.skip_numbers(1).await?,
-                FRAME_RESULT => {
-                    self.skip_numbers(2).await?;
-                    self.skip_fields().await?;
-                }
-                _ => return Err(WireError::Protocol("a message of a kind that we do not know")),
-            }
-        }
-        Err(WireError::Protocol("more log messages than any honest operation has"))
-    }
-
-    async fn read_error(&mut self) -> Result<String, WireError> {
-        if self.version < 0x011a {
-            let message = self.wire.read_string().await?;
-            self.skip_numbers(1).await?;
-            return Ok(message);
-        }
-        self.wire.skip_string().await?;
-        self.skip_numbers(1).await?;
-        self.wire.skip_string().await?;
-        let message = self.wire.read_string().await?;
-        self.skip_numbers(1).await?;
-        let traces = self.wire.read_number().await?;
-        if traces > TRACES_MAX {
-            return Err(WireError::Protocol("an error has more traces than any honest one"));
-        }
-        for _ in 0..traces {
-            self.skip_numbers(1).await?;
-            self.wire.skip_string().await?;
-        }
-        Ok(message)
-    }
-
-    async fn skip_numbers(&mut self, count: usize) -> Result<(), WireError> {
-        for _ in 0..count {
-            self.wire.read_number().await?;
-        }
-        Ok(())
-    }
-
-    async fn skip_fields(&mut self) -> Result<(), WireError> {
-        let count = self.wire.read_number().await?;
-        if count > FIELDS_MAX {
-            return Err(WireError::Protocol("a log message has more fields than any honest one"));
-        }
-        for _ in 0..count {
-            match self.wire.read_number().await? {
-                0 => self.skip_numbers(1).await?,
-                1 => self.wire.skip_string().await?,
-                _ => return Err(WireError::Protocol("a log message has a field of a kind that we do not know")),
-            }
-        }
-        Ok(())
     }
 }
 

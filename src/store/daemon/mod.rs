@@ -1,7 +1,12 @@
 //! The Nix daemon, as a client of its worker protocol: for what the database does not give us.
 
 mod connection;
+mod frames;
+mod operations;
 mod wire;
+
+pub(super) use frames::{COPY_PATH, Message};
+pub(super) use operations::{Collection, Fetcher};
 
 use super::{StoreError, ValidPath};
 use crate::nix::{FormatError, StoreDir, StoreHash, StorePath};
@@ -131,6 +136,11 @@ impl Daemon {
 
     fn take_idle(&self) -> Option<Connection<UnixStream>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    /// Closes the connections that nobody uses.
+    pub(super) fn hang_up(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn put_back(&self, connection: Connection<UnixStream>) {

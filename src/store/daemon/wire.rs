@@ -53,6 +53,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Ok(self.0.write_all(&[0; 8][..padding(text.len() as u64)]).await?)
     }
 
+    /// Writes a list of strings.
+    pub(super) async fn write_strings(&mut self, texts: &[String]) -> Result<(), WireError> {
+        self.write_number(texts.len() as u64).await?;
+        for text in texts {
+            self.write_string(text).await?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn flush(&mut self) -> Result<(), WireError> {
         Ok(self.0.flush().await?)
     }
@@ -91,9 +100,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Ok(strings)
     }
 
+    /// Reads a string of at most `most` bytes that is UTF-8; past any other, which gives an empty one.
+    pub(super) async fn read_short_string(&mut self, most: usize) -> Result<String, WireError> {
+        let length = self.read_number().await?;
+        if length > most as u64 {
+            self.skip_bytes(length).await?;
+            return Ok(String::new());
+        }
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+        self.0.read_exact(&mut bytes).await?;
+        self.read_padding(length).await?;
+        Ok(String::from_utf8(bytes).unwrap_or_default())
+    }
+
     /// Reads past a string, without keeping it.
     pub(super) async fn skip_string(&mut self) -> Result<(), WireError> {
         let length = self.read_number().await?;
+        self.skip_bytes(length).await
+    }
+
+    async fn skip_bytes(&mut self, length: u64) -> Result<(), WireError> {
         if length > SKIPPED_MAX {
             return Err(WireError::Protocol("a log message is longer than any honest one"));
         }

@@ -5,7 +5,10 @@ mod bytes;
 mod collection;
 mod faults;
 mod figures;
+mod garbage;
 mod kept;
+mod pins;
+mod prefetch;
 mod trees;
 
 use super::{Access, ByteStream, Store, StoreError, StoreOptions, ValidPath};
@@ -94,6 +97,41 @@ impl Host {
         let file = self.path(name);
         std::fs::write(&file, text).unwrap();
         self.add(&file)
+    }
+
+    /// Adds files of these names and sizes at once.
+    fn add_files(&self, files: impl IntoIterator<Item = (String, usize)>) -> Vec<StorePath> {
+        let directory = self.path("files");
+        std::fs::create_dir_all(&directory).unwrap();
+        let files: Vec<String> = files
+            .into_iter()
+            .map(|(name, size)| {
+                let file = directory.join(&name);
+                // The name makes it another content, and so another path, for each test and file.
+                std::fs::write(&file, [name.as_bytes(), &trees::noise(size)].concat()).unwrap();
+                file.to_str().unwrap().to_owned()
+            })
+            .collect();
+        let mut arguments = vec!["--add"];
+        arguments.extend(files.iter().map(String::as_str));
+        self.nix("nix-store", &arguments).lines().map(|path| StoreDir::default().parse(path).unwrap()).collect()
+    }
+
+    /// Adds a text that refers to `references`.
+    fn add_referrer(&self, name: &str, references: &[&StorePath]) -> StorePath {
+        let references: Vec<String> = references
+            .iter()
+            .map(|path| format!("${{builtins.storePath \"{}\"}}", StoreDir::default().join(path)))
+            .collect();
+        let expression = format!("builtins.toFile \"{name}\" \"{}\"", references.join(" "));
+        let path = self.nix("nix-instantiate", &["--eval", "--read-write-mode", "-E", &expression]);
+        StoreDir::default().parse(path.trim_matches('"')).unwrap()
+    }
+
+    /// Makes a path a root.
+    fn root_path(&self, path: &StorePath) {
+        let link = self.state().join("gcroots").join(path.to_string());
+        std::os::unix::fs::symlink(StoreDir::default().join(path), link).unwrap();
     }
 
     /// Signs a path with the key of `tests/golden/keys`.

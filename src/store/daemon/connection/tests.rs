@@ -1,6 +1,8 @@
 //! A scripted daemon for what the installed one does not do: other versions, log messages, errors, nonsense.
 
 use super::*;
+use crate::store::daemon::frames::*;
+use crate::store::daemon::operations::{Collected, Collection, Missing};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 const HASH: &str = "7cs5xzrnw5p6mdmr7ym2qhg320xn66fi";
@@ -248,4 +250,86 @@ async fn a_cut_at_any_byte_is_an_error() {
         let error = result.await.unwrap_err();
         assert!(matches!(error, WireError::Io(_)), "{length}: {error:?}");
     }
+}
+
+/// Asks a scripted daemon to collect garbage.
+async fn collect(script: Script, collection: Collection<'_>) -> (Result<Collected, WireError>, Vec<Message>, Vec<u8>) {
+    let (client, played) = script.play();
+    let mut connection = Connection::greet(client).await.unwrap();
+    let mut told = vec![];
+    let collected =
+        connection.collect_garbage(&StoreDir::default(), collection, &mut |message| told.push(message)).await;
+    drop(connection);
+    (collected, told, played.await.unwrap())
+}
+
+#[tokio::test]
+async fn garbage_is_asked_for_without_ever_ignoring_liveness() {
+    let path: StorePath = format!("{HASH}-a").parse().unwrap();
+    let full = format!("/nix/store/{path}");
+    let script = || {
+        let line = format!("deleting '{full}'\n");
+        let script = Script::greeting(0x127).number(FRAME_NEXT).string(&line).number(FRAME_LAST);
+        script.number(2).string(&full).string("/nix/store/tmp-1234-0").number(4096).number(0)
+    };
+    let expected = Collected { paths: vec![path.clone()], nameless: 1, bytes: 4096 };
+    let these = [path.clone()];
+    for (collection, action, names) in
+        [(Collection::Find, 1, vec![]), (Collection::All, 2, vec![]), (Collection::These(&these), 3, vec![&full])]
+    {
+        let (collected, told, said) = collect(script(), collection).await;
+        assert_eq!(collected.unwrap(), expected);
+        assert_eq!(told, [Message::Line(format!("deleting '{full}'\n"))]);
+        let mut request = Script::default().number(20).number(action).number(names.len() as u64);
+        for name in names {
+            request = request.string(name);
+        }
+        let request = request.number(0).number(u64::MAX).number(0).number(0).number(0);
+        assert!(said.ends_with(&request.0), "{action}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_missing_and_how_far_it_is_are_understood() {
+    let path: StorePath = format!("{HASH}-a").parse().unwrap();
+    let full = format!("/nix/store/{path}");
+    let script = Script::greeting(0x127).number(FRAME_LAST);
+    let script = script.number(0).number(1).string(&full).number(1).string(&full).number(7).number(112);
+    // Number, level, type, text, fields, parent; then results: progress of 50 out of 112, and one of another type.
+    let script = script.number(FRAME_START_ACTIVITY).number(9).number(3).number(COPY_PATH).string("copying");
+    let script = script.number(3).number(1).string(&full).number(1).string("x").number(1).string("y").number(0);
+    let progress = |script: Script, kind| {
+        let script = script.number(FRAME_RESULT).number(9).number(kind).number(4);
+        [50, 112, 0, 0].into_iter().fold(script, |script, field| script.number(0).number(field))
+    };
+    let script = progress(progress(script, 105), 106).number(FRAME_STOP_ACTIVITY).number(9);
+    let (client, _played) = script.number(FRAME_LAST).number(1).play();
+    let mut connection = Connection::greet(client).await.unwrap();
+    let dir = StoreDir::default();
+    let missing = connection.missing(&dir, std::slice::from_ref(&path)).await.unwrap();
+    assert_eq!(missing, Missing { fetched: vec![path.clone()], download_size: 7, nar_size: 112 });
+    let mut told = vec![];
+    connection.ensure(&dir, &path, &mut |message| told.push(message)).await.unwrap();
+    let start = Message::Start { id: 9, kind: COPY_PATH, subject: full };
+    assert_eq!(told, [start, Message::Progress { id: 9, done: 50 }]);
+}
+
+#[tokio::test]
+async fn answers_that_are_too_long_are_refused() {
+    let long = "x".repeat(100_000);
+    let lines = Script::greeting(0x127).number(FRAME_NEXT).string(&long).number(FRAME_LAST);
+    let (collected, told, _) = collect(lines.number(0).number(0).number(0), Collection::Find).await;
+    assert_eq!(collected.unwrap(), Collected::default());
+    assert_eq!(told, [Message::Line(String::new())], "nothing of it is kept");
+    for script in [
+        Script::greeting(0x127).number(FRAME_LAST).number(u64::MAX),
+        Script::greeting(0x127).number(FRAME_LAST).number(1).number(u64::MAX),
+        Script::greeting(0x127).number(FRAME_NEXT).number(u64::MAX),
+        Script::greeting(0x127).number(FRAME_RESULT).number(1).number(105).number(u64::MAX),
+    ] {
+        let (collected, _, _) = collect(script, Collection::Find).await;
+        assert!(matches!(collected, Err(WireError::Protocol(_))), "{collected:?}");
+    }
+    let (collected, _, _) = collect(Script::greeting(0x127).number(FRAME_LAST).number(5), Collection::Find).await;
+    assert!(collected.is_err());
 }
