@@ -5,6 +5,8 @@
 //! Who may do what is decided in front of the trait: by polkit on D-Bus, by the socket that a Varlink client came to.
 #![forbid(unsafe_code)]
 
+pub mod varlink;
+
 mod action;
 pub mod dbus;
 mod error;

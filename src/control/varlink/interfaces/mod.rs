@@ -1,0 +1,217 @@
+//! What can be called, by interface: the table of methods, the check who may, and the way to the one who answers.
+
+mod jobs;
+mod keys;
+mod manager;
+mod peers;
+mod service;
+mod store;
+
+use super::Access;
+use super::protocol::{Call, Refusal, STANDARD};
+use crate::control::{Action, Control, ErrorKind, Feed, Outcome};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const MANAGER: &str = "org.peernix.Manager";
+const PEERS: &str = "org.peernix.Peers";
+const STORE: &str = "org.peernix.Store";
+const KEYS: &str = "org.peernix.Keys";
+const SERVICE: &str = "io.systemd.service";
+
+/// Every interface with the file that describes it.
+pub const DESCRIPTIONS: &[(&str, &str)] = &[
+    (SERVICE, include_str!("../../../../varlink/io.systemd.service.varlink")),
+    (KEYS, include_str!("../../../../varlink/org.peernix.Keys.varlink")),
+    (MANAGER, include_str!("../../../../varlink/org.peernix.Manager.varlink")),
+    (PEERS, include_str!("../../../../varlink/org.peernix.Peers.varlink")),
+    (STORE, include_str!("../../../../varlink/org.peernix.Store.varlink")),
+    (STANDARD, include_str!("../../../../varlink/org.varlink.service.varlink")),
+];
+
+/// Every method: its interface, its name, and the right that it needs. Without one it only asks, and everybody may.
+pub const METHODS: &[(&str, &str, Option<Action>)] = &[
+    (STANDARD, "GetInfo", None),
+    (STANDARD, "GetInterfaceDescription", None),
+    (SERVICE, "Ping", None),
+    (SERVICE, "Reload", Some(Action::Reload)),
+    (SERVICE, "SetLogLevel", Some(Action::SetLogLevel)),
+    (SERVICE, "GetEnvironment", None),
+    (MANAGER, "Describe", None),
+    (MANAGER, "DumpStatistics", None),
+    (MANAGER, "ResetStatistics", Some(Action::ResetStatistics)),
+    (MANAGER, "Drain", Some(Action::Drain)),
+    (MANAGER, "Undrain", Some(Action::Drain)),
+    (MANAGER, "Reload", Some(Action::Reload)),
+    (MANAGER, "GetLogLevel", None),
+    (MANAGER, "SetLogLevel", Some(Action::SetLogLevel)),
+    (MANAGER, "SubscribeEvents", None),
+    (MANAGER, "ListJobs", None),
+    (MANAGER, "ListJobPaths", None),
+    (MANAGER, "WatchJob", None),
+    (MANAGER, "CancelJob", Some(Action::CollectGarbage)),
+    (PEERS, "List", None),
+    (PEERS, "Add", Some(Action::ManagePeers)),
+    (PEERS, "Forget", Some(Action::ManagePeers)),
+    (PEERS, "Block", Some(Action::ManagePeers)),
+    (PEERS, "Unblock", Some(Action::ManagePeers)),
+    (PEERS, "Ping", None),
+    (PEERS, "Refresh", Some(Action::Refresh)),
+    (STORE, "QueryPath", None),
+    (STORE, "Prefetch", Some(Action::Prefetch)),
+    (STORE, "CollectGarbage", Some(Action::CollectGarbage)),
+    (STORE, "Pin", Some(Action::Pin)),
+    (STORE, "Unpin", Some(Action::Pin)),
+    (STORE, "ListPins", None),
+    (KEYS, "List", None),
+    (KEYS, "Rotate", Some(Action::ManageKeys)),
+    (KEYS, "Revoke", Some(Action::ManageKeys)),
+    (KEYS, "ExportPublic", None),
+    (KEYS, "ListTrusted", None),
+    (KEYS, "Trust", Some(Action::ManageTrust)),
+    (KEYS, "Distrust", Some(Action::ManageTrust)),
+];
+
+/// The interface whose errors an answer may have, and which those are. What the service comes up with beside them is told
+/// as `Failed`.
+pub(super) fn errors(interface: &str) -> (&'static str, &'static [ErrorKind]) {
+    use ErrorKind::{
+        AmbiguousPeer, Busy, ConfigInvalid, Draining, Failed, InvalidPublicKey, InvalidStorePath, InvalidUri, KeyInUse,
+        KeyManagedExternally, KeyNameTaken, LimitExceeded, NoSuchJob, NoSuchKey, NoSuchPath, NoSuchPeer, NoSuchPin,
+        NotSupported, PeerUnreachable, PinLimit, StoreUnavailable,
+    };
+    match interface {
+        PEERS => (
+            PEERS,
+            &[
+                NoSuchPeer,
+                AmbiguousPeer,
+                InvalidUri,
+                PeerUnreachable,
+                Draining,
+                Busy,
+                LimitExceeded,
+                NotSupported,
+                Failed,
+            ],
+        ),
+        STORE => (
+            STORE,
+            &[
+                NoSuchPath,
+                InvalidStorePath,
+                NoSuchPin,
+                PinLimit,
+                StoreUnavailable,
+                NoSuchJob,
+                Draining,
+                Busy,
+                LimitExceeded,
+                NotSupported,
+                Failed,
+            ],
+        ),
+        KEYS => (
+            KEYS,
+            &[
+                NoSuchKey,
+                InvalidPublicKey,
+                KeyNameTaken,
+                KeyInUse,
+                KeyManagedExternally,
+                Draining,
+                Busy,
+                LimitExceeded,
+                NotSupported,
+                Failed,
+            ],
+        ),
+        // The interfaces of others cannot have errors of ours.
+        _ => (MANAGER, &[ConfigInvalid, NoSuchJob, Draining, Busy, LimitExceeded, NotSupported, Failed]),
+    }
+}
+
+/// What is answered.
+pub(super) enum Answer {
+    /// The parameters of one reply.
+    One(Value),
+    /// The parameters of each reply; not none.
+    List(Box<dyn Iterator<Item = Value> + Send>),
+    /// Replies as things happen.
+    Feed(Box<dyn Feed<Part>>),
+}
+
+/// One reply of a [`Answer::Feed`].
+pub(super) struct Part {
+    pub(super) parameters: Value,
+    pub(super) last: bool,
+}
+
+pub(super) type Answered = Result<Answer, Refusal>;
+
+fn row(call: &Call) -> Option<&'static (&'static str, &'static str, Option<Action>)> {
+    METHODS.iter().find(|(interface, method, _)| *interface == call.interface && *method == call.method)
+}
+
+/// Whether a call needs a right, which is: whether it does more than ask.
+pub(super) fn changes_something(call: &Call) -> bool {
+    row(call).is_some_and(|(_, _, action)| action.is_some())
+}
+
+/// Answers a call.
+pub(super) async fn answer(call: &Call, control: &Arc<dyn Control>, access: Access) -> Answered {
+    if call.upgrade {
+        return Err(Refusal::Upgrade);
+    }
+    let Some((interface, _, action)) = row(call) else {
+        let exists = DESCRIPTIONS.iter().any(|(name, _)| *name == call.interface);
+        return Err(if exists { Refusal::MethodNotFound } else { Refusal::InterfaceNotFound(call.interface.clone()) });
+    };
+    if action.is_some() && access == Access::ReadOnly {
+        return Err(Refusal::PermissionDenied);
+    }
+    match *interface {
+        MANAGER => manager::answer(call, control).await,
+        PEERS => peers::answer(call, control).await,
+        STORE => store::answer(call, control).await,
+        KEYS => keys::answer(call, control).await,
+        _ => service::answer(call, control).await,
+    }
+}
+
+/// A reply with one field.
+fn one(name: &str, value: impl Serialize) -> Answered {
+    Ok(Answer::One(field(name, value)))
+}
+
+/// A reply that says whether something changed.
+fn changed(outcome: Result<bool, Refusal>) -> Answered {
+    one("changed", outcome?)
+}
+
+/// A reply without fields.
+fn done(outcome: Outcome<()>) -> Answered {
+    Ok(Answer::One(outcome.map(|()| json!({}))?))
+}
+
+/// A reply for each item. When there is none, one that has no item in it.
+fn list<T: Serialize + Send + 'static>(call: &Call, name: &'static str, items: Outcome<Vec<T>>) -> Answered {
+    many(call)?;
+    let items = items?;
+    if items.is_empty() {
+        return Ok(Answer::One(json!({})));
+    }
+    Ok(Answer::List(Box::new(items.into_iter().map(move |item| field(name, item)))))
+}
+
+/// Makes sure that the caller takes several answers.
+fn many(call: &Call) -> Result<(), Refusal> {
+    if call.more { Ok(()) } else { Err(Refusal::ExpectedMore) }
+}
+
+fn field(name: &str, value: impl Serialize) -> Value {
+    let mut object = serde_json::Map::new();
+    object.insert(name.to_owned(), json!(value));
+    Value::Object(object)
+}

@@ -1,0 +1,84 @@
+//! What every service of Varlink has, and what every service of systemd has.
+
+use super::{Answer, Answered, DESCRIPTIONS, STANDARD, done, one};
+use crate::control::varlink::protocol::{Call, Refusal};
+use crate::control::{Control, LogLevel};
+use serde_json::json;
+use std::sync::Arc;
+
+/// Variables of the environment that are told: where the service was put and how it was started. Any other may hold
+/// secrets, such as the password of a proxy.
+const TOLD: &[&str] = &[
+    "CACHE_DIRECTORY",
+    "CONFIGURATION_DIRECTORY",
+    "CREDENTIALS_DIRECTORY",
+    "HOME",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "LANG",
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS",
+    "LOGS_DIRECTORY",
+    "MEMORY_PRESSURE_WATCH",
+    "NOTIFY_SOCKET",
+    "PATH",
+    "RUNTIME_DIRECTORY",
+    "RUST_BACKTRACE",
+    "RUST_LOG",
+    "STATE_DIRECTORY",
+    "SYSTEMD_EXEC_PID",
+    "TZ",
+    "USER",
+    "WATCHDOG_USEC",
+];
+
+pub(super) async fn answer(call: &Call, control: &Arc<dyn Control>) -> Answered {
+    match (call.interface.as_str(), call.method.as_str()) {
+        (STANDARD, "GetInfo") => {
+            call.parameters(&[])?;
+            let interfaces: Vec<&str> = DESCRIPTIONS.iter().map(|(name, _)| *name).collect();
+            Ok(Answer::One(json!({
+                "vendor": "Peernix",
+                "product": "peernixd",
+                "version": env!("CARGO_PKG_VERSION"),
+                "url": env!("CARGO_PKG_REPOSITORY"),
+                "interfaces": interfaces,
+            })))
+        }
+        (STANDARD, "GetInterfaceDescription") => {
+            let name: String = call.parameters(&["interface"])?.required("interface")?;
+            let found = DESCRIPTIONS.iter().find(|(interface, _)| *interface == name);
+            let (_, description) = found.ok_or(Refusal::InterfaceNotFound(name))?;
+            one("description", description)
+        }
+        (_, "Ping") => {
+            call.parameters(&[])?;
+            done(Ok(()))
+        }
+        (_, "Reload") => {
+            call.parameters(&[])?;
+            done(control.reload().await.map(drop))
+        }
+        (_, "SetLogLevel") => {
+            let level: i64 = call.parameters(&["level"])?.required("level")?;
+            done(control.set_log_level(from_syslog(level)?).await)
+        }
+        (_, "GetEnvironment") => {
+            call.parameters(&[])?;
+            let variable = |name: &&str| std::env::var(name).ok().map(|value| format!("{name}={value}"));
+            one("environment", TOLD.iter().filter_map(variable).collect::<Vec<_>>())
+        }
+        _ => Err(Refusal::MethodNotFound),
+    }
+}
+
+/// The level of ours for one of syslog(3): what is as important or more is logged.
+fn from_syslog(level: i64) -> Result<LogLevel, Refusal> {
+    match level {
+        0..=3 => Ok(LogLevel::Error),
+        4 => Ok(LogLevel::Warning),
+        5 | 6 => Ok(LogLevel::Info),
+        7 => Ok(LogLevel::Debug),
+        _ => Err(Refusal::Parameter("level".to_owned(), "the levels of syslog are 0 to 7".to_owned())),
+    }
+}
