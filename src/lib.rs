@@ -12,6 +12,7 @@
 //! * [`system`]: the host: sockets, directories, log, network changes, and what systemd wants to know.
 //! * [`config`]: what the administrator wrote.
 //! * [`control`]: what an administrator can do, over D-Bus and Varlink.
+//! * [`notifier`]: the desktop notifier, a program of each user.
 //! * [`cli`]: the command lines of the programs.
 //! * [`metrics`]: every counter by name.
 //! * `files`: small private files that are never seen half written.
@@ -27,6 +28,7 @@ pub mod http;
 pub mod keys;
 pub mod metrics;
 pub mod nix;
+pub mod notifier;
 pub mod peers;
 pub mod store;
 pub mod system;

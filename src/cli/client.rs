@@ -1,8 +1,5 @@
 //! A plain HTTP client for the gateway on this machine.
 
-use crate::config::Config;
-use crate::system::directories::Directories;
-use crate::system::sockets::Addresses;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Incoming;
@@ -43,21 +40,6 @@ pub(super) enum ClientError {
 
 fn list(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// The addresses where the gateway may be: those that a running service wrote down, else the configured ones.
-pub(super) fn gateways(given: Option<SocketAddr>) -> Vec<SocketAddr> {
-    if let Some(address) = given {
-        return vec![address];
-    }
-    let written = Directories::runtime_candidates();
-    let mut addresses: Vec<SocketAddr> =
-        written.iter().filter_map(|runtime| Addresses::read(runtime)?.gateway).collect();
-    // A configuration that this user may not read, or that is wrong, is not what was asked about.
-    let configured = Config::load(None).unwrap_or_default().gateway.listen.0;
-    addresses.extend(configured.into_iter().filter(|address| address.port() != 0));
-    addresses.dedup();
-    addresses
 }
 
 /// Asks the first gateway that is there, and returns which one it was.

@@ -2,10 +2,17 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod connect;
 mod demo;
 pub mod exit;
+mod failure;
+mod generate;
 mod output;
 pub mod peernixctl;
 pub mod peernixd;
-mod peers;
-mod status;
+mod store_path;
+mod systemd;
+mod verbs;
+
+#[cfg(test)]
+mod tests;

@@ -218,6 +218,11 @@ impl JobHandle {
         });
     }
 
+    /// Puts right the bytes, where the end shows what was only counted on.
+    pub fn set_bytes(&self, bytes: u64) {
+        self.entry.job.send_modify(|job| job.bytes = bytes);
+    }
+
     /// Ends the job.
     pub fn end(mut self, outcome: JobOutcome) {
         self.finish(outcome);

@@ -5,19 +5,20 @@
 //! Who may do what is decided in front of the trait: by polkit on D-Bus, by the socket that a Varlink client came to.
 #![forbid(unsafe_code)]
 
-pub mod varlink;
-
 mod action;
 pub mod dbus;
 mod error;
 mod events;
 mod jobs;
+mod service;
 mod types;
+pub mod varlink;
 
 pub use action::Action;
 pub use error::{ControlError, ErrorKind};
 pub use events::{EVENTS_KEPT, EventLog};
 pub use jobs::{JOBS_KEPT, JobHandle, JobOutcome, Jobs};
+pub use service::{Controller, Parts, Reloader, ServiceInfo, StateCell};
 pub use types::*;
 
 use async_trait::async_trait;

@@ -28,6 +28,12 @@ impl Fetcher {
         self.0.lookup.ledger.is_in_use(hash)
     }
 
+    /// The paths of [`Self::is_in_use`], in no particular order.
+    #[must_use]
+    pub fn in_use(&self) -> Vec<StoreHash> {
+        self.0.lookup.ledger.in_use()
+    }
+
     /// Who has a path, asking everybody within the budget of a lookup; nothing is taken from memory or remembered.
     pub async fn sources(&self, hash: StoreHash) -> Survey {
         self.0.lookup.survey(hash).await

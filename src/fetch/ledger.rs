@@ -211,7 +211,14 @@ impl Ledger {
         self.in_use.insert(hash, ());
     }
 
-    /// Whether a path was promised or in transfer lately, or is now.
+    /// The paths that were promised or in transfer lately, or are now.
+    pub(super) fn in_use(&self) -> Vec<StoreHash> {
+        let mut hashes: Vec<StoreHash> = self.in_use.iter().map(|(hash, ())| *hash).collect();
+        hashes.extend(self.running().values().map(|trace| trace.path.hash()));
+        hashes
+    }
+
+    /// Whether a path is one of them.
     pub(super) fn is_in_use(&self, hash: StoreHash) -> bool {
         self.in_use.contains_key(&hash) || self.running().values().any(|trace| trace.path.hash() == hash)
     }

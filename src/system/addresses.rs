@@ -3,12 +3,16 @@
 
 use super::sockets::SocketError;
 use serde::{Deserialize, Serialize};
+use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 /// The file in the runtime directory that tells where the service listens.
 pub const ADDRESSES_FILE: &str = "addresses.json";
+/// Everyone on the machine may know.
+const MODE: u32 = 0o644;
 
 /// Where a running service listens; what [`ADDRESSES_FILE`] holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +34,11 @@ impl Addresses {
         let file = runtime.join(ADDRESSES_FILE);
         let part = runtime.join(format!(".{ADDRESSES_FILE}.{}", std::process::id()));
         let text = serde_json::to_vec(self).map_err(io::Error::other);
-        let written = text.and_then(|text| std::fs::write(&part, text)).and_then(|()| std::fs::rename(&part, &file));
+        let written = text
+            .and_then(|text| std::fs::write(&part, text))
+            // The unit's UMask= keeps secrets from others; this is none.
+            .and_then(|()| std::fs::set_permissions(&part, Permissions::from_mode(MODE)))
+            .and_then(|()| std::fs::rename(&part, &file));
         written.map_err(|error| SocketError::Addresses(file.display().to_string(), error))
     }
 
@@ -58,6 +66,8 @@ mod tests {
         addresses.write(dir.path()).unwrap();
         assert_eq!(Addresses::read(dir.path()), Some(addresses));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let metadata = dir.path().join(ADDRESSES_FILE).metadata().unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, MODE);
         Addresses::remove(dir.path());
         assert_eq!(Addresses::read(dir.path()), None);
         Addresses::remove(dir.path());

@@ -157,8 +157,10 @@ const fn priority(level: Level) -> u8 {
 }
 
 #[cfg(test)]
+#[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt as _;
 
     #[test]
     fn one_line_whatever_is_in_it() {
@@ -175,6 +177,36 @@ mod tests {
         );
         assert!(line(&record(format_args!("x")), Style::Prefixed, epoch).starts_with("<4>peers::link: x peer="));
         assert!(line(&record(format_args!("x")), Style::Terminal, epoch).starts_with("00:00:00.000 WARN  peers"));
+    }
+
+    #[test]
+    fn lines_for_systemd_have_their_priority_when_there_is_no_journal() {
+        const CHILD: &str = "PEERNIX_TEST_PREFIXED";
+        // The first logger counts for the whole process: this test is a process for itself.
+        if std::env::var_os(CHILD).is_some() {
+            start(LevelFilter::Info);
+            log::error!(message_id = "0123", path = "/x"; "broken");
+            log::info!("fine");
+            return;
+        }
+        if std::path::Path::new("/run/systemd/journal/socket").exists() {
+            eprintln!("SKIPPED: there is a journal here, which gets the messages instead");
+            return;
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let stream = file.as_file().metadata().unwrap();
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "system::journal::tests::lines_for_systemd_have_their_priority_when_there_is_no_journal"])
+            .env(CHILD, "1")
+            // So systemd tells a program that its stderr is read for the journal.
+            .env("JOURNAL_STREAM", format!("{}:{}", stream.dev(), stream.ino()))
+            .stderr(file.reopen().unwrap())
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        assert_eq!(text, "<3>system::journal::tests: broken path=/x\n<5>system::journal::tests: fine\n");
     }
 
     #[test]

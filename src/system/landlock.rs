@@ -133,6 +133,7 @@ fn may_write(path: &Path) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::print_stderr, clippy::print_stdout, reason = "a test that is skipped says so")]
 mod tests {
     use super::*;
     use std::fs;

@@ -56,6 +56,7 @@ pub const ALL: [(&str, &str); 15] = [
 ];
 
 #[cfg(test)]
+#[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 mod tests {
     use super::*;
     use std::collections::{BTreeMap, BTreeSet};
@@ -93,6 +94,14 @@ mod tests {
             for field in text.split('@').skip(1).step_by(2) {
                 assert!(field.starts_with("PEERNIX_"), "{id}: @{field}@ is no field of ours");
             }
+        }
+    }
+
+    #[test]
+    fn the_operations_manual_lists_them() {
+        let manual = include_str!("../../docs/operations.md");
+        for (name, id) in ALL {
+            assert!(manual.contains(&format!("\n| `{id}` | ")), "{name} is not in docs/operations.md");
         }
     }
 

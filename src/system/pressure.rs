@@ -155,6 +155,7 @@ fn patient_poll(fds: &mut [PollFd<'_>], timeout: impl Into<PollTimeout> + Copy) 
 }
 
 #[cfg(test)]
+#[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;

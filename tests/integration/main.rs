@@ -1,8 +1,9 @@
 //! Integration tests: the rooms together, over real sockets. One binary, so that it is linked once.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests may")]
 
+mod control;
 mod fetch;
 mod internet;
-mod watching;
 mod units;
+mod watching;

@@ -1,5 +1,7 @@
 //! What `make install` puts where, and whether systemd likes it: no complaint about any unit, and every sandbox tight.
 
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -12,7 +12,6 @@ mod report;
 mod store;
 mod workspace;
 
-use super::peers::Row;
 use super::{client, exit, output};
 use crate::nix::SecretKey;
 use crate::peers::FixedPeer;
@@ -22,6 +21,7 @@ use fetch::{Client, Options};
 use machine::{Machine, Plan};
 use relay::{Line, Meter, Relay};
 use report::{Report, Source};
+use serde::Deserialize;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,9 +42,16 @@ const SOURCES: [&str; 2] = ["alder", "birch"];
 /// The machine that has none.
 const ASKING: &str = "cedar";
 
+/// What `/peers` of a gateway tells of a peer that matters here.
+#[derive(Debug, Deserialize)]
+struct Row {
+    id: String,
+    state: String,
+}
+
 /// What can be chosen.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     /// The size of the largest path
     #[arg(long, default_value = "192MiB", value_name = "SIZE", value_parser = size)]
     size: ByteSize,
@@ -68,7 +75,7 @@ fn size(text: &str) -> Result<ByteSize, String> {
 }
 
 /// Runs it, cleans up, reports.
-pub(super) async fn run(args: Args, json: bool) -> anyhow::Result<u8> {
+pub(in crate::cli) async fn run(args: Args, json: bool) -> anyhow::Result<u8> {
     // The large path is in three stores; the rest is small.
     let workspace = Workspace::new(args.size.as_u64() * 3 + SIZE_MIN * 2, args.keep)?;
     let mut machines = Vec::new();

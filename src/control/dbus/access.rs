@@ -131,9 +131,7 @@ mod tests {
     #[test]
     fn one_sender_has_only_so_many_calls_and_nothing_stays() {
         let callers = Callers::default();
-        let message = |sender: &'static str| {
-            Message::method_call("/x", "M").sender(sender).build(&()).unwrap()
-        };
+        let message = |sender: &'static str| Message::method_call("/x", "M").sender(sender).build(&()).unwrap();
         let (flood, other) = (message(":1.1"), message(":1.2"));
         let calls: Vec<Call> = (0..CALLS_PER_SENDER).map(|_| callers.count(&flood.header()).unwrap()).collect();
         let refused = callers.count(&flood.header()).err().unwrap();

@@ -13,10 +13,7 @@ const STANDARD: &[(ErrorKind, &str)] = &[
     (ErrorKind::InvalidArgument, "org.freedesktop.DBus.Error.InvalidArgs"),
     (ErrorKind::LimitExceeded, "org.freedesktop.DBus.Error.LimitsExceeded"),
     (ErrorKind::NotSupported, "org.freedesktop.DBus.Error.NotSupported"),
-    (
-        ErrorKind::InteractiveAuthorizationRequired,
-        "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
-    ),
+    (ErrorKind::InteractiveAuthorizationRequired, "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"),
 ];
 
 /// What the bus says when nobody is there.

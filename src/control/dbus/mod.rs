@@ -160,7 +160,9 @@ impl Guest {
                 }
                 Err(error) if told => log::debug!("the bus is not there: {error}"),
                 Err(error) => {
-                    log::warn!("the bus is not there, so the service cannot be controlled over it until it is: {error}");
+                    log::warn!(
+                        "the bus is not there, so the service cannot be controlled over it until it is: {error}"
+                    );
                     told = true;
                 }
             }

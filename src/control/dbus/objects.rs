@@ -216,8 +216,7 @@ async fn tell_changes(
     }
     let Ok(emitter) = SignalEmitter::new(connection, path) else { return };
     let Ok(interface) = zbus::names::InterfaceName::try_from(interface) else { return };
-    let told =
-        zbus::fdo::Properties::properties_changed(&emitter, interface, changed, Cow::Borrowed(&[])).await;
+    let told = zbus::fdo::Properties::properties_changed(&emitter, interface, changed, Cow::Borrowed(&[])).await;
     if let Err(error) = told {
         log::debug!("changes of {path} cannot be told on the bus: {error}");
     }

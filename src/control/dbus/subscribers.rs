@@ -75,7 +75,8 @@ impl Subscribers {
         if others().count() >= SUBSCRIBERS_MAX
             || others().filter(|(_, other)| other.user == user).count() >= SUBSCRIBERS_PER_USER
         {
-            let message = format!("{SUBSCRIBERS_PER_USER} connections of a user may subscribe, and {SUBSCRIBERS_MAX} of all");
+            let message =
+                format!("{SUBSCRIBERS_PER_USER} connections of a user may subscribe, and {SUBSCRIBERS_MAX} of all");
             return Err(Failure::new(ErrorKind::LimitExceeded, message));
         }
         let stop = CancellationToken::new();

@@ -114,8 +114,8 @@ mod tests {
         Dead { path: path(name), record: Some(record) }
     }
 
-    fn named(dead: Vec<Dead>, options: &GarbageOptions) -> Vec<String> {
-        let plan = plan(&dead, options, UNIX_EPOCH + Duration::from_secs(NOW));
+    fn named(dead: &[Dead], options: &GarbageOptions) -> Vec<String> {
+        let plan = plan(dead, options, UNIX_EPOCH + Duration::from_secs(NOW));
         plan.needed().iter().map(|dead| dead.path.name().to_owned()).collect()
     }
 
@@ -132,32 +132,32 @@ mod tests {
 
     #[test]
     fn those_that_refer_go_before_those_they_refer_to() {
-        let all = named(some(), &GarbageOptions::default());
+        let all = named(&some(), &GarbageOptions::default());
         assert_eq!(all, ["other", "application", "library", "base", "remains"]);
     }
 
     #[test]
     fn the_young_stay_and_what_they_need() {
         let older = |secs| GarbageOptions { older_than: Some(Duration::from_secs(secs)), ..GarbageOptions::default() };
-        assert_eq!(named(some(), &older(20)), ["other"], "the application is young, and needs both libraries");
-        assert_eq!(named(some(), &older(10)), ["other", "application", "library", "base"]);
-        assert_eq!(named(some(), &older(2 * NOW)), [""; 0], "older than time itself");
+        assert_eq!(named(&some(), &older(20)), ["other"], "the application is young, and needs both libraries");
+        assert_eq!(named(&some(), &older(10)), ["other", "application", "library", "base"]);
+        assert_eq!(named(&some(), &older(2 * NOW)), [""; 0], "older than time itself");
     }
 
     #[test]
     fn it_is_enough_when_it_is_enough() {
         let most = |bytes| GarbageOptions { max_freed: Some(bytes), ..GarbageOptions::default() };
-        assert_eq!(named(some(), &most(0)), [""; 0]);
-        assert_eq!(named(some(), &most(1)), ["other"]);
-        assert_eq!(named(some(), &most(200)), ["other", "application"]);
-        assert_eq!(named(some(), &most(201)), ["other", "application", "library"]);
-        assert_eq!(named(some(), &most(u64::MAX)).len(), 5);
+        assert_eq!(named(&some(), &most(0)), [""; 0]);
+        assert_eq!(named(&some(), &most(1)), ["other"]);
+        assert_eq!(named(&some(), &most(200)), ["other", "application"]);
+        assert_eq!(named(&some(), &most(201)), ["other", "application", "library"]);
+        assert_eq!(named(&some(), &most(u64::MAX)).len(), 5);
     }
 
     #[test]
     fn a_ring_stays() {
         // Nix refuses to make one; a database can still hold one.
-        let ring = vec![dead("a", 1, &["b"]), dead("b", 1, &["a"]), dead("c", 1, &["a"])];
-        assert_eq!(named(ring, &GarbageOptions::default()), ["c"]);
+        let ring = [dead("a", 1, &["b"]), dead("b", 1, &["a"]), dead("c", 1, &["a"])];
+        assert_eq!(named(&ring, &GarbageOptions::default()), ["c"]);
     }
 }

@@ -30,47 +30,74 @@ pub const DESCRIPTIONS: &[(&str, &str)] = &[
     (STANDARD, include_str!("../../../../varlink/org.varlink.service.varlink")),
 ];
 
-/// Every method: its interface, its name, and the right that it needs. Without one it only asks, and everybody may.
-pub const METHODS: &[(&str, &str, Option<Action>)] = &[
-    (STANDARD, "GetInfo", None),
-    (STANDARD, "GetInterfaceDescription", None),
-    (SERVICE, "Ping", None),
-    (SERVICE, "Reload", Some(Action::Reload)),
-    (SERVICE, "SetLogLevel", Some(Action::SetLogLevel)),
-    (SERVICE, "GetEnvironment", None),
-    (MANAGER, "Describe", None),
-    (MANAGER, "DumpStatistics", None),
-    (MANAGER, "ResetStatistics", Some(Action::ResetStatistics)),
-    (MANAGER, "Drain", Some(Action::Drain)),
-    (MANAGER, "Undrain", Some(Action::Drain)),
-    (MANAGER, "Reload", Some(Action::Reload)),
-    (MANAGER, "GetLogLevel", None),
-    (MANAGER, "SetLogLevel", Some(Action::SetLogLevel)),
-    (MANAGER, "SubscribeEvents", None),
-    (MANAGER, "ListJobs", None),
-    (MANAGER, "ListJobPaths", None),
-    (MANAGER, "WatchJob", None),
-    (MANAGER, "CancelJob", Some(Action::CollectGarbage)),
-    (PEERS, "List", None),
-    (PEERS, "Add", Some(Action::ManagePeers)),
-    (PEERS, "Forget", Some(Action::ManagePeers)),
-    (PEERS, "Block", Some(Action::ManagePeers)),
-    (PEERS, "Unblock", Some(Action::ManagePeers)),
-    (PEERS, "Ping", None),
-    (PEERS, "Refresh", Some(Action::Refresh)),
-    (STORE, "QueryPath", None),
-    (STORE, "Prefetch", Some(Action::Prefetch)),
-    (STORE, "CollectGarbage", Some(Action::CollectGarbage)),
-    (STORE, "Pin", Some(Action::Pin)),
-    (STORE, "Unpin", Some(Action::Pin)),
-    (STORE, "ListPins", None),
-    (KEYS, "List", None),
-    (KEYS, "Rotate", Some(Action::ManageKeys)),
-    (KEYS, "Revoke", Some(Action::ManageKeys)),
-    (KEYS, "ExportPublic", None),
-    (KEYS, "ListTrusted", None),
-    (KEYS, "Trust", Some(Action::ManageTrust)),
-    (KEYS, "Distrust", Some(Action::ManageTrust)),
+/// A method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Method {
+    /// Its interface.
+    pub interface: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// The right that it needs. Without one it only asks, and everybody may.
+    pub action: Option<Action>,
+    /// The method of [`Control`] that it translates to; empty if it belongs to Varlink alone.
+    pub does: &'static str,
+}
+
+const fn asks(interface: &'static str, name: &'static str, does: &'static str) -> Method {
+    Method { interface, name, action: None, does }
+}
+
+const fn changes(interface: &'static str, name: &'static str, action: Action, does: &'static str) -> Method {
+    Method { interface, name, action: Some(action), does }
+}
+
+/// Every method. Some have two rows, because they are two methods of [`Control`] or may be done with either of two rights.
+pub const METHODS: &[Method] = &[
+    asks(STANDARD, "GetInfo", ""),
+    asks(STANDARD, "GetInterfaceDescription", ""),
+    asks(SERVICE, "Ping", ""),
+    changes(SERVICE, "Reload", Action::Reload, "reload"),
+    changes(SERVICE, "SetLogLevel", Action::SetLogLevel, "set_log_level"),
+    asks(SERVICE, "GetEnvironment", ""),
+    asks(MANAGER, "Describe", "status"),
+    asks(MANAGER, "DumpStatistics", "statistics"),
+    changes(MANAGER, "ResetStatistics", Action::ResetStatistics, "reset_statistics"),
+    changes(MANAGER, "Drain", Action::Drain, "drain"),
+    changes(MANAGER, "Undrain", Action::Drain, "undrain"),
+    changes(MANAGER, "Reload", Action::Reload, "reload"),
+    asks(MANAGER, "GetLogLevel", "log_level"),
+    changes(MANAGER, "SetLogLevel", Action::SetLogLevel, "set_log_level"),
+    asks(MANAGER, "SubscribeEvents", "events"),
+    // One, or all.
+    asks(MANAGER, "ListJobs", "job"),
+    asks(MANAGER, "ListJobs", "jobs"),
+    asks(MANAGER, "ListJobPaths", "job_paths"),
+    asks(MANAGER, "WatchJob", "watch_job"),
+    // Whoever may begin a job may end it.
+    changes(MANAGER, "CancelJob", Action::CollectGarbage, "cancel_job"),
+    changes(MANAGER, "CancelJob", Action::Prefetch, "cancel_job"),
+    // One, or all.
+    asks(PEERS, "List", "peer"),
+    asks(PEERS, "List", "peers"),
+    changes(PEERS, "Add", Action::ManagePeers, "add_peer"),
+    changes(PEERS, "Forget", Action::ManagePeers, "forget_peer"),
+    changes(PEERS, "Block", Action::ManagePeers, "block_peer"),
+    changes(PEERS, "Unblock", Action::ManagePeers, "unblock_peer"),
+    asks(PEERS, "Ping", "ping_peer"),
+    changes(PEERS, "Refresh", Action::Refresh, "refresh_peers"),
+    asks(STORE, "QueryPath", "query_path"),
+    changes(STORE, "Prefetch", Action::Prefetch, "prefetch"),
+    changes(STORE, "CollectGarbage", Action::CollectGarbage, "collect_garbage"),
+    changes(STORE, "Pin", Action::Pin, "pin"),
+    changes(STORE, "Unpin", Action::Pin, "unpin"),
+    asks(STORE, "ListPins", "pins"),
+    asks(KEYS, "List", "keys"),
+    changes(KEYS, "Rotate", Action::ManageKeys, "rotate_key"),
+    changes(KEYS, "Revoke", Action::ManageKeys, "revoke_key"),
+    asks(KEYS, "ExportPublic", ""),
+    asks(KEYS, "ListTrusted", "trusted_keys"),
+    changes(KEYS, "Trust", Action::ManageTrust, "trust"),
+    changes(KEYS, "Distrust", Action::ManageTrust, "distrust"),
 ];
 
 /// The interface whose errors an answer may have, and which those are. What the service comes up with beside them is told
@@ -150,13 +177,13 @@ pub(super) struct Part {
 
 pub(super) type Answered = Result<Answer, Refusal>;
 
-fn row(call: &Call) -> Option<&'static (&'static str, &'static str, Option<Action>)> {
-    METHODS.iter().find(|(interface, method, _)| *interface == call.interface && *method == call.method)
+fn row(call: &Call) -> Option<&'static Method> {
+    METHODS.iter().find(|method| method.interface == call.interface && method.name == call.method)
 }
 
 /// Whether a call needs a right, which is: whether it does more than ask.
 pub(super) fn changes_something(call: &Call) -> bool {
-    row(call).is_some_and(|(_, _, action)| action.is_some())
+    row(call).is_some_and(|method| method.action.is_some())
 }
 
 /// Answers a call.
@@ -164,7 +191,7 @@ pub(super) async fn answer(call: &Call, control: &Arc<dyn Control>, access: Acce
     if call.upgrade {
         return Err(Refusal::Upgrade);
     }
-    let Some((interface, _, action)) = row(call) else {
+    let Some(Method { interface, action, .. }) = row(call) else {
         let exists = DESCRIPTIONS.iter().any(|(name, _)| *name == call.interface);
         return Err(if exists { Refusal::MethodNotFound } else { Refusal::InterfaceNotFound(call.interface.clone()) });
     };

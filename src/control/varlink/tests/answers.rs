@@ -1,9 +1,10 @@
 //! Every method is called, and every answer held against the description of its interface.
 
 use super::super::{Access, DESCRIPTIONS, METHODS};
-use super::{Raw, Served, idl, until};
-use crate::control::{Event, EventKind, JobOutcome, JobPath};
+use super::{LIMIT, Raw, Served, idl, until};
+use crate::control::{Action, Event, EventKind, JobOutcome, JobPath, dbus};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::sync::atomic::Ordering::SeqCst;
 
 const MANAGER: &str = "org.peernix.Manager";
@@ -102,7 +103,7 @@ async fn every_method_answers_as_described() {
             // The job ends, so that the next one may begin.
             served.stub.handle.lock().unwrap().take();
         }
-        assert_eq!(called, METHODS.len());
+        assert_eq!(called, idl::all().values().map(|interface| interface.methods.len()).sum::<usize>());
     }
     served.end().await;
 }
@@ -142,7 +143,7 @@ async fn who_may_only_ask_can_change_nothing() {
     let served = Served::start();
     let (mut refusals, mut client) = (0, served.raw(Access::ReadOnly).await);
     for (interface, method, parameters) in calls() {
-        let action = METHODS.iter().find(|row| (row.0, row.1) == (interface, method)).unwrap().2;
+        let action = METHODS.iter().find(|row| (row.interface, row.name) == (interface, method)).unwrap().action;
         if action.is_some() {
             let answer = client.ask(&format!("{interface}.{method}"), parameters).await;
             refused(&answer, "org.varlink.service.PermissionDenied");
@@ -155,11 +156,28 @@ async fn who_may_only_ask_can_change_nothing() {
     served.end().await;
 }
 
-#[tokio::test]
-async fn every_right_is_needed_by_a_method() {
-    for action in crate::control::Action::ALL {
-        assert!(METHODS.iter().any(|row| row.2 == Some(*action)), "{}", action.id());
+#[test]
+fn what_needs_a_right_is_the_same_as_on_the_bus() {
+    let mut rights: Vec<_> = METHODS.iter().filter_map(|row| Some((row.does, row.action?.id()))).collect();
+    let mut twins: Vec<_> = dbus::METHODS.iter().filter_map(|row| Some((row.does, row.action?.id()))).collect();
+    for list in [&mut rights, &mut twins] {
+        list.sort_unstable();
+        list.dedup();
     }
+    assert_eq!(rights, twins);
+    for action in Action::ALL {
+        assert!(rights.iter().any(|(_, id)| *id == action.id()), "{}", action.id());
+    }
+}
+
+#[test]
+fn everything_that_can_be_asked_of_the_service_can_be_asked_here() {
+    let source = include_str!("../../mod.rs");
+    let body = source.split_once("pub trait Control").unwrap().1.split_once("\n}").unwrap().0;
+    let names: HashSet<&str> =
+        body.lines().filter_map(|line| line.trim().strip_prefix("async fn ")?.split('(').next()).collect();
+    assert!(names.len() > 30);
+    assert_eq!(names, METHODS.iter().map(|row| row.does).filter(|does| !does.is_empty()).collect());
 }
 
 #[tokio::test]
@@ -280,6 +298,8 @@ async fn a_job_is_followed_to_its_end() {
         (0..1500).map(|n| JobPath { path: n.to_string(), size: 1, result: "dead".into(), reason: None }).collect();
     handle.add(paths, 1500);
     handle.progress(0.5, "half");
+    let (half, is_half) = tokio::sync::oneshot::channel();
+    let mut half = Some(half);
     let watching = tokio::spawn(async move {
         let (mut paths, mut progress) = (Vec::new(), 0.0);
         loop {
@@ -290,13 +310,18 @@ async fn a_job_is_followed_to_its_end() {
                 paths.push(path["path"].as_str().unwrap().parse::<u32>().unwrap());
             } else if let Some(now) = parameters.get("progress") {
                 progress = now.as_f64().unwrap();
+                if progress == 0.5
+                    && let Some(half) = half.take()
+                {
+                    half.send(()).unwrap();
+                }
             } else {
                 assert_eq!(answer.get("continues"), None);
                 return (paths, progress, parameters["job"].clone(), client);
             }
         }
     });
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    tokio::time::timeout(LIMIT, is_half).await.unwrap().unwrap();
     handle.end(JobOutcome::Done("all".into()));
     let (paths, progress, job, mut client) = watching.await.unwrap();
     assert_eq!(paths, (0..1500).collect::<Vec<_>>());

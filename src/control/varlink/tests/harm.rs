@@ -20,7 +20,7 @@ async fn others_are_well(served: &Served) {
     let begun = Instant::now();
     let answer = served.raw(Access::ReadOnly).await.ask("io.systemd.service.Ping", json!({})).await;
     assert_eq!(answer, json!({ "parameters": {} }));
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 /// The memory of this process, in KiB.

@@ -330,6 +330,4 @@ async fn answers_that_are_too_long_are_refused() {
         let (collected, _, _) = collect(script, Collection::Find).await;
         assert!(matches!(collected, Err(WireError::Protocol(_))), "{collected:?}");
     }
-    let (collected, _, _) = collect(Script::greeting(0x127).number(FRAME_LAST).number(5), Collection::Find).await;
-    assert!(collected.is_err());
 }

@@ -1,0 +1,96 @@
+//! What the programs print: data on stdout, everything else on stderr, and nothing that a stranger could hide in a name.
+
+mod pager;
+pub(super) mod progress;
+mod screen;
+mod style;
+mod table;
+mod time;
+
+pub(super) use screen::{JsonForm, Screen};
+pub(super) use style::{Paint, Style};
+pub(super) use table::{Cell, Table, facts};
+pub(super) use time::{Clock, latency};
+
+use serde_json::Value;
+use std::io::{self, IsTerminal as _, Write};
+
+/// The longest text from elsewhere that is shown in one piece, in characters; longer ones are cut.
+const TEXT_MAX: usize = 160;
+
+/// Writes a text to stdout. A reader that has had enough (`| head`) is not an error.
+pub(super) fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// Writes a line to stderr. Nobody can be told if that fails.
+pub(super) fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// JSON for stdout: indented for people, on one line for programs.
+pub(super) fn json(value: &Value) -> String {
+    let mut text = if io::stdout().is_terminal() { format!("{value:#}") } else { value.to_string() };
+    text.push('\n');
+    text
+}
+
+/// A text that may come from another machine on one line, without anything that steers a terminal, and not too long.
+pub(super) fn tame(text: &str) -> String {
+    let mut tame: String = text.chars().take(TEXT_MAX).map(harmless).collect();
+    if text.chars().nth(TEXT_MAX).is_some() {
+        tame.push('…');
+    }
+    tame
+}
+
+/// The same for a text of several lines, such as all that is wrong with a configuration.
+pub(super) fn tame_lines(text: &str) -> String {
+    text.lines().map(|line| line.chars().map(harmless).collect::<String>()).collect::<Vec<_>>().join("\n")
+}
+
+/// A character, unless it could make a line look like another: controls, and what turns or hides text.
+fn harmless(c: char) -> char {
+    let hides = matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+    if c.is_control() || hides { '\u{fffd}' } else { c }
+}
+
+/// A number of bytes for people.
+pub(super) fn size(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).display().iec().to_string()
+}
+
+/// A number with the right form of a word: `1 path`, `2 paths`.
+pub(super) fn count(number: u64, one: &str) -> String {
+    match (number, one.strip_suffix('y')) {
+        (1, _) => format!("1 {one}"),
+        (_, Some(stem)) if !stem.ends_with(['a', 'e', 'o']) => format!("{number} {stem}ies"),
+        _ => format!("{number} {one}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_tamed() {
+        assert_eq!(tame("a\u{1b}[2Jb\nc\u{202e}d\u{200b}e"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd}e");
+        assert_eq!(tame("Küche 箱"), "Küche 箱");
+        assert_eq!(tame(&"x".repeat(1000)).chars().count(), TEXT_MAX + 1);
+        assert_eq!(tame_lines("a\u{7}\nb\r\n"), "a\u{fffd}\nb");
+    }
+
+    #[test]
+    fn numbers_have_their_words() {
+        let counted = [(1, "path"), (2, "path"), (0, "key"), (3, "query")].map(|(n, word)| count(n, word));
+        assert_eq!(counted, ["1 path", "2 paths", "0 keys", "3 queries"]);
+        assert_eq!(size(3 << 30), "3.0 GiB");
+    }
+}

@@ -1,0 +1,140 @@
+//! Where a verb's result goes: JSON or text, in colours or not, through a pager or not.
+
+use super::{Clock, Style, Table, complain, pager};
+use crate::cli::failure::{Done, Failure};
+use serde::Serialize;
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::{Mutex, PoisonError};
+
+/// What is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cli) enum JsonForm {
+    /// Text.
+    Off,
+    /// JSON on one line.
+    Short,
+    /// Indented JSON.
+    Pretty,
+}
+
+/// How results are shown.
+pub(in crate::cli) struct Screen {
+    /// JSON, or text.
+    pub(in crate::cli) json: JsonForm,
+    /// Whether tables have a header and a footer.
+    pub(in crate::cli) legend: bool,
+    /// Whether only results and errors are told.
+    pub(in crate::cli) quiet: bool,
+    /// Whether texts are cut to the width of the terminal.
+    pub(in crate::cli) full: bool,
+    /// Colours of stdout.
+    pub(in crate::cli) style: Style,
+    /// What time it is.
+    pub(in crate::cli) clock: Clock,
+    /// Whether stderr shows how jobs go on.
+    pub(in crate::cli) progress: bool,
+    /// Whether stdout is a terminal.
+    terminal: bool,
+    pager: bool,
+    out: Mutex<Box<dyn Write + Send>>,
+}
+
+impl Screen {
+    /// The streams of this process.
+    pub(in crate::cli) fn of_process(json: JsonForm, pager: bool) -> Self {
+        let terminal = io::stdout().is_terminal();
+        Self {
+            json,
+            legend: true,
+            quiet: false,
+            full: false,
+            style: Style::of(terminal),
+            clock: Clock::new(),
+            progress: io::stderr().is_terminal() && json == JsonForm::Off,
+            terminal,
+            pager: pager && terminal,
+            out: Mutex::new(Box::new(io::stdout())),
+        }
+    }
+
+    /// A screen that is kept instead of shown.
+    #[cfg(test)]
+    pub(in crate::cli) fn kept(json: JsonForm, clock: Clock, out: Box<dyn Write + Send>) -> Self {
+        Self {
+            json,
+            legend: true,
+            quiet: false,
+            full: false,
+            style: Style::default(),
+            clock,
+            progress: false,
+            terminal: false,
+            pager: false,
+            out: Mutex::new(out),
+        }
+    }
+
+    /// Whether JSON was asked for.
+    pub(in crate::cli) const fn is_json(&self) -> bool {
+        !matches!(self.json, JsonForm::Off)
+    }
+
+    /// Shows a result: as JSON, or as the text that is made then.
+    pub(in crate::cli) fn show<T: Serialize + ?Sized>(&self, value: &T, text: impl FnOnce() -> String) -> Done<()> {
+        if self.is_json() { self.write(&self.in_json(value, self.json)?) } else { self.write(&text()) }
+    }
+
+    /// The same for what may be long.
+    pub(in crate::cli) fn page<T: Serialize + ?Sized>(&self, value: &T, text: impl FnOnce() -> String) -> Done<()> {
+        if self.is_json() || !self.pager {
+            return self.show(value, text);
+        }
+        let text = text();
+        if pager::show(&text).map_err(Failure::Output)? { Ok(()) } else { self.write(&text) }
+    }
+
+    /// One item of many: JSON always on one line, so that programs read line by line.
+    pub(in crate::cli) fn item<T: Serialize + ?Sized>(&self, value: &T, text: impl FnOnce() -> String) -> Done<()> {
+        let text = if self.is_json() { self.in_json(value, JsonForm::Short)? } else { text() };
+        self.write(&text)
+    }
+
+    fn in_json<T: Serialize + ?Sized>(&self, value: &T, form: JsonForm) -> Done<String> {
+        let json =
+            if form == JsonForm::Pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+        json.map(|text| text + "\n").map_err(|error| Failure::Output(error.into()))
+    }
+
+    /// Writes to stdout. A reader that has had enough is told apart, so that who writes on and on ends.
+    pub(in crate::cli) fn write(&self, text: &str) -> Done<()> {
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::Closed),
+            Err(error) => Err(Failure::Output(error)),
+        }
+    }
+
+    /// Tells something beside the result, to people only.
+    pub(in crate::cli) fn note(&self, text: &str) {
+        if !self.quiet && !self.is_json() {
+            complain(text);
+        }
+    }
+
+    /// A table with its legend: header above, and below for people how many rows there are.
+    pub(in crate::cli) fn table(&self, table: &Table, footer: &str) -> String {
+        let width = if self.terminal && !self.full { width() } else { None };
+        let mut text = table.render(self.style, width, self.legend);
+        if self.legend && !footer.is_empty() {
+            text.push_str(&format!("\n{footer}\n"));
+        }
+        text
+    }
+}
+
+/// The columns of the terminal, as `$COLUMNS` or the terminal itself has them.
+fn width() -> Option<usize> {
+    let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    told.or_else(|| terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))).filter(|width| *width > 0)
+}

@@ -1,0 +1,193 @@
+//! The verbs of `peernixctl`: one file a group, each with its arguments, what it asks, and how the answer looks.
+
+mod garbage;
+mod jobs;
+mod keys;
+mod monitor;
+mod paths;
+mod peers;
+mod pins;
+mod service;
+mod statistics;
+pub(super) mod status;
+mod trust;
+pub(super) mod verify;
+
+use super::demo;
+use super::failure::Done;
+use super::generate::{Candidates, Shell};
+use super::output::Screen;
+use crate::control::{Control, LogLevel};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What can be done.
+#[derive(Debug, Default, clap::Subcommand)]
+pub(super) enum Verb {
+    /// Show how the service is (the default); never starts it
+    #[default]
+    Status,
+    /// The other machines: list, show, add, forget, block, unblock, ping, refresh
+    Peers(peers::Args),
+    /// Tell whether a peer can be asked: exit code 0 if so, 3 if not, 4 if nobody knows it
+    IsOnline(peers::One),
+    /// Tell who has a path, and whether this machine would serve it, to whom, or why not
+    Query(paths::Query),
+    /// Get paths with all that they refer to into this machine's store
+    Fetch(paths::Fetch),
+    /// Keep a path from being collected
+    Pin(pins::Pin),
+    /// Let a pinned path be collected again
+    Unpin(pins::Unpin),
+    /// List what is pinned
+    Pins,
+    /// Delete what nothing needs from the store
+    Gc(garbage::Args),
+    /// Work that takes its time: list, show, cancel
+    Jobs(jobs::Args),
+    /// The keys that sign what is built here: list, rotate, revoke, export
+    Keys(keys::Args),
+    /// The keys whose signatures let a path in: list, add, remove
+    Trust(trust::Args),
+    /// Show what the service did, or begin to count anew
+    Stats(statistics::Args),
+    /// Show what happens as it happens
+    Monitor(monitor::Args),
+    /// Take no new work, so that Nix and peers turn to others
+    Drain(service::Drain),
+    /// Take new work again
+    Undrain,
+    /// Read the configuration again; a wrong one changes nothing
+    Reload,
+    /// Show what is logged, or log more or less until the service ends
+    LogLevel(service::Level),
+    /// Look whether all is set up as it should be, and say what to do
+    Verify,
+    /// Let three throwaway machines on loopback exchange store paths, kill one half-way, and report
+    Demo(demo::Args),
+    /// Print the completions for a shell
+    #[command(alias = "completions")]
+    Completion {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Print the versions of this program and of the service
+    Version,
+    /// Write completions and man pages below a directory, as `make install` does
+    #[command(name = "__generate", hide = true)]
+    Generate {
+        /// The directory, which becomes like PREFIX/share
+        directory: PathBuf,
+    },
+    /// Join stdin and stdout with the socket of the service, for `--host`
+    #[command(name = super::connect::BRIDGE, hide = true)]
+    Bridge {
+        /// Only if the service runs
+        #[arg(long)]
+        never_start: bool,
+    },
+    /// Print what can be completed with
+    #[command(name = "__complete", hide = true)]
+    Complete {
+        /// Names of what
+        what: Candidates,
+    },
+}
+
+impl Verb {
+    /// Whether it may start a service that does not run. What asks about the service's own state must not.
+    pub(super) const fn may_start(&self) -> bool {
+        !matches!(self, Self::IsOnline(_) | Self::Undrain | Self::LogLevel(_) | Self::Monitor(_) | Self::Jobs(_))
+    }
+}
+
+/// Does what needs the service. `local`: it is that of this machine.
+pub(super) async fn run(verb: Verb, control: &dyn Control, local: bool, screen: &Screen) -> Done<()> {
+    match verb {
+        Verb::Peers(args) => peers::run(args, control, screen).await,
+        Verb::IsOnline(args) => peers::is_online(&args, control, screen).await,
+        Verb::Query(args) => paths::query(&args, control, local, screen).await,
+        Verb::Fetch(args) => paths::fetch(&args, control, local, screen).await,
+        Verb::Pin(args) => pins::pin(args, control, local, screen).await,
+        Verb::Unpin(args) => pins::unpin(&args, control, local, screen).await,
+        Verb::Pins => pins::list(control, screen).await,
+        Verb::Gc(args) => garbage::run(&args, control, screen).await,
+        Verb::Jobs(args) => jobs::run(args, control, screen).await,
+        Verb::Keys(args) => keys::run(args, control, screen).await,
+        Verb::Trust(args) => trust::run(args, control, screen).await,
+        Verb::Stats(args) => statistics::run(&args, control, screen).await,
+        Verb::Monitor(args) => monitor::run(&args, control, screen).await,
+        Verb::Drain(args) => service::drain(&args, control, screen).await,
+        Verb::Undrain => service::undrain(control, screen).await,
+        Verb::Reload => service::reload(control, screen).await,
+        Verb::LogLevel(args) => service::level(&args, control, screen).await,
+        // These are done without the service, before this is asked.
+        Verb::Status
+        | Verb::Verify
+        | Verb::Version
+        | Verb::Demo(_)
+        | Verb::Completion { .. }
+        | Verb::Generate { .. }
+        | Verb::Bridge { .. }
+        | Verb::Complete { .. } => Ok(()),
+    }
+}
+
+/// Tells whether something changed: what was so already is no error.
+fn changed(screen: &Screen, changed: bool, done: &str, already: &str) -> Done<()> {
+    let text = || if screen.quiet { String::new() } else { format!("{}\n", if changed { done } else { already }) };
+    screen.show(&json!({ "changed": changed }), text)
+}
+
+/// A span of time such as `2h` or `30d`.
+fn span(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| format!("'{text}' is not a span of time such as 90s, 2h or 30d"))
+}
+
+/// A number of bytes such as `10GiB`.
+fn size(text: &str) -> Result<u64, String> {
+    let size: Result<bytesize::ByteSize, _> = text.parse();
+    size.map(|size| size.as_u64()).map_err(|_| format!("'{text}' is not a size such as 10GiB or 500MB"))
+}
+
+/// One of the words of an enum of the interface, so that help and completions know them.
+fn word<T>(all: &'static [T], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(all.iter().map(|value| name(*value))).try_map(move |word| {
+        all.iter().copied().find(|value| name(*value) == word).ok_or_else(|| format!("unknown word '{word}'"))
+    })
+}
+
+/// The levels of the log.
+fn level() -> impl TypedValueParser<Value = LogLevel> {
+    word(LogLevel::ALL, LogLevel::as_str)
+}
+
+/// The beginning of an id that tells things apart for people.
+fn short(id: &str, screen: &Screen) -> String {
+    /// How many characters that are.
+    const SHOWN: usize = 12;
+    if screen.full { id.to_owned() } else { id.chars().take(SHOWN).collect() }
+}
+
+/// The part of a store path that people know it by.
+pub(in crate::cli) fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_read() {
+        assert_eq!(span("2h"), Ok(Duration::from_secs(7200)));
+        assert!(span("soon").is_err_and(|error| error.contains("30d")));
+        assert_eq!(size("10GiB"), Ok(10 << 30));
+        assert!(size("lots").is_err());
+    }
+}

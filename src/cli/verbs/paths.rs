@@ -1,0 +1,112 @@
+//! `peernixctl query` and `fetch`.
+
+use super::{base_name, jobs};
+use crate::cli::failure::{Doing as _, Done};
+use crate::cli::output::{Cell, Paint, Screen, Table, count, facts, latency, progress, size, tame};
+use crate::cli::store_path;
+use crate::control::{Control, PathReport};
+
+/// The arguments of `query`.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Query {
+    /// A store path, its base name or its hash, or a link such as ./result
+    #[arg(value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
+    path: String,
+}
+
+/// The arguments of `fetch`.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Fetch {
+    /// Store paths or their base names
+    #[arg(value_name = "PATH", required = true, value_hint = clap::ValueHint::AnyPath)]
+    paths: Vec<String>,
+    /// Do not wait for the end
+    #[arg(long)]
+    no_block: bool,
+}
+
+pub(super) async fn query(args: &Query, control: &dyn Control, local: bool, screen: &Screen) -> Done<()> {
+    let path = store_path::meant(&args.path, local)?;
+    let report = control.query_path(&path).await.doing(format!("query {path}"))?;
+    screen.page(&report, || render(&report, screen))
+}
+
+pub(super) async fn fetch(args: &Fetch, control: &dyn Control, local: bool, screen: &Screen) -> Done<()> {
+    let paths = args.paths.iter().map(|path| store_path::meant(path, local)).collect::<Done<Vec<_>>>()?;
+    let job = control.prefetch(paths).await.doing("fetch paths")?;
+    if args.no_block {
+        return jobs::begun(&job, screen);
+    }
+    let ended = progress::until_done(control, screen, job).await;
+    jobs::ended(control, ended, screen, |job, paths, screen| {
+        let mut text = String::new();
+        for path in paths.iter().filter(|path| path.result == "failed") {
+            let reason = path.reason.as_deref().unwrap_or("no reason was given");
+            text.push_str(&screen.style.paint(Paint::Bad, &format!("{}: {}", base_name(&path.path), tame(reason))));
+            text.push('\n');
+        }
+        let fetched = paths.iter().filter(|path| path.result == "fetched").count() as u64;
+        let present = paths.iter().filter(|path| path.result == "present").count() as u64;
+        let had = if present > 0 { format!("; {} here already", count(present, "path")) } else { String::new() };
+        text.push_str(&format!("Fetched {}, {}{had}.\n", count(fetched, "path"), size(job.bytes)));
+        text
+    })
+    .await
+}
+
+fn render(report: &PathReport, screen: &Screen) -> String {
+    let style = screen.style;
+    let (dot, paint, state) = match (report.valid, report.sources.is_empty()) {
+        (true, _) => ("●", Paint::Good, "in the store of this machine"),
+        (false, false) => ("○", Paint::Warning, "not here, can be fetched"),
+        (false, true) => ("○", Paint::Bad, "not here, and nobody asked has it"),
+    };
+    let mut text = format!("{} {}\n", style.paint(paint, dot), tame(&report.path));
+    let mut lines = vec![("State", style.paint(paint, state))];
+    let mut fact = |name: &'static str, value: Option<String>| lines.extend(value.map(|value| (name, value)));
+    fact("NAR", report.nar_size.map(size));
+    fact("Hash", report.nar_hash.as_deref().map(tame));
+    fact(
+        "Refers to",
+        (report.valid || !report.references.is_empty()).then(|| count(report.references.len() as u64, "path")),
+    );
+    let signed = report.signed_by.iter().map(|name| tame(name)).collect::<Vec<_>>().join(", ");
+    fact("Signed by", report.valid.then(|| if signed.is_empty() { "nobody".to_owned() } else { signed }));
+    fact("Built here", report.valid.then(|| if report.built_here { "yes" } else { "no" }.to_owned()));
+    fact("Pinned", report.valid.then(|| if report.pinned { "yes" } else { "no" }.to_owned()));
+    let sharing = report.sharing.iter().map(|sharing| {
+        let to = if sharing.audience == "anyone" {
+            "any peer".to_owned()
+        } else {
+            format!("{} peers", tame(&sharing.audience))
+        };
+        if sharing.served {
+            style.paint(Paint::Good, &format!("served to {to}"))
+        } else {
+            let reason = sharing.reason.as_deref().map_or_else(String::new, |reason| format!(": {}", tame(reason)));
+            format!("not served to {to}{reason}")
+        }
+    });
+    fact("Sharing", Some(sharing.collect::<Vec<_>>().join("\n")).filter(|text| !text.is_empty()));
+    text.push_str(&facts(&lines));
+    if !report.sources.is_empty() {
+        let mut table = Table::new(&["KIND", "~SOURCE", ">LATENCY", "COMPRESSION", ">FILE SIZE"]);
+        for source in &report.sources {
+            let name = source.name.as_ref().filter(|name| !name.is_empty());
+            let who = name.map_or_else(
+                || source.source.clone(),
+                |name| format!("{name} ({})", super::short(&source.source, screen)),
+            );
+            table.row(vec![
+                Cell::new(source.kind.as_str()),
+                Cell::new(who),
+                Cell::known(source.latency_usec.map(latency)),
+                Cell::new(&source.compression),
+                Cell::known(source.file_size.map(size)),
+            ]);
+        }
+        text.push('\n');
+        text.push_str(&screen.table(&table, &format!("{} listed.", count(report.sources.len() as u64, "source"))));
+    }
+    text
+}

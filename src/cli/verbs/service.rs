@@ -1,0 +1,66 @@
+//! `peernixctl drain`, `undrain`, `reload` and `log-level`.
+
+use super::{changed, level as level_parser, span};
+use crate::cli::exit;
+use crate::cli::failure::{Doing as _, Done, Failure};
+use crate::cli::output::{Screen, complain, tame, tame_lines};
+use crate::control::{Control, LogLevel};
+use serde_json::json;
+use std::time::Duration;
+
+/// The arguments of `drain`.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Drain {
+    /// Take work again by itself after this time, such as 10min
+    #[arg(long = "for", value_name = "TIME", value_parser = span)]
+    limit: Option<Duration>,
+}
+
+/// The arguments of `log-level`.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Level {
+    /// Log this from now on, until the service ends or reads its configuration again
+    #[arg(value_name = "LEVEL", value_parser = level_parser())]
+    level: Option<LogLevel>,
+}
+
+pub(super) async fn drain(args: &Drain, control: &dyn Control, screen: &Screen) -> Done<()> {
+    let new = control.drain(args.limit).await.doing("drain the service")?;
+    changed(screen, new, "Takes no new work; what is under way goes on.", "Took no new work already.")
+}
+
+pub(super) async fn undrain(control: &dyn Control, screen: &Screen) -> Done<()> {
+    let new = control.undrain().await.doing("undrain the service")?;
+    changed(screen, new, "Takes new work again.", "Took new work already.")
+}
+
+pub(super) async fn reload(control: &dyn Control, screen: &Screen) -> Done<()> {
+    let reload = control.reload().await.doing("reload the configuration")?;
+    screen.show(&reload, || {
+        if screen.quiet || !reload.success { String::new() } else { "Read the configuration again.\n".to_owned() }
+    })?;
+    if !reload.success {
+        let reason = reload.error.as_deref().unwrap_or("no reason was given");
+        complain(&format!("Failed to reload the configuration: {}", tame_lines(reason)));
+        complain("The configuration before stays in force.");
+        return Err(Failure::Ended(exit::FAILURE));
+    }
+    if !reload.restart_needed.is_empty() {
+        let sections: Vec<String> =
+            reload.restart_needed.iter().map(|section| format!("[{}]", tame(section))).collect();
+        screen.note(&format!("Changes in {} need `systemctl restart peernix`.", sections.join(", ")));
+    }
+    Ok(())
+}
+
+pub(super) async fn level(args: &Level, control: &dyn Control, screen: &Screen) -> Done<()> {
+    let level = match args.level {
+        Some(level) => {
+            control.set_log_level(level).await.doing("change what is logged")?;
+            level
+        }
+        None => control.log_level().await.doing("show what is logged")?,
+    };
+    let text = || if args.level.is_some() { String::new() } else { format!("{level}\n") };
+    screen.show(&json!({ "logLevel": level }), text)
+}

@@ -1,0 +1,91 @@
+//! `peernixctl stats`.
+
+use super::{changed, short};
+use crate::cli::failure::{Doing as _, Done};
+use crate::cli::output::{Cell, Paint, Screen, Table, count, facts, size};
+use crate::control::{Control, Statistics};
+
+/// The arguments of `stats`.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Show what was counted (the default)
+    Show,
+    /// Begin to count anew; the counters of /metrics go on
+    Reset,
+}
+
+pub(super) async fn run(args: &Args, control: &dyn Control, screen: &Screen) -> Done<()> {
+    if matches!(args.verb, Some(Verb::Reset)) {
+        control.reset_statistics().await.doing("reset the statistics")?;
+        return changed(screen, true, "Counts anew from now on.", "");
+    }
+    let statistics = control.statistics().await.doing("show the statistics")?;
+    screen.page(&statistics, || render(&statistics, screen))
+}
+
+fn render(statistics: &Statistics, screen: &Screen) -> String {
+    let Screen { style, clock, .. } = screen;
+    let heading = |text: &str| format!("\n{}\n", style.paint(Paint::Strong, text));
+    let since = statistics.since_timestamp;
+    let mut text = format!("Counted since {} ({})\n", clock.date(since), clock.ago(since));
+    let number = |value: u64| value.to_string();
+
+    text.push_str(&heading("Bytes"));
+    text.push_str(&facts(&[
+        ("From peers", style.paint(Paint::Good, &size(statistics.bytes_from_peers))),
+        ("From the Internet", size(statistics.bytes_from_upstreams)),
+    ]));
+
+    let lookups = &statistics.lookups;
+    let rate = statistics.hit_rate.map_or_else(|| "-".to_owned(), |rate| format!("{:.1} %", rate * 100.0));
+    text.push_str(&heading("Lookups"));
+    text.push_str(&facts(&[
+        ("A peer had it", number(lookups.peer)),
+        ("An upstream had it", number(lookups.upstream)),
+        ("Nobody had it", number(lookups.absent)),
+        ("No answer in time", number(lookups.unknown)),
+        ("Remembered", number(lookups.remembered)),
+        ("Peers among all that had it", rate),
+    ]));
+
+    let transfers = &statistics.transfers;
+    let bad = |value: u64| style.paint(if value > 0 { Paint::Bad } else { Paint::Faint }, &value.to_string());
+    text.push_str(&heading("Transfers"));
+    text.push_str(&facts(&[
+        ("Begun", number(transfers.started)),
+        ("Completed", number(transfers.completed)),
+        ("Failed", bad(transfers.failed)),
+        ("Joined", number(transfers.joined)),
+        ("Went on elsewhere", number(transfers.failed_over)),
+        ("Not what was signed", bad(statistics.verification_failures)),
+        ("Peers banned", bad(statistics.peers_banned)),
+    ]));
+
+    text.push_str(&heading("Faces"));
+    let mut faces = Table::new(&["FACE", ">REQUESTS", ">SERVED", ">CONNECTIONS"]);
+    for face in &statistics.faces {
+        let cells = [face.name.clone(), number(face.requests), size(face.bytes_served), number(face.connections)];
+        faces.row(cells.iter().map(Cell::new).collect());
+    }
+    text.push_str(&screen.table(&faces, ""));
+
+    if !statistics.sources.is_empty() {
+        text.push_str(&heading("Sources"));
+        let mut sources = Table::new(&["KIND", "~SOURCE", ">BYTES"]);
+        for source in &statistics.sources {
+            let name = source.name.as_ref().filter(|name| !name.is_empty());
+            let who = name
+                .map_or_else(|| source.source.clone(), |name| format!("{name} ({})", short(&source.source, screen)));
+            sources.row(vec![Cell::new(source.kind.as_str()), Cell::new(who), Cell::new(size(source.bytes))]);
+        }
+        let footer = format!("{} listed.", count(statistics.sources.len() as u64, "source"));
+        text.push_str(&screen.table(&sources, &footer));
+    }
+    text
+}

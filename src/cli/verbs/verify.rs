@@ -1,0 +1,389 @@
+//! `peernixctl verify`: looks whether all is set up as it should be, and says what to do.
+
+use crate::cli::client;
+use crate::cli::connect::{self, Route};
+use crate::cli::failure::{Done, Failure};
+use crate::cli::output::{Cell, Paint, Screen, count, tame};
+use crate::cli::{exit, systemd};
+use crate::config::Config;
+use crate::control::{Control, ErrorKind, Outcome, ServiceState, Status};
+use crate::system::directories::Directories;
+use serde::Serialize;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::process::Command;
+
+/// The state directory of the unit.
+const STATE_DIRECTORY: &str = "/var/lib/peernix";
+/// The files in it that hold secrets, and the directory whose files all do.
+const SECRETS: [&str; 2] = ["node.key", "signing.key"];
+const SECRET_DIRECTORY: &str = "keys";
+/// The permission bits that let others read or change a secret.
+const OPEN: u32 = 0o077;
+/// The units that are to be enabled; the sockets may be left out where nobody wants them.
+const UNITS: [&str; 5] =
+    [systemd::UNIT, "peernix-gateway.socket", "peernix-share.socket", "peernix-varlink.socket", "peernix-admin.socket"];
+/// How long the gateway may take.
+const GATEWAY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The largest nix-cache-info, in bytes.
+const CACHE_INFO_MAX: usize = 4096;
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+    /// It could not be looked at.
+    Skip,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Check {
+    check: &'static str,
+    result: Verdict,
+    message: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+impl Check {
+    fn ok(check: &'static str, message: impl Into<String>) -> Self {
+        Self { check, result: Verdict::Ok, message: message.into(), remedy: None }
+    }
+
+    fn skip(check: &'static str, message: impl Into<String>) -> Self {
+        Self { result: Verdict::Skip, ..Self::ok(check, message) }
+    }
+
+    fn warn(check: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { result: Verdict::Warn, remedy: Some(remedy.into()), ..Self::ok(check, message) }
+    }
+
+    fn fail(check: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { result: Verdict::Fail, remedy: Some(remedy.into()), ..Self::ok(check, message) }
+    }
+}
+
+/// Looks at everything, and fails if something is broken.
+pub(in crate::cli) async fn run(reached: Outcome<Arc<dyn Control>>, route: &Route, screen: &Screen) -> Done<()> {
+    let local = route.host.is_none();
+    let unit = if local { systemd::unit().await } else { None };
+    let mut checks = Vec::new();
+    let status = service(reached, &mut checks).await;
+    if local {
+        configuration(status.as_ref(), &mut checks);
+        gateway(status.as_ref(), &mut checks).await;
+        nix(status.as_ref(), &mut checks).await;
+        secrets(&state_directory(unit.is_some()), &mut checks);
+        interfaces(&mut checks).await;
+        units(unit.is_some(), &mut checks).await;
+    }
+    screen.show(&checks, || render(&checks, screen))?;
+    if checks.iter().any(|check| check.result == Verdict::Fail) { Err(Failure::Ended(exit::FAILURE)) } else { Ok(()) }
+}
+
+async fn service(reached: Outcome<Arc<dyn Control>>, checks: &mut Vec<Check>) -> Option<Status> {
+    const CHECK: &str = "service";
+    let asked = match reached {
+        Ok(control) => control.status().await,
+        Err(error) => Err(error),
+    };
+    let status = match asked {
+        Ok(status) => status,
+        Err(error) => {
+            let remedy = match error.kind {
+                ErrorKind::NotRunning => {
+                    "start it with `systemctl start peernix`; `journalctl -u peernix -e` tells why it is down"
+                }
+                ErrorKind::AccessDenied => "run this as root",
+                _ => "`peernixctl status` and `journalctl -u peernix -e` may tell more",
+            };
+            checks.push(Check::fail(CHECK, error.to_string(), remedy));
+            return None;
+        }
+    };
+    if status.state == ServiceState::Running && status.problems.is_empty() {
+        checks.push(Check::ok(CHECK, format!("peernixd {} runs on {}", status.version, status.host_name)));
+    } else if status.problems.is_empty() {
+        checks.push(Check::warn(CHECK, format!("peernixd is {}", status.state), "`peernixctl status` tells more"));
+    }
+    for problem in &status.problems {
+        checks.push(Check::warn(CHECK, problem.clone(), "`journalctl -u peernix -e` tells more"));
+    }
+    let reload = status.last_reload.as_ref();
+    if let Some(reload) = reload.filter(|reload| !reload.success) {
+        let reason = reload.error.as_deref().unwrap_or("no reason was given");
+        let remedy = "put the file right and run `peernixctl reload`; until then the configuration before is in force";
+        checks.push(Check::fail("reload", format!("the last one failed: {reason}"), remedy));
+    }
+    if let Some(reload) = reload.filter(|reload| !reload.restart_needed.is_empty()) {
+        let message = format!("changes in {} are not in force yet", reload.restart_needed.join(", "));
+        checks.push(Check::warn("reload", message, "`systemctl restart peernix`"));
+    }
+    Some(status)
+}
+
+fn configuration(status: Option<&Status>, checks: &mut Vec<Check>) {
+    const CHECK: &str = "configuration";
+    let file = status.and_then(|status| status.configuration.as_ref()).map(PathBuf::from);
+    match Config::load(file.as_deref()) {
+        Ok(config) => {
+            let origin = config.origin.as_ref();
+            let origin = origin
+                .map_or_else(|| "no file, all defaults".to_owned(), |file| format!("{} is right", file.display()));
+            checks.push(Check::ok(CHECK, origin));
+            let trusted = config.trusted_keys();
+            for notice in &trusted.notices {
+                checks.push(Check::warn("trust", notice.clone(), "put nix.conf right"));
+            }
+            if trusted.keys.is_empty() {
+                checks.push(Check::fail(
+                    "trust",
+                    "no key is trusted, so nothing can be fetched",
+                    "name keys in [trust] public_keys or in trusted-public-keys of nix.conf",
+                ));
+            } else {
+                let names: Vec<&str> = trusted.keys.iter().map(|key| key.name()).collect();
+                checks.push(Check::ok("trust", format!("{} (from {})", names.join(", "), trusted.origin)));
+            }
+        }
+        Err(error) => {
+            checks.push(Check::fail(CHECK, error.to_string(), "`peernixd --check-config` tries the file again"));
+        }
+    }
+}
+
+async fn gateway(status: Option<&Status>, checks: &mut Vec<Check>) {
+    const CHECK: &str = "gateway";
+    let Some(status) = status else { return };
+    let Some(address) = status.listen.gateway.as_ref().and_then(|address| address.parse().ok()) else {
+        checks.push(Check::warn(CHECK, "it is off: this machine's Nix cannot ask it", "set [gateway] listen"));
+        return;
+    };
+    let ask = client::get_whole(address, "/nix-cache-info", CACHE_INFO_MAX);
+    let remedy =
+        "`journalctl -u peernix -e` may tell why; `systemctl status peernix-gateway.socket` whether systemd listens";
+    checks.push(match tokio::time::timeout(GATEWAY_TIMEOUT, ask).await {
+        Ok(Ok(_)) => Check::ok(CHECK, format!("http://{address} answers")),
+        Ok(Err(error)) => Check::fail(CHECK, error.to_string(), remedy),
+        Err(_) => Check::fail(CHECK, format!("http://{address} does not answer"), remedy),
+    });
+}
+
+/// Whether this machine's Nix knows the gateway.
+async fn nix(status: Option<&Status>, checks: &mut Vec<Check>) {
+    const CHECK: &str = "nix";
+    let Some(settings) = nix_settings().await else {
+        checks.push(Check::skip(CHECK, "Nix does not say how it is configured"));
+        return;
+    };
+    let gateway = status.and_then(|status| status.listen.gateway.clone());
+    let gateway = gateway.unwrap_or_else(|| crate::config::GATEWAY_LISTEN.to_owned());
+    let substituters = setting(&settings, "substituters").unwrap_or_default();
+    let known = substituters.split_whitespace().any(|url| {
+        let host = url.trim_start_matches("http://").split(['/', '?']).next().unwrap_or_default();
+        host == gateway || host.replacen("localhost", "127.0.0.1", 1) == gateway
+    });
+    checks.push(if known {
+        Check::ok(CHECK, format!("http://{gateway} is one of its substituters"))
+    } else {
+        Check::fail(
+            CHECK,
+            format!("http://{gateway} is none of its substituters"),
+            format!("add `extra-substituters = http://{gateway}` to /etc/nix/nix.conf (NixOS: nix.settings.extra-substituters)"),
+        )
+    });
+    if setting(&settings, "substitute") == Some("false") {
+        checks.push(Check::warn(
+            CHECK,
+            "it does not fetch at all (substitute = false)",
+            "set `substitute = true` in nix.conf",
+        ));
+    }
+}
+
+/// What Nix says of its settings, `name = value` a line.
+async fn nix_settings() -> Option<String> {
+    // The first is the form of Nix 2.20 and later, the second that of all before.
+    for verb in [&["config", "show"][..], &["show-config"]] {
+        let mut command = Command::new("nix");
+        command.args(["--extra-experimental-features", "nix-command"]).args(verb).stderr(std::process::Stdio::null());
+        if let Some(text) = systemd::output(&mut command).await
+            && setting(&text, "substituters").is_some()
+        {
+            return Some(text);
+        }
+    }
+    None
+}
+
+fn setting<'a>(settings: &'a str, name: &str) -> Option<&'a str> {
+    settings.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "))
+}
+
+fn state_directory(system: bool) -> PathBuf {
+    let own = Directories::find().map(|directories| directories.state);
+    if system { STATE_DIRECTORY.into() } else { own.unwrap_or_else(|_| STATE_DIRECTORY.into()) }
+}
+
+/// Whether secrets are the service's alone.
+fn secrets(state: &Path, checks: &mut Vec<Check>) {
+    const CHECK: &str = "keys";
+    let shown = state.display();
+    match state.read_dir() {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            checks.push(Check::skip(CHECK, format!("{shown} is closed to this user, as it should be; root sees more")));
+            return;
+        }
+        Err(error) => {
+            checks.push(Check::skip(CHECK, format!("{shown}: {error}; peernixd makes it when it first starts")));
+            return;
+        }
+        Ok(_) => {}
+    }
+    let below = state.join(SECRET_DIRECTORY).read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
+    let secrets = SECRETS.iter().map(|name| state.join(name)).chain(below);
+    let mut seen = 0;
+    let mut open = false;
+    for secret in secrets {
+        let Ok(about) = std::fs::symlink_metadata(&secret) else { continue };
+        seen += 1;
+        if about.is_file() && about.permissions().mode() & OPEN != 0 {
+            open = true;
+            let secret = secret.display();
+            let message = format!("{secret}: others may read it (mode {:o})", about.permissions().mode() & 0o7777);
+            let remedy = format!("`chmod 600 {secret}`, and rotate the key if somebody may have read it");
+            checks.push(Check::fail(CHECK, message, remedy));
+        }
+    }
+    if !open {
+        checks.push(Check::ok(CHECK, format!("{} in {shown}, closed to others", count(seen, "secret"))));
+    }
+}
+
+async fn interfaces(checks: &mut Vec<Check>) {
+    checks.push(match connect::on_the_bus().await {
+        Ok(true) => Check::ok("D-Bus", "the service is on the system bus"),
+        Ok(false) => Check::warn(
+            "D-Bus",
+            "the service is not on the system bus",
+            "look whether share/dbus-1/system.d/org.peernix.Peernix1.conf is installed where the bus reads it",
+        ),
+        Err(error) => Check::skip("D-Bus", error.to_string()),
+    });
+    checks.push(match connect::sockets() {
+        found if found.is_empty() => Check::warn(
+            "Varlink",
+            "there is no socket of the service",
+            "`systemctl enable --now peernix-varlink.socket peernix-admin.socket`",
+        ),
+        found => {
+            let names: Vec<String> = found.iter().map(|path| path.display().to_string()).collect();
+            Check::ok("Varlink", names.join(", "))
+        }
+    });
+}
+
+async fn units(loaded: bool, checks: &mut Vec<Check>) {
+    const CHECK: &str = "units";
+    if !loaded {
+        checks.push(Check::skip(CHECK, "systemd does not know peernix.service"));
+        return;
+    }
+    let mut good = 0;
+    for unit in UNITS {
+        let state = systemd::systemctl(&["show", unit, "--property", "UnitFileState", "--value"]).await;
+        match state.as_deref().map(str::trim) {
+            Some(
+                "enabled" | "enabled-runtime" | "static" | "linked" | "linked-runtime" | "generated" | "alias"
+                | "indirect",
+            ) => {
+                good += 1;
+            }
+            Some("masked" | "masked-runtime") => {
+                checks.push(Check::warn(CHECK, format!("{unit} is masked"), format!("`systemctl unmask {unit}`")));
+            }
+            Some("disabled") => {
+                let message = format!("{unit} is disabled and does not come up with the machine");
+                checks.push(Check::warn(CHECK, message, format!("`systemctl enable --now {unit}`")));
+            }
+            _ => {
+                let message = format!("{unit} is not installed");
+                checks.push(Check::warn(CHECK, message, "`make install` puts every unit in its place"));
+            }
+        }
+    }
+    if good > 0 {
+        checks.push(Check::ok(CHECK, format!("{} enabled", count(good, "unit"))));
+    }
+}
+
+fn render(checks: &[Check], screen: &Screen) -> String {
+    let mut table = crate::cli::output::Table::new(&["", "CHECK", "RESULT"]);
+    let mut remedies = Vec::new();
+    for check in checks {
+        let (dot, paint) = match check.result {
+            Verdict::Ok => ("✓", Paint::Good),
+            Verdict::Warn => ("!", Paint::Warning),
+            Verdict::Fail => ("✗", Paint::Bad),
+            Verdict::Skip => ("-", Paint::Faint),
+        };
+        table.row(vec![Cell::new(dot).paint(paint), Cell::new(check.check), Cell::new(&check.message)]);
+        remedies.extend(check.remedy.as_ref().map(|remedy| (check, remedy)));
+    }
+    let mut text = table.render(screen.style, None, false);
+    if !remedies.is_empty() {
+        text.push_str("\nWhat to do:\n");
+    }
+    for (check, remedy) in remedies {
+        text.push_str(&format!("  {}: {}\n", check.check, tame(remedy)));
+    }
+    let number = |verdict| checks.iter().filter(|check| check.result == verdict).count();
+    if screen.legend && !screen.quiet {
+        let (ok, warn, fail) = (number(Verdict::Ok), number(Verdict::Warn), number(Verdict::Fail));
+        text.push_str(&format!("\n{ok} ok, {warn} to look at, {fail} wrong.\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_secrets_are_found() {
+        let state = tempfile::tempdir().unwrap();
+        let check = || {
+            let mut checks = Vec::new();
+            secrets(state.path(), &mut checks);
+            checks
+        };
+        let close = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let (node, keys) = (state.path().join("node.key"), state.path().join("keys"));
+        std::fs::write(&node, "x").unwrap();
+        std::fs::create_dir(&keys).unwrap();
+        std::fs::write(keys.join("a.secret"), "x").unwrap();
+        close(&node, 0o600);
+        close(&keys.join("a.secret"), 0o600);
+        let checks = check();
+        assert!(checks.len() == 1 && checks[0].result == Verdict::Ok, "{checks:?}");
+        assert!(checks[0].message.starts_with("2 secrets"), "{checks:?}");
+        close(&keys.join("a.secret"), 0o640);
+        let checks = check();
+        assert!(checks.len() == 1 && checks[0].result == Verdict::Fail, "{checks:?}");
+        assert!(checks[0].message.contains("a.secret") && checks[0].message.contains("640"), "{checks:?}");
+    }
+
+    #[test]
+    fn settings_of_nix_are_read() {
+        let text = "substitute = true\nsubstituters = http://127.0.0.1:7649 https://cache.nixos.org/\n";
+        assert_eq!(setting(text, "substituters"), Some("http://127.0.0.1:7649 https://cache.nixos.org/"));
+        assert_eq!(setting(text, "sub"), None);
+    }
+}

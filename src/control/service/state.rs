@@ -1,0 +1,190 @@
+//! What the service is doing, and how it is told to read its configuration again.
+
+use crate::control::types::{Reload, ServiceState};
+use crate::control::{ControlError, ErrorKind, Outcome};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// How many reloads may wait for one another.
+const RELOADS_WAITING: usize = 8;
+
+/// What is said of the service as a whole and does not change while it runs.
+#[derive(Debug, Clone)]
+pub struct ServiceInfo {
+    /// The identity of this machine.
+    pub node_id: String,
+    /// The name of this machine.
+    pub host_name: String,
+    /// When the service started.
+    pub started: SystemTime,
+    /// Where it listens.
+    pub listen: crate::control::types::Listen,
+    /// How far it has locked itself in, in words.
+    pub sandbox: String,
+}
+
+/// What the service is doing, for those who tell it and those who are told. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct StateCell(Arc<Cell>);
+
+#[derive(Debug)]
+struct Cell {
+    state: watch::Sender<ServiceState>,
+    said: Mutex<Said>,
+}
+
+/// What goes with the state.
+#[derive(Debug, Clone, Default)]
+struct Said {
+    draining: bool,
+    stopping: bool,
+    last_reload: Option<Reload>,
+    share_policy: String,
+    configuration: Option<String>,
+}
+
+impl StateCell {
+    /// The service starts, with this configuration.
+    #[must_use]
+    pub fn new(configuration: Option<String>, share_policy: &str) -> Self {
+        let said = Said { configuration, share_policy: share_policy.to_owned(), ..Said::default() };
+        Self(Arc::new(Cell { state: watch::channel(ServiceState::Starting).0, said: Mutex::new(said) }))
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn get(&self) -> ServiceState {
+        *self.0.state.borrow()
+    }
+
+    /// Told of every change.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<ServiceState> {
+        self.0.state.subscribe()
+    }
+
+    /// It does its work, unless it drains or stops.
+    pub fn working(&self) {
+        self.settle();
+    }
+
+    /// It reads its configuration.
+    pub fn reloading(&self) {
+        self.0.state.send_replace(ServiceState::Reloading);
+    }
+
+    /// It read its configuration; `share_policy` is in force now.
+    pub fn reloaded(&self, reload: Reload, share_policy: Option<&str>) {
+        let mut said = self.said();
+        said.last_reload = Some(reload);
+        if let Some(policy) = share_policy {
+            policy.clone_into(&mut said.share_policy);
+        }
+        drop(said);
+        self.settle();
+    }
+
+    /// It takes no new work, or takes it again.
+    pub fn draining(&self, draining: bool) {
+        self.said().draining = draining;
+        self.settle();
+    }
+
+    /// It is about to end.
+    pub fn stopping(&self) {
+        self.said().stopping = true;
+        self.settle();
+    }
+
+    /// The last time that the configuration was read again.
+    #[must_use]
+    pub fn last_reload(&self) -> Option<Reload> {
+        self.said().last_reload.clone()
+    }
+
+    /// What is shared, in the word of the configuration.
+    #[must_use]
+    pub fn share_policy(&self) -> String {
+        self.said().share_policy.clone()
+    }
+
+    /// The configuration file in force.
+    #[must_use]
+    pub fn configuration(&self) -> Option<String> {
+        self.said().configuration.clone()
+    }
+
+    fn settle(&self) {
+        let said = self.said();
+        let state = match (said.stopping, said.draining) {
+            (true, _) => ServiceState::Stopping,
+            (_, true) => ServiceState::Draining,
+            _ => ServiceState::Running,
+        };
+        // In the lock, so that the last change is the one that stays.
+        self.0.state.send_if_modified(|current| std::mem::replace(current, state) != state);
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.0.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asks whoever reads the configuration to do so. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Reloader(mpsc::Sender<oneshot::Sender<Reload>>);
+
+impl Reloader {
+    /// The one who asks, and what the one who reads is asked by.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<oneshot::Sender<Reload>>) {
+        let (sender, receiver) = mpsc::channel(RELOADS_WAITING);
+        (Self(sender), receiver)
+    }
+
+    /// Has the configuration read again.
+    pub(super) async fn reload(&self) -> Outcome<Reload> {
+        let stopping = || ControlError::new(ErrorKind::Draining, "the service is stopping");
+        let (answer, answered) = oneshot::channel();
+        match self.0.try_send(answer) {
+            Ok(()) => answered.await.map_err(|_| stopping()),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                Err(ControlError::new(ErrorKind::Busy, "the configuration is being read already"))
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(stopping()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_more_than_running_stays() {
+        let state = StateCell::new(None, "signed");
+        assert_eq!(state.get(), ServiceState::Starting);
+        state.working();
+        state.draining(true);
+        state.reloading();
+        let reload = Reload { timestamp: 1, success: true, error: None, restart_needed: vec![] };
+        state.reloaded(reload, Some("off"));
+        assert_eq!((state.get(), state.share_policy().as_str()), (ServiceState::Draining, "off"));
+        state.stopping();
+        state.draining(false);
+        assert_eq!(state.get(), ServiceState::Stopping);
+    }
+
+    #[tokio::test]
+    async fn a_reload_is_answered_or_refused() {
+        let (reloader, mut asked) = Reloader::new();
+        let reading = tokio::spawn(async move {
+            let answer = asked.recv().await.unwrap();
+            answer.send(Reload { timestamp: 1, success: true, error: None, restart_needed: vec![] }).unwrap();
+        });
+        assert!(reloader.reload().await.unwrap().success);
+        reading.await.unwrap();
+        assert_eq!(reloader.reload().await.unwrap_err().kind, ErrorKind::Draining);
+    }
+}

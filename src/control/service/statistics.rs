@@ -1,0 +1,101 @@
+//! What the service did, since somebody last wanted it counted anew.
+
+use super::Controller;
+use crate::control::types::{Face, Lookups, SourceBytes, SourceKind, Statistics, TransferCounts, timestamp};
+use crate::metrics::Snapshot;
+use crate::peers::Peers;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, PoisonError};
+
+/// How many sources are told; the table of peers may be longer.
+const SOURCES_MAX: usize = 256;
+
+/// How bytes from each upstream are named in a [`Snapshot`], before the host.
+const BY_UPSTREAM: &str = "fetched_upstream_bytes.";
+
+/// The bytes that had come from each peer when counting began.
+#[derive(Default)]
+pub(super) struct PeerBaseline(Mutex<BTreeMap<String, u64>>);
+
+impl PeerBaseline {
+    fn set(&self, peers: &Peers) {
+        let bytes = peers.snapshot().into_iter().map(|peer| (peer.id.to_string(), peer.bytes_in)).collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
+    }
+
+    fn of(&self, id: &str) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied().unwrap_or(0)
+    }
+}
+
+/// Counts from now on.
+pub(super) fn reset(controller: &Controller) {
+    controller.0.parts.statistics.reset();
+    controller.0.peer_baseline.set(&controller.0.parts.peers);
+}
+
+/// What was counted since the last reset.
+pub(super) fn read(controller: &Controller) -> Statistics {
+    let parts = &controller.0.parts;
+    let (counted, since) = parts.statistics.since_reset();
+    let count = |name: &str| counted.get(name);
+    let lookups = Lookups {
+        peer: count("lookups_peer"),
+        upstream: count("lookups_upstream"),
+        absent: count("lookups_absent"),
+        unknown: count("lookups_unknown"),
+        remembered: count("lookups_remembered"),
+    };
+    let answered = lookups.peer + lookups.upstream;
+    // Far below where a float cannot tell numbers apart.
+    #[allow(clippy::cast_precision_loss)]
+    let hit_rate = (answered > 0).then(|| lookups.peer as f64 / answered as f64);
+    let faces = parts.faces.iter().map(|(name, metrics)| Face {
+        name: (*name).to_owned(),
+        requests: counted.under(&format!("{name}.requests.")).map(|(_, requests)| requests).sum(),
+        bytes_served: count(&format!("{name}.bytes_sent")),
+        connections: metrics.connections_now.load(Relaxed),
+    });
+    Statistics {
+        since_timestamp: timestamp(since),
+        faces: faces.collect(),
+        lookups,
+        hit_rate,
+        transfers: TransferCounts {
+            started: count("transfers_started"),
+            completed: count("transfers_completed"),
+            failed: count("transfers_failed"),
+            joined: count("transfers_joined"),
+            failed_over: count("transfers_failed_over"),
+        },
+        bytes_from_peers: count("fetched_peer_bytes"),
+        bytes_from_upstreams: count("fetched_upstream_bytes"),
+        sources: sources(controller, &counted),
+        verification_failures: count("verification_failures"),
+        peers_banned: count("peers_banned"),
+    }
+}
+
+/// Where bytes came from, the most first.
+fn sources(controller: &Controller, counted: &Snapshot) -> Vec<SourceBytes> {
+    let peers = controller.0.parts.peers.snapshot().into_iter().map(|peer| {
+        let source = peer.id.to_string();
+        SourceBytes {
+            kind: SourceKind::Peer,
+            bytes: peer.bytes_in.saturating_sub(controller.0.peer_baseline.of(&source)),
+            name: (!peer.name.is_empty()).then_some(peer.name),
+            source,
+        }
+    });
+    let upstreams = counted.under(BY_UPSTREAM).map(|(host, bytes)| SourceBytes {
+        kind: SourceKind::Upstream,
+        source: host.to_owned(),
+        name: None,
+        bytes,
+    });
+    let mut sources: Vec<SourceBytes> = peers.chain(upstreams).filter(|source| source.bytes > 0).collect();
+    sources.sort_by_key(|source| std::cmp::Reverse(source.bytes));
+    sources.truncate(SOURCES_MAX);
+    sources
+}

@@ -1,0 +1,59 @@
+//! The faces: which sockets are served by whom, under which limits.
+
+use crate::http::server::Face;
+use crate::http::{Handler, HttpMetrics, Limits};
+use crate::peers::link::Acceptor;
+use crate::system::sockets::Addresses;
+use std::net::TcpListener;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Who is on the other side of a face.
+pub(super) enum Towards {
+    /// The Nix of this machine.
+    Nix,
+    /// Other machines with Peernix.
+    Peers(Acceptor),
+    /// Any Nix client.
+    Anyone,
+}
+
+/// Serves a face on each of its sockets.
+pub(super) fn serve<H: Handler>(
+    tasks: &TaskTracker,
+    (handler, metrics): (&Arc<H>, &Arc<HttpMetrics>),
+    limits: &Limits,
+    towards: Towards,
+    listeners: Vec<TcpListener>,
+    stop: &CancellationToken,
+) {
+    let (tls, local_only) = match towards {
+        Towards::Nix => (None, true),
+        Towards::Peers(acceptor) => (Some(acceptor), false),
+        Towards::Anyone => (None, false),
+    };
+    let (handler, metrics) = (Arc::clone(handler), Arc::clone(metrics));
+    let face = Arc::new(Face { handler, limits: limits.clone(), metrics, tls, local_only });
+    for listener in listeners {
+        match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => {
+                tasks.spawn(Arc::clone(&face).serve(listener, stop.clone()));
+            }
+            Err(error) => log::error!("a socket cannot be served: {error}"),
+        }
+    }
+}
+
+/// Says where the faces are, and the one line that Nix needs.
+pub(super) fn announce(addresses: &Addresses) {
+    if let Some(share) = addresses.share {
+        log::info!(address:% = share; "peers are served on {share}");
+    }
+    if let Some(plain) = addresses.plain {
+        log::info!(address:% = plain; "any Nix is served on http://{plain}");
+    }
+    if let Some(gateway) = addresses.gateway {
+        log::info!(address:% = gateway; "Nix is served on http://{gateway}; in nix.conf: extra-substituters = http://{gateway}");
+    }
+}

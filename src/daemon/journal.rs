@@ -1,0 +1,57 @@
+//! What an administrator must not miss, from the events of the service into the journal: with the ids under which the
+//! journal's catalog explains it.
+
+use crate::control::{Event, EventFilter, EventItem, EventKind, EventLog};
+use crate::system::message_ids as ids;
+
+/// The events that are worth a line.
+const KINDS: [EventKind; 6] = [
+    EventKind::TrustViolation,
+    EventKind::KeyRotated,
+    EventKind::KeyRevoked,
+    EventKind::TrustChanged,
+    EventKind::GarbageCollected,
+    EventKind::DrainChanged,
+];
+
+/// Writes down what happens, until it is dropped.
+pub(super) async fn follow(events: EventLog) {
+    let mut events = events.subscribe(EventFilter { kinds: KINDS.to_vec(), after: None });
+    while let Some(Ok(item)) = events.next().await {
+        if let EventItem::Event(event) = item {
+            write(&event);
+        }
+    }
+}
+
+fn write(event: &Event) {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let (name, message) = (text(&event.name), text(&event.message));
+    match event.kind {
+        EventKind::TrustViolation => {
+            let (peer, path) = (text(&event.peer), text(&event.path));
+            log::error!(message_id = ids::TRUST_VIOLATION, peer = peer.as_str(), name = name.as_str(), path = path.as_str(), reason = message.as_str(); "a peer sent what was not what was signed: {message}");
+        }
+        EventKind::KeyRotated => {
+            log::info!(message_id = ids::KEY_ROTATED, key = name.as_str(); "{name} signs from now on what is built here");
+        }
+        EventKind::KeyRevoked => {
+            let key = text(&event.from);
+            log::warn!(message_id = ids::KEY_REVOKED, key = key.as_str(), reason = message.as_str(); "the signing key {key} was revoked");
+        }
+        EventKind::TrustChanged => {
+            let to = text(&event.to);
+            log::warn!(message_id = ids::TRUST_CHANGED, key = name.as_str(); "the key {name} is {to} from now on");
+        }
+        EventKind::GarbageCollected => {
+            let bytes = event.bytes.unwrap_or(0);
+            log::info!(message_id = ids::GARBAGE_COLLECTED, bytes; "garbage collected: {message}");
+        }
+        EventKind::DrainChanged => {
+            let draining = event.to.as_deref() == Some("draining");
+            let what = if draining { "no new work is taken" } else { "new work is taken again" };
+            log::warn!(message_id = ids::DRAINING; "{what}");
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,210 @@
+//! The life of the service: configuration → prepare (bind, read keys, open the store, lock itself in) → run → drain.
+#![forbid(unsafe_code)]
+
+mod faces;
+mod front;
+mod journal;
+mod options;
+mod prepare;
+mod reload;
+mod signals;
+mod warm;
+
+use crate::config::Config;
+use crate::control::{self, Controller};
+use crate::fetch::Fetcher;
+use crate::http::gateway::Gateway;
+use crate::http::{Draining, HttpMetrics, ShareFace};
+use crate::metrics::Statistics;
+use crate::peers::{self, Peers};
+use crate::system::directories::Directories;
+use crate::system::heartbeat::Heartbeats;
+use crate::system::landlock;
+use crate::system::limits;
+use crate::system::message_ids as ids;
+use crate::system::notify::Notifier;
+use crate::system::pressure::Pressure;
+use crate::system::sockets::{Addresses, Sockets, Wanted};
+use anyhow::Context as _;
+use faces::Towards;
+use options::DRAIN;
+use prepare::Host;
+use reload::Current;
+use signals::{Signals, Told};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How often the status line is brought up to date.
+const STATUS: Duration = Duration::from_secs(5);
+
+/// Runs the service until it is told to stop. Blocks.
+///
+/// # Errors
+/// What keeps it from starting: a socket, a directory, a key. What goes wrong later is logged and survived.
+pub fn run(config: Config, file: Option<PathBuf>, directories: &Directories) -> anyhow::Result<()> {
+    if let Err(error) = limits::raise_open_files() {
+        log::warn!("the limit of open files stays as it is: {error}");
+    }
+    directories.create()?;
+    // Before the first thread: taking sockets over from systemd changes the environment of the process's children.
+    let mut sockets = Sockets::open(Wanted {
+        gateway: &config.gateway.listen.0,
+        share: &config.share.listen.0,
+        plain: &config.share.plain_listen.0,
+    })?;
+    sockets.complete_control(&directories.runtime)?;
+    let pressure = Pressure::from_environment();
+    // After the sockets, and before the first thread: each thread takes its walls from the one that makes it.
+    let sandbox = landlock::enter(&options::places(&config, file.as_deref(), directories));
+    sandbox.log();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let outcome = runtime.block_on(async {
+        // First of all: whoever starts the service may stop it again at any moment.
+        let signals = Signals::new().context("cannot handle signals")?;
+        let stop = CancellationToken::new();
+        let host = Host { directories, sockets, sandbox: sandbox.to_string(), pressure };
+        let daemon = Daemon::prepare(config, file, host, &stop).await?;
+        daemon.run(signals, stop).await;
+        Ok(())
+    });
+    // A blocking thread may hang in a read of a dead network file system; it must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+/// The service, ready to run.
+struct Daemon {
+    current: Current,
+    addresses: Addresses,
+    runtime: PathBuf,
+    notifier: Arc<Notifier>,
+    heartbeats: Heartbeats,
+    controller: Controller,
+    asked_to_reload: mpsc::Receiver<oneshot::Sender<control::Reload>>,
+    statistics: Arc<Statistics>,
+    gateway: Arc<Gateway>,
+    gateway_metrics: Arc<HttpMetrics>,
+    share: Arc<Draining<ShareFace>>,
+    plain: Arc<Draining<ShareFace>>,
+    share_metrics: Arc<HttpMetrics>,
+    acceptor: peers::link::Acceptor,
+    sockets: Sockets,
+    /// Transfers under way.
+    transfers: TaskTracker,
+}
+
+impl Daemon {
+    /// Serves until a signal says to stop, and then until everything under way is done or [`DRAIN`] is over.
+    async fn run(mut self, mut signals: Signals, stop: CancellationToken) {
+        let faces = TaskTracker::new();
+        let gateway_limits = options::gateway_limits(&self.current.config);
+        let share_limits = options::share_limits(&self.current.config);
+        let sockets = std::mem::take(&mut self.sockets);
+        let gateway = (&self.gateway, &self.gateway_metrics);
+        faces::serve(&faces, gateway, &gateway_limits, Towards::Nix, sockets.gateway, &stop);
+        let share = (&self.share, &self.share_metrics);
+        faces::serve(&faces, share, &share_limits, Towards::Peers(self.acceptor), sockets.share, &stop);
+        let plain = (&self.plain, &self.share_metrics);
+        faces::serve(&faces, plain, &share_limits, Towards::Anyone, sockets.plain, &stop);
+        faces::announce(&self.addresses);
+
+        let control_stop = CancellationToken::new();
+        let front_ends = front::open(&self.controller, sockets.varlink, sockets.varlink_admin, &control_stop).await;
+        let others = TaskTracker::new();
+        others.spawn(journal::follow(self.controller.event_log().clone()));
+        let probes =
+            tokio::spawn(probe(self.heartbeats.clone(), self.current.fetcher.clone(), self.current.peers.clone()));
+        let watchdog = self.heartbeats.feed(Arc::clone(&self.notifier));
+        front_ends.own_name().await;
+        self.current.state.working();
+        log::info!(message_id = ids::STARTED; "peernixd {} serves", env!("CARGO_PKG_VERSION"));
+        self.notifier.ready(&self.current.status_line(&self.addresses));
+
+        let heartbeats = self.heartbeats.clone();
+        let obey = obey(&mut self.current, &mut signals, &mut self.asked_to_reload, &self.notifier, &self.addresses);
+        heartbeats.during("main loop", obey).await;
+
+        let transfers = self.current.fetcher.transfers_running();
+        self.current.state.stopping();
+        log::info!(transfers; "stopping; {transfers} transfer(s) under way may end");
+        self.notifier.stopping(&format!("Draining {transfers} transfer(s)"));
+        warm::keep(&self.notifier, &self.current.peers, &self.statistics);
+        stop.cancel();
+        faces.close();
+        self.transfers.close();
+        // The others learn at once that nothing new can be had here, while what was begun goes on.
+        self.current.peers.shutdown().await;
+        let drained = async {
+            faces.wait().await;
+            self.transfers.wait().await;
+        };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            log::warn!("gave up waiting for what was under way after {} s", DRAIN.as_secs());
+        }
+        // Last, so that an administrator can watch; jobs end with the Nix daemon's help within moments.
+        self.controller.shutdown().await;
+        control_stop.cancel();
+        front_ends.closed().await;
+        warm::keep(&self.notifier, &self.current.peers, &self.statistics);
+        probes.abort();
+        drop(watchdog);
+        Addresses::remove(&self.runtime);
+        log::info!(message_id = ids::STOPPED; "stopped");
+    }
+}
+
+/// Obeys signals and orders until it is told to stop, and keeps the status line up to date.
+async fn obey(
+    current: &mut Current,
+    signals: &mut Signals,
+    asked_to_reload: &mut mpsc::Receiver<oneshot::Sender<control::Reload>>,
+    notifier: &Notifier,
+    addresses: &Addresses,
+) {
+    let mut tick = tokio::time::interval(STATUS);
+    loop {
+        let asked = tokio::select! {
+            told = signals.next() => match told {
+                Told::Stop => return,
+                Told::Reload => None,
+            },
+            Some(answer) = asked_to_reload.recv() => Some(answer),
+            _ = tick.tick() => {
+                notifier.status(&current.status_line(addresses));
+                continue;
+            }
+        };
+        notifier.reloading();
+        current.state.reloading();
+        let outcome = current.reload().await;
+        let status = match &outcome.error {
+            Some(problem) => format!("Reload failed: {problem}"),
+            None => current.status_line(addresses),
+        };
+        current.state.reloaded(outcome.clone(), Some(current.share_policy()));
+        notifier.ready(&status);
+        if let Some(answer) = asked {
+            // Whoever asked may be gone.
+            let _ = answer.send(outcome);
+        }
+    }
+}
+
+/// Asks the parts of the service for signs of life, for ever: what does not come back is blocked.
+async fn probe(heartbeats: Heartbeats, fetcher: Fetcher, peers: Peers) {
+    tokio::join!(
+        heartbeats.probe("peers", async || drop(peers.snapshot())),
+        heartbeats.probe("transfers", async || {
+            let _ = fetcher.transfers_running();
+        }),
+        heartbeats.probe("workers", async || {
+            // It fails only when the program is being stopped.
+            let _ = tokio::task::spawn_blocking(|| ()).await;
+        }),
+    );
+}

@@ -1,0 +1,124 @@
+//! From the sections of the configuration to what each room wants to be told.
+
+use crate::config::{Config, FleetMode, Policy, Signing};
+use crate::http::Limits;
+use crate::keys::{KeySource, Origin, SigningOptions};
+use crate::nix::TrustedKeys;
+use crate::peers::{Admission, Discovery, Mdns};
+use crate::store::{PolicyOptions, SharePolicy, SharePolicyMode, StoreError, StoreOptions};
+use crate::system::credentials;
+use crate::system::directories::Directories;
+use crate::system::landlock::Places;
+use anyhow::Context as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// The credential with the key that signs what is built here.
+const SIGNING_KEY: &str = "signing-key";
+
+/// How long transfers may go on once the service stops.
+pub(super) const DRAIN: Duration = Duration::from_secs(30);
+
+pub(super) fn store(config: &Config) -> StoreOptions {
+    StoreOptions {
+        dir: config.store.dir.clone(),
+        state_dir: config.store.state_dir.clone(),
+        root: config.store.root.clone(),
+        ..StoreOptions::default()
+    }
+    .with_environment(|name| std::env::var_os(name))
+}
+
+/// What is shared, where `own_keys` are the public halves of this machine's own signing keys.
+pub(super) fn share_policy(config: &Config, own_keys: TrustedKeys) -> Result<SharePolicy, StoreError> {
+    let options = PolicyOptions {
+        mode: match config.share.policy {
+            Policy::Off => SharePolicyMode::Off,
+            Policy::Signed => SharePolicyMode::Signed,
+            Policy::SignedAndOwn => SharePolicyMode::SignedAndOwn,
+        },
+        public_keys: config.share.public_keys.iter().cloned().collect(),
+        own_keys,
+        deny: config.share.deny.clone(),
+    };
+    SharePolicy::new(options, config.store.dir.clone())
+}
+
+pub(super) fn admission(config: &Config) -> Admission {
+    match config.fleet.mode {
+        FleetMode::Open => Admission::Open,
+        FleetMode::Static => Admission::Static(config.fleet.nodes.iter().copied().collect()),
+    }
+}
+
+pub(super) fn discovery(config: &Config) -> Discovery {
+    let interfaces = config.discovery.interfaces.clone();
+    Discovery {
+        mdns: config.discovery.mdns.then(|| Mdns { interfaces, site: String::new() }),
+        fixed: config.discovery.peers.clone(),
+    }
+}
+
+pub(super) fn gateway_limits(config: &Config) -> Limits {
+    Limits { header_timeout: config.limits.header_timeout, drain_timeout: DRAIN, ..Limits::gateway() }
+}
+
+pub(super) fn share_limits(config: &Config) -> Limits {
+    Limits {
+        connections: config.share.max_connections,
+        per_address: Some(config.limits.per_address),
+        header_timeout: config.limits.header_timeout,
+        idle_timeout: config.limits.idle_timeout,
+        stall_timeout: config.limits.idle_timeout,
+        drain_timeout: DRAIN,
+        ..Limits::share()
+    }
+}
+
+/// Where the keys come from that are trusted.
+pub(super) fn origin(config: &Config) -> Origin {
+    if config.trust.public_keys.is_some() { Origin::Configuration } else { Origin::NixConf }
+}
+
+/// What the sandbox leaves within reach.
+pub(super) fn places(config: &Config, file: Option<&Path>, directories: &Directories) -> Places {
+    let below = |path: &Path| config.store.root.join(path.strip_prefix("/").unwrap_or(path));
+    let state_dir = below(&config.store.state_dir);
+    let mut read = vec![below(Path::new(config.store.dir.as_str())), state_dir.clone()];
+    read.extend(state_dir.parent().map(|var| var.join("log/nix")));
+    let named = ["NIX_LOG_DIR", "NIX_CONF_DIR"].into_iter().filter_map(std::env::var_os);
+    read.extend(named.map(PathBuf::from));
+    // The directory, because editors replace the file.
+    let file = file.or(config.origin.as_deref());
+    read.extend(file.and_then(|file| file.canonicalize().ok()?.parent().map(Path::to_owned)));
+    let write = vec![directories.state.clone(), directories.cache.clone(), directories.runtime.clone()];
+    Places { read, database: Some(state_dir.join("db")), write, ports: Vec::new() }
+}
+
+/// Where signing keys come from: the state directory, or the credential that the configuration asks for.
+pub(super) fn signing_keys(config: &Config, directories: &Directories) -> anyhow::Result<SigningOptions> {
+    let source = match config.keys.signing {
+        Signing::State => KeySource::State,
+        Signing::Credential => {
+            let secret = credentials::read(SIGNING_KEY)?.with_context(|| {
+                format!("[keys] signing is \"credential\", and the service has no credential '{SIGNING_KEY}': add LoadCredential={SIGNING_KEY}:FILE to peernix.service")
+            })?;
+            let text =
+                std::str::from_utf8(&secret).with_context(|| format!("the credential '{SIGNING_KEY}' is not text"))?;
+            KeySource::Credential(Zeroizing::new(text.to_owned()))
+        }
+    };
+    Ok(SigningOptions {
+        state_dir: directories.state.clone(),
+        source,
+        name: config.keys.name.clone(),
+        host: host_name(),
+        grace: config.keys.grace,
+    })
+}
+
+/// This machine's name for people to read.
+pub(super) fn host_name() -> String {
+    nix::unistd::gethostname().map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned())
+}

@@ -1,0 +1,216 @@
+//! From a configuration to a service that is ready to run: keys are read, the store is opened, the rooms are connected.
+
+use super::reload::{Current, policy_name};
+use super::{Daemon, options, warm};
+use crate::config::{Config, Policy};
+use crate::control::{Controller, Listen, Parts, Reloader, ServiceInfo, StateCell};
+use crate::fetch::{self, Fetcher, Trust};
+use crate::http::gateway::Gateway;
+use crate::http::share::{Share, ShareOptions};
+use crate::http::{Drain, Draining, HttpMetrics};
+use crate::keys::{SigningKeys, TrustList};
+use crate::metrics::{Metrics, Statistics};
+use crate::nix::TrustedKeys;
+use crate::peers::{self, NodeKey, Peers, PeersOptions};
+use crate::store::{Access, Pins, Store};
+use crate::system::directories::Directories;
+use crate::system::heartbeat::Heartbeats;
+use crate::system::message_ids as ids;
+use crate::system::network;
+use crate::system::notify::Notifier;
+use crate::system::pressure::Pressure;
+use crate::system::sockets::{Addresses, Sockets};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What was taken from the host before the first thread began.
+pub(super) struct Host<'a> {
+    pub(super) directories: &'a Directories,
+    pub(super) sockets: Sockets,
+    /// How far the service has locked itself in.
+    pub(super) sandbox: String,
+    pub(super) pressure: Option<Pressure>,
+}
+
+impl Daemon {
+    /// Puts the service together. Nothing is served yet.
+    pub(super) async fn prepare(
+        config: Config,
+        file: Option<PathBuf>,
+        host: Host<'_>,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let Host { directories, mut sockets, sandbox, pressure } = host;
+        let started = SystemTime::now();
+        let notifier = Arc::new(Notifier::from_environment());
+        notifier.status("Opening the store");
+        let (warm_peers, warm_statistics) = warm::recall(std::mem::take(&mut sockets.kept), &notifier);
+        let key = NodeKey::load_or_create(&directories.state)?;
+        let addresses = sockets.addresses();
+        addresses.write(&directories.runtime)?;
+
+        let keys = SigningKeys::open(options::signing_keys(&config, directories)?).await?;
+        if config.share.policy == Policy::SignedAndOwn && keys.ensure().await? {
+            log::info!("a key was made that signs what is built here; `peernixctl keys export` shows its public half");
+        }
+        let trust = trust_list(&config, directories).await?;
+        let trusted = trust.current();
+
+        let store = open_store(&config).await?;
+        let pins = Pins::open(store.clone(), &directories.state).await?;
+
+        let admission = options::admission(&config);
+        let network = network::watch(stop.clone());
+        let peers_options = PeersOptions {
+            name: options::host_name(),
+            share_port: addresses.share.map_or(0, |address| address.port()),
+            admission: admission.clone(),
+            state_dir: Some(directories.state.clone()),
+            discovery: options::discovery(&config),
+            trusted_keys: trusted.names().map(str::to_owned).collect(),
+            warm: warm_peers,
+            network: Some(network.clone()),
+        };
+        let peers = Peers::start(peers_options, &key, &CancellationToken::new()).await?;
+
+        let metrics = Arc::new(Metrics::default());
+        let transfers = TaskTracker::new();
+        let fetch_options = fetch::Options {
+            trust: Trust { keys: TrustedKeys::clone(&trusted), store_dir: config.store.dir.clone() },
+            upstreams: config.gateway.upstreams.iter().map(|upstream| upstream.uri().clone()).collect(),
+            budget: Duration::from_millis(config.gateway.budget_ms),
+            memory: config.limits.memory,
+        };
+        let fetcher = Fetcher::new(fetch_options, peers.clone(), Arc::clone(&metrics), transfers.clone());
+        tokio::spawn(tell_of_network(network, fetcher.clone()));
+        let (gateway_metrics, share_metrics) = (Arc::<HttpMetrics>::default(), Arc::<HttpMetrics>::default());
+        let faces = vec![("gateway", Arc::clone(&gateway_metrics)), ("share", Arc::clone(&share_metrics))];
+        let statistics = Arc::new(Statistics::new(Arc::clone(&metrics), faces.clone()));
+        if let Some(exported) = warm_statistics
+            && let Err(error) = statistics.restore(&exported)
+        {
+            log::warn!("{error}; counting begins anew");
+        }
+        let drain = Arc::<Drain>::default();
+        let gateway = Gateway {
+            fetcher: fetcher.clone(),
+            peers: peers.clone(),
+            store_dir: config.store.dir.clone(),
+            priority: config.gateway.priority,
+            drain: Arc::clone(&drain),
+            metrics,
+            http_metrics: faces.clone(),
+        };
+        let share = Share::new(ShareOptions {
+            store: store.clone(),
+            policy: Arc::new(options::share_policy(&config, keys.own())?),
+            signing_keys: keys.signing(),
+            upload_limit: config.share.upload_limit,
+            limits: options::share_limits(&config),
+        });
+        let state = StateCell::new(
+            config.origin.as_ref().map(|file| file.display().to_string()),
+            policy_name(config.share.policy),
+        );
+        let (reloader, asked_to_reload) = Reloader::new();
+        let parts = Parts {
+            info: ServiceInfo {
+                node_id: key.id().to_string(),
+                host_name: options::host_name(),
+                started,
+                listen: listen(&addresses),
+                sandbox,
+            },
+            state: state.clone(),
+            peers: peers.clone(),
+            fetcher: fetcher.clone(),
+            store: store.clone(),
+            pins,
+            share: Arc::clone(&share),
+            keys: keys.clone(),
+            trust: trust.clone(),
+            statistics: Arc::clone(&statistics),
+            faces,
+            drain: Arc::clone(&drain),
+            reloader,
+        };
+        let controller = Controller::new(parts, &CancellationToken::new());
+        if let Some(pressure) = pressure {
+            tokio::spawn(drop_caches(pressure.watch(stop.clone()), store, fetcher.clone()));
+        }
+        let peers_face = Arc::new(share.towards_peers(peers.clone(), admission.clone()));
+        let acceptor = peers::link::Acceptor::new(&key, admission)?.guarded_by(&peers);
+        let events = controller.event_log().clone();
+        Ok(Self {
+            current: Current { config, file, fetcher, peers, share: Arc::clone(&share), keys, trust, state, events },
+            addresses,
+            runtime: directories.runtime.clone(),
+            notifier,
+            heartbeats: Heartbeats::from_environment(),
+            controller,
+            asked_to_reload,
+            statistics,
+            gateway: Arc::new(gateway),
+            gateway_metrics,
+            share: Arc::new(Draining::new(peers_face, Arc::clone(&drain))),
+            plain: Arc::new(Draining::new(Arc::new(share.plain()), drain)),
+            share_metrics,
+            acceptor,
+            sockets,
+            transfers,
+        })
+    }
+}
+
+/// Reads the keys that are trusted: those of the configuration or of Nix, and what an administrator changed.
+async fn trust_list(config: &Config, directories: &Directories) -> anyhow::Result<TrustList> {
+    let trusted = config.trusted_keys();
+    for notice in &trusted.notices {
+        log::warn!("{notice}");
+    }
+    let list = TrustList::open(&directories.state, trusted.keys, options::origin(config)).await?;
+    let count = list.current().names().count();
+    log::info!(keys = count, origin = trusted.origin.as_str(); "paths may enter that are signed by one of {count} key(s), of {} and as added", trusted.origin);
+    Ok(list)
+}
+
+/// Opens the store and says how it is read, or what is missing.
+async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    let store = Store::open(options::store(config)).await?;
+    match store.check().await {
+        Ok(Access::Database) => log::info!("the store is read from its database"),
+        Ok(Access::Daemon) => {
+            log::info!("the store is read through the Nix daemon: its database cannot be read by this user");
+        }
+        Err(error) => {
+            log::warn!(message_id = ids::STORE_UNREADABLE, reason:% = error; "nothing of this machine's store can be shared for now: {error}");
+        }
+    }
+    Ok(store)
+}
+
+/// Has upstreams tried again whenever the network changes, for as long as it is watched.
+async fn tell_of_network(mut network: tokio::sync::watch::Receiver<u64>, fetcher: Fetcher) {
+    while network.changed().await.is_ok() {
+        fetcher.network_changed();
+    }
+}
+
+/// Gives back what memory can be spared, whenever it is short.
+async fn drop_caches(mut short: tokio::sync::watch::Receiver<u64>, store: Store, fetcher: Fetcher) {
+    while short.changed().await.is_ok() {
+        let bytes = store.drop_caches().await + fetcher.forget_answers().await;
+        log::info!(message_id = ids::MEMORY_SHORT, bytes; "memory is short: caches of about {bytes} bytes were dropped");
+    }
+}
+
+fn listen(addresses: &Addresses) -> Listen {
+    Listen {
+        gateway: addresses.gateway.map(|address| format!("http://{address}")),
+        share: addresses.share.map(|address| address.to_string()),
+        plain: addresses.plain.map(|address| format!("http://{address}")),
+    }
+}

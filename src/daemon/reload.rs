@@ -1,0 +1,163 @@
+//! Reading the configuration again: what can change while the service runs does, the rest is named.
+
+use super::options;
+use crate::config::{Config, Discovery, Gateway, Policy, Share, Trust};
+use crate::control::{self, Event, EventKind, EventLog, ServiceState, StateCell, timestamp};
+use crate::fetch::Fetcher;
+use crate::http;
+use crate::keys::{SigningKeys, TrustList};
+use crate::peers::{Peers, State};
+use crate::system::journal;
+use crate::system::message_ids as ids;
+use crate::system::sockets::Addresses;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// The configuration in force, and the rooms that follow it.
+pub(super) struct Current {
+    pub(super) config: Config,
+    /// The file named on the command line.
+    pub(super) file: Option<PathBuf>,
+    pub(super) fetcher: Fetcher,
+    pub(super) peers: Peers,
+    pub(super) share: Arc<http::Share>,
+    pub(super) keys: SigningKeys,
+    pub(super) trust: TrustList,
+    pub(super) state: StateCell,
+    pub(super) events: EventLog,
+}
+
+impl Current {
+    /// Reads the configuration and puts in force what changed in it. A bad one changes nothing.
+    pub(super) async fn reload(&mut self) -> control::Reload {
+        let file = self.file.clone();
+        // A configuration may lie on a file system that is slow to answer.
+        let read = tokio::task::spawn_blocking(move || {
+            let config = Config::load(file.as_deref()).map_err(|problem| problem.to_string())?;
+            let trusted = config.trusted_keys();
+            Ok::<_, String>((config, trusted))
+        });
+        let read = read.await.unwrap_or_else(|_| Err("the reading of the configuration was cut off".to_owned()));
+        let outcome = match read {
+            Ok((config, trusted)) => self.apply(config, trusted).await,
+            Err(problem) => Err(problem),
+        };
+        let timestamp = timestamp(SystemTime::now());
+        match outcome {
+            Ok(restart_needed) => {
+                if restart_needed.is_empty() {
+                    log::info!(message_id = ids::RELOADED; "configuration reloaded");
+                } else {
+                    log::warn!(message_id = ids::RELOADED, sections = restart_needed.join(" ").as_str(); "configuration reloaded; changes in {} take effect at the next start", restart_needed.join(", "));
+                }
+                self.events.tell(Event::new(EventKind::Reloaded));
+                control::Reload { timestamp, success: true, error: None, restart_needed }
+            }
+            Err(problem) => {
+                log::error!(message_id = ids::RELOAD_FAILED, reason = problem.as_str(); "the configuration was not reloaded and stays as it was: {problem}");
+                self.events.tell(Event { message: Some(problem.clone()), ..Event::new(EventKind::ReloadFailed) });
+                control::Reload { timestamp, success: false, error: Some(problem), restart_needed: Vec::new() }
+            }
+        }
+    }
+
+    /// Puts a configuration in force; gives the sections with changes that have to wait. Does all of it or nothing.
+    async fn apply(&mut self, new: Config, trusted: crate::config::TrustedBy) -> Result<Vec<String>, String> {
+        // What can fail comes first.
+        self.keys.configure(new.keys.name.clone(), new.keys.grace);
+        if new.share.policy == Policy::SignedAndOwn {
+            self.keys.ensure().await.map_err(|error| error.to_string())?;
+        }
+        let policy = options::share_policy(&new, self.keys.own()).map_err(|error| error.to_string())?;
+        self.share.set_policy(Arc::new(policy));
+        self.share.set_signing_keys(self.keys.signing(), self.keys.own());
+        journal::set_level(new.log.level);
+        let origin = options::origin(&new);
+        self.trust.set_base(trusted.keys, origin).await;
+        let upstreams: Vec<_> = new.gateway.upstreams.iter().map(|upstream| upstream.uri().clone()).collect();
+        self.fetcher.set_upstreams(&upstreams);
+        self.fetcher.set_budget(Duration::from_millis(new.gateway.budget_ms));
+        self.peers.set_fixed(&new.discovery.peers);
+        let waiting = waiting(&self.config, &new);
+        self.config = Config { log: new.log.clone(), ..new };
+        Ok(waiting)
+    }
+
+    /// What `systemctl status` shows.
+    pub(super) fn status_line(&self, addresses: &Addresses) -> String {
+        let peers = self.peers.snapshot();
+        let online = peers.iter().filter(|peer| peer.state == State::Online).count();
+        let gateway = addresses.gateway.map_or_else(|| "no gateway".to_owned(), |gateway| format!("http://{gateway}"));
+        let draining = if self.state.get() == ServiceState::Draining { "Draining · " } else { "" };
+        let transfers = match self.fetcher.transfers_running() {
+            0 => String::new(),
+            count => format!(" · {count} transfer(s)"),
+        };
+        format!("{draining}Serving Nix on {gateway} · {online}/{} peers online{transfers}", peers.len())
+    }
+
+    /// What is shared, in the word of the configuration.
+    pub(super) fn share_policy(&self) -> &'static str {
+        policy_name(self.config.share.policy)
+    }
+}
+
+/// A policy, in the word of the configuration.
+pub(super) fn policy_name(policy: Policy) -> &'static str {
+    match policy {
+        Policy::Off => "off",
+        Policy::Signed => "signed",
+        Policy::SignedAndOwn => "signed+own",
+    }
+}
+
+/// The sections in which something differs that does not change while the service runs.
+fn waiting(old: &Config, new: &Config) -> Vec<String> {
+    let gateway = |config: &Config| Gateway { upstreams: Vec::new(), budget_ms: 0, ..config.gateway.clone() };
+    let share = |config: &Config| Share {
+        policy: Policy::Off,
+        public_keys: Vec::new(),
+        deny: Vec::new(),
+        ..config.share.clone()
+    };
+    let discovery = |config: &Config| Discovery { peers: Vec::new(), ..config.discovery.clone() };
+    let differs = [
+        ("[gateway]", gateway(old) != gateway(new)),
+        ("[share]", share(old) != share(new)),
+        ("[store]", old.store != new.store),
+        ("[discovery]", discovery(old) != discovery(new)),
+        ("[fleet]", old.fleet != new.fleet),
+        ("[keys]", old.keys.signing != new.keys.signing),
+        ("[limits]", old.limits != new.limits),
+    ];
+    // Every section is named here, so that a new one is not forgotten.
+    let Config {
+        gateway: _,
+        share: _,
+        store: _,
+        trust: Trust { .. },
+        discovery: _,
+        fleet: _,
+        keys: _,
+        limits: _,
+        log: _,
+        origin: _,
+    } = new;
+    differs.into_iter().filter(|(_, differs)| *differs).map(|(section, _)| section.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_cannot_change_has_to_wait() {
+        let config = |text: &str| Config::from_text(text, None).unwrap();
+        let old = config("");
+        assert!(waiting(&old, &config("[log]\nlevel = \"debug\"\n[gateway]\nbudget_ms = 200\n")).is_empty());
+        assert!(waiting(&old, &config("[share]\npolicy = \"off\"\n[discovery]\npeers = [\"a:1\"]\n")).is_empty());
+        let new = config("[share]\nmax_connections = 7\n[discovery]\nmdns = false\n[limits]\nper_address = 9\n");
+        assert_eq!(waiting(&old, &new), ["[share]", "[discovery]", "[limits]"]);
+    }
+}

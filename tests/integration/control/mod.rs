@@ -1,0 +1,4 @@
+//! The ways in for administrators.
+
+mod daemon;
+mod varlink;
