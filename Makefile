@@ -16,7 +16,6 @@ PROFILE ?= release
 PROGRAMS ?= $(target)/$(PROFILE)
 stage = @scripts/stage.sh
 
-.PHONY: help run demo test unit lab lint fuzz bench release debug install install-files setup cc
 
 help:
 	@echo 'make run      build and start peernixd, without root and without configuration'
@@ -24,6 +23,7 @@ help:
 	@echo 'make test     install what the tests need (as root), then run all of them'
 	@echo 'make unit     only the tests that need no privileges'
 	@echo 'make lab      only the tests between hosts in network namespaces (as root; ARGS=NAME picks)'
+	@echo 'make vm-test  machines with systemd that boot and exchange store paths (as root; ARGS=NAME picks; VM=qemu: emulated)'
 	@echo 'make lint     format, clippy, licences and sources of dependencies'
 	@echo 'make fuzz     every decoder, FUZZ_SECONDS each ($(FUZZ_SECONDS))'
 	@echo 'make bench    measure'
@@ -50,10 +50,16 @@ unit: cc
 lab: setup
 	$(CARGO) test --locked --test lab -- $(ARGS)
 
+vm-test: setup
+	$(CARGO) build --locked --bins
+
 lint: cc
 	$(stage) 'format' $(CARGO) fmt --check
 	$(stage) 'clippy' $(CARGO) clippy --locked --all-targets -- -D warnings
 	$(stage) 'dependencies' scripts/deny.sh
+
+
+# After a change of the options.
 
 fuzz:
 	scripts/fuzz.sh $(FUZZ_SECONDS) $(ARGS)

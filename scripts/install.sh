@@ -51,8 +51,9 @@ install -D -m 644 systemd/peernix.preset "$root$lib/system-preset/80-peernix.pre
 install -D -m 644 systemd/peernix.catalog "$root$lib/catalog/peernix.catalog"
 install -D -m 644 systemd/peernix.sysusers "$root$prefix/lib/sysusers.d/peernix.conf"
 install -D -m 644 systemd/peernix.tmpfiles "$root$prefix/lib/tmpfiles.d/peernix.conf"
-fill systemd/peernix-notifier.desktop "$sysconf/xdg/autostart/peernix-notifier.desktop"
-fill systemd/peernix-notifier.desktop "$share/applications/peernix-notifier.desktop"
+fill systemd/org.peernix.Notifier.desktop "$sysconf/xdg/autostart/peernix-notifier.desktop"
+# Under the name that notifications give as their desktop-entry.
+fill systemd/org.peernix.Notifier.desktop "$share/applications/org.peernix.Notifier.desktop"
 
 put 644 "$share/dbus-1/system.d" dbus/*.conf
 for activation in dbus/*.service; do
@@ -74,4 +75,8 @@ complete() {
 complete bash bash-completion/completions/peernixctl
 complete zsh zsh/site-functions/_peernixctl
 complete fish fish/vendor_completions.d/peernixctl.fish
-put 644 "$share/doc/peernix" README.md CHANGELOG.md docs/*.md docs/config.example.toml LICENSE-APACHE LICENSE-MIT
+put 644 "$share/doc/peernix" README.md CHANGELOG.md docs/*.md docs/*.example.toml LICENSE-APACHE LICENSE-MIT
+
+if [ -z "$root" ]; then
+  echo "Now, as root: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload"
+fi

@@ -95,6 +95,10 @@ fn not_running(what: &str) -> ControlError {
     ControlError::new(ErrorKind::NotRunning, format!("peernixd does not run: {what}"))
 }
 
+fn bus_error(error: &dyn std::fmt::Display) -> ControlError {
+    ControlError::new(ErrorKind::NotRunning, format!("the system bus cannot be asked: {error}"))
+}
+
 /// What the system bus knows of the service.
 struct Bus {
     running: bool,
@@ -128,8 +132,8 @@ impl Bus {
             question(zbus::fdo::DBusProxy::new(&connection).await?).await
         };
         match tokio::time::timeout(BUS_TIMEOUT, ask).await {
-            Ok(answer) => answer.map_err(|error| not_running(&format!("the system bus says: {error}"))),
-            Err(_) => Err(not_running("the system bus does not answer")),
+            Ok(answer) => answer.map_err(|error| bus_error(&error)),
+            Err(_) => Err(bus_error(&"no answer in time")),
         }
     }
 }

@@ -58,7 +58,7 @@ impl Failure {
                 (format!("Failed to {doing}: {}", output::tame_lines(&error.to_string())), hint(error.kind), code)
             }
             Self::Other { doing, reason } => (format!("Failed to {doing}: {reason}"), None, exit::FAILURE),
-            Self::Usage(text) => (text.clone(), Some("`peernixctl help` shows the commands."), exit::CTL_USAGE),
+            Self::Usage(text) => (text.clone(), None, exit::CTL_USAGE),
             Self::Job { doing, message, .. } => {
                 (format!("Failed to {doing}: {}", output::tame_lines(message)), None, exit::FAILURE)
             }
@@ -67,7 +67,8 @@ impl Failure {
             Self::Ended(code) => return *code,
         };
         output::complain(&text);
-        if let Some(hint) = hint {
+        // The service may have said itself which command helps.
+        if let Some(hint) = hint.filter(|_| !text.contains("peernixctl")) {
             output::complain(hint);
         }
         code

@@ -1,6 +1,7 @@
 //! The programs: what `peernixd` and `peernixctl` do before and around the library's work.
 #![forbid(unsafe_code)]
 
+mod agent;
 mod client;
 mod connect;
 mod demo;

@@ -4,7 +4,7 @@ use super::connect::{self, Route, Start, Transport};
 use super::failure::{Doing as _, Done, Failure};
 use super::output::{JsonForm, Screen};
 use super::verbs::{self, Verb};
-use super::{exit, generate};
+use super::{agent, exit, generate};
 use clap::{CommandFactory as _, Parser, ValueEnum};
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -21,7 +21,6 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Common options")]
-#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 struct Global {
     /// Print JSON, which is the stable interface; the text is for people and may change
     #[arg(long, global = true, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "auto")]
@@ -35,6 +34,9 @@ struct Global {
     /// Do not send long texts through a pager
     #[arg(long, global = true)]
     no_pager: bool,
+    /// Ask nobody for a password
+    #[arg(long, global = true)]
+    no_ask_password: bool,
     /// Do not cut texts to the width of the terminal
     #[arg(short = 'l', long, global = true)]
     full: bool,
@@ -106,14 +108,15 @@ fn run(args: Args) -> Done<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::other("start", error))?;
     let route = Route { transport: global.transport, host: global.host };
-    let done = runtime.block_on(dispatch(verb, &route, &screen));
+    let ask = !global.no_ask_password && route.host.is_none() && route.transport != Transport::Varlink;
+    let done = runtime.block_on(dispatch(verb, &route, ask, &screen));
     // What reads stdin for the bridge may wait for ever.
     runtime.shutdown_background();
     done
 }
 
 /// The verbs that need no service are done here; all others get it as [`crate::control::Control`].
-async fn dispatch(verb: Verb, route: &Route, screen: &Screen) -> Done<()> {
+async fn dispatch(verb: Verb, route: &Route, ask: bool, screen: &Screen) -> Done<()> {
     match verb {
         Verb::Status => verbs::status::run(route.connect(Start::Never).await, route, screen).await,
         Verb::Verify => verbs::verify::run(route.connect(Start::Never).await, route, screen).await,
@@ -139,6 +142,7 @@ async fn dispatch(verb: Verb, route: &Route, screen: &Screen) -> Done<()> {
         verb => {
             let start = if verb.may_start() { Start::Allowed } else { Start::Never };
             let control = route.connect(start).await.doing("reach the service")?;
+            let _agent = if ask && verb.changes() { agent::start().await } else { None };
             verbs::run(verb, &*control, route.host.is_none(), screen).await
         }
     }

@@ -3,7 +3,6 @@
 use super::{exit, output};
 use crate::config::{self, Config, ConfigError};
 use crate::daemon;
-use crate::peers::NodeKey;
 use crate::system::directories::Directories;
 use crate::system::journal;
 use clap::Parser;
@@ -49,7 +48,7 @@ pub fn main() -> ExitCode {
             match error.downcast_ref::<ConfigError>() {
                 // One problem a line, each naming its file: nothing to put in front.
                 Some(problems) => output::complain(&problems.to_string()),
-                None => output::complain(&format!("peernixd: {error:#}")),
+                None => output::complain(&format!("peernixd: {}", output::chain(&error))),
             }
             exit::of(&error)
         }
@@ -61,7 +60,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         return Ok(output::print(config::EXAMPLE)?);
     }
     if args.print_node_id {
-        let key = NodeKey::load_or_create(&Directories::find()?.state)?;
+        let key = daemon::node_key(&Directories::find()?)?;
         return Ok(output::print(&format!("{}\n", key.id()))?);
     }
     let config = Config::load(args.config.as_deref())?;

@@ -4,7 +4,7 @@
 //! nothing and harms nobody; what it missed when it comes back is counted and told.
 
 use super::types::timestamp;
-use super::{ControlError, Event, EventFilter, EventItem, Events, Feed, Outcome};
+use super::{ControlError, Event, EventFilter, EventItem, EventKind, Events, Feed, Outcome};
 use async_trait::async_trait;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +29,8 @@ struct Inner {
 
 struct Kept {
     events: VecDeque<Arc<Event>>,
+    /// The first cursor of this run.
+    first: u64,
     next: u64,
 }
 
@@ -36,7 +38,7 @@ impl Default for EventLog {
     fn default() -> Self {
         // Cursors begin with the time, so that those of an earlier run are older than all of this one.
         let first = timestamp(SystemTime::now()).max(1);
-        let kept = Kept { events: VecDeque::new(), next: first };
+        let kept = Kept { events: VecDeque::new(), first, next: first };
         Self(Arc::new(Inner { kept: Mutex::new(kept), newest: watch::channel(first - 1).0 }))
     }
 }
@@ -71,13 +73,20 @@ impl EventLog {
         Box::new(self.reader(filter))
     }
 
-    fn reader(&self, filter: EventFilter) -> Reader {
+    fn reader(&self, mut filter: EventFilter) -> Reader {
+        // Looked at within the lock of the list, so no more than there are.
+        let mut kinds = Vec::with_capacity(EventKind::ALL.len());
+        filter.kinds.retain(|kind| {
+            !kinds.contains(kind) && {
+                kinds.push(*kind);
+                true
+            }
+        });
         let kept = self.kept();
         // In the lock, so that no event comes between.
         let newest = self.0.newest.subscribe();
-        let oldest = kept.events.front().map_or(kept.next, |event| event.cursor);
-        // What an earlier run told, or a reader saw who never was here, is not missed.
-        let next = filter.after.map_or(kept.next, |after| after.saturating_add(1).clamp(oldest, kept.next));
+        // What an earlier run told is not missed; what this one told and keeps no more is.
+        let next = filter.after.map_or(kept.next, |after| after.saturating_add(1).clamp(kept.first, kept.next));
         Reader { log: self.clone(), filter, next, newest, ready: false }
     }
 
@@ -147,7 +156,6 @@ impl Feed<EventItem> for Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::EventKind;
 
     fn numbered(id: u64) -> Event {
         Event { id: Some(id), ..Event::new(EventKind::TransferStarted) }

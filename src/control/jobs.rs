@@ -14,6 +14,9 @@ use tokio_util::sync::CancellationToken;
 /// How many jobs that ended are remembered.
 pub const JOBS_KEPT: usize = 16;
 
+/// How many of them with their paths.
+const PATHS_OF_JOBS_KEPT: usize = 2;
+
 /// How many paths of a job are remembered; of more only the number and the bytes are.
 const PATHS_KEPT: usize = 100_000;
 
@@ -39,6 +42,8 @@ struct Inner {
 
 struct All {
     next: u64,
+    /// The service stops.
+    closed: bool,
     jobs: BTreeMap<u64, Arc<Entry>>,
 }
 
@@ -52,15 +57,18 @@ impl Jobs {
     /// No jobs yet; their beginnings and ends are told to `events`.
     #[must_use]
     pub fn new(events: EventLog) -> Self {
-        Self(Arc::new(Inner { all: Mutex::new(All { next: 1, jobs: BTreeMap::new() }), events }))
+        Self(Arc::new(Inner { all: Mutex::new(All { next: 1, closed: false, jobs: BTreeMap::new() }), events }))
     }
 
     /// Begins a job. Only one of each kind runs at a time.
     ///
     /// # Errors
-    /// [`ErrorKind::Busy`], with the number of the one that runs.
+    /// [`ErrorKind::Busy`], with the number of the one that runs; [`ErrorKind::Draining`] once the service stops.
     pub fn begin(&self, kind: JobKind, dry_run: bool) -> Outcome<JobHandle> {
         let mut all = self.all();
+        if all.closed {
+            return Err(ControlError::new(ErrorKind::Draining, "the service is stopping"));
+        }
         let same = |entry: &&Arc<Entry>| {
             let job = entry.job.borrow();
             job.kind == kind && job.state == JobState::Running
@@ -89,6 +97,11 @@ impl Jobs {
         let ended: Vec<u64> = all.jobs.iter().filter(|(_, entry)| !entry.is_running()).map(|(id, _)| *id).collect();
         for id in ended.iter().take(ended.len().saturating_sub(JOBS_KEPT)) {
             all.jobs.remove(id);
+        }
+        for id in ended.iter().take(ended.len().saturating_sub(PATHS_OF_JOBS_KEPT)) {
+            if let Some(entry) = all.jobs.get(id) {
+                *entry.paths() = Vec::new();
+            }
         }
         drop(all);
         let event = Event { id: Some(id), message: Some(kind.to_string()), ..Event::new(EventKind::JobStarted) };
@@ -150,9 +163,11 @@ impl Jobs {
         Ok(runs)
     }
 
-    /// Ends all jobs: the service stops.
-    pub fn cancel_all(&self) {
-        self.all().jobs.values().for_each(|entry| entry.cancel.cancel());
+    /// Ends all jobs and lets no other begin: the service stops.
+    pub fn close(&self) {
+        let mut all = self.all();
+        all.closed = true;
+        all.jobs.values().for_each(|entry| entry.cancel.cancel());
     }
 
     fn entry(&self, id: u64) -> Outcome<Arc<Entry>> {
@@ -223,9 +238,10 @@ impl JobHandle {
         self.entry.job.send_modify(|job| job.bytes = bytes);
     }
 
-    /// Ends the job.
-    pub fn end(mut self, outcome: JobOutcome) {
+    /// Ends the job; gives it as it is then.
+    pub fn end(mut self, outcome: JobOutcome) -> Job {
         self.finish(outcome);
+        self.view()
     }
 
     fn finish(&mut self, outcome: JobOutcome) {
@@ -322,5 +338,7 @@ mod tests {
         assert_eq!(jobs.list().len(), JOBS_KEPT + 1);
         assert_eq!(jobs.running(), 0);
         assert_eq!(jobs.get(1).unwrap_err().kind, ErrorKind::NoSuchJob);
+        jobs.close();
+        assert_eq!(jobs.begin(JobKind::Prefetch, false).err().unwrap().kind, ErrorKind::Draining);
     }
 }

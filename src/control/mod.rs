@@ -14,7 +14,7 @@ mod service;
 mod types;
 pub mod varlink;
 
-pub use action::Action;
+pub use action::{Action, Method};
 pub use error::{ControlError, ErrorKind};
 pub use events::{EVENTS_KEPT, EventLog};
 pub use jobs::{JOBS_KEPT, JobHandle, JobOutcome, Jobs};

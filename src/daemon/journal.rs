@@ -49,8 +49,11 @@ fn write(event: &Event) {
         }
         EventKind::DrainChanged => {
             let draining = event.to.as_deref() == Some("draining");
-            let what = if draining { "no new work is taken" } else { "new work is taken again" };
-            log::warn!(message_id = ids::DRAINING; "{what}");
+            if draining {
+                log::warn!(message_id = ids::DRAINING; "no new work is taken");
+            } else {
+                log::info!("new work is taken again");
+            }
         }
         _ => {}
     }

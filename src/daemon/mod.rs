@@ -28,6 +28,7 @@ use crate::system::sockets::{Addresses, Sockets, Wanted};
 use anyhow::Context as _;
 use faces::Towards;
 use options::DRAIN;
+pub(crate) use options::node_key;
 use prepare::Host;
 use reload::Current;
 use signals::{Signals, Told};
@@ -40,6 +41,8 @@ use tokio_util::task::TaskTracker;
 
 /// How often the status line is brought up to date.
 const STATUS: Duration = Duration::from_secs(5);
+/// How often peers and counters are left with the service manager.
+const KEEP_WARM: Duration = Duration::from_secs(60);
 
 /// Runs the service until it is told to stop. Blocks.
 ///
@@ -126,12 +129,16 @@ impl Daemon {
         self.notifier.ready(&self.current.status_line(&self.addresses));
 
         let heartbeats = self.heartbeats.clone();
-        let obey = obey(&mut self.current, &mut signals, &mut self.asked_to_reload, &self.notifier, &self.addresses);
+        let keeping =
+            tokio::spawn(keep_warm(self.notifier.clone(), self.current.peers.clone(), self.statistics.clone()));
+        let obey = obey(&mut self.current, &mut signals, self.asked_to_reload, &self.notifier, &self.addresses);
         heartbeats.during("main loop", obey).await;
+        keeping.abort();
 
         let transfers = self.current.fetcher.transfers_running();
         self.current.state.stopping();
-        log::info!(transfers; "stopping; {transfers} transfer(s) under way may end");
+        self.controller.end_jobs();
+        log::info!(message_id = ids::DRAINING, transfers; "stopping; {transfers} transfer(s) under way may end");
         self.notifier.stopping(&format!("Draining {transfers} transfer(s)"));
         warm::keep(&self.notifier, &self.current.peers, &self.statistics);
         stop.cancel();
@@ -162,7 +169,7 @@ impl Daemon {
 async fn obey(
     current: &mut Current,
     signals: &mut Signals,
-    asked_to_reload: &mut mpsc::Receiver<oneshot::Sender<control::Reload>>,
+    mut asked_to_reload: mpsc::Receiver<oneshot::Sender<control::Reload>>,
     notifier: &Notifier,
     addresses: &Addresses,
 ) {
@@ -181,7 +188,11 @@ async fn obey(
         };
         notifier.reloading();
         current.state.reloading();
-        let outcome = current.reload().await;
+        let outcome = tokio::select! {
+            outcome = current.reload() => outcome,
+            // The configuration may lie where nobody answers; that must not keep the service from ending in good order.
+            () = signals.stop() => return,
+        };
         let status = match &outcome.error {
             Some(problem) => format!("Reload failed: {problem}"),
             None => current.status_line(addresses),
@@ -192,6 +203,18 @@ async fn obey(
             // Whoever asked may be gone.
             let _ = answer.send(outcome);
         }
+    }
+}
+
+/// Leaves what a restart takes over with the manager now and then: the next end may not be in good order.
+async fn keep_warm(notifier: Arc<Notifier>, peers: Peers, statistics: Arc<Statistics>) {
+    let mut tick = tokio::time::interval(KEEP_WARM);
+    loop {
+        tick.tick().await;
+        let (notifier, peers, statistics) = (notifier.clone(), peers.clone(), statistics.clone());
+        let keep = move || warm::keep(&notifier, &peers, &statistics);
+        // It fails only when the program is being stopped.
+        let _ = tokio::task::spawn_blocking(keep).await;
     }
 }
 

@@ -4,18 +4,15 @@ use crate::config::{Config, FleetMode, Policy, Signing};
 use crate::http::Limits;
 use crate::keys::{KeySource, Origin, SigningOptions};
 use crate::nix::TrustedKeys;
-use crate::peers::{Admission, Discovery, Mdns};
+use crate::peers::{Admission, Discovery, Mdns, NodeKey};
 use crate::store::{PolicyOptions, SharePolicy, SharePolicyMode, StoreError, StoreOptions};
-use crate::system::credentials;
+use crate::system::credentials::{self, NODE_KEY, SIGNING_KEY};
 use crate::system::directories::Directories;
 use crate::system::landlock::Places;
 use anyhow::Context as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use zeroize::Zeroizing;
-
-/// The credential with the key that signs what is built here.
-const SIGNING_KEY: &str = "signing-key";
 
 /// How long transfers may go on once the service stops.
 pub(super) const DRAIN: Duration = Duration::from_secs(30);
@@ -93,7 +90,16 @@ pub(super) fn places(config: &Config, file: Option<&Path>, directories: &Directo
     let file = file.or(config.origin.as_deref());
     read.extend(file.and_then(|file| file.canonicalize().ok()?.parent().map(Path::to_owned)));
     let write = vec![directories.state.clone(), directories.cache.clone(), directories.runtime.clone()];
-    Places { read, database: Some(state_dir.join("db")), write, ports: Vec::new() }
+    Places { read, database: Some(state_dir.join("db")), write }
+}
+
+/// Who this machine is on the network: the credential where the service manager hands one over, else the key in the state
+/// directory, which is made on first use. Blocks.
+pub(crate) fn node_key(directories: &Directories) -> anyhow::Result<NodeKey> {
+    Ok(match credentials::read(NODE_KEY)? {
+        Some(secret) => NodeKey::from_credential(&secret)?,
+        None => NodeKey::load_or_create(&directories.state)?,
+    })
 }
 
 /// Where signing keys come from: the state directory, or the credential that the configuration asks for.

@@ -11,7 +11,7 @@ use crate::http::{Drain, Draining, HttpMetrics};
 use crate::keys::{SigningKeys, TrustList};
 use crate::metrics::{Metrics, Statistics};
 use crate::nix::TrustedKeys;
-use crate::peers::{self, NodeKey, Peers, PeersOptions};
+use crate::peers::{self, Peers, PeersOptions};
 use crate::store::{Access, Pins, Store};
 use crate::system::directories::Directories;
 use crate::system::heartbeat::Heartbeats;
@@ -48,7 +48,7 @@ impl Daemon {
         let notifier = Arc::new(Notifier::from_environment());
         notifier.status("Opening the store");
         let (warm_peers, warm_statistics) = warm::recall(std::mem::take(&mut sockets.kept), &notifier);
-        let key = NodeKey::load_or_create(&directories.state)?;
+        let key = options::node_key(directories)?;
         let addresses = sockets.addresses();
         addresses.write(&directories.runtime)?;
 
@@ -145,7 +145,19 @@ impl Daemon {
         let acceptor = peers::link::Acceptor::new(&key, admission)?.guarded_by(&peers);
         let events = controller.event_log().clone();
         Ok(Self {
-            current: Current { config, file, fetcher, peers, share: Arc::clone(&share), keys, trust, state, events },
+            current: Current {
+                started: config.clone(),
+                config,
+                file,
+                fetcher,
+                peers,
+                share: Arc::clone(&share),
+                keys,
+                controller: controller.clone(),
+                trust,
+                state,
+                events,
+            },
             addresses,
             runtime: directories.runtime.clone(),
             notifier,
@@ -203,7 +215,7 @@ async fn tell_of_network(mut network: tokio::sync::watch::Receiver<u64>, fetcher
 async fn drop_caches(mut short: tokio::sync::watch::Receiver<u64>, store: Store, fetcher: Fetcher) {
     while short.changed().await.is_ok() {
         let bytes = store.drop_caches().await + fetcher.forget_answers().await;
-        log::info!(message_id = ids::MEMORY_SHORT, bytes; "memory is short: caches of about {bytes} bytes were dropped");
+        log::debug!(bytes; "memory is short: caches of about {bytes} bytes were dropped");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::options;
 use crate::config::{Config, Discovery, Gateway, Policy, Share, Trust};
-use crate::control::{self, Event, EventKind, EventLog, ServiceState, StateCell, timestamp};
+use crate::control::{self, Controller, Event, EventKind, EventLog, ServiceState, StateCell, timestamp};
 use crate::fetch::Fetcher;
 use crate::http;
 use crate::keys::{SigningKeys, TrustList};
@@ -17,12 +17,15 @@ use std::time::{Duration, SystemTime};
 /// The configuration in force, and the rooms that follow it.
 pub(super) struct Current {
     pub(super) config: Config,
+    /// What the service started with: some of it stays until it ends.
+    pub(super) started: Config,
     /// The file named on the command line.
     pub(super) file: Option<PathBuf>,
     pub(super) fetcher: Fetcher,
     pub(super) peers: Peers,
     pub(super) share: Arc<http::Share>,
     pub(super) keys: SigningKeys,
+    pub(super) controller: Controller,
     pub(super) trust: TrustList,
     pub(super) state: StateCell,
     pub(super) events: EventLog,
@@ -49,7 +52,7 @@ impl Current {
                 if restart_needed.is_empty() {
                     log::info!(message_id = ids::RELOADED; "configuration reloaded");
                 } else {
-                    log::warn!(message_id = ids::RELOADED, sections = restart_needed.join(" ").as_str(); "configuration reloaded; changes in {} take effect at the next start", restart_needed.join(", "));
+                    log::warn!(message_id = ids::RELOADED, sections = restart_needed.join(" ").as_str(); "configuration reloaded; changes in [{}] take effect at the next start", restart_needed.join("], ["));
                 }
                 self.events.tell(Event::new(EventKind::Reloaded));
                 control::Reload { timestamp, success: true, error: None, restart_needed }
@@ -65,13 +68,15 @@ impl Current {
     /// Puts a configuration in force; gives the sections with changes that have to wait. Does all of it or nothing.
     async fn apply(&mut self, new: Config, trusted: crate::config::TrustedBy) -> Result<Vec<String>, String> {
         // What can fail comes first.
-        self.keys.configure(new.keys.name.clone(), new.keys.grace);
-        if new.share.policy == Policy::SignedAndOwn {
-            self.keys.ensure().await.map_err(|error| error.to_string())?;
-        }
         let policy = options::share_policy(&new, self.keys.own()).map_err(|error| error.to_string())?;
+        self.keys.configure(new.keys.name.clone(), new.keys.grace);
+        if new.share.policy == Policy::SignedAndOwn
+            && let Err(error) = self.keys.ensure().await
+        {
+            self.keys.configure(self.config.keys.name.clone(), self.config.keys.grace);
+            return Err(error.to_string());
+        }
         self.share.set_policy(Arc::new(policy));
-        self.share.set_signing_keys(self.keys.signing(), self.keys.own());
         journal::set_level(new.log.level);
         let origin = options::origin(&new);
         self.trust.set_base(trusted.keys, origin).await;
@@ -79,8 +84,10 @@ impl Current {
         self.fetcher.set_upstreams(&upstreams);
         self.fetcher.set_budget(Duration::from_millis(new.gateway.budget_ms));
         self.peers.set_fixed(&new.discovery.peers);
-        let waiting = waiting(&self.config, &new);
-        self.config = Config { log: new.log.clone(), ..new };
+        // Last, because a key may have been made or retired meanwhile.
+        self.controller.follow_keys();
+        let waiting = waiting(&self.started, &new);
+        self.config = new;
         Ok(waiting)
     }
 
@@ -123,13 +130,13 @@ fn waiting(old: &Config, new: &Config) -> Vec<String> {
     };
     let discovery = |config: &Config| Discovery { peers: Vec::new(), ..config.discovery.clone() };
     let differs = [
-        ("[gateway]", gateway(old) != gateway(new)),
-        ("[share]", share(old) != share(new)),
-        ("[store]", old.store != new.store),
-        ("[discovery]", discovery(old) != discovery(new)),
-        ("[fleet]", old.fleet != new.fleet),
-        ("[keys]", old.keys.signing != new.keys.signing),
-        ("[limits]", old.limits != new.limits),
+        ("gateway", gateway(old) != gateway(new)),
+        ("share", share(old) != share(new)),
+        ("store", old.store != new.store),
+        ("discovery", discovery(old) != discovery(new)),
+        ("fleet", old.fleet != new.fleet),
+        ("keys", old.keys.signing != new.keys.signing),
+        ("limits", old.limits != new.limits),
     ];
     // Every section is named here, so that a new one is not forgotten.
     let Config {
@@ -158,6 +165,6 @@ mod tests {
         assert!(waiting(&old, &config("[log]\nlevel = \"debug\"\n[gateway]\nbudget_ms = 200\n")).is_empty());
         assert!(waiting(&old, &config("[share]\npolicy = \"off\"\n[discovery]\npeers = [\"a:1\"]\n")).is_empty());
         let new = config("[share]\nmax_connections = 7\n[discovery]\nmdns = false\n[limits]\nper_address = 9\n");
-        assert_eq!(waiting(&old, &new), ["[share]", "[discovery]", "[limits]"]);
+        assert_eq!(waiting(&old, &new), ["share", "discovery", "limits"]);
     }
 }

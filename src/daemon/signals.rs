@@ -28,6 +28,11 @@ impl Signals {
         })
     }
 
+    /// Waits until the service is told to stop.
+    pub(super) async fn stop(&mut self) {
+        while self.next().await != Told::Stop {}
+    }
+
     /// The next signal. May be dropped and called again without losing one.
     pub(super) async fn next(&mut self) -> Told {
         tokio::select! {

@@ -10,6 +10,9 @@ use serde_json::value::RawValue;
 /// The version of the format.
 const VERSION: u32 = 1;
 
+/// More than what stands around the two parts, in bytes.
+const ENVELOPE: usize = 256;
+
 /// What is kept.
 #[derive(Serialize, Deserialize)]
 struct Warm {
@@ -31,7 +34,8 @@ pub(super) fn recall(kept: Kept, notifier: &Notifier) -> (Option<Vec<u8>>, Optio
     match serde_json::from_slice::<Warm>(&bytes) {
         Ok(warm) if warm.version == VERSION => {
             log::info!(bytes = bytes.len(); "peers and counters of the run before are taken over");
-            (Some(warm.peers.get().into()), Some(warm.statistics.get().into()))
+            let peers = Some(warm.peers.get()).filter(|peers| *peers != "null");
+            (peers.map(Into::into), Some(warm.statistics.get().into()))
         }
         Ok(warm) => {
             log::info!("the run before left something of version {}, which is not {VERSION}", warm.version);
@@ -48,13 +52,13 @@ pub(super) fn recall(kept: Kept, notifier: &Notifier) -> (Option<Vec<u8>>, Optio
 pub(super) fn keep(notifier: &Notifier, peers: &Peers, statistics: &Statistics) {
     let raw = |bytes: Vec<u8>| String::from_utf8(bytes).ok().and_then(|text| RawValue::from_string(text).ok());
     let (Some(peers), Some(statistics)) = (raw(peers.export()), raw(statistics.export())) else { return };
-    let kept = serde_json::to_vec(&Warm { version: VERSION, peers, statistics });
-    match kept {
-        Ok(bytes) => {
-            if let Err(error) = fdstore::keep(notifier, &bytes) {
-                log::warn!("peers and counters cannot be left for the next run: {error}");
-            }
-        }
-        Err(error) => log::warn!("peers and counters cannot be written down for the next run: {error}"),
+    let mut warm = Warm { version: VERSION, peers, statistics };
+    if warm.peers.get().len() + warm.statistics.get().len() > fdstore::STATE_MAX - ENVELOPE {
+        // A table as large as that is found again on the network; the counters are not.
+        warm.peers = RawValue::NULL.to_owned();
+    }
+    let left = serde_json::to_vec(&warm).map_err(anyhow::Error::from);
+    if let Err(error) = left.and_then(|bytes| Ok(fdstore::keep(notifier, &bytes)?)) {
+        log::warn!("peers and counters cannot be left for the next run: {error}");
     }
 }

@@ -1,7 +1,7 @@
 //! What the control room sees of this room, and what it may change while it runs.
 
 use super::Fetcher;
-use super::ledger::{FetchEvent, TransferView};
+use super::ledger::FetchEvent;
 use super::survey::Survey;
 use crate::nix::StoreHash;
 use hyper::Uri;
@@ -15,20 +15,8 @@ impl Fetcher {
         self.0.lookup.ledger.subscribe()
     }
 
-    /// The transfers under way, the oldest first.
-    #[must_use]
-    pub fn transfers(&self) -> Vec<TransferView> {
-        self.0.lookup.ledger.transfers()
-    }
-
-    /// Whether a path is in transfer, or was promised to Nix or in transfer within the last ten minutes: a collection of
-    /// garbage should leave it alone.
-    #[must_use]
-    pub fn is_in_use(&self, hash: StoreHash) -> bool {
-        self.0.lookup.ledger.is_in_use(hash)
-    }
-
-    /// The paths of [`Self::is_in_use`], in no particular order.
+    /// The paths that are in transfer, or were promised to Nix or in transfer within the last ten minutes, in no particular
+    /// order: a collection of garbage should leave them alone.
     #[must_use]
     pub fn in_use(&self) -> Vec<StoreHash> {
         self.0.lookup.ledger.in_use()

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 
 /// How many events a slow listener may fall behind.
@@ -80,37 +80,17 @@ pub enum FetchEvent {
     },
 }
 
-/// A transfer under way, as shown to people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TransferView {
-    /// Its number.
-    pub id: u64,
-    /// What is fetched.
-    pub path: StorePath,
-    /// How far it is, in bytes.
-    pub bytes_done: u64,
-    /// How far it will go, in bytes, if known.
-    pub bytes_total: Option<u64>,
-    /// Who gives it now; `None` before the first byte.
-    pub source: Option<SourceName>,
-    /// When it began.
-    pub started: SystemTime,
-}
-
 /// One transfer, noted by itself.
 pub(super) struct Trace {
     id: u64,
     path: StorePath,
-    bytes_total: Option<u64>,
     begun: Instant,
-    started: SystemTime,
     done: AtomicU64,
     parts: Mutex<Parts>,
 }
 
 #[derive(Default)]
 struct Parts {
-    current: Option<SourceName>,
     sources: Vec<SourceName>,
     failovers: u32,
 }
@@ -125,9 +105,8 @@ impl Trace {
     pub(super) fn flows_from(&self, source: SourceName) {
         let mut parts = self.parts();
         if !parts.sources.contains(&source) && parts.sources.len() < SOURCES_MAX {
-            parts.sources.push(source.clone());
+            parts.sources.push(source);
         }
-        parts.current = Some(source);
     }
 
     /// It goes on from another source, or again.
@@ -144,7 +123,7 @@ impl Trace {
 pub(super) struct Ledger {
     events: broadcast::Sender<FetchEvent>,
     last: AtomicU64,
-    running: Mutex<BTreeMap<u64, Arc<Trace>>>,
+    running: Mutex<BTreeMap<u64, StoreHash>>,
     in_use: Cache<StoreHash, ()>,
 }
 
@@ -176,14 +155,12 @@ impl Ledger {
         let trace = Arc::new(Trace {
             id,
             path: path.clone(),
-            bytes_total: bytes,
             begun: Instant::now(),
-            started: SystemTime::now(),
             done: AtomicU64::new(0),
             parts: Mutex::default(),
         });
         self.promised(path.hash());
-        self.running().insert(id, Arc::clone(&trace));
+        self.running().insert(id, path.hash());
         self.tell(|| FetchEvent::TransferStarted { id, path: path.clone(), bytes });
         trace
     }
@@ -214,29 +191,11 @@ impl Ledger {
     /// The paths that were promised or in transfer lately, or are now.
     pub(super) fn in_use(&self) -> Vec<StoreHash> {
         let mut hashes: Vec<StoreHash> = self.in_use.iter().map(|(hash, ())| *hash).collect();
-        hashes.extend(self.running().values().map(|trace| trace.path.hash()));
+        hashes.extend(self.running().values());
         hashes
     }
 
-    /// Whether a path is one of them.
-    pub(super) fn is_in_use(&self, hash: StoreHash) -> bool {
-        self.in_use.contains_key(&hash) || self.running().values().any(|trace| trace.path.hash() == hash)
-    }
-
-    /// The transfers under way, the oldest first.
-    pub(super) fn transfers(&self) -> Vec<TransferView> {
-        let view = |trace: &Arc<Trace>| TransferView {
-            id: trace.id,
-            path: trace.path.clone(),
-            bytes_done: trace.done.load(Relaxed),
-            bytes_total: trace.bytes_total,
-            source: trace.parts().current.clone(),
-            started: trace.started,
-        };
-        self.running().values().map(view).collect()
-    }
-
-    fn running(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Trace>>> {
+    fn running(&self) -> MutexGuard<'_, BTreeMap<u64, StoreHash>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -255,19 +214,16 @@ mod tests {
         let unheard = ledger.begin(&path("unheard"), None);
         ledger.end(&unheard, &Ok(()));
         let mut events = ledger.subscribe();
-        assert!(!ledger.is_in_use("1mdqa9w1p6cmli6976v4wi0sw9r4p5pr".parse().unwrap()));
         let trace = ledger.begin(&path("heard"), Some(10));
         let upstream = SourceName::Upstream("cache.example.org".to_owned());
         trace.flows_from(upstream.clone());
         trace.reached(4);
-        let [view] = &ledger.transfers()[..] else { panic!() };
-        assert_eq!((view.id, view.bytes_done, view.bytes_total), (2, 4, Some(10)));
-        assert_eq!((view.source.as_ref(), view.path.name()), (Some(&upstream), "heard"));
+        assert!(ledger.in_use().contains(&path("heard").hash()));
         trace.failed_over();
         trace.flows_from(upstream.clone());
         let lagging = Err(TransferError::Lagging);
         ledger.end(&trace, &lagging);
-        assert!(ledger.transfers().is_empty() && ledger.is_in_use(path("heard").hash()));
+        assert!(ledger.running().is_empty() && ledger.in_use().contains(&path("heard").hash()));
         let started = FetchEvent::TransferStarted { id: 2, path: path("heard"), bytes: Some(10) };
         assert_eq!(events.recv().await.unwrap(), started);
         let FetchEvent::TransferFinished { id: 2, bytes: 4, sources, failovers: 1, result, .. } =

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod administration;
+mod begin;
 mod candidates;
 mod decode;
 mod error;
@@ -15,6 +16,7 @@ mod ledger;
 mod lookup;
 mod pace;
 mod pass_through;
+mod settling;
 mod source;
 mod stream;
 mod survey;
@@ -27,8 +29,7 @@ mod verify;
 
 pub use error::{Lie, SourceError, TransferError};
 pub use found::Found;
-pub use ledger::{FetchEvent, SourceName, TransferView};
-
+pub use ledger::{FetchEvent, SourceName};
 pub use survey::{SourceView, Survey};
 pub use verify::Trust;
 
@@ -38,18 +39,18 @@ use crate::peers::Peers;
 use bytes::Bytes;
 use hyper::Uri;
 use hyper::body::{Body, Frame, SizeHint};
-use ledger::{Ledger, Trace};
+use ledger::Ledger;
 use lookup::{Answer, Answers, Budget, Lookup};
 use moka::future::Cache;
-use pass_through::PassThrough;
+use settling::Settling;
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use stream::{Progress, Reader, Stream};
 use suspects::Suspects;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use trusted::CurrentTrust;
 use upstreams::Upstreams;
@@ -66,14 +67,8 @@ const MEMORY_OF_ANSWERS: u64 = 8 * 1024 * 1024;
 const DOCUMENT_LIMIT: usize = 16 * 1024 * 1024;
 /// How many documents are fetched at once.
 const DOCUMENTS: usize = 4;
-/// How long a transfer waits for its share of the memory before it makes do with [`SMALL_WINDOW`].
-const MEMORY_WAIT: Duration = Duration::from_secs(1);
-/// The window of a transfer for which the memory did not suffice, in bytes: more than what is withheld.
-const SMALL_WINDOW: u64 = 256 * 1024;
 /// How long a NAR that turned out wrong is not continued: Nix would put the right end to the wrong beginning.
 const TAINTED: Duration = Duration::from_secs(60);
-/// The unit of the memory budget, in bytes.
-const BUDGET_UNIT: u64 = 64 * 1024;
 
 /// What this room needs to know; the daemon takes it from the configuration.
 pub struct Options {
@@ -98,11 +93,14 @@ struct Inner {
     /// Transfers that ended with wrong content lately.
     tainted: moka::sync::Cache<TransferKey, ()>,
     documents: Semaphore,
+    /// Turns of the transfers that work on threads of their own.
+    turns: Arc<Semaphore>,
     memory: Arc<Semaphore>,
     /// How many permits `memory` has in all.
     memory_units: u32,
     tasks: TaskTracker,
     metrics: Arc<Metrics>,
+    settling: Settling,
 }
 
 /// What makes two requests the same transfer: the NAR, how it is compressed, and how long that file is, because two
@@ -161,17 +159,19 @@ impl Fetcher {
             .max_capacity(MEMORY_OF_ANSWERS)
             .expire_after(Remember)
             .build();
-        let memory_units = units(options.memory.max(transfer::WHOLE));
+        let memory_units = begin::units(options.memory.max(transfer::WHOLE));
         Self(Arc::new(Inner {
             lookup: Arc::new(lookup),
             answers,
             transfers: Mutex::default(),
             tainted: moka::sync::Cache::builder().max_capacity(1024).time_to_live(TAINTED).build(),
             documents: Semaphore::new(DOCUMENTS),
+            turns: Arc::new(Semaphore::new(begin::TRANSFERS_MAX)),
             memory: Arc::new(Semaphore::new(memory_units as usize)),
             memory_units,
             tasks,
             metrics,
+            settling: Settling::new(),
         }))
     }
 
@@ -213,6 +213,18 @@ impl Fetcher {
 
     /// The path of `request`, if somebody has it with that very NAR.
     async fn find(&self, request: &NarRequest) -> Option<Arc<Found>> {
+        // Right after a start Nix may go on with a download that the end of the last process broke off, and a "not found" is
+        // final to it. Watched from before the first look, so that nobody comes between it and the wait.
+        let mut arrivals = self.0.settling.watch(&self.0.lookup.peers);
+        loop {
+            let found = self.find_now(request).await;
+            if found.is_some() || !arrivals.next().await {
+                return found;
+            }
+        }
+    }
+
+    async fn find_now(&self, request: &NarRequest) -> Option<Arc<Found>> {
         let lookup = &self.0.lookup;
         let is_it = |found: &Found| found.info.nar_hash == request.nar_hash;
         let found = match self.answer(request.hash).await {
@@ -267,101 +279,6 @@ impl Fetcher {
         }
     }
 
-    /// Begins a transfer and is its first reader.
-    async fn start(&self, request: &NarRequest, key: TransferKey, offset: u64) -> Option<(Arc<Stream>, Reader)> {
-        let found = self.find(request).await?;
-        let lookup = Arc::clone(&self.0.lookup);
-        if request.compression == Compression::None {
-            let size = found.info.nar_size;
-            let (window, memory) = self.reserve(if size <= transfer::WHOLE { size } else { transfer::WINDOW }).await;
-            let (stream, reader, is_new) = self.enter(&key, offset, || Stream::new(Some(size), window, memory))?;
-            if is_new {
-                let trace = lookup.ledger.begin(&found.info.path, Some(size));
-                let (own, own_trace) = (Arc::clone(&stream), Arc::clone(&trace));
-                let transfer = transfer::Transfer { lookup, found, stream: own, trace: own_trace };
-                self.spawn(key, Arc::clone(&stream), trace, transfer.run());
-            }
-            return Some((stream, reader));
-        }
-        let size = key.2;
-        for (upstream, url) in found.files_in(&request.compression) {
-            match pass_through::open(&upstream, &url, offset, size).await {
-                Ok(opened) => {
-                    let (window, memory) = self.reserve(size.unwrap_or(u64::MAX).min(transfer::WINDOW)).await;
-                    let new = || Stream::from_offset(offset, opened.size, window, memory);
-                    let (stream, reader, is_new) = self.enter(&key, offset, new)?;
-                    if is_new {
-                        let trace = lookup.ledger.begin(&found.info.path, opened.size);
-                        let (own, own_trace) = (Arc::clone(&stream), Arc::clone(&trace));
-                        let transfer = PassThrough { lookup, upstream, url, stream: own, trace: own_trace };
-                        self.spawn(key, Arc::clone(&stream), trace, transfer.run(opened));
-                    }
-                    return Some((stream, reader));
-                }
-                Err(error) => log::info!(upstream:% = upstream, path:% = request.hash; "an upstream failed: {error}"),
-            }
-        }
-        None
-    }
-
-    fn running(&self) -> MutexGuard<'_, HashMap<TransferKey, Arc<Stream>>> {
-        self.0.transfers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A reader of the stream of `key`: the one that another request began meanwhile, or a new one.
-    fn enter(
-        &self,
-        key: &TransferKey,
-        offset: u64,
-        new: impl FnOnce() -> Arc<Stream>,
-    ) -> Option<(Arc<Stream>, Reader, bool)> {
-        let mut transfers = self.running();
-        if let Some(stream) = transfers.get(key)
-            && let Some(reader) = stream.reader(offset)
-        {
-            self.0.metrics.transfers_joined.add(1);
-            return Some((Arc::clone(stream), reader, false));
-        }
-        let stream = new();
-        let reader = stream.reader(offset)?;
-        transfers.insert(key.clone(), Arc::clone(&stream));
-        Some((stream, reader, true))
-    }
-
-    /// Runs a transfer, and takes it out of the list when it is over.
-    fn spawn(
-        &self,
-        key: TransferKey,
-        stream: Arc<Stream>,
-        trace: Arc<Trace>,
-        transfer: impl Future<Output = Result<(), TransferError>> + Send + 'static,
-    ) {
-        self.0.metrics.transfers_started.add(1);
-        let fetcher = self.clone();
-        self.0.tasks.spawn(async move {
-            let outcome = transfer.await;
-            fetcher.0.lookup.ledger.end(&trace, &outcome);
-            if let Err(TransferError::Corrupt(_)) = outcome {
-                fetcher.0.tainted.insert(key.clone(), ());
-            }
-            let mut transfers = fetcher.running();
-            if transfers.get(&key).is_some_and(|current| Arc::ptr_eq(current, &stream)) {
-                transfers.remove(&key);
-            }
-        });
-    }
-
-    /// A window of `bytes` and the memory for it; or, where others have all of that for too long, a small one without: a
-    /// NAR must not wait for other NARs' readers.
-    async fn reserve(&self, bytes: u64) -> (u64, Option<OwnedSemaphorePermit>) {
-        let units = units(bytes).min(self.0.memory_units);
-        let memory = Arc::clone(&self.0.memory).acquire_many_owned(units);
-        match tokio::time::timeout(MEMORY_WAIT, memory).await {
-            Ok(Ok(memory)) => (bytes, Some(memory)),
-            Ok(Err(_)) | Err(_) => (bytes.min(SMALL_WINDOW), None),
-        }
-    }
-
     /// A small document of the cache protocol (a log, a listing, a realisation) from the upstreams, which alone may be
     /// asked for what no signature covers.
     pub async fn document(&self, path: &str) -> Option<Bytes> {
@@ -384,11 +301,6 @@ impl Fetcher {
         // They are not found any more; this gives their memory back.
         self.0.answers.invalidate_all();
     }
-}
-
-/// Permits of the memory budget for `bytes`.
-fn units(bytes: u64) -> u32 {
-    u32::try_from(bytes.div_ceil(BUDGET_UNIT)).unwrap_or(u32::MAX).max(1)
 }
 
 /// How long which answer is remembered.

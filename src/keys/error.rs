@@ -14,6 +14,9 @@ pub enum KeysError {
         "this machine has no signing key '{0}' (name the fingerprint or the key's name, as `peernixctl keys list` shows them)"
     )]
     NoSuchKey(String),
+    /// None that is trusted.
+    #[error("no trusted key is '{0}' (name the whole key, or its name as `peernixctl trust list` shows it)")]
+    NoSuchTrusted(String),
     /// The active key cannot be revoked.
     #[error("the key {0} is in use: rotate first (`peernixctl keys rotate`), then revoke it")]
     KeyInUse(String),

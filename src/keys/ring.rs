@@ -149,16 +149,22 @@ impl Ring {
         Ok((old, self.0.len() - 1))
     }
 
-    /// Ends what a key may do, unless it is the active one and `in_use`. False if that was so already.
-    pub(super) fn revoke(&mut self, which: &str, reason: &str, in_use: bool, now: Moment) -> Result<bool, KeysError> {
+    /// Ends what a key may do, unless it is the active one and `in_use`. `None` if that was so already.
+    pub(super) fn revoke(
+        &mut self,
+        which: &str,
+        reason: &str,
+        in_use: bool,
+        now: Moment,
+    ) -> Result<Option<KeyView>, KeysError> {
         let is_it = |key: &&mut Key| fingerprint(&key.public) == which || key.public.name() == which;
         let key = self.0.iter_mut().find(is_it).ok_or_else(|| KeysError::NoSuchKey(crate::nix::quote(which)))?;
         match key.state() {
             KeyState::Active if in_use => Err(KeysError::KeyInUse(key.public.name().to_owned())),
-            KeyState::Revoked => Ok(false),
+            KeyState::Revoked => Ok(None),
             KeyState::Active | KeyState::Grace | KeyState::Retired => {
                 key.stage = Stage::Revoked(now.unix, reason.to_owned());
-                Ok(true)
+                Ok(Some(key.view()))
             }
         }
     }

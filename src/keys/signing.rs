@@ -144,7 +144,7 @@ impl SigningKeys {
         let _changing = self.0.changing.lock().await;
         let rotated = self.make_next(grace).await?;
         let old = rotated.old.as_ref().map_or("none", |old| &old.name);
-        log::info!(key:% = rotated.new.name; "signing with {} from now on; before: {old}", rotated.new.public_key);
+        log::debug!(key:% = rotated.new.name; "signing with {} from now on; before: {old}", rotated.new.public_key);
         Ok(rotated)
     }
 
@@ -160,13 +160,13 @@ impl SigningKeys {
         Ok(rotated)
     }
 
-    /// Has a key sign and vouch for nothing any more, at once. `which` is its fingerprint or its name. False if it was
-    /// revoked before.
+    /// Has a key sign and vouch for nothing any more, at once. `which` is its fingerprint or its name. Gives the key
+    /// as it is now; `None` if it was revoked before.
     ///
     /// # Errors
     /// No such key; one that is in use, which has to be replaced first; a credential. With [`KeysError::NotSaved`] it is
     /// revoked all the same, but only until the next start.
-    pub async fn revoke(&self, which: &str, reason: &str) -> Result<bool, KeysError> {
+    pub async fn revoke(&self, which: &str, reason: &str) -> Result<Option<KeyView>, KeysError> {
         check_comment(reason)?;
         if let Some(key) = &self.0.credential
             && (fingerprint(&key.public()) == which || key.name() == which)
@@ -177,19 +177,19 @@ impl SigningKeys {
         let mut ring = self.ring();
         // Beside a credential no key of the state directory signs.
         let in_use = self.0.credential.is_none();
-        let is_news = ring.revoke(which, reason, in_use, self.0.clock.now())?;
+        let revoked = ring.revoke(which, reason, in_use, self.0.clock.now())?;
         let unsaved = self.0.current.read().unwrap_or_else(PoisonError::into_inner).unsaved;
-        if !is_news && !unsaved {
-            return Ok(false);
+        if revoked.is_none() && !unsaved {
+            return Ok(None);
         }
         // First in memory: a full disk must not keep a key alive that somebody stole.
         self.publish(ring.clone(), true);
-        if is_news {
-            log::warn!(key:% = which, reason:% = reason; "a signing key was revoked");
+        if let Some(key) = &revoked {
+            log::debug!(key:% = key.name, reason:% = reason; "a signing key was revoked");
         }
         self.save(&ring).await.map_err(|error| KeysError::NotSaved(Box::new(error)))?;
         self.saved();
-        Ok(is_news)
+        Ok(revoked)
     }
 
     /// All keys that this machine has or had, oldest first, the credential last.
@@ -215,12 +215,6 @@ impl SigningKeys {
             reason: None,
         });
         views
-    }
-
-    /// The public keys that other machines should trust to take what is signed here now, one a line, the newest first.
-    #[must_use]
-    pub fn public_keys(&self) -> String {
-        self.signing().iter().map(|key| format!("{}\n", key.public())).collect()
     }
 
     /// The keys that sign now: the active one and those in grace, the newest first.

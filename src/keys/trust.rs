@@ -160,15 +160,15 @@ impl TrustList {
         // First the file: what was let in must not be forgotten.
         self.save(&decisions).await?;
         self.publish(|now| Current::new(now.base.clone(), now.origin, decisions));
-        log::info!(key:% = key.name(); "trusting {key} from now on");
+        log::debug!(key:% = key.name(); "trusting {key} from now on");
         Ok(true)
     }
 
     /// Trusts a key no more, at once: `which` is its text or its name. One that a file names is distrusted until it is
-    /// added again. False if it did not count.
+    /// added again. False if it is distrusted already.
     ///
     /// # Errors
-    /// A text with a colon that is no public key, or too many distrusted ones. With [`KeysError::NotSaved`] it does not
+    /// A text with a colon that is no public key, a key or name that is not in the list, or too many distrusted ones. With [`KeysError::NotSaved`] it does not
     /// count all the same, but only until the next start.
     pub async fn remove(&self, which: &str) -> Result<bool, KeysError> {
         let which = which.trim();
@@ -177,8 +177,12 @@ impl TrustList {
         let _changing = self.0.changing.lock().await;
         let now = self.now();
         let counted = now.counting().any(is_it);
+        // Until everything is written down, one that was removed may be missing here and still be in the file.
         if !counted && !now.unsaved {
-            return Ok(false);
+            let is_distrusted = now.decisions.distrusted.iter().any(is_it);
+            let is_overruled = || now.decisions.added.iter().any(|added| is_it(&added.key));
+            let unknown = || Err(KeysError::NoSuchTrusted(crate::nix::quote(which)));
+            return if is_distrusted || is_overruled() { Ok(false) } else { unknown() };
         }
         let mut decisions = now.decisions.clone();
         decisions.added.retain(|added| !is_it(&added.key));
@@ -191,7 +195,7 @@ impl TrustList {
         // First in memory: a full disk must not keep a key alive that somebody stole.
         self.publish(|now| Current { unsaved: true, ..Current::new(now.base.clone(), now.origin, decisions.clone()) });
         if counted {
-            log::warn!(key:% = which; "a key is not trusted any more");
+            log::debug!(key:% = which; "a key is not trusted any more");
         }
         self.save(&decisions).await.map_err(|error| KeysError::NotSaved(Box::new(error)))?;
         let mut current = self.0.current.write().unwrap_or_else(PoisonError::into_inner);

@@ -53,9 +53,11 @@ async fn what_is_added_stays_until_it_is_removed() {
     assert!(list.remove("tower-1").await.unwrap());
     assert!(changes.has_changed().unwrap());
     changes.borrow_and_update();
-    assert!(!list.remove("tower-1").await.unwrap());
+    for gone in ["tower-1", &tower.to_string(), "cache", ""] {
+        let error = list.remove(gone).await.unwrap_err();
+        assert!(matches!(&error, KeysError::NoSuchTrusted(name) if name == gone), "{error}");
+    }
     assert!(!changes.has_changed().unwrap());
-    assert!(!list.remove(&tower.to_string()).await.unwrap());
     assert_eq!((names(&list), list.list().len()), (vec!["cache-1".into()], 1));
     let mode = state.path().join("trust.json").metadata().unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode, 0o600);

@@ -1,19 +1,15 @@
 //! What the user wants to be told: `$XDG_CONFIG_HOME/peernix/notifier.toml`.
 //!
-//! ```toml
-//! peers = true          # machines that come and go
-//! keys = true           # another key signs what is built here
-//! reload = true         # the configuration could not be reloaded
-//! trust = true          # a machine sent what was not what was signed
-//! quiet_start = "30s"   # nothing about peers for so long after login and after a start of peernixd
-//! merge = "1500ms"      # peers that come or go within so long of each other are told of together
-//! ```
+//! `docs/notifier.example.toml` says the same to users; a test keeps the two in step.
 
 use serde::Deserialize;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
+
+/// Every key with its meaning and its default.
+pub(super) const EXAMPLE: &str = include_str!("../../docs/notifier.example.toml");
 
 /// The largest file read, in bytes.
 const FILE_MAX: u64 = 64 * 1024;
@@ -43,7 +39,7 @@ pub(super) struct Settings {
     pub(super) reload: bool,
     /// A machine sent what was not what was signed.
     pub(super) trust: bool,
-    /// Nothing about peers for so long after login and after a start of the service.
+    /// Nothing about peers for so long after login, after a start of the service, and after the machine slept.
     #[serde(deserialize_with = "time")]
     pub(super) quiet_start: Duration,
     /// Peers that come or go within so long of each other are told of together.
@@ -113,15 +109,14 @@ mod tests {
 
     #[test]
     fn the_example_is_the_default() {
-        let example: String = include_str!("settings.rs")
-            .lines()
-            .skip_while(|line| *line != "//! ```toml")
-            .skip(1)
-            .take_while(|line| *line != "//! ```")
-            .map(|line| format!("{}\n", line.trim_start_matches("//! ")))
-            .collect();
-        assert!(example.contains("quiet_start"));
-        assert_eq!(read(&example), Ok(Settings::default()));
+        let keys = |text: &str| -> Vec<String> {
+            let lines = text.lines().filter(|line| line.starts_with('#') && !line.starts_with("# "));
+            lines.map(|line| line[1..].to_owned()).collect()
+        };
+        let keys = keys(EXAMPLE);
+        assert_eq!(keys.len(), 6, "{keys:?}");
+        assert_eq!(read(&keys.join("\n")), Ok(Settings::default()));
+        assert_eq!(read(EXAMPLE), Ok(Settings::default()));
         assert_eq!(read(""), Ok(Settings::default()));
     }
 

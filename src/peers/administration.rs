@@ -1,6 +1,7 @@
 //! What an administrator does with peers: add, forget, block, unblock, ping, look again, and find one by what people call it.
 
 use super::decisions::{ADDED_MAX, AddedPeer, BLOCKED_MAX};
+use super::discovery::fixed::Attendant;
 use super::discovery::{FixedPeer, fixed};
 use super::error::{LinkError, PeersError};
 use super::hello::{TEXT_MAX, disturbing};
@@ -28,13 +29,15 @@ pub enum Added {
 
 impl Peers {
     /// Adds a peer at `uri` (`HOST:PORT` or `NODEID@HOST:PORT`) as if it were in the configuration, also after a restart.
-    /// `name` is what the administrator calls it. Without a node id, whoever answers there is taken by its key.
+    /// `name` is what the administrator calls it. Without a node id, whoever answers there is taken by its key; with one, it
+    /// replaces what was added for that address without it or with another.
     ///
     /// Who is blocked can be added, and stays blocked.
     ///
     /// # Errors
-    /// `uri` is no address, or this machine's own, or of a node that is not a member of the fleet; `name` is empty, long or
-    /// has control characters; there are too many; the decision cannot be written down.
+    /// `uri` is no address, or this machine's own, or of a node that is not a member of the fleet, or the configuration
+    /// expects anybody else at that address; `name` is empty, long or has control characters; there are too many; the
+    /// decision cannot be written down.
     pub async fn add(&self, uri: &str, name: Option<&str>) -> Result<Added, PeersError> {
         let peer: FixedPeer = uri.parse()?;
         if let Some(name) = name
@@ -47,14 +50,22 @@ impl Peers {
             Some(id) if !self.0.admission.admits(id) => return Err(LinkError::NotAdmitted(id).into()),
             _ => {}
         }
-        if self.0.attendants().iter().any(|attendant| attendant.peer.is_same_address(&peer)) {
-            return Ok(Added::AlreadyThere);
+        let turn = self.0.decisions.turn().await;
+        let says_as_much = |other: &FixedPeer| peer.id.is_none() || other.id == peer.id;
+        for other in self.0.attendants().iter().filter(|attendant| attendant.peer.is_same_address(&peer)) {
+            if says_as_much(&other.peer) {
+                return Ok(Added::AlreadyThere);
+            }
+            if other.added.is_none() {
+                return Err(PeersError::Configured(other.peer.to_string()));
+            }
         }
         let added = AddedPeer { peer: peer.clone(), name: name.map(str::to_owned) };
-        let new = self.0.decisions.change(|content| {
-            if content.added.iter().any(|other| other.peer.is_same_address(&added.peer)) {
+        let new = turn.change(|content| {
+            if content.added.iter().any(|other| other.peer.is_same_address(&peer) && says_as_much(&other.peer)) {
                 return Ok(false);
             }
+            content.added.retain(|other| !other.peer.is_same_address(&peer));
             if content.added.len() >= ADDED_MAX {
                 return Err(PeersError::TooMany { what: "peers can be added", limit: ADDED_MAX });
             }
@@ -64,6 +75,7 @@ impl Peers {
         if !new.await? {
             return Ok(Added::AlreadyThere);
         }
+        self.0.end_attendants(|other| other.peer.is_same_address(&peer));
         log::info!(address:% = peer; "peer added");
         let _ = self.0.notices.events.send(PeerEvent::Added { address: peer.to_string(), name: added.name.clone() });
         fixed::begin(&self.0, added.peer, Some(added.name));
@@ -78,33 +90,79 @@ impl Peers {
     /// # Errors
     /// The decision cannot be written down.
     pub async fn forget(&self, id: NodeId) -> Result<bool, PeersError> {
-        let ended = self.0.end_attendants(|attendant| attendant.added.is_some() && attendant.is_for(id));
-        let dropped = self.0.decisions.change(|content| {
-            let before = content.added.len();
-            content.added.retain(|one| {
-                one.peer.id != Some(id) && !ended.iter().any(|attendant| attendant.peer.is_same_address(&one.peer))
-            });
-            Ok(content.added.len() < before)
-        });
-        let dropped = match dropped.await {
-            Ok(dropped) => dropped,
-            Err(error) => {
-                // Nothing was decided, so everything goes on.
-                for attendant in ended {
-                    fixed::begin(&self.0, attendant.peer.clone(), attendant.added.clone());
-                }
-                return Err(error);
-            }
-        };
+        let dropped = self.drop_added(|attendant| attendant.is_for(id), |peer| peer.id == Some(id)).await?;
         let known = self.0.forget(id);
         if known || dropped {
             log::info!(peer:% = id; "peer forgotten at the administrator's word");
             self.0.notices.worth_saving.notify_one();
         }
+        let _turn = self.0.decisions.turn().await;
         if let Some(block) = self.0.decisions.block_of(id) {
             self.0.show_blocked(id, &block);
         }
         Ok(known || dropped)
+    }
+
+    /// Drops what was added at `address` (`HOST:PORT`, with or without a node id in front), and all that is known about who
+    /// was found there: the way to get rid of one that never answered and so has no identity. False if nothing was added
+    /// there.
+    ///
+    /// # Errors
+    /// `address` is none; the decision cannot be written down.
+    pub async fn forget_address(&self, address: &str) -> Result<bool, PeersError> {
+        let meant: FixedPeer = address.parse()?;
+        let is_it = |peer: &FixedPeer| peer.is_same_address(&meant) && (meant.id.is_none() || meant.id == peer.id);
+        let found: Vec<NodeId> = {
+            let attendants = self.0.attendants();
+            let added = attendants.iter().filter(|attendant| attendant.added.is_some() && is_it(&attendant.peer));
+            added.filter_map(|attendant| attendant.peer.id.or_else(|| attendant.found())).collect()
+        };
+        let dropped = self.drop_added(|attendant| is_it(&attendant.peer), is_it).await?;
+        if dropped {
+            log::info!(address:% = meant; "an added peer is not looked for any more");
+            for id in found {
+                self.forget(id).await?;
+            }
+        }
+        Ok(dropped)
+    }
+
+    /// Who was added at run time and is not among the peers, because nobody answered there yet: the address as
+    /// [`Self::forget_address`] takes it, and what the administrator calls it.
+    #[must_use]
+    pub fn added_unseen(&self) -> Vec<(String, Option<String>)> {
+        let attendants = self.0.attendants();
+        let is_seen = |attendant: &Attendant| {
+            let id = attendant.found().or(attendant.peer.id);
+            id.is_some_and(|id| self.0.table.get(id).is_some())
+        };
+        let unseen = attendants.iter().filter(|attendant| !is_seen(attendant));
+        unseen.filter_map(|attendant| Some((attendant.peer.to_string(), attendant.added.clone()?))).collect()
+    }
+
+    /// Ends the search for what was added, by who looks for it and by what is written down. False if nothing was.
+    async fn drop_added(
+        &self,
+        attends: impl Fn(&Attendant) -> bool,
+        is_it: impl Fn(&FixedPeer) -> bool,
+    ) -> Result<bool, PeersError> {
+        let turn = self.0.decisions.turn().await;
+        let ended = self.0.end_attendants(|attendant| attendant.added.is_some() && attends(attendant));
+        let dropped = turn.change(|content| {
+            let before = content.added.len();
+            content.added.retain(|one| {
+                !is_it(&one.peer) && !ended.iter().any(|attendant| attendant.peer.is_same_address(&one.peer))
+            });
+            Ok(content.added.len() < before)
+        });
+        let outcome = dropped.await;
+        if outcome.is_err() {
+            // Nothing was decided, so everything goes on.
+            for attendant in ended {
+                fixed::begin(&self.0, attendant.peer.clone(), attendant.added.clone());
+            }
+        }
+        outcome
     }
 
     /// Has nothing to do with a peer any more, in either direction, until [`Peers::unblock`]. The peer need not be known.
@@ -118,7 +176,8 @@ impl Peers {
         }
         let since = unix(SystemTime::now()).unwrap_or_default();
         let block = Block { reason: shortened(reason), since };
-        let new = self.0.decisions.change(|content| {
+        let turn = self.0.decisions.turn().await;
+        let new = turn.change(|content| {
             if content.blocked.contains_key(&id) {
                 return Ok(false);
             }
@@ -142,7 +201,8 @@ impl Peers {
     /// # Errors
     /// The decision cannot be written down.
     pub async fn unblock(&self, id: NodeId) -> Result<bool, PeersError> {
-        let block = self.0.decisions.change(|content| Ok(content.blocked.remove(&id).is_some())).await?;
+        let turn = self.0.decisions.turn().await;
+        let block = turn.change(|content| Ok(content.blocked.remove(&id).is_some())).await?;
         let peer = self.0.table.get(id);
         let lifted = peer.as_ref().is_some_and(|peer| peer.unblock());
         if block || lifted {
@@ -188,6 +248,11 @@ impl Peers {
         }
     }
 
+    /// Counts the bytes from and to each peer anew.
+    pub fn reset_bytes(&self) {
+        self.0.table.all().iter().for_each(|peer| peer.reset_bytes());
+    }
+
     /// Who is meant by `text`: a whole identity, a beginning of at least [`PREFIX_MIN`] characters that is one peer's only,
     /// or a name (its own or the administrator's for it) that is one peer's only. Names prove nothing: any peer can take
     /// any name, but not without making it ambiguous.
@@ -196,7 +261,8 @@ impl Peers {
     /// Nobody is meant, or several.
     pub fn resolve(&self, text: &str) -> Result<NodeId, PeersError> {
         if let Ok(id) = text.parse::<NodeId>() {
-            let known = self.0.table.get(id).is_some() || self.0.decisions.is_blocked(id);
+            let is_sought = || self.0.attendants().iter().any(|one| one.added.is_some() && one.is_for(id));
+            let known = self.0.table.get(id).is_some() || self.0.decisions.is_blocked(id) || is_sought();
             return if known { Ok(id) } else { Err(PeersError::NoSuchPeer(text.to_owned())) };
         }
         let is_meant = |peer: &super::Peer| {
@@ -230,13 +296,5 @@ impl Peers {
     #[must_use]
     pub fn export(&self) -> Vec<u8> {
         memory::export(&self.0)
-    }
-
-    /// Takes over what [`Peers::export`] gave; tells how many peers that were.
-    ///
-    /// # Errors
-    /// Too large, no such JSON, or of another version.
-    pub async fn import(&self, exported: Vec<u8>) -> Result<usize, PeersError> {
-        memory::import(&self.0, exported).await.map_err(|error| PeersError::Import(error.to_string()))
     }
 }

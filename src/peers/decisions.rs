@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Unlike what is merely remembered (`memory`), none of it may be lost: every decision is on the disk before it is
-//! confirmed, and a file that cannot be read is set aside instead of being written over.
+//! confirmed, and a file that makes no sense is set aside instead of being written over. One that cannot be read may still
+//! say whom to keep out, so nothing starts without it.
 
 use super::discovery::FixedPeer;
 use super::error::PeersError;
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
+use tokio::sync::MutexGuard;
 
 /// The name of the file.
 pub(super) const FILE: &str = "decisions.json";
@@ -81,24 +83,15 @@ pub(super) struct Decisions {
 
 impl Decisions {
     /// Reads the file in `state_dir`, off the reactor.
-    pub(super) async fn load(state_dir: Option<PathBuf>) -> Self {
-        let Some(dir) = state_dir.clone() else { return Self::default() };
+    ///
+    /// # Errors
+    /// A file that cannot be read, or makes no sense and cannot be set aside.
+    pub(super) async fn load(state_dir: Option<PathBuf>) -> Result<Self, PeersError> {
+        let Some(dir) = state_dir.clone() else { return Ok(Self::default()) };
         let path = dir.join(FILE);
-        let read = tokio::task::spawn_blocking(move || read(&dir.join(FILE))).await;
-        let content = match read.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            Ok(content) => content,
-            Err(error) => {
-                let aside = path.with_extension("json.unreadable");
-                let kept = std::fs::rename(&path, &aside);
-                log::error!(
-                    "cannot read {}: {error}; peers that were added or blocked by hand are forgotten{}",
-                    path.display(),
-                    kept.map_or_else(|_| String::new(), |()| format!(" (the file is now {})", aside.display()))
-                );
-                Content::default()
-            }
-        };
-        Self { content: RwLock::new(content), changing: tokio::sync::Mutex::default(), state_dir }
+        let read = tokio::task::spawn_blocking(move || read_or_set_aside(&dir.join(FILE))).await;
+        let content = read.unwrap_or_else(|error| Err(PeersError::file("read", &path, io::Error::other(error))))?;
+        Ok(Self { content: RwLock::new(content), changing: tokio::sync::Mutex::default(), state_dir })
     }
 
     /// All of them.
@@ -116,6 +109,20 @@ impl Decisions {
         self.content.read().unwrap_or_else(PoisonError::into_inner).blocked.contains_key(&id)
     }
 
+    /// Waits for the turn to change something. It is over when what this gives is dropped: whoever shows what was decided
+    /// holds it until that is done, so that nobody decides otherwise in between.
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        Turn { decisions: self, _turn: self.changing.lock().await }
+    }
+}
+
+/// The right to change the decisions.
+pub(super) struct Turn<'a> {
+    decisions: &'a Decisions,
+    _turn: MutexGuard<'a, ()>,
+}
+
+impl Turn<'_> {
     /// Changes them, on the disk first. `change` tells whether it changed anything.
     ///
     /// # Errors
@@ -124,12 +131,11 @@ impl Decisions {
         &self,
         change: impl FnOnce(&mut Content) -> Result<bool, PeersError>,
     ) -> Result<bool, PeersError> {
-        let _turn = self.changing.lock().await;
-        let mut content = self.content();
+        let mut content = self.decisions.content();
         if !change(&mut content)? {
             return Ok(false);
         }
-        if let Some(dir) = self.state_dir.clone() {
+        if let Some(dir) = self.decisions.state_dir.clone() {
             let text = render(&content);
             let path = dir.join(FILE);
             let written = tokio::task::spawn_blocking(move || {
@@ -139,7 +145,7 @@ impl Decisions {
             let written = written.await.unwrap_or_else(|error| Err(io::Error::other(error)));
             written.map_err(|error| PeersError::file("write", &path, error))?;
         }
-        *self.content.write().unwrap_or_else(PoisonError::into_inner) = content;
+        *self.decisions.content.write().unwrap_or_else(PoisonError::into_inner) = content;
         Ok(true)
     }
 }
@@ -157,24 +163,47 @@ fn render(content: &Content) -> io::Result<Vec<u8>> {
     Ok(serde_json::to_vec_pretty(&written)?)
 }
 
-fn read(path: &Path) -> io::Result<Content> {
+/// The content of the file. One that makes no sense gets another name and is reported, and the decisions begin anew.
+fn read_or_set_aside(path: &Path) -> Result<Content, PeersError> {
+    let Some(text) = read(path).map_err(|error| PeersError::file("read", path, error))? else {
+        return Ok(Content::default());
+    };
+    parse(&text).or_else(|problem| {
+        let aside = path.with_extension("json.unreadable");
+        std::fs::rename(path, &aside).map_err(|error| PeersError::file("set aside", path, error))?;
+        log::error!(
+            "cannot read {}: {problem}; peers that were added or blocked by hand are forgotten (the file is now {})",
+            path.display(),
+            aside.display()
+        );
+        Ok(Content::default())
+    })
+}
+
+/// The bytes of the file, and one more should it be too large; `None` where there is none.
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let mut text = Vec::new();
     file.take(SIZE_MAX + 1).read_to_end(&mut text)?;
+    Ok(Some(text))
+}
+
+/// What the bytes say, or what is wrong with them.
+fn parse(text: &[u8]) -> Result<Content, String> {
     if text.len() as u64 > SIZE_MAX {
-        return Err(io::Error::other(format!("it is larger than {SIZE_MAX} bytes")));
+        return Err(format!("it is larger than {SIZE_MAX} bytes"));
     }
-    let written: Written = serde_json::from_slice(&text)?;
+    let written: Written = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     if written.version != VERSION {
-        return Err(io::Error::other(format!("its version is {}, not {VERSION}", written.version)));
+        return Err(format!("its version is {}, not {VERSION}", written.version));
     }
     let mut content = Content::default();
     for one in written.added.into_iter().take(ADDED_MAX) {
-        let peer = one.address.parse().map_err(io::Error::other)?;
+        let peer = one.address.parse().map_err(|error: PeersError| error.to_string())?;
         content.added.push(AddedPeer { peer, name: one.name });
     }
     let blocked = written.blocked.into_iter().take(BLOCKED_MAX);
@@ -195,15 +224,16 @@ mod tests {
     #[tokio::test]
     async fn decisions_are_on_the_disk_once_they_are_made() {
         let dir = tempfile::tempdir().unwrap();
-        let decisions = Decisions::load(Some(dir.path().to_owned())).await;
+        let decisions = Decisions::load(Some(dir.path().to_owned())).await.unwrap();
         assert_eq!(decisions.content(), Content::default());
         let add = |content: &mut Content| {
             content.added.push(AddedPeer { peer: "tower:1".parse().unwrap(), name: Some("é".into()) });
             Ok(true)
         };
-        assert!(decisions.change(add).await.unwrap() && decisions.change(block).await.unwrap());
-        assert!(!decisions.change(block).await.unwrap());
-        let again = Decisions::load(Some(dir.path().to_owned())).await;
+        let turn = decisions.turn().await;
+        assert!(turn.change(add).await.unwrap() && turn.change(block).await.unwrap());
+        assert!(!turn.change(block).await.unwrap());
+        let again = Decisions::load(Some(dir.path().to_owned())).await.unwrap();
         assert_eq!(again.content(), decisions.content());
         assert!(
             again.is_blocked(NodeKey::from_seed([1; 32]).id()) && !again.is_blocked(NodeKey::from_seed([2; 32]).id())
@@ -213,21 +243,30 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_written_is_not_decided() {
         let dir = tempfile::tempdir().unwrap();
-        let blocked = dir.path().join("file");
-        std::fs::write(&blocked, "").unwrap();
-        let decisions = Decisions::load(Some(blocked.join("state"))).await;
-        let error = decisions.change(block).await.unwrap_err();
+        let state = dir.path().join("state");
+        let decisions = Decisions::load(Some(state.clone())).await.unwrap();
+        std::fs::write(&state, "a file where the directory should be").unwrap();
+        let error = decisions.turn().await.change(block).await.unwrap_err();
         assert!(error.to_string().contains(FILE), "{error}");
         assert_eq!(decisions.content(), Content::default());
     }
 
     #[tokio::test]
-    async fn a_file_that_cannot_be_read_is_set_aside() {
+    async fn a_file_that_cannot_be_read_is_kept_and_nothing_starts() {
+        let dir = tempfile::tempdir().unwrap();
+        // For root, too: what is there is a directory.
+        std::fs::create_dir(dir.path().join(FILE)).unwrap();
+        let error = Decisions::load(Some(dir.path().to_owned())).await.err().unwrap();
+        assert!(error.to_string().starts_with("cannot read") && dir.path().join(FILE).exists(), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_makes_no_sense_is_set_aside() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE);
         for garbage in ["", "{", r#"{"version":2}"#, r#"{"version":1,"added":[{"address":"no port"}]}"#] {
             std::fs::write(&path, garbage).unwrap();
-            let decisions = Decisions::load(Some(dir.path().to_owned())).await;
+            let decisions = Decisions::load(Some(dir.path().to_owned())).await.unwrap();
             assert_eq!(decisions.content(), Content::default(), "{garbage}");
             assert_eq!(std::fs::read_to_string(dir.path().join("decisions.json.unreadable")).unwrap(), garbage);
             assert!(!path.exists());

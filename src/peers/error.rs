@@ -37,6 +37,9 @@ pub enum PeersError {
         /// Its size in bytes.
         size: u64,
     },
+    /// What the service manager hands over is not a key.
+    #[error("the credential 'node-key' has {0} bytes where a node key has 32: look at LoadCredential= of the unit")]
+    CredentialSize(usize),
     /// The TLS library refused what we gave it.
     #[error("cannot set up TLS with the node key: {0}")]
     Tls(#[from] rustls::Error),
@@ -49,6 +52,9 @@ pub enum PeersError {
     /// A peer that is this machine.
     #[error("that is this machine itself")]
     Ourselves,
+    /// Another node is expected at an address that is in the configuration.
+    #[error("{0} is in [discovery] peers: write the node's id in front of it there")]
+    Configured(String),
     /// A list is full.
     #[error("no more than {limit} {what}: forget or unblock some first")]
     TooMany {
@@ -71,9 +77,6 @@ pub enum PeersError {
     /// The peer did not answer.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// State of another run.
-    #[error("cannot take over the peers of the run before: {0}")]
-    Import(String),
 }
 
 impl PeersError {

@@ -106,6 +106,16 @@ pub struct NodeKey {
 }
 
 impl NodeKey {
+    /// The key that a credential holds: the same 32 bytes as in [`KEY_FILE`].
+    ///
+    /// # Errors
+    /// Not exactly 32 bytes.
+    pub fn from_credential(secret: &[u8]) -> Result<Self, PeersError> {
+        let seed: Zeroizing<[u8; SEED_LEN]> =
+            Zeroizing::new(secret.try_into().map_err(|_| PeersError::CredentialSize(secret.len()))?);
+        Ok(Self::from_seed(*seed))
+    }
+
     /// Reads the key in `state_dir`, or makes one (and the directory) on first use. Blocks.
     ///
     /// # Errors
@@ -232,6 +242,15 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
         assert!(NodeKey::load_or_create(dir.path()).is_err());
+    }
+
+    #[test]
+    fn a_credential_is_the_same_32_bytes() {
+        assert_eq!(NodeKey::from_credential(&[7; 32]).unwrap().id(), NodeKey::from_seed([7; 32]).id());
+        for size in [0, 31, 33] {
+            let error = NodeKey::from_credential(&vec![7; size]).unwrap_err();
+            assert!(matches!(error, PeersError::CredentialSize(found) if found == size), "{error}");
+        }
     }
 
     #[test]

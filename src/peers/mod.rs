@@ -75,11 +75,12 @@ impl Peers {
     /// Starts to look for peers, until `stop` is cancelled or [`Peers::shutdown`] is called.
     ///
     /// # Errors
-    /// The key cannot be used for TLS. What is wrong on the network or in remembered files is logged and survived.
+    /// The key cannot be used for TLS; the administrator's decisions cannot be read. What is wrong on the network or in
+    /// remembered files is logged and survived.
     pub async fn start(options: PeersOptions, key: &NodeKey, stop: &CancellationToken) -> Result<Self, PeersError> {
         // A receiver whose sender is gone never moves.
         let network = options.network.clone().unwrap_or_else(|| watch::channel(0).1);
-        let decisions = Decisions::load(options.state_dir.clone()).await;
+        let decisions = Decisions::load(options.state_dir.clone()).await?;
         let decided = decisions.content();
         let hub = Arc::new(Hub::new(&options, key, network, decisions, stop)?);
         for (id, block) in &decided.blocked {

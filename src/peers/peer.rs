@@ -140,6 +140,12 @@ impl Peer {
         self.bytes_in.fetch_add(bytes, Relaxed);
     }
 
+    /// Counts bytes anew.
+    pub(super) fn reset_bytes(&self) {
+        self.bytes_in.store(0, Relaxed);
+        self.bytes_out.store(0, Relaxed);
+    }
+
     /// Notes that our share gave it so many bytes.
     pub(super) fn took(&self, bytes: u64) {
         self.bytes_out.fetch_add(bytes, Relaxed);

@@ -164,6 +164,7 @@ impl Store {
                     nar_size: valid.info.nar_size,
                     registration_time: valid.registration_time,
                     references: valid.info.references.clone(),
+                    deriver: valid.info.deriver.clone(),
                 }),
                 // A record that cannot be read says nothing, and Nix deletes the path all the same.
                 Ok(None) | Err(StoreError::Record { .. }) => None,

@@ -84,16 +84,24 @@ impl Pins {
     }
 
     /// Tells the Nix daemon of all pins again, at the start: somebody may have collected garbage while our directory was
-    /// away, or restored it from a backup.
+    /// away, or restored it from a backup. One that fails keeps none of the others from it.
     ///
     /// # Errors
-    /// The daemon cannot be reached, or refuses.
+    /// The daemon cannot be reached, or refuses: the first failure of all.
     pub async fn restore(&self) -> Result<(), StoreError> {
         let _turn = self.0.changes.lock().await;
+        let mut first = None;
         for pin in self.list() {
-            self.register(&pin.path).await.map_err(|error| error.needs_daemon("restoring the pins"))?;
+            if let Err(error) = self.register(&pin.path).await {
+                // One that does not answer would be waited for with every pin, and nothing could be pinned meanwhile.
+                let is_silent = matches!(error.inner(), StoreError::DaemonSilent { .. });
+                first.get_or_insert(error);
+                if is_silent {
+                    break;
+                }
+            }
         }
-        Ok(())
+        first.map_or(Ok(()), |error| Err(error.needs_daemon("restoring the pins")))
     }
 
     /// Keeps `path`, with its closure, until `until`. False if it was kept so before; a different reason or end replaces the

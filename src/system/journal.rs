@@ -25,7 +25,7 @@ const MESSAGE_ID: &str = "message_id";
 pub fn start(level: LevelFilter) {
     let to_journal = connected_to_journal();
     let sink = match JournalLog::new() {
-        Ok(journal) if to_journal => Sink::Journal(journal.with_syslog_identifier("peernixd".to_owned())),
+        Ok(journal) if to_journal => Sink::Journal(journal.with_syslog_identifier(program())),
         _ if to_journal => Sink::Stderr(Style::Prefixed),
         _ if io::stderr().is_terminal() => Sink::Stderr(Style::Terminal),
         _ => Sink::Stderr(Style::Plain),
@@ -33,6 +33,13 @@ pub fn start(level: LevelFilter) {
     // A second start finds a logger in place and leaves it; the level is for both.
     let _ = log::set_boxed_logger(Box::new(Logger(sink)));
     set_level(level);
+}
+
+/// The name of this program, under which the journal shows what it says.
+fn program() -> String {
+    let path = std::env::args_os().next().unwrap_or_default();
+    let name = std::path::Path::new(&path).file_name();
+    name.map_or_else(|| OWN.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// Changes what is logged from now on.

@@ -9,17 +9,20 @@
 
 use super::message_ids;
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort, RestrictionStatus,
-    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, RestrictionStatus, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 use nix::unistd::{AccessFlags, access};
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// What every program on this host reads at some time: libraries and their settings, certificates, name resolution (which
 /// other programs rewrite below `/run`), the number of processors.
-const HOST: [&str; 12] = [
+const HOST: [&str; 13] = [
     "/etc",
+    // Certificates, on openSUSE.
+    "/var/lib/ca-certificates",
     "/usr",
     "/lib",
     "/lib64",
@@ -33,6 +36,8 @@ const HOST: [&str; 12] = [
     "/nix/store",
     "/run/current-system",
 ];
+/// Where a user may have certificates elsewhere; each names a file or a folder.
+const CERTIFICATES: [&str; 3] = ["SSL_CERT_FILE", "SSL_CERT_DIR", "NIX_SSL_CERT_FILE"];
 /// What everyone may write to.
 const SINKS: [&str; 1] = ["/dev/null"];
 /// The rights on files that are asked for. Version 5 is the last that adds one which is about files and not sockets.
@@ -41,14 +46,13 @@ const FILES: ABI = ABI::V5;
 /// What the service needs, besides what every program does.
 #[derive(Debug, Clone, Default)]
 pub struct Places {
-    /// Read, with all below: the store, Nix's logs, the folder of the configuration. What does not exist is left out.
+    /// Read, with all below: the store, Nix's logs, the folder of the configuration. For what does not exist yet, as the store
+    /// before Nix first ran, it is the folder where it will appear; the root folder is left out.
     pub read: Vec<PathBuf>,
     /// Nix's database folder: read, and written if this user may do so anyway, as SQLite wants to share its memory with Nix.
     pub database: Option<PathBuf>,
     /// Read and written, with all below: the directories of the service.
     pub write: Vec<PathBuf>,
-    /// TCP ports that may still be bound; the sockets that are open already are not concerned.
-    pub ports: Vec<u16>,
 }
 
 /// How far the kernel went.
@@ -110,21 +114,35 @@ fn restrict(places: &Places) -> Result<RestrictionStatus, RulesetError> {
     // Nothing is executed: no place gets that right. Devices are neither made nor steered.
     let write = all & !(AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev);
     let database: BitFlags<AccessFs> = if places.database.as_deref().is_some_and(may_write) { write } else { read };
-    let ports = places.ports.iter().map(|port| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::BindTcp)));
     Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(all)?
+        // No port is bound any more: the sockets are open already.
         .handle_access(AccessNet::BindTcp)?
         // Other processes of the same user cannot be killed from here.
         .scope(Scope::Signal)?
         .create()?
         .add_rules(path_beneath_rules(HOST, read))?
+        .add_rules(path_beneath_rules(certificates(|name| std::env::var_os(name)), read))?
         .add_rules(path_beneath_rules(SINKS, read | AccessFs::WriteFile))?
-        .add_rules(path_beneath_rules(&places.read, read))?
+        .add_rules(path_beneath_rules(places.read.iter().filter_map(|path| existing(path)), read))?
         .add_rules(path_beneath_rules(&places.database, database))?
         .add_rules(path_beneath_rules(&places.write, write))?
-        .add_rules(ports)?
         .restrict_self()
+}
+
+/// `path`, or the nearest folder above it that exists, below the root.
+fn existing(path: &Path) -> Option<&Path> {
+    path.ancestors().find(|path| path.exists()).filter(|path| path.parent().is_some())
+}
+
+/// Where the variables of [`CERTIFICATES`] point: of a file the folder, because such files are replaced, and that of the file
+/// behind it where it is a link. The root folder is left out.
+fn certificates(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let named = CERTIFICATES.into_iter().filter_map(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let with_targets = named.flat_map(|path| [path.canonicalize().ok(), Some(path)]).flatten();
+    let folder = |path: PathBuf| if path.is_dir() { Some(path) } else { path.parent().map(Path::to_owned) };
+    with_targets.filter_map(folder).filter(|path| path.parent().is_some()).collect()
 }
 
 /// Whether the user of this process may write here, for all that Landlock knows.
@@ -148,11 +166,9 @@ mod tests {
             fs::create_dir(at(folder)).unwrap();
             fs::write(at(folder).join("file"), folder).unwrap();
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let places = Places {
-            read: vec![at("store"), at("not there")],
+            read: vec![at("store"), PathBuf::from("/peernix-test/not there")],
             write: vec![at("state")],
-            ports: vec![port],
             ..Places::default()
         };
         // It holds for a thread and its children: the others of the tests go on.
@@ -188,23 +204,65 @@ mod tests {
     }
 
     #[test]
-    fn ports_that_were_not_named_cannot_be_bound() {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (named, other) = (free.local_addr().unwrap().port(), TcpListener::bind("127.0.0.1:0").unwrap());
-        drop(free);
+    fn certificates_elsewhere_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for folder in ["linked", "real", "many"] {
+            fs::create_dir(root.join(folder)).unwrap();
+        }
+        fs::write(root.join("real/bundle.pem"), "").unwrap();
+        std::os::unix::fs::symlink(root.join("real/bundle.pem"), root.join("linked/bundle.pem")).unwrap();
+        let found = certificates(|name| match name {
+            "SSL_CERT_FILE" => Some(root.join("linked/bundle.pem").into()),
+            "SSL_CERT_DIR" => Some(root.join("many").into()),
+            _ => Some("/bundle.pem".into()),
+        });
+        let mut found: Vec<_> = found.iter().map(|path| path.strip_prefix(&root).unwrap().to_str().unwrap()).collect();
+        found.dedup();
+        assert_eq!(found, ["real", "linked", "many"]);
+    }
+
+    #[test]
+    fn what_appears_later_can_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (nix, secret) = (dir.path().join("nix"), dir.path().join("secret"));
+        fs::create_dir(&nix).unwrap();
+        fs::write(&secret, "secret").unwrap();
+        let store = nix.join("store");
+        let (entered, wait_for_entry) = std::sync::mpsc::channel();
+        let (made, wait_for_store) = std::sync::mpsc::channel::<()>();
+        let reader = std::thread::spawn({
+            let store = store.clone();
+            move || {
+                let level = enter(&Places { read: vec![store.clone()], ..Places::default() });
+                entered.send(level).unwrap();
+                wait_for_store.recv().unwrap();
+                (fs::read_to_string(store.join("file")), fs::read(secret))
+            }
+        });
+        let level = wait_for_entry.recv().unwrap();
+        fs::create_dir(&store).unwrap();
+        fs::write(store.join("file"), "store").unwrap();
+        made.send(()).unwrap();
+        let (file, secret) = reader.join().unwrap();
+        assert_eq!(file.unwrap(), "store");
+        match level {
+            Level::None(reason) => eprintln!("SKIPPED: Landlock: {reason}"),
+            _ => assert_eq!(secret.unwrap_err().kind(), ErrorKind::PermissionDenied),
+        }
+    }
+
+    #[test]
+    fn what_listens_already_is_reached_and_no_other_port_is_bound() {
+        let open = TcpListener::bind("127.0.0.1:0").unwrap();
         let outcome = std::thread::spawn(move || {
-            let Level::Full(_) = enter(&Places { ports: vec![named], ..Places::default() }) else { return None };
-            let to_other = std::net::TcpStream::connect(other.local_addr().unwrap());
-            Some((
-                TcpListener::bind(("127.0.0.1", named)).map(drop),
-                TcpListener::bind("127.0.0.1:0").map(drop),
-                to_other,
-            ))
+            let Level::Full(_) = enter(&Places::default()) else { return None };
+            let connected = std::net::TcpStream::connect(open.local_addr().unwrap());
+            Some((TcpListener::bind("127.0.0.1:0").map(drop), connected))
         });
         match outcome.join().unwrap() {
-            Some((named, other, connected)) => {
-                named.unwrap();
-                assert_eq!(other.unwrap_err().kind(), ErrorKind::PermissionDenied);
+            Some((bound, connected)) => {
+                assert_eq!(bound.unwrap_err().kind(), ErrorKind::PermissionDenied);
                 connected.unwrap();
             }
             None => eprintln!("SKIPPED: this kernel's Landlock knows no TCP ports"),

@@ -114,11 +114,6 @@ impl Notifier {
         self.send(&[NotifyState::Stopping, NotifyState::Status(&one_line(status))]);
     }
 
-    /// Starting or stopping goes on and needs this much more time from now.
-    pub fn extend_timeout(&self, more: Duration) {
-        self.send(&[NotifyState::ExtendTimeoutUsec(u32::try_from(more.as_micros()).unwrap_or(u32::MAX))]);
-    }
-
     /// All parts of the service have shown signs of life since the last time.
     pub fn alive(&self) {
         self.send(&[NotifyState::Watchdog]);
@@ -132,7 +127,10 @@ impl Notifier {
             let _ = writeln!(message, "{state}");
         }
         if let Err(error) = socket.send(message.as_bytes()) {
-            log::debug!("the service manager cannot be notified: {error}");
+            // Without this one the manager takes the start for a failure.
+            let is_ready = states.iter().any(|state| matches!(state, NotifyState::Ready));
+            let level = if is_ready { log::Level::Warn } else { log::Level::Debug };
+            log::log!(level, "the service manager cannot be notified: {error}");
         }
     }
 
@@ -182,8 +180,6 @@ pub(super) mod tests {
         let message = received(&socket).unwrap();
         let stamp = message.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().trim_end();
         assert!(stamp.parse::<u64>().unwrap() > 0, "{message}");
-        notifier.extend_timeout(Duration::from_secs(2));
-        assert_eq!(received(&socket).unwrap(), "EXTEND_TIMEOUT_USEC=2000000\n");
         notifier.alive();
         assert_eq!(received(&socket).unwrap(), "WATCHDOG=1\n");
         notifier.stopping("draining");

@@ -145,7 +145,7 @@ async fn a_transfer_from_a_peer_is_seen_and_counted() {
     let peer = online(&ours, machine.id).await;
     let (fetcher, _) = fetcher(&ours, &[]).await;
     let mut events = fetcher.subscribe();
-    assert!(!fetcher.is_in_use(sample.hash()));
+    assert!(!fetcher.in_use().contains(&sample.hash()));
     assert!(fetch(&fetcher, &sample).await);
     let (path, size) = (sample.info.path.clone(), sample.info.nar_size);
     let started = FetchEvent::TransferStarted { id: 1, path: path.clone(), bytes: Some(size) };
@@ -156,7 +156,7 @@ async fn a_transfer_from_a_peer_is_seen_and_counted() {
         panic!()
     };
     assert_eq!((finished, bytes, sources), (path, size, vec![SourceName::Peer(machine.id)]));
-    assert!(fetcher.transfers().is_empty() && fetcher.is_in_use(sample.hash()));
+    assert!(fetcher.in_use().contains(&sample.hash()));
     assert_eq!(peer.status().bytes_in, size);
     let theirs = machine.peers.get(NodeKey::from_seed([2; 32]).id()).unwrap().status();
     assert!(theirs.bytes_out > size, "{theirs:?}");

@@ -8,6 +8,7 @@
 
 mod byte_server;
 mod cases;
+mod control;
 mod ctx;
 mod host;
 mod http;

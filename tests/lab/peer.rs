@@ -209,6 +209,12 @@ impl<'a> Peernixd<'a> {
         self.status_kib("VmRSS:")
     }
 
+    /// The memory that the program took for itself now, in bytes: without the pages of its file, which are more in a build for
+    /// tests than in one for use.
+    pub(crate) fn own_memory(&self) -> Result<u64> {
+        self.status_kib("RssAnon:")
+    }
+
     /// The most it ever had, in bytes, since [`Self::reset_peak`].
     pub(crate) fn peak_rss(&self) -> Result<u64> {
         self.status_kib("VmHWM:")

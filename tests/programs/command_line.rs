@@ -1,18 +1,12 @@
 //! What the programs say and with which code they end, before anything runs.
 
-use crate::running::{LONELY, Service, program};
+use crate::running::{LONELY, program, told};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Output;
 
 fn run(name: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
     let home = tempfile::tempdir().unwrap();
     told(&program(name, home.path()).args(arguments).output().unwrap())
-}
-
-fn told(output: &Output) -> (Option<i32>, String, String) {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
 #[test]
@@ -69,6 +63,25 @@ fn a_machine_keeps_its_identity() {
 }
 
 #[test]
+fn an_identity_may_come_as_a_credential() {
+    let home = tempfile::tempdir().unwrap();
+    let credentials = home.path().join("credentials");
+    std::fs::create_dir(&credentials).unwrap();
+    let id = || {
+        let mut program = program("peernixd", home.path());
+        told(&program.arg("--print-node-id").env("CREDENTIALS_DIRECTORY", &credentials).output().unwrap())
+    };
+    std::fs::write(credentials.join("node-key"), [7; 32]).unwrap();
+    let expected = peernix::peers::NodeKey::from_seed([7; 32]).id();
+    assert_eq!(id(), (Some(0), format!("{expected}\n"), String::new()));
+    assert!(!home.path().join("state/node.key").exists(), "none is made");
+    std::fs::write(credentials.join("node-key"), [7; 33]).unwrap();
+    let (code, out, err) = id();
+    assert_eq!((code, out.as_str()), (Some(70), ""));
+    assert!(err.contains("'node-key' has 33 bytes") && err.contains("LoadCredential="), "{err}");
+}
+
+#[test]
 fn a_port_that_is_taken_ends_with_69_and_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
@@ -78,27 +91,4 @@ fn a_port_that_is_taken_ends_with_69_and_what_to_do() {
     let (code, _, err) = told(&program("peernixd", home.path()).arg("--config").arg(&file).output().unwrap());
     assert_eq!(code, Some(69), "{err}");
     assert!(err.contains(&format!("cannot listen on {address}")) && err.contains("[gateway] listen"), "{err}");
-}
-
-#[test]
-fn the_tool_says_whether_the_service_runs() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    for verb in ["status", "peers"] {
-        let (code, out, err) = run("peernixctl", &[verb, "--gateway", &nobody]);
-        assert_eq!((code, out.as_str()), (Some(3), ""));
-        assert!(err.contains("does not run") && err.contains(&nobody), "{err}");
-    }
-    let mut service = Service::start(LONELY, |_| {});
-    // Found by what the service wrote down, without being told.
-    let home = service.home.path().to_owned();
-    let tool = |arguments: &[&str]| told(&program("peernixctl", &home).args(arguments).output().unwrap());
-    let (code, out, err) = tool(&["status"]);
-    assert_eq!((code, err.as_str()), (Some(0), ""));
-    assert!(out.contains(&format!("http://{}", service.address("gateway").unwrap())), "{out}");
-    let (code, out, _) = tool(&["status", "--json"]);
-    let health: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((code, health["peers_online"].as_u64()), (Some(0), Some(0)));
-    assert_eq!(tool(&["peers", "--json"]).1, "[]\n");
-    assert!(service.stop().success());
-    assert_eq!(tool(&["status"]).0, Some(3));
 }

@@ -7,3 +7,4 @@ mod command_line;
 mod demonstration;
 mod running;
 mod service;
+mod tool;

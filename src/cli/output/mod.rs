@@ -16,7 +16,7 @@ use serde_json::Value;
 use std::io::{self, IsTerminal as _, Write};
 
 /// The longest text from elsewhere that is shown in one piece, in characters; longer ones are cut.
-const TEXT_MAX: usize = 160;
+const TEXT_MAX: usize = 400;
 
 /// Writes a text to stdout. A reader that has had enough (`| head`) is not an error.
 pub(super) fn print(text: &str) -> io::Result<()> {
@@ -73,6 +73,18 @@ pub(super) fn count(number: u64, one: &str) -> String {
         (_, Some(stem)) if !stem.ends_with(['a', 'e', 'o']) => format!("{number} {stem}ies"),
         _ => format!("{number} {one}s"),
     }
+}
+
+/// An error with its causes, but those that its message tells already.
+pub(super) fn chain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 #[cfg(test)]

@@ -50,15 +50,19 @@ struct Column {
     right: bool,
     /// May be cut to fit a terminal.
     yields: bool,
+    /// May be left out to fit a terminal.
+    expendable: bool,
 }
 
 impl Table {
-    /// A table with these columns: `>` before a title puts it at the right, `~` lets the column be cut to fit a terminal.
+    /// A table with these columns: `>` before a title puts it at the right. Where a terminal is too narrow, columns with `-`
+    /// are left out, the last first, and then those with `~` are cut.
     pub(in crate::cli) fn new(titles: &[&'static str]) -> Self {
         let column = |title: &&'static str| Column {
-            title: title.trim_start_matches(['>', '~']),
-            right: title.starts_with('>'),
-            yields: title.starts_with('~'),
+            title: title.trim_start_matches(['>', '~', '-']),
+            right: title.contains('>'),
+            yields: title.contains('~'),
+            expendable: title.contains('-'),
         };
         Self { columns: titles.iter().map(column).collect(), rows: Vec::new() }
     }
@@ -70,50 +74,60 @@ impl Table {
 
     /// The table as text, at most so wide if that can be done; with its header or without.
     pub(in crate::cli) fn render(&self, style: Style, width: Option<usize>, header: bool) -> String {
-        let widths = self.widths(width, header);
+        let (shown, widths) = self.widths(width, header);
         let mut text = String::new();
         if header {
             let titles = self.columns.iter().map(|column| Cell::new(column.title));
             // Drawn as one line, as systemd's tools do: blanks between underlined titles are not underlined.
-            text.push_str(&self.line(&titles.collect::<Vec<_>>(), &widths, Style::default()));
+            text.push_str(&self.line(&titles.collect::<Vec<_>>(), &shown, &widths, Style::default()));
             text = style.paint(Paint::Header, text.trim_end_matches('\n'));
             text.push('\n');
         }
         for row in &self.rows {
-            text.push_str(&self.line(row, &widths, style));
+            text.push_str(&self.line(row, &shown, &widths, style));
         }
         text
     }
 
-    fn widths(&self, width: Option<usize>, header: bool) -> Vec<usize> {
+    /// Which columns are shown, and how wide each of all is.
+    fn widths(&self, width: Option<usize>, header: bool) -> (Vec<usize>, Vec<usize>) {
         let natural = |(index, column): (usize, &Column)| {
             let cells = self.rows.iter().filter_map(|row| row.get(index)).map(|cell| cell.text.width());
             cells.chain([if header { column.title.width() } else { 0 }]).max().unwrap_or(0)
         };
         let mut widths: Vec<usize> = self.columns.iter().enumerate().map(natural).collect();
-        let Some(available) = width else { return widths };
-        let total = |widths: &[usize]| widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
-        // The widest that may be cut gives a column of the terminal, again and again.
-        while total(&widths) > available {
-            let yielding = (0..widths.len()).filter(|index| self.columns[*index].yields && widths[*index] > NARROWEST);
-            let Some(widest) = yielding.max_by_key(|index| widths[*index]) else { break };
-            widths[widest] -= 1;
+        let mut shown: Vec<usize> = (0..widths.len()).collect();
+        let Some(available) = width else { return (shown, widths) };
+        let total = |shown: &[usize], widths: &[usize]| {
+            shown.iter().map(|index| widths[*index]).sum::<usize>() + GAP * shown.len().saturating_sub(1)
+        };
+        while total(&shown, &widths) > available {
+            let Some(last) = shown.iter().rposition(|index| self.columns[*index].expendable) else { break };
+            shown.remove(last);
         }
-        widths
+        // The widest that may be cut gives a column of the terminal, again and again.
+        while total(&shown, &widths) > available {
+            let yielding = shown.iter().filter(|index| self.columns[**index].yields && widths[**index] > NARROWEST);
+            let Some(widest) = yielding.max_by_key(|index| widths[**index]) else { break };
+            widths[*widest] -= 1;
+        }
+        (shown, widths)
     }
 
-    fn line(&self, row: &[Cell], widths: &[usize], style: Style) -> String {
+    fn line(&self, row: &[Cell], shown: &[usize], widths: &[usize], style: Style) -> String {
         let mut line = String::new();
-        let last = row.len().saturating_sub(1);
-        for (index, ((cell, column), width)) in row.iter().zip(&self.columns).zip(widths).enumerate() {
-            let text = cut(&cell.text, *width);
+        for index in shown {
+            let (Some(cell), column, width) = (row.get(*index), &self.columns[*index], widths[*index]) else {
+                continue;
+            };
+            let text = cut(&cell.text, width);
             let blanks = " ".repeat(width.saturating_sub(text.width()));
             let painted = cell.paint.map_or_else(|| text.clone(), |paint| style.paint(paint, &text));
             if column.right {
                 line.push_str(&blanks);
             }
             line.push_str(&painted);
-            if index < last {
+            if Some(index) != shown.last() {
                 if !column.right {
                     line.push_str(&blanks);
                 }
@@ -189,6 +203,12 @@ mod tests {
         let text = sample().render(Style::default(), Some(3), true);
         assert!(text.contains("192.0.2…"), "never narrower than can be read: {text}");
         assert_eq!(cut("箱箱箱", 4), "箱…");
+        let mut table = Table::new(&["A", "-B", "-C", "~D"]);
+        table.row(["1111", "2222", "3333", "444444444444"].map(Cell::new).into());
+        let at = |width| table.render(Style::default(), Some(width), false);
+        assert_eq!(at(30), "1111  2222  3333  444444444444\n");
+        assert_eq!(at(29), "1111  2222  444444444444\n");
+        assert_eq!(at(15), "1111  44444444…\n");
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Control for Sample {
             problems: vec!["the Nix daemon does not answer".to_owned()],
             start_timestamp: NOW - 192_000_000,
             listen: Listen {
-                gateway: Some("127.0.0.1:7649".to_owned()),
+                gateway: Some("http://127.0.0.1:7649".to_owned()),
                 share: Some("[::]:7650".to_owned()),
                 plain: None,
             },

@@ -33,6 +33,13 @@ struct One {
     job: u64,
 }
 
+impl Args {
+    /// Whether this changes something, so that somebody may have to authenticate.
+    pub(super) const fn changes(&self) -> bool {
+        matches!(self.verb, Some(Verb::Cancel(_)))
+    }
+}
+
 pub(super) async fn run(args: Args, control: &dyn Control, screen: &Screen) -> Done<()> {
     match args.verb.unwrap_or(Verb::List) {
         Verb::List => {
@@ -83,7 +90,10 @@ pub(super) async fn ended(
         Err(other) => return Err(other),
     };
     let paths = paths_of(control, job.id).await.unwrap_or_default();
-    screen.page(&json!({ "job": job, "paths": paths }), || text(&job, &paths, screen))?;
+    // Of what failed before it did anything there is nothing to show.
+    let nothing = failure.is_some() && paths.is_empty();
+    let text = || if nothing { String::new() } else { text(&job, &paths, screen) };
+    screen.page(&json!({ "job": job, "paths": paths }), text)?;
     failure.map_or(Ok(()), Err)
 }
 
@@ -117,7 +127,7 @@ fn table(jobs: &[Job], screen: &Screen) -> String {
     if jobs.is_empty() {
         return if screen.legend && !screen.quiet { "No jobs.\n".to_owned() } else { String::new() };
     }
-    let mut table = Table::new(&[">JOB", "KIND", "STATE", ">DONE", ">PATHS", ">BYTES", "BEGAN", "~MESSAGE"]);
+    let mut table = Table::new(&[">JOB", "KIND", "STATE", ">DONE", "->PATHS", "->BYTES", "-BEGAN", "~MESSAGE"]);
     for job in jobs {
         let kind = if job.dry_run { format!("{} (dry run)", job.kind) } else { job.kind.to_string() };
         table.row(vec![
@@ -156,13 +166,16 @@ pub(super) fn paths_table(paths: &[JobPath], screen: &Screen) -> String {
     }
     let mut sorted: Vec<&JobPath> = paths.iter().collect();
     sorted.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.path.cmp(&b.path)));
-    let mut table = Table::new(&[">SIZE", "RESULT", "~PATH"]);
+    // Of what would go there is nothing more to say.
+    let dead = paths.iter().all(|path| path.result == "dead");
+    let mut table = Table::new(if dead { &[">SIZE", "~PATH"] } else { &[">SIZE", "RESULT", "~PATH"] });
     for path in sorted {
         let name = if screen.full { path.path.as_str() } else { base_name(&path.path) };
         let text = path.reason.as_ref().map_or_else(|| name.to_owned(), |reason| format!("{name}: {reason}"));
         let result = Cell::new(&path.result);
         let result = if path.result == "failed" { result.paint(Paint::Bad) } else { result };
-        table.row(vec![Cell::new(size(path.size)), result, Cell::new(text)]);
+        let cells = [Some(Cell::new(size(path.size))), Some(result).filter(|_| !dead), Some(Cell::new(text))];
+        table.row(cells.into_iter().flatten().collect());
     }
     let mut text = screen.table(&table, "");
     if screen.legend {

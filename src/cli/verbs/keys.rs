@@ -1,6 +1,6 @@
 //! `peernixctl keys`: the keys that sign what is built here.
 
-use super::{changed, short, span};
+use super::{changed, span};
 use crate::cli::failure::{Doing as _, Done};
 use crate::cli::output::{Cell, Paint, Screen, Table, count, tame};
 use crate::control::{Control, ControlError, ErrorKind, Key, KeyState};
@@ -38,6 +38,13 @@ enum Verb {
         #[arg(value_name = "KEY")]
         key: Option<String>,
     },
+}
+
+impl Args {
+    /// Whether this changes something, so that somebody may have to authenticate.
+    pub(super) const fn changes(&self) -> bool {
+        matches!(self.verb, Some(Verb::Rotate { .. } | Verb::Revoke { .. }))
+    }
 }
 
 pub(super) async fn run(args: Args, control: &dyn Control, screen: &Screen) -> Done<()> {
@@ -102,7 +109,7 @@ fn table(keys: &[Key], screen: &Screen) -> String {
             String::new()
         };
     }
-    let mut table = Table::new(&["", "~NAME", "FINGERPRINT", "STATE", "MANAGED", "CREATED", "EXPIRES"]);
+    let mut table = Table::new(&["", "~NAME", "FINGERPRINT", "STATE", "-MANAGED", "-CREATED", "EXPIRES"]);
     for key in keys {
         let (dot, paint) = match key.state {
             KeyState::Active => ("●", Paint::Good),
@@ -113,7 +120,7 @@ fn table(keys: &[Key], screen: &Screen) -> String {
         table.row(vec![
             Cell::new(dot).paint(paint),
             Cell::new(&key.name),
-            Cell::new(short(&key.fingerprint, screen)),
+            Cell::new(&key.fingerprint),
             Cell::new(key.state.as_str()).paint(paint),
             Cell::new(key.managed.as_str()),
             Cell::known(key.created_timestamp.map(|time| screen.clock.ago(time))),

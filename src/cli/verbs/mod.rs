@@ -97,6 +97,37 @@ pub(super) enum Verb {
 }
 
 impl Verb {
+    /// Whether it changes something, so that somebody may have to authenticate.
+    pub(super) const fn changes(&self) -> bool {
+        match self {
+            Self::Peers(args) => args.changes(),
+            Self::Jobs(args) => args.changes(),
+            Self::Keys(args) => args.changes(),
+            Self::Trust(args) => args.changes(),
+            Self::Stats(args) => args.changes(),
+            Self::LogLevel(args) => args.changes(),
+            Self::Fetch(_)
+            | Self::Pin(_)
+            | Self::Unpin(_)
+            | Self::Gc(_)
+            | Self::Drain(_)
+            | Self::Undrain
+            | Self::Reload => true,
+            Self::Status
+            | Self::IsOnline(_)
+            | Self::Query(_)
+            | Self::Pins
+            | Self::Monitor(_)
+            | Self::Verify
+            | Self::Demo(_)
+            | Self::Completion { .. }
+            | Self::Version
+            | Self::Generate { .. }
+            | Self::Bridge { .. }
+            | Self::Complete { .. } => false,
+        }
+    }
+
     /// Whether it may start a service that does not run. What asks about the service's own state must not.
     pub(super) const fn may_start(&self) -> bool {
         !matches!(self, Self::IsOnline(_) | Self::Undrain | Self::LogLevel(_) | Self::Monitor(_) | Self::Jobs(_))

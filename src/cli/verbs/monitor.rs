@@ -3,7 +3,7 @@
 use super::{base_name, short, word};
 use crate::cli::failure::{Doing as _, Done, Failure};
 use crate::cli::output::{Paint, Screen, size, tame};
-use crate::control::{Control, Event, EventFilter, EventItem, EventKind};
+use crate::control::{Control, ErrorKind, Event, EventFilter, EventItem, EventKind};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -33,8 +33,10 @@ pub(super) async fn run(args: &Args, control: &dyn Control, screen: &Screen) -> 
             _ = terminate.recv() => return Ok(()),
         };
         match item {
-            Some(item) => show(&item.doing(doing)?, screen)?,
-            None => {
+            Some(Ok(item)) => show(&item, screen)?,
+            // However it ends, there is nothing more to follow.
+            Some(Err(error)) if error.kind != ErrorKind::NotRunning => return Err(error).doing(doing),
+            Some(Err(_)) | None => {
                 screen.note("The service has ended.");
                 return Ok(());
             }
@@ -103,7 +105,8 @@ fn line(event: &Event, screen: &Screen) -> String {
         let what = if event.kind.is_frequent() { "transfer" } else { "job" };
         parts.push(format!("{what} {id}"));
     }
-    parts.extend(event.bytes.map(size));
+    parts.extend(event.bytes.filter(|bytes| *bytes > 0).map(size));
     parts.extend(event.message.as_deref().map(tame));
-    format!("{} {kind} {}\n", screen.clock.time(event.timestamp), parts.join(", "))
+    let line = format!("{} {kind} {}", screen.clock.time(event.timestamp), parts.join(", "));
+    format!("{}\n", line.trim_end())
 }

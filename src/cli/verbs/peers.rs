@@ -73,6 +73,13 @@ enum Verb {
     Refresh,
 }
 
+impl Args {
+    /// Whether this changes something, so that somebody may have to authenticate.
+    pub(super) const fn changes(&self) -> bool {
+        !matches!(self.verb, None | Some(Verb::List(_) | Verb::Show(_) | Verb::Ping { .. }))
+    }
+}
+
 pub(super) async fn run(args: Args, control: &dyn Control, screen: &Screen) -> Done<()> {
     match args.verb.unwrap_or(Verb::List(args.list)) {
         Verb::List(list) => {
@@ -88,7 +95,12 @@ pub(super) async fn run(args: Args, control: &dyn Control, screen: &Screen) -> D
             let new = control.add_peer(&uri).await.doing(format!("add '{}'", tame(&uri)))?;
             let uri = tame(&uri);
             let already = format!("A peer is looked for at {uri} already.");
-            changed(screen, new, &format!("Looks for a peer at {uri} from now on."), &already)
+            changed(
+                screen,
+                new,
+                &format!("Looks for a peer at {uri} from now on; `peernixctl peers forget {uri}` ends that."),
+                &already,
+            )
         }
         Verb::Forget(One { peer }) => {
             let done = control.forget_peer(&peer).await.doing(format!("forget peer '{}'", tame(&peer)))?;
@@ -162,7 +174,7 @@ fn table(peers: &[Peer], screen: &Screen) -> String {
             String::new()
         };
     }
-    let titles = ["", "~NAME", "ID", "STATE", ">LATENCY", ">SPEED", ">RECEIVED", ">SENT", "SEEN", "~ADDRESS"];
+    let titles = ["", "~NAME", "ID", "STATE", ">LATENCY", "->SPEED", "->RECEIVED", "->SENT", "SEEN", "~ADDRESS"];
     let mut table = Table::new(&titles);
     for peer in peers {
         let seen = match peer.state.as_str() {

@@ -24,6 +24,13 @@ pub(in crate::cli) struct Level {
     level: Option<LogLevel>,
 }
 
+impl Level {
+    /// Whether this changes something, so that somebody may have to authenticate.
+    pub(super) const fn changes(&self) -> bool {
+        self.level.is_some()
+    }
+}
+
 pub(super) async fn drain(args: &Drain, control: &dyn Control, screen: &Screen) -> Done<()> {
     let new = control.drain(args.limit).await.doing("drain the service")?;
     changed(screen, new, "Takes no new work; what is under way goes on.", "Took no new work already.")

@@ -20,6 +20,13 @@ enum Verb {
     Reset,
 }
 
+impl Args {
+    /// Whether this changes something, so that somebody may have to authenticate.
+    pub(super) const fn changes(&self) -> bool {
+        matches!(self.verb, Some(Verb::Reset))
+    }
+}
+
 pub(super) async fn run(args: &Args, control: &dyn Control, screen: &Screen) -> Done<()> {
     if matches!(args.verb, Some(Verb::Reset)) {
         control.reset_statistics().await.doing("reset the statistics")?;

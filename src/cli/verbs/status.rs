@@ -85,7 +85,7 @@ fn render(status: &Status, statistics: Option<&Statistics>, screen: &Screen) -> 
     lines.push(("Version", tame(&status.version)));
     lines.push(("Node ID", tame(&status.node_id)));
     lines.push(("Store", tame(&status.store_dir)));
-    lines.push(("Gateway", status.listen.gateway.as_ref().map_or_else(off, |at| tame(&format!("http://{at}")))));
+    lines.push(("Gateway", listen(&status.listen.gateway)));
     lines.push(("Share", format!("{}, policy {}", listen(&status.listen.share), tame(&status.share_policy))));
     if status.listen.plain.is_some() {
         lines.push(("Plain share", listen(&status.listen.plain)));

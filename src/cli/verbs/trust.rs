@@ -33,6 +33,13 @@ enum Verb {
     },
 }
 
+impl Args {
+    /// Whether this changes something, so that somebody may have to authenticate.
+    pub(super) const fn changes(&self) -> bool {
+        matches!(self.verb, Some(Verb::Add { .. } | Verb::Remove { .. }))
+    }
+}
+
 pub(super) async fn run(args: Args, control: &dyn Control, screen: &Screen) -> Done<()> {
     match args.verb.unwrap_or(Verb::List) {
         Verb::List => {
@@ -61,7 +68,7 @@ fn table(keys: &[TrustedKey], screen: &Screen) -> String {
             String::new()
         };
     }
-    let mut table = Table::new(&["", "~NAME", "~KEY", "TRUSTED", "ORIGIN", "CHANGED", "~COMMENT"]);
+    let mut table = Table::new(&["", "~NAME", "~KEY", "TRUSTED", "ORIGIN", "-CHANGED", "~COMMENT"]);
     for key in keys {
         let (dot, word, paint) = if key.distrusted { ("×", "no", Paint::Bad) } else { ("●", "yes", Paint::Good) };
         let origin = match key.origin {

@@ -1,5 +1,7 @@
 //! `peernixctl verify`: looks whether all is set up as it should be, and says what to do.
 
+mod permissions;
+
 use crate::cli::client;
 use crate::cli::connect::{self, Route};
 use crate::cli::failure::{Done, Failure};
@@ -7,21 +9,16 @@ use crate::cli::output::{Cell, Paint, Screen, count, tame};
 use crate::cli::{exit, systemd};
 use crate::config::Config;
 use crate::control::{Control, ErrorKind, Outcome, ServiceState, Status};
+use crate::nix::PublicKey;
 use crate::system::directories::Directories;
 use serde::Serialize;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::process::Command;
 
 /// The state directory of the unit.
 const STATE_DIRECTORY: &str = "/var/lib/peernix";
-/// The files in it that hold secrets, and the directory whose files all do.
-const SECRETS: [&str; 2] = ["node.key", "signing.key"];
-const SECRET_DIRECTORY: &str = "keys";
-/// The permission bits that let others read or change a secret.
-const OPEN: u32 = 0o077;
 /// The units that are to be enabled; the sockets may be left out where nobody wants them.
 const UNITS: [&str; 5] =
     [systemd::UNIT, "peernix-gateway.socket", "peernix-share.socket", "peernix-varlink.socket", "peernix-admin.socket"];
@@ -80,8 +77,11 @@ pub(in crate::cli) async fn run(reached: Outcome<Arc<dyn Control>>, route: &Rout
         configuration(status.as_ref(), &mut checks);
         gateway(status.as_ref(), &mut checks).await;
         nix(status.as_ref(), &mut checks).await;
-        secrets(&state_directory(unit.is_some()), &mut checks);
+        permissions::secrets(&state_directory(unit.is_some()), &mut checks);
         interfaces(&mut checks).await;
+        if unit.is_some() {
+            permissions::sockets(&mut checks);
+        }
         units(unit.is_some(), &mut checks).await;
     }
     screen.show(&checks, || render(&checks, screen))?;
@@ -149,7 +149,7 @@ fn configuration(status: Option<&Status>, checks: &mut Vec<Check>) {
                     "name keys in [trust] public_keys or in trusted-public-keys of nix.conf",
                 ));
             } else {
-                let names: Vec<&str> = trusted.keys.iter().map(|key| key.name()).collect();
+                let names: Vec<&str> = trusted.keys.iter().map(PublicKey::name).collect();
                 checks.push(Check::ok("trust", format!("{} (from {})", names.join(", "), trusted.origin)));
             }
         }
@@ -159,10 +159,15 @@ fn configuration(status: Option<&Status>, checks: &mut Vec<Check>) {
     }
 }
 
+/// The address of the gateway.
+fn listens(status: &Status) -> Option<&str> {
+    status.listen.gateway.as_deref().map(|url| url.trim_start_matches("http://").trim_end_matches('/'))
+}
+
 async fn gateway(status: Option<&Status>, checks: &mut Vec<Check>) {
     const CHECK: &str = "gateway";
     let Some(status) = status else { return };
-    let Some(address) = status.listen.gateway.as_ref().and_then(|address| address.parse().ok()) else {
+    let Some(address) = listens(status).and_then(|address| address.parse().ok()) else {
         checks.push(Check::warn(CHECK, "it is off: this machine's Nix cannot ask it", "set [gateway] listen"));
         return;
     };
@@ -183,8 +188,7 @@ async fn nix(status: Option<&Status>, checks: &mut Vec<Check>) {
         checks.push(Check::skip(CHECK, "Nix does not say how it is configured"));
         return;
     };
-    let gateway = status.and_then(|status| status.listen.gateway.clone());
-    let gateway = gateway.unwrap_or_else(|| crate::config::GATEWAY_LISTEN.to_owned());
+    let gateway = status.and_then(listens).unwrap_or(crate::config::GATEWAY_LISTEN);
     let substituters = setting(&settings, "substituters").unwrap_or_default();
     let known = substituters.split_whitespace().any(|url| {
         let host = url.trim_start_matches("http://").split(['/', '?']).next().unwrap_or_default();
@@ -230,41 +234,6 @@ fn setting<'a>(settings: &'a str, name: &str) -> Option<&'a str> {
 fn state_directory(system: bool) -> PathBuf {
     let own = Directories::find().map(|directories| directories.state);
     if system { STATE_DIRECTORY.into() } else { own.unwrap_or_else(|_| STATE_DIRECTORY.into()) }
-}
-
-/// Whether secrets are the service's alone.
-fn secrets(state: &Path, checks: &mut Vec<Check>) {
-    const CHECK: &str = "keys";
-    let shown = state.display();
-    match state.read_dir() {
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            checks.push(Check::skip(CHECK, format!("{shown} is closed to this user, as it should be; root sees more")));
-            return;
-        }
-        Err(error) => {
-            checks.push(Check::skip(CHECK, format!("{shown}: {error}; peernixd makes it when it first starts")));
-            return;
-        }
-        Ok(_) => {}
-    }
-    let below = state.join(SECRET_DIRECTORY).read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
-    let secrets = SECRETS.iter().map(|name| state.join(name)).chain(below);
-    let mut seen = 0;
-    let mut open = false;
-    for secret in secrets {
-        let Ok(about) = std::fs::symlink_metadata(&secret) else { continue };
-        seen += 1;
-        if about.is_file() && about.permissions().mode() & OPEN != 0 {
-            open = true;
-            let secret = secret.display();
-            let message = format!("{secret}: others may read it (mode {:o})", about.permissions().mode() & 0o7777);
-            let remedy = format!("`chmod 600 {secret}`, and rotate the key if somebody may have read it");
-            checks.push(Check::fail(CHECK, message, remedy));
-        }
-    }
-    if !open {
-        checks.push(Check::ok(CHECK, format!("{} in {shown}, closed to others", count(seen, "secret"))));
-    }
 }
 
 async fn interfaces(checks: &mut Vec<Check>) {
@@ -355,30 +324,6 @@ fn render(checks: &[Check], screen: &Screen) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn open_secrets_are_found() {
-        let state = tempfile::tempdir().unwrap();
-        let check = || {
-            let mut checks = Vec::new();
-            secrets(state.path(), &mut checks);
-            checks
-        };
-        let close = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-        let (node, keys) = (state.path().join("node.key"), state.path().join("keys"));
-        std::fs::write(&node, "x").unwrap();
-        std::fs::create_dir(&keys).unwrap();
-        std::fs::write(keys.join("a.secret"), "x").unwrap();
-        close(&node, 0o600);
-        close(&keys.join("a.secret"), 0o600);
-        let checks = check();
-        assert!(checks.len() == 1 && checks[0].result == Verdict::Ok, "{checks:?}");
-        assert!(checks[0].message.starts_with("2 secrets"), "{checks:?}");
-        close(&keys.join("a.secret"), 0o640);
-        let checks = check();
-        assert!(checks.len() == 1 && checks[0].result == Verdict::Fail, "{checks:?}");
-        assert!(checks[0].message.contains("a.secret") && checks[0].message.contains("640"), "{checks:?}");
-    }
 
     #[test]
     fn settings_of_nix_are_read() {

@@ -5,7 +5,7 @@
 
 use super::errors::Failure;
 use super::methods::action_of;
-use super::polkit;
+use super::polkit::{self, Patience};
 use crate::control::{Action, ErrorKind};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,8 +16,11 @@ use zbus::message::{Flags, Header};
 pub const CALLS_PER_SENDER: usize = 32;
 /// Questions to polkit on behalf of one sender that are under way at once.
 pub const CHECKS_PER_SENDER: usize = 4;
-/// Questions to polkit on behalf of everybody.
-const CHECKS: usize = 256;
+/// Questions to polkit on behalf of one user, so that nobody takes all of them.
+const CHECKS_PER_USER: usize = 16;
+/// Questions to polkit on behalf of everybody. With the pings of all subscribers less than what the system bus lets one
+/// connection wait for at a time, which is 128 answers.
+const CHECKS: usize = 48;
 
 /// Those who have calls under way. A cheap handle: clones are the same.
 #[derive(Clone, Default)]
@@ -27,6 +30,8 @@ pub(super) struct Callers(Arc<Mutex<HashMap<String, Counts>>>);
 struct Counts {
     calls: usize,
     checks: usize,
+    /// The user, once there was a question.
+    user: Option<u32>,
 }
 
 impl Callers {
@@ -58,15 +63,19 @@ impl Callers {
         Ok(Call { callers: self.clone(), sender })
     }
 
-    fn question(&self, sender: &str) -> Result<Question, Failure> {
+    fn question(&self, sender: &str, user: u32) -> Result<Question, Failure> {
         let mut callers = self.lock();
         let all: usize = callers.values().map(|counts| counts.checks).sum();
-        let counts = callers.entry(sender.to_owned()).or_default();
-        if counts.checks >= CHECKS_PER_SENDER || all >= CHECKS {
+        let own = callers.values().filter(|counts| counts.user == Some(user)).map(|counts| counts.checks);
+        let own: usize = own.sum();
+        let checks = callers.get(sender).map_or(0, |counts| counts.checks);
+        if checks >= CHECKS_PER_SENDER || own >= CHECKS_PER_USER || all >= CHECKS {
             let message = "too many questions about what this connection may do are not answered yet";
             return Err(Failure::new(ErrorKind::LimitExceeded, message));
         }
+        let counts = callers.entry(sender.to_owned()).or_default();
         counts.checks += 1;
+        counts.user = Some(user);
         Ok(Question { callers: self.clone(), sender: sender.to_owned() })
     }
 
@@ -99,9 +108,27 @@ impl Call {
         header: &Header<'_>,
         action: Action,
     ) -> Result<(), Failure> {
-        let _question = self.callers.question(&self.sender)?;
         let interactive = header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
-        Ok(polkit::check(connection, header, action, interactive).await?)
+        let patience = if interactive { Patience::Human } else { Patience::Rules };
+        self.allow_within(connection, header, action, patience).await
+    }
+
+    /// The same, for those who cannot wait long.
+    pub(super) async fn allow_within(
+        &self,
+        connection: &Connection,
+        header: &Header<'_>,
+        action: Action,
+        patience: Patience,
+    ) -> Result<(), Failure> {
+        let user = polkit::user(connection, header).await?;
+        // Root needs no polkit, so that the service can be helped while polkit hangs or others wait for it.
+        if user != 0 {
+            let _question = self.callers.question(&self.sender, user)?;
+            polkit::check(connection, header, action, patience).await?;
+        }
+        log::info!(user, sender = self.sender.as_str(), action = action.id(); "user {user} may {}", action.id());
+        Ok(())
     }
 }
 
@@ -137,10 +164,13 @@ mod tests {
         let refused = callers.count(&flood.header()).err().unwrap();
         assert_eq!(refused.0.kind, ErrorKind::LimitExceeded);
         assert!(callers.count(&other.header()).is_ok());
-        let questions: Vec<Question> = (0..CHECKS_PER_SENDER).map(|_| callers.question(":1.1").unwrap()).collect();
-        assert!(callers.question(":1.1").is_err());
-        assert!(callers.question(":1.2").is_ok());
-        drop((calls, questions));
+        let questions: Vec<Question> = (0..CHECKS_PER_SENDER).map(|_| callers.question(":1.1", 5).unwrap()).collect();
+        assert!(callers.question(":1.1", 5).is_err());
+        let mut others: Vec<Question> = (2..).map_while(|at| callers.question(&format!(":1.{at}"), 5).ok()).collect();
+        assert_eq!(questions.len() + others.len(), CHECKS_PER_USER);
+        others.extend((100..).map_while(|at| callers.question(&format!(":1.{at}"), at).ok()));
+        assert_eq!(questions.len() + others.len(), CHECKS);
+        drop((calls, questions, others));
         assert!(callers.lock().is_empty());
     }
 }

@@ -37,10 +37,7 @@ impl Client {
         let name = zbus::names::BusName::try_from(BUS_NAME).map_err(|error| errors::received(&error))?;
         match names.name_has_owner(name).await {
             Ok(true) => Ok(client),
-            Ok(false) => Err(ControlError::new(
-                ErrorKind::NotRunning,
-                "peernixd does not run (nobody has its name on the system bus)",
-            )),
+            Ok(false) => Err(ControlError::new(ErrorKind::NotRunning, errors::NOBODY)),
             Err(error) => Err(errors::received(&error.into())),
         }
     }
@@ -109,7 +106,7 @@ fn none() -> Dict {
 }
 
 /// The objects that came with dictionaries are for others.
-fn without_objects<T: serde::de::DeserializeOwned>(list: Vec<(OwnedObjectPath, Dict)>) -> Outcome<Vec<T>> {
+fn without_objects<T: serde::de::DeserializeOwned>(list: &[(OwnedObjectPath, Dict)]) -> Outcome<Vec<T>> {
     list.iter().map(|(_, dict)| from_dict(dict)).collect()
 }
 
@@ -156,7 +153,7 @@ impl Control for Client {
     }
 
     async fn peers(&self, filter: PeerFilter) -> Outcome<Vec<Peer>> {
-        without_objects(self.read("ListPeers", &(to_dict(&filter)?,)).await?)
+        without_objects(&self.read::<_, Vec<(OwnedObjectPath, Dict)>>("ListPeers", &(to_dict(&filter)?,)).await?)
     }
 
     async fn peer(&self, peer: &str) -> Outcome<Peer> {
@@ -217,7 +214,7 @@ impl Control for Client {
     }
 
     async fn jobs(&self) -> Outcome<Vec<Job>> {
-        without_objects(self.read("ListJobs", &()).await?)
+        without_objects(&self.read::<_, Vec<(OwnedObjectPath, Dict)>>("ListJobs", &()).await?)
     }
 
     async fn job(&self, id: u64) -> Outcome<Job> {
@@ -245,7 +242,7 @@ impl Control for Client {
     }
 
     async fn keys(&self) -> Outcome<Vec<Key>> {
-        without_objects(self.read("ListKeys", &()).await?)
+        without_objects(&self.read::<_, Vec<(OwnedObjectPath, Dict)>>("ListKeys", &()).await?)
     }
 
     async fn rotate_key(&self, grace: Option<Duration>) -> Outcome<Rotation> {

@@ -24,6 +24,9 @@ const ABSENT: &[&str] = &[
     "org.freedesktop.DBus.Error.Disconnected",
 ];
 
+/// What is said then.
+pub(super) const NOBODY: &str = "peernixd does not run (nobody has its name on the system bus)";
+
 /// The name of a kind of error on the bus.
 #[must_use]
 pub fn error_name(kind: ErrorKind) -> String {
@@ -60,9 +63,7 @@ pub(super) fn received(error: &zbus::Error) -> ControlError {
         .or_else(|| STANDARD.iter().find(|(_, standard)| *standard == name).map(|(kind, _)| *kind));
     match kind {
         Some(kind) => ControlError::new(kind, text),
-        None if ABSENT.contains(&name.as_str()) => {
-            ControlError::new(ErrorKind::NotRunning, "peernixd does not run (nobody has its name on the system bus)")
-        }
+        None if ABSENT.contains(&name.as_str()) => ControlError::new(ErrorKind::NotRunning, NOBODY),
         None => ControlError::new(ErrorKind::Failed, format!("{text} ({name})")),
     }
 }

@@ -3,11 +3,11 @@
 use super::client::call;
 use super::dict::{Dict, from_dict, to_dict};
 use super::model::{ROOT, job_path};
+use super::owner::Owner;
 use super::stream::next;
 use super::{BUS_NAME, Bus, errors};
 use crate::control::{ControlError, ErrorKind, EventFilter, EventItem, Feed, Job, JobState, Outcome};
 use async_trait::async_trait;
-use zbus::fdo::{DBusProxy, NameOwnerChangedStream};
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath, OwnedVariant};
 
@@ -15,36 +15,42 @@ use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath, OwnedVariant};
 pub(super) struct Signals {
     connection: Connection,
     signals: MessageStream,
-    owner: NameOwnerChangedStream,
+    owner: Owner,
 }
 
 impl Signals {
     /// On a connection of its own: what its reader does not read holds up nobody else, and when it is dropped, the bus tells the
     /// service.
     async fn open(bus: &Bus, rule: zbus::match_rule::Builder<'_>) -> Outcome<Self> {
-        let connection = bus.connect().await.map_err(|error| errors::received(&error))?;
-        // Answers pings, which is how the service knows that its events are read.
-        let _ = connection.object_server();
+        // It answers pings, which is how the service knows that its events are read.
+        let connection = bus.connect_and_serve().await.map_err(|error| errors::received(&error))?;
         let owner = async {
             let rule = rule.msg_type(Type::Signal).sender(BUS_NAME).build()?;
             let signals = MessageStream::for_match_rule(rule, &connection, None).await?;
-            let owner =
-                DBusProxy::new(&connection).await?.receive_name_owner_changed_with_args(&[(0, BUS_NAME)]).await?;
-            Ok((signals, owner))
+            Ok((signals, Owner::watch(&connection).await?))
         };
         let (signals, owner) = owner.await.map_err(|error: zbus::Error| errors::received(&error))?;
+        if !owner.is_there() {
+            return Err(ControlError::new(ErrorKind::NotRunning, errors::NOBODY));
+        }
         Ok(Self { connection, signals, owner })
     }
 
     /// The next signal; an error when the service or the bus is gone.
     async fn next(&mut self) -> Outcome<zbus::Message> {
-        tokio::select! {
-            signal = next(&mut self.signals) => match signal {
-                Some(Ok(signal)) => Ok(signal),
-                Some(Err(error)) => Err(errors::received(&error)),
-                None => Err(ControlError::new(ErrorKind::NotRunning, "the bus went away")),
-            },
-            _ = next(&mut self.owner) => Err(ControlError::new(ErrorKind::NotRunning, "peernixd went away")),
+        loop {
+            tokio::select! {
+                signal = next(&mut self.signals) => match signal {
+                    Some(Ok(signal)) if self.owner.sent(&signal) => return Ok(signal),
+                    // Somebody addressed it to us who is not the service.
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Err(errors::received(&error)),
+                    None => return Err(ControlError::new(ErrorKind::NotRunning, "the bus went away")),
+                },
+                _ = self.owner.changed() => {
+                    return Err(ControlError::new(ErrorKind::NotRunning, "peernixd went away"));
+                }
+            }
         }
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! Source: [org.freedesktop.LogControl1](https://www.freedesktop.org/software/systemd/man/org.freedesktop.LogControl1.html).
 
+use super::access::Callers;
 use super::errors::Failure;
 use super::model::Model;
-use super::polkit;
+use super::polkit::Patience;
 use crate::control::{Action, ErrorKind, LogLevel};
 use std::sync::Arc;
 use zbus::message::Header;
@@ -18,6 +19,7 @@ const TARGET: &str = "auto";
 /// What is logged.
 pub(super) struct LogControl {
     pub(super) model: Arc<Model>,
+    pub(super) callers: Callers,
 }
 
 /// What is logged, in the words of syslog.
@@ -41,7 +43,8 @@ impl LogControl {
     ) -> Result<(), Failure> {
         let level = from_syslog(&level)?;
         let header = header.ok_or_else(|| Failure::new(ErrorKind::AccessDenied, "nobody knows who calls"))?;
-        polkit::check_at_once(connection, &header, Action::SetLogLevel).await?;
+        let call = self.callers.count(&header)?;
+        call.allow_within(connection, &header, Action::SetLogLevel, Patience::Hardly).await?;
         let set = self.model.control.set_log_level(level).await;
         self.model.hint.notify_one();
         Ok(set?)

@@ -19,7 +19,7 @@ use zbus::object_server::SignalEmitter;
 use zbus::{Connection, ObjectPath, OwnedObjectPath, interface};
 
 /// The most paths in one call.
-const PATHS_MAX: usize = 10_000;
+const PATHS_MAX: usize = crate::store::PREFETCH_MAX;
 
 /// The service as a whole.
 pub(super) struct Manager {

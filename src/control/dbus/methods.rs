@@ -2,31 +2,11 @@
 //!
 //! The checks are made from this table, and so is the test that every method that changes something has its twin in Varlink.
 
-use crate::control::{Action, JobKind};
+use crate::control::action::{changes, reads};
+use crate::control::{Action, JobKind, Method};
 
 /// What the names of the interfaces begin with.
 pub(super) const INTERFACES: &str = "org.peernix.Peernix1.";
-
-/// A method on the bus.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Method {
-    /// The last part of its interface: `Manager`, `Peer`, `Key` or `Job`.
-    pub interface: &'static str,
-    /// Its name.
-    pub name: &'static str,
-    /// What its caller needs; `None` for what changes nothing.
-    pub action: Option<Action>,
-    /// What it does: the method of [`Control`](crate::control::Control) that it translates to; empty if it belongs to D-Bus alone.
-    pub does: &'static str,
-}
-
-const fn reads(interface: &'static str, name: &'static str, does: &'static str) -> Method {
-    Method { interface, name, action: None, does }
-}
-
-const fn changes(interface: &'static str, name: &'static str, action: Action, does: &'static str) -> Method {
-    Method { interface, name, action: Some(action), does }
-}
 
 /// All of them.
 pub const METHODS: &[Method] = &[

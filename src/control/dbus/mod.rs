@@ -16,6 +16,7 @@ mod methods;
 mod model;
 mod objects;
 mod options;
+mod owner;
 mod peer;
 mod polkit;
 mod signals;
@@ -25,8 +26,9 @@ mod subscribers;
 pub use access::{CALLS_PER_SENDER, CHECKS_PER_SENDER};
 pub use client::Client;
 pub use errors::error_name;
-pub use methods::{METHODS, Method};
+pub use methods::METHODS;
 pub use model::ROOT;
+pub use owner::wait_for_service;
 pub use subscribers::{SUBSCRIBERS_MAX, SUBSCRIBERS_PER_USER};
 
 use super::{Control, Outcome};
@@ -66,11 +68,24 @@ pub enum Bus {
 }
 
 impl Bus {
-    async fn connect(&self) -> zbus::Result<Connection> {
-        let builder = match self {
+    fn builder(&self) -> Builder<'_> {
+        match self {
             Self::System => Builder::system(),
             Self::Address(address) => Builder::address(address.as_str()),
-        };
+        }
+    }
+
+    async fn connect(&self) -> zbus::Result<Connection> {
+        Self::build(self.builder()).await
+    }
+
+    /// A connection that answers calls. Only the builder waits until it does: a connection that is made to answer later loses
+    /// the calls that come before its object server listens.
+    async fn connect_and_serve(&self) -> zbus::Result<Connection> {
+        Self::build(self.builder().serve_at(ROOT, ObjectManager)).await
+    }
+
+    async fn build(builder: Builder<'_>) -> zbus::Result<Connection> {
         let connection = tokio::time::timeout(CONNECT, builder.build()).await;
         connection.unwrap_or_else(|_| Err(zbus::Error::Failure("the bus does not let us in".to_owned())))
     }
@@ -145,7 +160,7 @@ impl Guest {
         let mut wait = RETRY.0;
         let mut told = false;
         while !self.stop.is_cancelled() {
-            match self.bus.connect().await {
+            match self.bus.connect_and_serve().await {
                 Ok(connection) => {
                     if told {
                         log::info!("the bus is there again");
@@ -188,7 +203,8 @@ impl Guest {
             objects: objects.clone(),
             subscribers: Subscribers::default(),
         };
-        if let Err(error) = show(connection, manager, LogControl { model: Arc::clone(&self.model) }).await {
+        let log_control = LogControl { model: Arc::clone(&self.model), callers: self.callers.clone() };
+        if let Err(error) = show(connection, manager, log_control).await {
             log::warn!("the service cannot be shown on the bus: {error}");
             return ControlFlow::Continue(());
         }
@@ -237,7 +253,6 @@ impl Guest {
 
 async fn show(connection: &Connection, manager: Manager, log_control: LogControl) -> zbus::Result<()> {
     let server = connection.object_server();
-    server.at(ROOT, ObjectManager).await?;
     server.at(ROOT, manager).await?;
     server.at(log_control::PATH, log_control).await?;
     Ok(())

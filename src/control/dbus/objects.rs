@@ -27,8 +27,8 @@ const TOLD_MAX: usize = 256;
 pub(super) struct Objects {
     model: Arc<Model>,
     callers: Callers,
-    /// Shown before the next look, which takes those away that are gone by then.
-    early: Arc<Mutex<HashSet<OwnedObjectPath>>>,
+    /// Shown before the next look, and with what: it takes those away that are gone by then, and tells what has changed since.
+    early: Arc<Mutex<HashMap<OwnedObjectPath, Properties>>>,
 }
 
 /// What was told of each object.
@@ -49,23 +49,23 @@ impl Objects {
 
     /// Shows a peer now: its object is about to be named in an answer.
     pub(super) async fn show_peer(&self, connection: &Connection, peer: &Peer) {
-        self.early(connection, peer_path(&peer.id), self.peer(peer)).await;
+        self.early(connection, peer_path(&peer.id), self.peer(peer), peer.shown()).await;
     }
 
     /// Shows a key now.
     pub(super) async fn show_key(&self, connection: &Connection, key: &Key) {
-        self.early(connection, key_path(&key.fingerprint), self.key(key)).await;
+        self.early(connection, key_path(&key.fingerprint), self.key(key), key.shown()).await;
     }
 
     /// Shows a job now.
     pub(super) async fn show_job(&self, connection: &Connection, job: &Job) {
-        self.early(connection, job_path(job.id), self.job(job)).await;
+        self.early(connection, job_path(job.id), self.job(job), job.shown()).await;
     }
 
-    async fn early<I: Interface>(&self, connection: &Connection, path: OwnedObjectPath, object: I) {
+    async fn early<I: Interface>(&self, connection: &Connection, path: OwnedObjectPath, object: I, shown: Properties) {
         show(connection, &path, object).await;
         // After that, so that the next look finds the object if it has to take it away.
-        self.early.lock().unwrap_or_else(PoisonError::into_inner).insert(path);
+        self.early.lock().unwrap_or_else(PoisonError::into_inner).insert(path, shown);
         self.model.hint.notify_one();
     }
 
@@ -114,7 +114,7 @@ impl Objects {
                 () = tokio::time::sleep_until(looked + PASS_EVERY), if due => {
                     self.look(connection, &mut told).await;
                     for event in news.drain(..) {
-                        signals::tell(connection, &self.model.view(), &event).await;
+                        signals::tell(connection, &event).await;
                     }
                     due = false;
                     looked = Instant::now();
@@ -125,17 +125,17 @@ impl Objects {
 
     /// Makes the objects what the service is now, and tells the differences.
     async fn look(&self, connection: &Connection, told: &mut Told) {
-        let early = std::mem::take(&mut *self.early.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut early = std::mem::take(&mut *self.early.lock().unwrap_or_else(PoisonError::into_inner));
         let view = self.model.renew().await;
         let root = view.shown();
         tell_changes(connection, ROOT, "org.peernix.Peernix1.Manager", &told.root, &root).await;
         told.root = root;
         let peers = view.peers.values().map(|peer| (peer_path(&peer.id), peer));
-        follow(connection, peers, &early, &mut told.peers, |peer| self.peer(peer)).await;
+        follow(connection, peers, &mut early, &mut told.peers, |peer| self.peer(peer)).await;
         let keys = view.keys.values().map(|key| (key_path(&key.fingerprint), key));
-        follow(connection, keys, &early, &mut told.keys, |key| self.key(key)).await;
+        follow(connection, keys, &mut early, &mut told.keys, |key| self.key(key)).await;
         let jobs = view.jobs.values().map(|job| (job_path(job.id), job));
-        follow(connection, jobs, &early, &mut told.jobs, |job| self.job(job)).await;
+        follow(connection, jobs, &mut early, &mut told.jobs, |job| self.job(job)).await;
         self.watch_jobs(&view, told);
     }
 
@@ -162,28 +162,30 @@ impl Objects {
 async fn follow<'a, T: Shown + 'a, I: Interface>(
     connection: &Connection,
     now: impl Iterator<Item = (OwnedObjectPath, &'a T)>,
-    early: &HashSet<OwnedObjectPath>,
+    early: &mut HashMap<OwnedObjectPath, Properties>,
     told: &mut HashMap<OwnedObjectPath, Properties>,
     object: impl Fn(&T) -> I,
 ) {
     let mut gone = std::mem::take(told);
-    // Those that were shown early and are of this kind: `remove` finds nothing of the others.
-    for path in early {
-        gone.entry(path.clone()).or_default();
-    }
     for (path, thing) in now {
         let shown = thing.shown();
-        match gone.remove(&path) {
-            Some(before) if !before.is_empty() => {
+        // What was shown early may have changed since: a job that is over by now is waited for.
+        let first = early.remove(&path);
+        match gone.remove(&path).or(first) {
+            Some(before) => {
                 tell_changes(connection, path.as_str(), &I::name(), &before, &shown).await;
             }
-            _ => show(connection, &path, object(thing)).await,
+            None => {
+                show(connection, &path, object(thing)).await;
+                // Whoever asked about it before it was shown waits to hear how it goes on: it may have ended by now.
+                tell_changes(connection, path.as_str(), &I::name(), &[], &shown).await;
+            }
         }
         told.insert(path, shown);
     }
-    for path in gone.into_keys() {
-        // An object of another kind is not found, and that is right.
-        if let Err(error) = connection.object_server().remove::<I, _>(&*path).await
+    // An object of another kind that was shown early is not found, and that is right.
+    for path in gone.keys().chain(early.keys()) {
+        if let Err(error) = connection.object_server().remove::<I, _>(&**path).await
             && !matches!(error, zbus::Error::InterfaceNotFound)
         {
             log::debug!("{path} cannot be taken off the bus: {error}");
@@ -207,9 +209,9 @@ async fn tell_changes(
 ) {
     let changed: HashMap<&str, Variant<'_>> = now
         .iter()
-        .zip(before)
-        .filter(|(now, before)| now.1 != before.1)
-        .filter_map(|(now, _)| Some((now.0, now.1.try_clone().ok()?)))
+        .enumerate()
+        .filter(|(place, now)| before.get(*place).is_none_or(|before| now.1 != before.1))
+        .filter_map(|(_, now)| Some((now.0, now.1.try_clone().ok()?)))
         .collect();
     if changed.is_empty() {
         return;

@@ -19,11 +19,33 @@ use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 const HUMAN: Duration = Duration::from_secs(600);
 /// How long polkit has for an answer that needs nobody.
 const MACHINE: Duration = Duration::from_secs(5);
+/// How long it has while everybody waits.
+const AT_ONCE: Duration = Duration::from_secs(1);
 /// What the bus says when polkit is installed and does not start.
 const NOT_STARTED: &[&str] = &["org.freedesktop.DBus.Error.Spawn.", "org.freedesktop.systemd1."];
 
-/// Whether the sender of a call may do something. With `interactive` a human may be asked, which may take minutes; a sender who
-/// goes away meanwhile takes the question back.
+/// Whose call it is: their number, as the bus knows it.
+pub(super) async fn user(connection: &Connection, header: &Header<'_>) -> Outcome<u32> {
+    let unknown = |error: &dyn std::fmt::Display| {
+        ControlError::new(ErrorKind::AccessDenied, format!("nobody knows who calls: {error}"))
+    };
+    let sender = header.sender().ok_or_else(|| unknown(&"no sender"))?;
+    let bus = DBusProxy::new(connection).await.map_err(|error| unknown(&error))?;
+    bus.get_connection_unix_user(BusName::from(sender.clone())).await.map_err(|error| unknown(&error))
+}
+
+/// How long a question may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Until a human has authenticated.
+    Human,
+    /// Until polkit has looked into its rules.
+    Rules,
+    /// Everybody waits for the answer: see [`super::log_control`].
+    Hardly,
+}
+
+/// Whether the sender of a call may do something. A sender who goes away meanwhile takes the question back.
 ///
 /// # Errors
 /// [`ErrorKind::AccessDenied`], or [`ErrorKind::InteractiveAuthorizationRequired`] if a human could change that.
@@ -31,22 +53,20 @@ pub(super) async fn check(
     connection: &Connection,
     header: &Header<'_>,
     action: Action,
-    interactive: bool,
+    patience: Patience,
 ) -> Outcome<()> {
     let sender = header.sender().ok_or_else(|| denied(action, "nobody knows who calls"))?;
-    // Before the user is asked for: whoever is gone by then has none.
     let bus = DBusProxy::new(connection).await.map_err(|error| denied(action, error))?;
-    let mut gone = bus
-        .receive_name_owner_changed_with_args(&[(0, sender.as_str()), (2, "")])
-        .await
-        .map_err(|error| denied(action, error))?;
-    // Root needs no polkit, so that the service can be helped while polkit hangs.
-    let user = bus.get_connection_unix_user(BusName::from(sender.clone())).await;
-    if user.map_err(|error| denied(action, error))? == 0 {
-        return Ok(());
-    }
-    let question = Question::new(connection, header, action, interactive)?;
-    let limit = if interactive { HUMAN } else { MACHINE };
+    let gone = bus.receive_name_owner_changed_with_args(&[(0, sender.as_str()), (2, "")]).await;
+    let mut gone = gone.map_err(|error| denied(action, error))?;
+    // From here on it is told; whoever went away before is found out now.
+    user(connection, header).await?;
+    let question = Question::new(connection, header, action, patience == Patience::Human)?;
+    let limit = match patience {
+        Patience::Human => HUMAN,
+        Patience::Rules => MACHINE,
+        Patience::Hardly => AT_ONCE,
+    };
     tokio::select! {
         answer = question.ask() => answer,
         _ = next(&mut gone) => {
@@ -58,12 +78,6 @@ pub(super) async fn check(
             Err(denied(action, format!("there was no answer within {} seconds", limit.as_secs())))
         }
     }
-}
-
-/// Whether the sender of a call may do something, without asking a human. For property setters: the object server waits for them
-/// with a lock that everything else needs, so they must not wait for anybody.
-pub(super) async fn check_at_once(connection: &Connection, header: &Header<'_>, action: Action) -> Outcome<()> {
-    check(connection, header, action, false).await
 }
 
 struct Question<'a> {
@@ -151,7 +165,7 @@ mod tests {
             r#"<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE policyconfig PUBLIC "-//freedesktop//DTD PolicyKit Policy Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/PolicyKit/1.0/policyconfig.dtd">
-<!-- Made from src/control/action.rs: UPDATE_GOLDEN=1 cargo test --lib control::dbus -->
+<!-- Made from src/control/action.rs by its golden test (UPDATE_GOLDEN=1). No two hyphens in a comment: polkit would read nothing. -->
 <policyconfig>
   <vendor>Peernix</vendor>
 "#,

@@ -4,19 +4,19 @@
 
 use super::dict::text;
 use super::manager::{Manager, key_or_none};
-use super::model::{ROOT, View, job_path, none, peer_path};
-use crate::control::{Event, EventKind, ServiceState};
+use super::model::{ROOT, job_path, none, peer_path};
+use crate::control::{Event, EventKind};
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedObjectPath};
 
 /// Tells an event to everybody.
-pub(super) async fn tell(connection: &Connection, view: &View, event: &Event) {
-    if let Err(error) = emit(connection, view, event).await {
+pub(super) async fn tell(connection: &Connection, event: &Event) {
+    if let Err(error) = emit(connection, event).await {
         log::debug!("an event cannot be told on the bus: {error}");
     }
 }
 
-async fn emit(connection: &Connection, view: &View, event: &Event) -> zbus::Result<()> {
+async fn emit(connection: &Connection, event: &Event) -> zbus::Result<()> {
     let emitter = &SignalEmitter::new(connection, ROOT)?;
     let part = |part: &Option<String>| part.as_deref().map(text).unwrap_or_default();
     let (id, name, path) = (&part(&event.peer), &part(&event.name), &part(&event.path));
@@ -39,7 +39,7 @@ async fn emit(connection: &Connection, view: &View, event: &Event) -> zbus::Resu
         EventKind::TrustChanged => Manager::trust_changed(emitter, name).await,
         EventKind::Reloaded => Manager::reloaded(emitter, true, "").await,
         EventKind::ReloadFailed => Manager::reloaded(emitter, false, message).await,
-        EventKind::DrainChanged => Manager::drain_changed(emitter, view.status.state == ServiceState::Draining).await,
+        EventKind::DrainChanged => Manager::drain_changed(emitter, event.to.as_deref() == Some("draining")).await,
         EventKind::GarbageCollected => {
             Manager::garbage_collected(emitter, event.bytes.unwrap_or_default(), inner(job())).await
         }

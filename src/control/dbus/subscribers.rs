@@ -25,6 +25,13 @@ pub const SUBSCRIBERS_PER_USER: usize = 16;
 /// Events that a subscriber is sent before it must show that it reads them. One is at most some kilobytes.
 const UNREAD_MAX: u32 = 256;
 
+/// What a program answers that has no objects.
+const UNKNOWN: &[&str] = &[
+    "org.freedesktop.DBus.Error.UnknownMethod",
+    "org.freedesktop.DBus.Error.UnknownObject",
+    "org.freedesktop.DBus.Error.UnknownInterface",
+];
+
 /// All subscribers. A cheap handle: clones are the same.
 #[derive(Clone, Default)]
 pub(super) struct Subscribers(Arc<Mutex<HashMap<OwnedUniqueName, Subscriber>>>);
@@ -43,11 +50,17 @@ impl Subscribers {
         events: Events,
     ) -> Result<(), Failure> {
         let bus = DBusProxy::new(connection).await?;
-        // Before the user is asked for: a connection that is gone by then has none.
-        let mut gone = bus.receive_name_owner_changed_with_args(&[(0, name.as_str()), (2, "")]).await?;
-        let user = bus.get_connection_unix_user(BusName::from(name.clone())).await;
-        let user = user.map_err(|error| Failure::new(ErrorKind::Failed, error))?;
-        let stop = self.enter(name, user)?;
+        let user = async || {
+            let user = bus.get_connection_unix_user(BusName::from(name.clone())).await;
+            user.map_err(|error| Failure::new(ErrorKind::Failed, error))
+        };
+        let stop = self.enter(name, user().await?)?;
+        let gone = bus.receive_name_owner_changed_with_args(&[(0, name.as_str()), (2, "")]).await;
+        // From here on it is told; a connection that went away before has no user any more.
+        let (Ok(mut gone), Ok(_)) = (gone, user().await) else {
+            self.leave(name, &stop);
+            return Err(Failure::new(ErrorKind::Failed, "the subscriber is gone"));
+        };
         let (subscribers, connection) = (self.clone(), connection.clone());
         let name: OwnedUniqueName = name.to_owned().into();
         tokio::spawn(async move {
@@ -88,7 +101,7 @@ impl Subscribers {
     }
 
     /// Forgets one whose connection is gone, unless it subscribed anew meanwhile: that cancels.
-    fn leave(&self, name: &OwnedUniqueName, stop: &CancellationToken) {
+    fn leave(&self, name: &UniqueName<'_>, stop: &CancellationToken) {
         let mut all = self.lock();
         if !stop.is_cancelled() {
             all.remove(name);
@@ -136,7 +149,7 @@ async fn reads(connection: &Connection, name: &OwnedUniqueName) -> bool {
     match connection.call_method(Some(name), "/", peer, "Ping", &()).await {
         Ok(_) => true,
         // One that does not know the method has read the call all the same.
-        Err(zbus::Error::MethodError(_, _, answer)) if answer.header().sender() == Some(&**name) => true,
+        Err(error) if errors::name_of(&error).is_some_and(|(name, _)| UNKNOWN.contains(&name.as_str())) => true,
         Err(error) => {
             if !errors::is_absent(&error) {
                 log::warn!(sender:% = name; "a subscriber gets no more events, for it cannot be pinged: {error}");

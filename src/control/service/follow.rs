@@ -4,15 +4,17 @@ use super::{Controller, keys};
 use crate::control::types::{Event, EventKind};
 use crate::fetch::FetchEvent;
 use crate::peers::{PeerEvent, State};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::watch;
 
 /// Begins to follow the rooms, until the controller stops.
 pub(super) fn start(controller: &Controller) {
-    spawn(controller, peers(controller.clone()));
-    spawn(controller, fetches(controller.clone()));
-    spawn(controller, controller.0.parts.keys.clone().tend());
-    spawn(controller, signing_keys(controller.clone()));
-    spawn(controller, trusted_keys(controller.clone()));
+    let parts = &controller.0.parts;
+    spawn(controller, peers(controller.clone(), parts.peers.subscribe()));
+    spawn(controller, fetches(controller.clone(), parts.fetcher.subscribe()));
+    spawn(controller, signing_keys(controller.clone(), parts.keys.subscribe()));
+    spawn(controller, trusted_keys(controller.clone(), parts.trust.subscribe()));
+    spawn(controller, parts.keys.clone().tend());
     spawn(controller, super::store::expire_pins(controller.clone()));
 }
 
@@ -23,8 +25,7 @@ fn spawn(controller: &Controller, work: impl Future<Output = ()> + Send + 'stati
     });
 }
 
-async fn peers(controller: Controller) {
-    let mut events = controller.0.parts.peers.subscribe();
+async fn peers(controller: Controller, mut events: Receiver<PeerEvent>) {
     loop {
         match events.recv().await {
             Ok(event) => controller.tell(peer_event(event)),
@@ -62,8 +63,7 @@ fn peer_event(event: PeerEvent) -> Event {
     }
 }
 
-async fn fetches(controller: Controller) {
-    let mut events = controller.0.parts.fetcher.subscribe();
+async fn fetches(controller: Controller, mut events: Receiver<FetchEvent>) {
     loop {
         match events.recv().await {
             Ok(event) => controller.tell(fetch_event(&controller, event)),
@@ -100,16 +100,14 @@ fn fetch_event(controller: &Controller, event: FetchEvent) -> Event {
 }
 
 /// The grace of a key may end at any time.
-async fn signing_keys(controller: Controller) {
-    let mut changes = controller.0.parts.keys.subscribe();
+async fn signing_keys(controller: Controller, mut changes: watch::Receiver<u64>) {
     while changes.changed().await.is_ok() {
         keys::follow_keys(&controller);
     }
 }
 
 /// The configuration may be read again at any time.
-async fn trusted_keys(controller: Controller) {
-    let mut changes = controller.0.parts.trust.subscribe();
+async fn trusted_keys(controller: Controller, mut changes: watch::Receiver<u64>) {
     while changes.changed().await.is_ok() {
         keys::follow_trust(&controller);
     }

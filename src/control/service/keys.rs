@@ -5,6 +5,7 @@ use crate::control::types::{Key, KeyState, Managed, Rotation, TrustOrigin, Trust
 use crate::control::{ControlError, ErrorKind, Event, EventKind, Outcome};
 use crate::keys::{self, KeyView, KeysError, Origin, TrustedView};
 use crate::nix::TrustedKeys;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 /// Microseconds in a second.
@@ -29,19 +30,19 @@ pub(super) async fn rotate(controller: &Controller, grace: Option<Duration>) -> 
 }
 
 pub(super) async fn revoke(controller: &Controller, fingerprint: &str, reason: &str) -> Outcome<bool> {
-    let changed = controller.0.parts.keys.revoke(fingerprint, reason).await;
+    let revoked = controller.0.parts.keys.revoke(fingerprint, reason).await;
     // Also when it could not be written down: it is in force all the same.
     follow_keys(controller);
-    let changed = changed?;
-    if changed {
-        let message = (!reason.is_empty()).then(|| reason.to_owned());
-        controller.tell(Event { from: Some(fingerprint.to_owned()), message, ..Event::new(EventKind::KeyRevoked) });
-    }
-    Ok(changed)
+    let Some(key) = revoked? else { return Ok(false) };
+    let message = (!reason.is_empty()).then(|| reason.to_owned());
+    let (name, from) = (Some(key.name), Some(key.fingerprint));
+    controller.tell(Event { name, from, message, ..Event::new(EventKind::KeyRevoked) });
+    Ok(true)
 }
 
 /// Has the share sign with the keys that sign now.
 pub(super) fn follow_keys(controller: &Controller) {
+    let _turn = controller.0.following.lock().unwrap_or_else(PoisonError::into_inner);
     let parts = &controller.0.parts;
     parts.share.set_signing_keys(parts.keys.signing(), parts.keys.own());
 }
@@ -76,6 +77,7 @@ fn tell_of_trust(controller: &Controller, changed: bool, key: &str, to: &str) {
 
 /// Has what enters be judged by the keys that are trusted now, and the peers told which these are.
 pub(super) fn follow_trust(controller: &Controller) {
+    let _turn = controller.0.following.lock().unwrap_or_else(PoisonError::into_inner);
     let parts = &controller.0.parts;
     let trusted = parts.trust.current();
     parts.fetcher.set_trust(TrustedKeys::clone(&trusted));
@@ -120,7 +122,7 @@ fn trusted_key(view: TrustedView) -> TrustedKey {
 impl From<KeysError> for ControlError {
     fn from(error: KeysError) -> Self {
         let kind = match &error {
-            KeysError::NoSuchKey(_) => ErrorKind::NoSuchKey,
+            KeysError::NoSuchKey(_) | KeysError::NoSuchTrusted(_) => ErrorKind::NoSuchKey,
             KeysError::KeyInUse(_) => ErrorKind::KeyInUse,
             KeysError::ManagedExternally(_) => ErrorKind::KeyManagedExternally,
             KeysError::InvalidPublicKey(_) => ErrorKind::InvalidPublicKey,

@@ -22,11 +22,18 @@ use crate::metrics;
 use crate::peers::Peers;
 use crate::store::{Pins, Store};
 use async_trait::async_trait;
-use statistics::PeerBaseline;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// How many paths are looked for at once on behalf of people: each asks all peers and upstreams.
+const SURVEYS: usize = 4;
+/// How many peers are pinged at once on behalf of people.
+const PINGS: usize = 8;
+/// How long jobs may take to end, once the service stops.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 
 /// The rooms that are controlled.
 pub struct Parts {
@@ -66,7 +73,10 @@ struct Inner {
     parts: Parts,
     events: EventLog,
     jobs: Jobs,
-    peer_baseline: PeerBaseline,
+    /// Held from the reading of keys to their being in force everywhere, so that what is older never comes later.
+    following: Mutex<()>,
+    surveys: Semaphore,
+    pings: Semaphore,
     /// Ends the time limit of the drain.
     drain_limit: Mutex<CancellationToken>,
     /// Jobs, and what follows the rooms.
@@ -80,7 +90,9 @@ impl Controller {
     pub fn new(parts: Parts, stop: &CancellationToken) -> Self {
         let events = EventLog::default();
         let controller = Self(Arc::new(Inner {
-            peer_baseline: PeerBaseline::default(),
+            following: Mutex::default(),
+            surveys: Semaphore::new(SURVEYS),
+            pings: Semaphore::new(PINGS),
             jobs: Jobs::new(events.clone()),
             events,
             drain_limit: Mutex::default(),
@@ -92,12 +104,25 @@ impl Controller {
         controller
     }
 
-    /// Ends jobs, and waits until they have.
+    /// Lets no job begin any more, and ends those that run.
+    pub fn end_jobs(&self) {
+        self.0.jobs.close();
+    }
+
+    /// Ends what is left, and waits a moment until it has.
     pub async fn shutdown(&self) {
-        self.0.jobs.cancel_all();
+        self.0.jobs.close();
         self.0.stop.cancel();
         self.0.tasks.close();
-        self.0.tasks.wait().await;
+        if tokio::time::timeout(SHUTDOWN_LIMIT, self.0.tasks.wait()).await.is_err() {
+            log::warn!("not every job ended within {} s", SHUTDOWN_LIMIT.as_secs());
+        }
+    }
+
+    /// Has all rooms follow the keys that sign and the keys that are trusted now.
+    pub fn follow_keys(&self) {
+        keys::follow_keys(self);
+        keys::follow_trust(self);
     }
 
     /// The events, for those who tell of what happens elsewhere.

@@ -3,17 +3,20 @@
 use super::Controller;
 use crate::control::types::{Blocked, Peer, PeerFilter};
 use crate::control::{ControlError, ErrorKind, Outcome};
-use crate::peers::{Added, NodeId, PeerStatus, PeersError};
+use crate::peers::{Added, LinkError, NodeId, PeerStatus, PeersError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The longest reason of a block that is taken, in bytes.
 const REASON_MAX: usize = 200;
 
+/// The state of a peer with which there is nothing to do.
+const BLOCKED: &str = "blocked";
+
 /// Microseconds in a second.
 const USEC: u64 = 1_000_000;
 
 pub(super) fn list(controller: &Controller, filter: &PeerFilter) -> Outcome<Vec<Peer>> {
-    const STATES: [&str; 5] = ["discovered", "online", "suspect", "offline", "blocked"];
+    const STATES: [&str; 5] = ["discovered", "online", "suspect", "offline", BLOCKED];
     if let Some(state) = filter.state.as_deref().filter(|state| !STATES.contains(state)) {
         let what = format!("'{}' is none of {}", state.escape_default(), STATES.join(", "));
         return Err(ControlError::new(ErrorKind::InvalidArgument, what));
@@ -22,18 +25,44 @@ pub(super) fn list(controller: &Controller, filter: &PeerFilter) -> Outcome<Vec<
     let matches = |peer: &PeerStatus| {
         id.is_none_or(|id| id == peer.id) && filter.state.as_deref().is_none_or(|state| peer.state.to_string() == state)
     };
-    Ok(controller.0.parts.peers.snapshot().into_iter().filter(matches).map(peer).collect())
+    let strangers = strangers(controller).filter(|stranger| {
+        id.is_none_or(|id| id.to_string() == stranger.id)
+            && filter.state.as_deref().is_none_or(|state| state == BLOCKED)
+    });
+    Ok(controller.0.parts.peers.snapshot().into_iter().filter(matches).map(peer).chain(strangers).collect())
 }
 
 pub(super) fn one(controller: &Controller, name: &str) -> Outcome<Peer> {
     let id = find(controller, name)?;
     let peers = &controller.0.parts.peers;
-    let status = peers.get(id).map(|peer| peer.status()).or_else(|| {
-        // A block is kept of those too that are not in the table.
-        peers.snapshot().into_iter().find(|peer| peer.id == id)
-    });
-    status.map(peer).ok_or_else(|| {
+    let known = peers.get(id).map(|known| peer(known.status()));
+    known.or_else(|| strangers(controller).find(|stranger| stranger.id == id.to_string())).ok_or_else(|| {
         ControlError::new(ErrorKind::NoSuchPeer, format!("there is no peer '{}'", name.escape_default()))
+    })
+}
+
+/// Those who are blocked and not in the table, because nothing would be done with them anyway: no members of the fleet.
+fn strangers(controller: &Controller) -> impl Iterator<Item = Peer> {
+    let peers = &controller.0.parts.peers;
+    let blocked = peers.blocked().into_iter().filter(|(id, _)| peers.get(*id).is_none());
+    blocked.map(|(id, block)| Peer {
+        id: id.to_string(),
+        name: String::new(),
+        version: String::new(),
+        addresses: Vec::new(),
+        source: "remembered".to_owned(),
+        state: BLOCKED.to_owned(),
+        audience: "anyone".to_owned(),
+        added: false,
+        blocked: Some(Blocked { reason: block.reason, until_timestamp: None }),
+        first_seen_timestamp: None,
+        last_seen_timestamp: None,
+        latency_usec: None,
+        throughput: None,
+        bytes_in: 0,
+        bytes_out: 0,
+        failures: 0,
+        score: 0.0,
     })
 }
 
@@ -42,8 +71,14 @@ pub(super) async fn add(controller: &Controller, uri: &str) -> Outcome<bool> {
 }
 
 pub(super) async fn forget(controller: &Controller, name: &str) -> Outcome<bool> {
-    let id = find(controller, name)?;
-    Ok(controller.0.parts.peers.forget(id).await?)
+    match find(controller, name) {
+        Ok(id) => Ok(controller.0.parts.peers.forget(id).await?),
+        // One that was added and never answered has no id, and is named as it was added.
+        Err(error) => match controller.0.parts.peers.forget_address(name).await {
+            Err(PeersError::FixedPeer(_)) => Err(error),
+            forgotten => Ok(forgotten?),
+        },
+    }
 }
 
 pub(super) async fn block(controller: &Controller, name: &str, reason: &str) -> Outcome<bool> {
@@ -66,6 +101,8 @@ pub(super) async fn unblock(controller: &Controller, name: &str) -> Outcome<bool
 
 pub(super) async fn ping(controller: &Controller, name: &str) -> Outcome<Duration> {
     let id = find(controller, name)?;
+    let busy = |_| ControlError::new(ErrorKind::Busy, "enough peers are being pinged at the moment");
+    let _turn = controller.0.pings.try_acquire().map_err(busy)?;
     Ok(controller.0.parts.peers.ping(id).await?)
 }
 
@@ -108,8 +145,10 @@ impl From<PeersError> for ControlError {
             PeersError::NoSuchPeer(_) => ErrorKind::NoSuchPeer,
             PeersError::Ambiguous { .. } => ErrorKind::AmbiguousPeer,
             PeersError::FixedPeer(_) | PeersError::Ourselves => ErrorKind::InvalidUri,
+            // Not that it does not answer: nobody would hear the answer.
+            PeersError::Link(LinkError::NotAdmitted(_)) => ErrorKind::InvalidArgument,
             PeersError::Link(_) => ErrorKind::PeerUnreachable,
-            PeersError::Name => ErrorKind::InvalidArgument,
+            PeersError::Name | PeersError::Configured(_) => ErrorKind::InvalidArgument,
             PeersError::TooMany { .. } => ErrorKind::LimitExceeded,
             _ => ErrorKind::Failed,
         };

@@ -3,10 +3,7 @@
 use super::Controller;
 use crate::control::types::{Face, Lookups, SourceBytes, SourceKind, Statistics, TransferCounts, timestamp};
 use crate::metrics::Snapshot;
-use crate::peers::Peers;
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, PoisonError};
 
 /// How many sources are told; the table of peers may be longer.
 const SOURCES_MAX: usize = 256;
@@ -14,25 +11,10 @@ const SOURCES_MAX: usize = 256;
 /// How bytes from each upstream are named in a [`Snapshot`], before the host.
 const BY_UPSTREAM: &str = "fetched_upstream_bytes.";
 
-/// The bytes that had come from each peer when counting began.
-#[derive(Default)]
-pub(super) struct PeerBaseline(Mutex<BTreeMap<String, u64>>);
-
-impl PeerBaseline {
-    fn set(&self, peers: &Peers) {
-        let bytes = peers.snapshot().into_iter().map(|peer| (peer.id.to_string(), peer.bytes_in)).collect();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
-    }
-
-    fn of(&self, id: &str) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied().unwrap_or(0)
-    }
-}
-
 /// Counts from now on.
 pub(super) fn reset(controller: &Controller) {
     controller.0.parts.statistics.reset();
-    controller.0.peer_baseline.set(&controller.0.parts.peers);
+    controller.0.parts.peers.reset_bytes();
 }
 
 /// What was counted since the last reset.
@@ -83,7 +65,7 @@ fn sources(controller: &Controller, counted: &Snapshot) -> Vec<SourceBytes> {
         let source = peer.id.to_string();
         SourceBytes {
             kind: SourceKind::Peer,
-            bytes: peer.bytes_in.saturating_sub(controller.0.peer_baseline.of(&source)),
+            bytes: peer.bytes_in,
             name: (!peer.name.is_empty()).then_some(peer.name),
             source,
         }

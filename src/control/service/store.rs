@@ -2,8 +2,8 @@
 
 use super::Controller;
 use crate::control::types::{
-    GarbageOptions, Job, JobKind, JobPath, PathReport, PathSource, Pin, PinRequest, Sharing, SourceKind, microseconds,
-    timestamp,
+    GarbageOptions, Job, JobKind, JobPath, JobState, PathReport, PathSource, Pin, PinRequest, Sharing, SourceKind,
+    microseconds, timestamp,
 };
 use crate::control::{ControlError, ErrorKind, Event, EventKind, JobHandle, JobOutcome, Outcome};
 use crate::fetch::{SourceName, SourceView};
@@ -12,9 +12,6 @@ use crate::store::{
     self, Decision, GarbagePath, GarbageProgress, Prefetch, PrefetchProgress, PrefetchResult, StoreError,
 };
 use std::time::{Duration, UNIX_EPOCH};
-
-/// How many paths that were promised to Nix lately are kept from a collection.
-const PROTECTED_MAX: usize = 16 * 1024;
 
 /// The path that somebody named, in full or by its base name.
 fn parse(controller: &Controller, text: &str) -> Outcome<StorePath> {
@@ -37,6 +34,8 @@ pub(super) async fn query(controller: &Controller, text: &str) -> Outcome<PathRe
             (path.hash(), Some(path))
         }
     };
+    let busy = |_| ControlError::new(ErrorKind::Busy, "enough paths are being looked for at the moment");
+    let _turn = controller.0.surveys.try_acquire().map_err(busy)?;
     let (here, found) = tokio::join!(parts.share.explain(hash), parts.fetcher.sources(hash));
     let here = here?;
     let sources: Vec<PathSource> = found.sources.iter().map(source).collect();
@@ -165,7 +164,11 @@ async fn collect_garbage(controller: &Controller, options: &GarbageOptions, job:
         dry_run: options.dry_run,
         max_freed: options.max_freed,
         older_than: options.older_than_usec.map(Duration::from_micros),
-        protected: in_use(controller).await,
+        protected: match job.cancelled().run_until_cancelled(in_use(controller)).await {
+            Some(Ok(paths)) => paths,
+            Some(Err(error)) => return drop(job.end(JobOutcome::Failed(error.to_string()))),
+            None => return drop(job.end(JobOutcome::Cancelled)),
+        },
     };
     let result = if options.dry_run { "dead" } else { "deleted" };
     let shown = |gone: &GarbagePath| JobPath {
@@ -187,39 +190,44 @@ async fn collect_garbage(controller: &Controller, options: &GarbageOptions, job:
         }
     };
     let outcome = match parts.store.garbage(&options, progress, &job.cancelled()).await {
-        Ok(garbage) if garbage.cancelled => JobOutcome::Cancelled,
         Ok(garbage) => {
             let paths = garbage.paths.len();
             if options.dry_run {
                 job.add(garbage.paths.iter().map(shown).collect(), garbage.bytes);
-                JobOutcome::Done(format!("{paths} path(s) of {} bytes would be deleted", garbage.bytes))
             } else {
                 job.set_bytes(garbage.bytes);
-                let message = format!("{paths} path(s) deleted, {} bytes freed", garbage.bytes);
-                controller.tell(Event {
-                    bytes: Some(garbage.bytes),
-                    id: Some(job.view().id),
-                    message: Some(message.clone()),
-                    ..Event::new(EventKind::GarbageCollected)
-                });
-                JobOutcome::Done(message)
+            }
+            match (garbage.cancelled, options.dry_run) {
+                (true, _) => JobOutcome::Cancelled,
+                (_, true) => JobOutcome::Done(format!("{paths} path(s) of {} bytes would be deleted", garbage.bytes)),
+                _ => JobOutcome::Done(format!("{paths} path(s) deleted, {} bytes freed", garbage.bytes)),
             }
         }
         Err(error) => JobOutcome::Failed(error.to_string()),
     };
-    job.end(outcome);
+    let end = job.end(outcome);
+    // Also after a bad end: what is gone is gone.
+    if !end.dry_run && (end.paths > 0 || end.state == JobState::Done) {
+        controller.tell(Event {
+            bytes: Some(end.bytes),
+            id: Some(end.id),
+            to: Some(end.state.to_string()),
+            message: Some(end.message),
+            ..Event::new(EventKind::GarbageCollected)
+        });
+    }
 }
 
 /// The paths of this store that Nix was promised or that were fetched lately: nothing may refer to them yet.
-async fn in_use(controller: &Controller) -> Vec<StorePath> {
+async fn in_use(controller: &Controller) -> Result<Vec<StorePath>, StoreError> {
     let parts = &controller.0.parts;
     let mut paths = Vec::new();
-    for hash in parts.fetcher.in_use().into_iter().take(PROTECTED_MAX) {
-        if let Ok(Some(path)) = parts.store.path_info(hash).await {
+    for hash in parts.fetcher.in_use() {
+        if let Some(path) = parts.store.path_info(hash).await? {
             paths.push(path.info.path.clone());
         }
     }
-    paths
+    Ok(paths)
 }
 
 /// How much of `total` is done, 0 to 1.

@@ -88,13 +88,13 @@ pub struct Status {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Listen {
-    /// The gateway, for the Nix of this machine.
+    /// The gateway, for the Nix of this machine: its URL.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub gateway: Option<String>,
-    /// The share, for peers.
+    /// The share, for peers: address and port.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub share: Option<String>,
-    /// The plain share, for any Nix.
+    /// The plain share, for any Nix: its URL.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub plain: Option<String>,
 }

@@ -17,7 +17,7 @@ mod server;
 mod tests;
 
 pub use client::{Client, Stream};
-pub use interfaces::{DESCRIPTIONS, METHODS, Method};
+pub use interfaces::{DESCRIPTIONS, METHODS};
 pub use protocol::{Call, Decoder, Parameters, Refusal};
 pub use server::{Limits, Server, serve};
 

@@ -53,6 +53,61 @@ async fn an_added_peer_is_like_a_configured_one_also_after_a_restart() {
 }
 
 #[tokio::test]
+async fn what_never_answered_can_be_seen_and_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let b = Machine::start(2, Setup { state_dir: Some(dir.path()), ..Setup::default() }).await;
+    // A port that nobody listens on, and a name that nobody has.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let pinned = format!("{}@nobody.invalid:1", key(3).id());
+    b.peers.add(&closed, Some("tower")).await.unwrap();
+    b.peers.add(&pinned, None).await.unwrap();
+    let expected = [(closed.clone(), Some("tower".to_owned())), (pinned, None)];
+    assert_eq!(b.peers.added_unseen(), expected);
+    assert!(!b.peers.forget_address(&format!("{}@{closed}", key(4).id())).await.unwrap(), "another node is meant");
+    assert!(b.peers.forget_address(&closed).await.unwrap());
+    assert!(!b.peers.forget_address(&closed).await.unwrap());
+    assert!(matches!(b.peers.forget_address("tower").await, Err(PeersError::FixedPeer(_))));
+    assert_eq!(b.peers.resolve(&key(3).id().to_string()).unwrap(), key(3).id());
+    assert!(b.peers.forget(key(3).id()).await.unwrap());
+    assert!(b.peers.added_unseen().is_empty() && b.peers.0.attendants().is_empty());
+    b.peers.shutdown().await;
+    b.kill();
+    let b = Machine::start(2, Setup { state_dir: Some(dir.path()), ..Setup::default() }).await;
+    assert!(b.peers.0.attendants().is_empty());
+
+    // One that was found is forgotten with its address.
+    let a = Machine::start(1, Setup::default()).await;
+    let address = a.address.to_string();
+    b.peers.add(&address, None).await.unwrap();
+    b.sees(a.id, State::Online).await;
+    assert!(b.peers.added_unseen().is_empty());
+    a.kill();
+    assert!(b.peers.forget_address(&address).await.unwrap());
+    assert!(b.peers.get(key(1).id()).is_none());
+}
+
+#[tokio::test]
+async fn an_address_with_a_node_id_replaces_the_one_without() {
+    let b = Machine::start(2, Setup { fixed: vec!["127.0.0.1:2".to_owned()], ..Setup::default() }).await;
+    let (third, fourth) = (format!("{}@127.0.0.1:1", key(3).id()), format!("{}@127.0.0.1:1", key(4).id()));
+    for (text, outcome) in [
+        ("127.0.0.1:1", Added::New),
+        (&third, Added::New),
+        (&third, Added::AlreadyThere),
+        ("127.0.0.1:1", Added::AlreadyThere),
+        (&fourth, Added::New),
+        ("127.0.0.1:2", Added::AlreadyThere),
+    ] {
+        assert_eq!(b.peers.add(text, None).await.unwrap(), outcome, "{text}");
+    }
+    let sought: Vec<String> = b.peers.0.attendants().iter().map(|attendant| attendant.peer.to_string()).collect();
+    assert_eq!(sought, ["127.0.0.1:2", &fourth]);
+    assert_eq!(b.peers.0.decisions.content().added.len(), 1);
+    let error = b.peers.add(&format!("{}@127.0.0.1:2", key(3).id()), None).await.unwrap_err();
+    assert!(matches!(error, PeersError::Configured(_)), "{error}");
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_not_added() {
     let members = Admission::Static([key(2).id()].into());
     let b = Machine::start(2, Setup { admission: members, ..Setup::default() }).await;
@@ -201,8 +256,8 @@ async fn what_is_known_survives_a_restart_without_a_file() {
     assert_eq!((&after.name, &after.addresses, after.first_seen), (&before.name, &before.addresses, before.first_seen));
     assert_eq!((after.latency_us, after.throughput), (before.latency_us, before.throughput));
     assert_eq!((after.bytes_in, after.failures, after.breaker_ms.is_some()), (1 << 20, 3, true));
-    assert_eq!(b.peers.import(exported).await.unwrap(), 1);
+    assert_eq!(memory::import(&b.peers.0, exported).await.unwrap(), 1);
     for bad in [&b""[..], b"{}", br#"{"version":2,"peers":[]}"#] {
-        assert!(matches!(b.peers.import(bad.to_vec()).await, Err(PeersError::Import(_))));
+        assert!(memory::import(&b.peers.0, bad.to_vec()).await.is_err());
     }
 }

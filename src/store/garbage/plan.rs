@@ -21,6 +21,8 @@ pub(super) struct Record {
     /// In seconds since 1970.
     pub(super) registration_time: u64,
     pub(super) references: Vec<StorePath>,
+    /// What it was built by. Nix keeps that for as long as what was built (`keep-derivations`, its default).
+    pub(super) deriver: Option<StorePath>,
 }
 
 /// What is to go.
@@ -50,7 +52,9 @@ pub(super) fn plan(dead: &[Dead], options: &GarbageOptions, now: SystemTime) -> 
     let references = |number: usize| {
         let record = dead.get(number).and_then(|dead| dead.record.as_ref());
         let references = record.map(|record| record.references.as_slice()).unwrap_or_default();
-        references.iter().filter_map(|path| numbers.get(path).copied()).filter(move |other| *other != number)
+        let deriver = record.and_then(|record| record.deriver.as_ref());
+        let needs = references.iter().chain(deriver);
+        needs.filter_map(|path| numbers.get(path).copied()).filter(move |other| *other != number)
     };
     let mut referrers = vec![0_usize; dead.len()];
     for number in 0..dead.len() {
@@ -110,8 +114,15 @@ mod tests {
 
     fn dead(name: &str, age: u64, references: &[&str]) -> Dead {
         let references = references.iter().map(|name| path(name)).collect();
-        let record = Record { nar_size: 100, registration_time: NOW - age, references };
+        let record = Record { nar_size: 100, registration_time: NOW - age, references, deriver: None };
         Dead { path: path(name), record: Some(record) }
+    }
+
+    /// As [`dead`], built by something.
+    fn built(name: &str, age: u64, deriver: &str) -> Dead {
+        let mut dead = dead(name, age, &[]);
+        dead.record.as_mut().unwrap().deriver = Some(path(deriver));
+        dead
     }
 
     fn named(dead: &[Dead], options: &GarbageOptions) -> Vec<String> {
@@ -134,6 +145,12 @@ mod tests {
     fn those_that_refer_go_before_those_they_refer_to() {
         let all = named(&some(), &GarbageOptions::default());
         assert_eq!(all, ["other", "application", "library", "base", "remains"]);
+    }
+
+    #[test]
+    fn what_was_built_goes_before_what_it_was_built_by() {
+        let both = [dead("built.drv", 90, &[]), built("built", 10, "built.drv")];
+        assert_eq!(named(&both, &GarbageOptions::default()), ["built", "built.drv"]);
     }
 
     #[test]

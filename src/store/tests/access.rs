@@ -249,8 +249,11 @@ fn as_nobody(host: &Host, name: &str) {
     std::fs::set_permissions(host.directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     // The program may be where only root can go.
     let program = host.path("test-program");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // By a process of its own: what this one has open for writing, a child that another test starts at this moment holds for
+    // a moment longer, and the kernel starts no program that somebody may write ("Text file busy").
+    let copied =
+        Command::new("install").args(["-m", "755"]).arg(std::env::current_exe().unwrap()).arg(&program).status();
+    assert!(copied.unwrap().success());
     let output = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .arg(program)

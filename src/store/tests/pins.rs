@@ -74,6 +74,28 @@ async fn what_is_pinned_stays_until_it_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_pin_that_fails_keeps_no_other_from_being_restored() {
+    let host = Host::with_store();
+    let mut paths = [host.add_text("one", "x"), host.add_text("two", "y")];
+    paths.sort();
+    let _daemon = host.daemon();
+    let pins = Pins::open(host.open().await, &host.path("state")).await.unwrap();
+    for path in &paths {
+        pins.pin(path, "", None).await.unwrap();
+    }
+    for root in std::fs::read_dir(host.state().join("gcroots/auto")).unwrap() {
+        std::fs::remove_file(root.unwrap().path()).unwrap();
+    }
+    // A folder where the link of the first should be.
+    let link = host.path("state/pins").join(paths[0].to_string());
+    std::fs::remove_file(&link).unwrap();
+    std::fs::create_dir(&link).unwrap();
+    let error = pins.restore().await.unwrap_err().to_string();
+    assert!(error.contains(&paths[0].to_string()), "{error}");
+    assert_eq!(indirect_roots(&host), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pins_end() {
     let host = Host::with_store();
     let (short, long) = (host.add_text("short", "x"), host.add_text("long", "y"));

@@ -103,7 +103,10 @@ async fn another_user_may_ask_and_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let program = folder.path().join("program");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    // By another process: a program that this one has open for writing cannot be started while a child of another test,
+    // between its fork and its exec, holds it as well.
+    let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program).status();
+    assert!(copied.unwrap().success());
     let status = Command::new(program)
         .args(["--exact", "control::varlink::another_user_may_ask_and_change_nothing"])
         .env("PEERNIX_TEST_RUNTIME", daemon.runtime())

@@ -4,7 +4,9 @@ mod discovery;
 mod exchange;
 mod failover;
 mod gc;
+mod gc_store;
 mod itself;
+mod keys;
 mod liars;
 mod load;
 mod misses;
@@ -71,6 +73,8 @@ pub(crate) fn all() -> Vec<Case> {
         failover::cases(),
         liars::cases(),
         gc::cases(),
+        gc_store::cases(),
+        keys::cases(),
         upstream::cases(),
         permissions::cases(),
         restart::cases(),

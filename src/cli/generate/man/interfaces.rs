@@ -1,6 +1,7 @@
 //! The man pages of the two interfaces: what they have in common with the code is taken from it.
 
 use super::{heading, page, paragraphs, see_also, term};
+use crate::control::varlink::DESCRIPTIONS;
 use crate::control::{Action, ErrorKind, EventKind};
 use clap_mangen::roff::{Roff, bold, italic, roman};
 
@@ -51,6 +52,16 @@ pub(super) fn varlink() -> String {
     events(&mut roff);
     heading(&mut roff, "EXAMPLES");
     paragraphs(&mut roff, VARLINK_EXAMPLES);
+    heading(&mut roff, "DESCRIPTIONS");
+    for (name, description) in DESCRIPTIONS.iter().filter(|(name, _)| *name != "org.varlink.service") {
+        roff.control("SS", [*name]);
+        roff.control("nf", []);
+        for line in description.lines() {
+            // An empty line of its own would be a paragraph, and swallow the lines around it.
+            roff.text([roman(if line.is_empty() { " " } else { line })]);
+        }
+        roff.control("fi", []);
+    }
     see_also(&mut roff, &["peernixd(8)", "peernixctl(1)", "org.peernix.Peernix1(5)", "varlinkctl(1)"]);
     roff.to_roff()
 }

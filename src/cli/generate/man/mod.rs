@@ -4,6 +4,7 @@ mod interfaces;
 
 use crate::cli::{exit, peernixctl, peernixd};
 use crate::config;
+use clap::builder::PossibleValue;
 use clap::{Arg, Command, CommandFactory as _};
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
@@ -83,7 +84,7 @@ fn written(arg: &Arg) -> Vec<Inline> {
         }
         line.push(bold(format!("--{long}")));
     }
-    let values: Vec<&str> = arg.get_value_names().into_iter().flatten().map(|name| name.as_str()).collect();
+    let values: Vec<&str> = arg.get_value_names().into_iter().flatten().map(clap::builder::Str::as_str).collect();
     if arg.get_action().takes_values() && !values.is_empty() {
         let optional = arg.is_require_equals_set();
         line.push(roman(if line.is_empty() {
@@ -107,7 +108,7 @@ fn options(roff: &mut Roff, command: &Command, global: bool) {
         let mut help = arg.get_help().map(ToString::to_string).unwrap_or_default();
         let values = arg.get_possible_values();
         let values: Vec<&str> =
-            values.iter().filter(|value| !value.is_hide_set()).map(|value| value.get_name()).collect();
+            values.iter().filter(|value| !value.is_hide_set()).map(PossibleValue::get_name).collect();
         if arg.get_action().takes_values() && !values.is_empty() {
             help.push_str(&format!(" (one of {})", values.join(", ")));
         }
@@ -370,7 +371,7 @@ mod tests {
         let configuration = configuration();
         for section in config::SECTIONS {
             for key in config::keys_of(section).unwrap() {
-                assert!(configuration.contains(&format!("\\fB{}\\fR", key)), "[{section}] {key}");
+                assert!(configuration.contains(&format!("\\fB{key}\\fR")), "[{section}] {key}");
             }
         }
     }

@@ -9,7 +9,8 @@ mod store;
 
 use super::Access;
 use super::protocol::{Call, Refusal, STANDARD};
-use crate::control::{Action, Control, ErrorKind, Feed, Outcome};
+use crate::control::action::{changes, reads};
+use crate::control::{Action, Control, ErrorKind, Feed, Method, Outcome};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -30,72 +31,51 @@ pub const DESCRIPTIONS: &[(&str, &str)] = &[
     (STANDARD, include_str!("../../../../varlink/org.varlink.service.varlink")),
 ];
 
-/// A method.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Method {
-    /// Its interface.
-    pub interface: &'static str,
-    /// Its name.
-    pub name: &'static str,
-    /// The right that it needs. Without one it only asks, and everybody may.
-    pub action: Option<Action>,
-    /// The method of [`Control`] that it translates to; empty if it belongs to Varlink alone.
-    pub does: &'static str,
-}
-
-const fn asks(interface: &'static str, name: &'static str, does: &'static str) -> Method {
-    Method { interface, name, action: None, does }
-}
-
-const fn changes(interface: &'static str, name: &'static str, action: Action, does: &'static str) -> Method {
-    Method { interface, name, action: Some(action), does }
-}
-
 /// Every method. Some have two rows, because they are two methods of [`Control`] or may be done with either of two rights.
 pub const METHODS: &[Method] = &[
-    asks(STANDARD, "GetInfo", ""),
-    asks(STANDARD, "GetInterfaceDescription", ""),
-    asks(SERVICE, "Ping", ""),
+    reads(STANDARD, "GetInfo", ""),
+    reads(STANDARD, "GetInterfaceDescription", ""),
+    reads(SERVICE, "Ping", ""),
     changes(SERVICE, "Reload", Action::Reload, "reload"),
     changes(SERVICE, "SetLogLevel", Action::SetLogLevel, "set_log_level"),
-    asks(SERVICE, "GetEnvironment", ""),
-    asks(MANAGER, "Describe", "status"),
-    asks(MANAGER, "DumpStatistics", "statistics"),
+    reads(SERVICE, "GetEnvironment", ""),
+    reads(MANAGER, "Describe", "status"),
+    reads(MANAGER, "DumpStatistics", "statistics"),
     changes(MANAGER, "ResetStatistics", Action::ResetStatistics, "reset_statistics"),
     changes(MANAGER, "Drain", Action::Drain, "drain"),
     changes(MANAGER, "Undrain", Action::Drain, "undrain"),
     changes(MANAGER, "Reload", Action::Reload, "reload"),
-    asks(MANAGER, "GetLogLevel", "log_level"),
+    reads(MANAGER, "GetLogLevel", "log_level"),
     changes(MANAGER, "SetLogLevel", Action::SetLogLevel, "set_log_level"),
-    asks(MANAGER, "SubscribeEvents", "events"),
+    reads(MANAGER, "SubscribeEvents", "events"),
     // One, or all.
-    asks(MANAGER, "ListJobs", "job"),
-    asks(MANAGER, "ListJobs", "jobs"),
-    asks(MANAGER, "ListJobPaths", "job_paths"),
-    asks(MANAGER, "WatchJob", "watch_job"),
+    reads(MANAGER, "ListJobs", "job"),
+    reads(MANAGER, "ListJobs", "jobs"),
+    reads(MANAGER, "ListJobPaths", "job_paths"),
+    reads(MANAGER, "WatchJob", "watch_job"),
     // Whoever may begin a job may end it.
     changes(MANAGER, "CancelJob", Action::CollectGarbage, "cancel_job"),
     changes(MANAGER, "CancelJob", Action::Prefetch, "cancel_job"),
     // One, or all.
-    asks(PEERS, "List", "peer"),
-    asks(PEERS, "List", "peers"),
+    reads(PEERS, "List", "peer"),
+    reads(PEERS, "List", "peers"),
     changes(PEERS, "Add", Action::ManagePeers, "add_peer"),
     changes(PEERS, "Forget", Action::ManagePeers, "forget_peer"),
     changes(PEERS, "Block", Action::ManagePeers, "block_peer"),
     changes(PEERS, "Unblock", Action::ManagePeers, "unblock_peer"),
-    asks(PEERS, "Ping", "ping_peer"),
+    reads(PEERS, "Ping", "ping_peer"),
     changes(PEERS, "Refresh", Action::Refresh, "refresh_peers"),
-    asks(STORE, "QueryPath", "query_path"),
+    reads(STORE, "QueryPath", "query_path"),
     changes(STORE, "Prefetch", Action::Prefetch, "prefetch"),
     changes(STORE, "CollectGarbage", Action::CollectGarbage, "collect_garbage"),
     changes(STORE, "Pin", Action::Pin, "pin"),
     changes(STORE, "Unpin", Action::Pin, "unpin"),
-    asks(STORE, "ListPins", "pins"),
-    asks(KEYS, "List", "keys"),
+    reads(STORE, "ListPins", "pins"),
+    reads(KEYS, "List", "keys"),
     changes(KEYS, "Rotate", Action::ManageKeys, "rotate_key"),
     changes(KEYS, "Revoke", Action::ManageKeys, "revoke_key"),
-    asks(KEYS, "ExportPublic", ""),
-    asks(KEYS, "ListTrusted", "trusted_keys"),
+    reads(KEYS, "ExportPublic", ""),
+    reads(KEYS, "ListTrusted", "trusted_keys"),
     changes(KEYS, "Trust", Action::ManageTrust, "trust"),
     changes(KEYS, "Distrust", Action::ManageTrust, "distrust"),
 ];
@@ -197,6 +177,10 @@ pub(super) async fn answer(call: &Call, control: &Arc<dyn Control>, access: Acce
     };
     if action.is_some() && access == Access::ReadOnly {
         return Err(Refusal::PermissionDenied);
+    }
+    if let Some(action) = action {
+        // Who it is the kernel does not tell a service with users of its own (PrivateUsers=).
+        log::info!(action = action.id(); "an administrator on the Varlink socket may {}", action.id());
     }
     match *interface {
         MANAGER => manager::answer(call, control).await,

@@ -32,7 +32,9 @@ pub(super) async fn answer(call: &Call, control: &Arc<dyn Control>) -> Answered 
                 reason: parameters.optional("reason")?,
                 until_timestamp: parameters.optional("untilTimestamp")?,
             };
-            changed(control.pin(request).await.about("untilTimestamp"))
+            // The service says what is wrong; of the two that can be, this is the one that was given.
+            let about = if request.until_timestamp.is_some() { "untilTimestamp" } else { "reason" };
+            changed(control.pin(request).await.about(about))
         }
         "Unpin" => changed(control.unpin(&path()?).await.about("path")),
         "ListPins" => match call.parameters(&["path"])?.optional::<String>("path")? {

@@ -189,7 +189,10 @@ async fn another_user_may_only_ask() {
     mode(&served.socket(Access::Admin), 0o660);
     // The other user may not look into the build directory.
     let program = served.path().join("program");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    // By another process: a program that this one has open for writing cannot be started while a child of another test,
+    // between its fork and its exec, holds it as well.
+    let copied = std::process::Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program).status();
+    assert!(copied.unwrap().success());
     let status = tokio::process::Command::new(program)
         .args(["--exact", "control::varlink::tests::clients::another_user_may_only_ask"])
         .env("PEERNIX_TEST_SOCKETS", served.path())

@@ -3,7 +3,8 @@
 //! Source: <https://varlink.org/Interface-Definition>.
 
 use super::super::interfaces::errors;
-use super::super::{DESCRIPTIONS, METHODS, Method};
+use super::super::{DESCRIPTIONS, METHODS};
+use crate::control::Method;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
 
