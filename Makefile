@@ -43,6 +43,7 @@ test: setup
 	$(stage) 'unit and integration tests' $(CARGO) test --locked --lib --bins $(integration)
 	$(stage) 'documentation tests' $(CARGO) test --locked --doc
 	$(stage) 'lab' $(CARGO) test --locked --test lab -- $(ARGS)
+	$(stage) 'machines' vm-tests/run --programs $(target)/debug -j 2
 
 unit: cc
 	$(CARGO) test --locked --lib --bins $(integration) -- $(ARGS)
@@ -52,6 +53,7 @@ lab: setup
 
 vm-test: setup
 	$(CARGO) build --locked --bins
+	vm-tests/run --programs $(target)/debug $(ARGS)
 
 lint: cc
 	$(stage) 'format' $(CARGO) fmt --check

@@ -1,0 +1,87 @@
+"""What the scripts share. The drivers run it right before each script, in the same names.
+
+Nothing here or in a script may rely on where programs are or on what else is in the store: the same text runs on Debian and NixOS.
+"""
+
+import json
+
+# The key that `common.toml` lets the machines trust. For tests only: everybody knows its secret half.
+SECRET_KEY = "/etc/vm-test/secret-key"
+
+# Without the variable, Nix as root would not ask the nix-daemon.
+REALISE = "env NIX_REMOTE=daemon nix-store --realise"
+
+# `count` derivations, each with `size` random bytes and a reference to the one before, built without anything from nixpkgs.
+CHAIN = """
+{ name, count, size }:
+let
+  link = number: derivation {
+    name = "${name}-${toString number}";
+    system = builtins.currentSystem;
+    builder = "/bin/sh";
+    args = [ "-euc" "mkdir $out; head -c ${toString size} /dev/urandom >$out/data; echo $before >$out/before" ];
+    PATH = "/run/current-system/sw/bin:/usr/bin:/bin";
+    before = if number == 1 then "" else link (number - 1);
+  };
+in link count
+"""
+
+
+def build(machine: Machine, name: str, count: int = 1, size: int = 1000, sign: bool = True) -> str:
+    """Builds a chain of paths; returns the last, which has all others in its closure."""
+    machine.succeed(f"cat >/tmp/chain.nix <<'END'\n{CHAIN}\nEND")
+    arguments = f"--argstr name {name} --arg count {count} --arg size {size}"
+    path = machine.succeed(f"nix-build --no-out-link {arguments} /tmp/chain.nix").strip()
+    if sign:
+        machine.succeed(f"nix store sign --recursive --key-file {SECRET_KEY} {path}")
+    return path
+
+
+def closure(machine: Machine, path: str) -> dict[str, str]:
+    """The closure of a path in the store of a machine: path → hash of its contents, as Nix computes it from the files now."""
+    paths = machine.succeed(f"nix-store --query --requisites {path}").split()
+    hashes = machine.succeed(f"for path in {' '.join(paths)}; do nix-hash --type sha256 --base32 $path; done").split()
+    return dict(zip(paths, hashes, strict=True))
+
+
+def has(machine: Machine, path: str) -> bool:
+    """Whether the path is valid in the store of a machine."""
+    return machine.execute(f"nix-store --check-validity {path} 2>/dev/null")[0] == 0
+
+
+def realise(machine: Machine, path: str) -> None:
+    """Lets Nix get a path from its substituters, through the nix-daemon."""
+    machine.succeed(f"{REALISE} {path}")
+
+
+def start_realise(machine: Machine, path: str) -> None:
+    """As `realise`, but goes on at once. `finish_realise` waits for it."""
+    machine.succeed(f"systemd-run --quiet --unit=realise --remain-after-exit {REALISE} {path}")
+
+
+def finish_realise(machine: Machine, timeout: int = 120) -> str:
+    """Waits for what `start_realise` began, which has to succeed; returns what Nix said."""
+    machine.wait_until_fails("systemctl show --property=SubState realise | grep -qx SubState=running", timeout=timeout)
+    said = machine.succeed("journalctl --unit=realise --output=cat")
+    t.assertEqual(machine.get_unit_property("realise.service", "SubState"), "exited", said)
+    machine.succeed("systemctl stop realise")
+    return said
+
+
+def metric(machine: Machine, name: str) -> int:
+    """The value of a counter; `name` with its labels."""
+    text = machine.succeed("curl --silent --fail --max-time 5 http://127.0.0.1:7649/metrics")
+    values = [line.rpartition(" ")[2] for line in text.splitlines() if line.rpartition(" ")[0] == name]
+    return int(values[0]) if values else 0
+
+
+def fetched(machine: Machine) -> int:
+    """Bytes that came from peers so far."""
+    return metric(machine, 'peernix_fetched_bytes_total{source="peer"}')
+
+
+def wait_for_peers(machine: Machine, count: int, timeout: int = 60) -> None:
+    """Waits until that many peers are online."""
+    machine.wait_until_succeeds(
+        f"curl --silent --fail http://127.0.0.1:7649/metrics | grep -qx 'peernix_peers_online {count}'", timeout=timeout
+    )

@@ -1,0 +1,220 @@
+"""Runs tests and prints a table. Each test is a process in namespaces of its own (`session.py`)."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from driver import containers, declaration, qemu, tree
+from driver.declaration import NEEDS, Declaration
+from driver.session import SKIPPED, Options
+
+SCRIPTS = tree.HERE
+BACKENDS = {"containers": containers, "qemu": qemu}
+# Not a test: what all scripts share.
+COMMON = "common"
+# How the names of control groups begin.
+CGROUP = "peernix-vm"
+
+
+@dataclass
+class Outcome:
+    """What came of one test with one tree; a line of the table."""
+
+    test: str
+    backend: str
+    # "ok", "FAILED" or "SKIPPED".
+    result: str
+    seconds: float
+    reason: str = ""
+
+
+@dataclass
+class Job:
+    """One test with one tree."""
+
+    test: Declaration
+    tree: str
+
+    @property
+    def name(self) -> str:
+        """As it stands in the table. Most tests run with one tree only."""
+        return f"{self.test.name}@{self.tree}" if len(self.test.trees) > 1 else self.test.name
+
+
+def main() -> int:
+    """Returns the exit status: 0 if nothing failed, 1 if something did, 64 for a wrong command line."""
+    arguments = _arguments()
+    try:
+        jobs = list(_selected(arguments.names))
+    except declaration.DeclarationError as error:
+        print(f"vm-tests: {error}", file=sys.stderr)
+        return 64
+    if arguments.list:
+        print("\n".join(job.name for job in jobs))
+        return 0
+    try:
+        outcomes = asyncio.run(_run_all(jobs, arguments))
+    except KeyboardInterrupt:
+        return 130
+    _print_table(outcomes)
+    report = arguments.results / "report.json"
+    report.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=2) + "\n")
+    bad = {"FAILED"} | ({"SKIPPED"} if arguments.require_all else set())
+    return 1 if any(outcome.result in bad for outcome in outcomes) else 0
+
+
+def _arguments() -> argparse.Namespace:
+    target = Path(os.environ.get("CARGO_TARGET_DIR", tree.REPOSITORY / "target"))
+    parser = argparse.ArgumentParser(prog="vm-tests/run", description="Runs the machine tests.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="NAME or NAME@TREE; without any: all")
+    parser.add_argument("--backend", choices=BACKENDS, help="default: VM, or containers")
+    parser.add_argument("--programs", type=Path, default=target / "debug", help="folder of the programs (target/debug)")
+    parser.add_argument("--jobs", "-j", type=int, default=1, help="how many tests run at once (1)")
+    parser.add_argument("--verbose", "-v", action="store_true", help="show the logs while the tests run")
+    parser.add_argument("--list", action="store_true", help="only name the tests")
+    parser.add_argument("--require-all", action="store_true", help="a test that is skipped counts as failed")
+    parser.add_argument("--results", type=Path, default=target / "vm-tests", help="where logs go (target/vm-tests)")
+    arguments = parser.parse_args()
+    arguments.backend = arguments.backend or os.environ.get("VM") or "containers"
+    if arguments.backend not in BACKENDS:
+        parser.error(f"VM is '{arguments.backend}'; there are {', '.join(BACKENDS)}")
+    arguments.results = arguments.results.resolve()
+    return arguments
+
+
+def _selected(names: list[str]) -> Iterator[Job]:
+    scripts = {script.stem: script for script in sorted(SCRIPTS.glob("*.py")) if script.stem != COMMON}
+    for name in names or scripts:
+        stem, _, wanted = name.partition("@")
+        if stem not in scripts:
+            raise declaration.DeclarationError(f"there is no test '{stem}'; there are {', '.join(scripts)}")
+        test = declaration.load(scripts[stem])
+        for suite in test.trees:
+            if wanted in ("", suite):
+                yield Job(test, suite)
+
+
+async def _run_all(jobs: list[Job], arguments: argparse.Namespace) -> list[Outcome]:
+    results: Path = arguments.results
+    results.mkdir(parents=True, exist_ok=True)
+    backend = BACKENDS[arguments.backend]
+    reason = backend.missing()
+    if reason:
+        return [Outcome(job.name, arguments.backend, "SKIPPED", 0.0, reason) for job in jobs]
+    _remove_old_cgroups()
+    suites = {machine.tree or job.tree for job in jobs for machine in job.test.machines}
+    trees = tree.make_trees(suites)
+    tools = tree.make_qemu() if backend is qemu else None
+    shutil.rmtree(results / "installed", ignore_errors=True)
+    installed = tree.install(results / "installed", arguments.programs.resolve(), suites)
+    seats = asyncio.Semaphore(arguments.jobs)
+
+    async def one(job: Job) -> Outcome:
+        lacking = [NEEDS[need] for need in job.test.needs if need not in backend.CAPABILITIES]
+        if lacking:
+            return Outcome(job.name, arguments.backend, "SKIPPED", 0.0, f"needs {' and '.join(lacking)}")
+        async with seats:
+            return await _run(job, trees, installed, tools, arguments)
+
+    return await asyncio.gather(*(one(job) for job in jobs))
+
+
+async def _run(
+    job: Job, trees: dict[str, Path], installed: dict[str, Path], tools: Path | None, arguments: argparse.Namespace
+) -> Outcome:
+    timeout = job.test.timeout * BACKENDS[arguments.backend].PATIENCE
+    results = arguments.results / job.name
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir()
+    print(f"vm-tests: {job.name} …", file=sys.stderr)
+    start = time.monotonic()
+    with _cgroup(job.name) as cgroup:
+        options = Options(
+            script=str(job.test.script),
+            tree=job.tree,
+            trees={suite: str(path) for suite, path in trees.items()},
+            installed={suite: str(path) for suite, path in installed.items()},
+            results=str(results),
+            cgroup=str(cgroup),
+            tools=str(tools) if tools else None,
+            verbose=arguments.verbose,
+        )
+        # Whoever of the three is killed, all below it end too: the session is the first process of its namespace. (`setpriv`:
+        # when the runner is killed.)
+        process = await asyncio.create_subprocess_exec(
+            *("setpriv", "--pdeathsig", "KILL", "--"),
+            *("unshare", "--mount", "--propagation", "private", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"),
+            *("--", sys.executable, "-m", "driver.session", options.to_json()),
+            cwd=SCRIPTS,
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        reason = ""
+        try:
+            status = await asyncio.wait_for(process.wait(), timeout)
+        except asyncio.TimeoutError:
+            status, reason = 1, f"took longer than {timeout} s"
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    seconds = time.monotonic() - start
+    result = {0: "ok", SKIPPED: "SKIPPED"}.get(status, "FAILED")
+    if result != "ok":
+        reason = reason or _last_words(results / "log", result)
+    if result == "FAILED":
+        reason += f" (see {results})"
+    return Outcome(job.name, arguments.backend, result, round(seconds, 1), reason)
+
+
+@contextmanager
+def _cgroup(name: str) -> Iterator[Path]:
+    """A control group for one test, removed with everything below it. The process id tells which runner it belongs to."""
+    cgroup = containers.cgroup_root() / f"{CGROUP}-{os.getpid()}-{name}"
+    cgroup.mkdir()
+    try:
+        yield cgroup
+    finally:
+        # The kernel has killed the processes already, but takes a moment to bury the last of them.
+        for _ in range(100):
+            _remove_cgroup(cgroup)
+            if not cgroup.exists():
+                break
+            time.sleep(0.05)
+
+
+def _remove_old_cgroups() -> None:
+    """Removes what runners left that were killed; it is all that outlives them."""
+    for cgroup in containers.cgroup_root().glob(f"{CGROUP}-*"):
+        if not Path(f"/proc/{cgroup.name.removeprefix(f'{CGROUP}-').partition('-')[0]}").exists():
+            _remove_cgroup(cgroup)
+
+
+def _remove_cgroup(cgroup: Path) -> None:
+    for path, _, _ in os.walk(cgroup, topdown=False):
+        with suppress(OSError):
+            os.rmdir(path)
+
+
+def _last_words(log: Path, result: str) -> str:
+    """The line of the log that says why."""
+    marks = [line for line in log.read_text(errors="replace").splitlines() if f"{result}: " in line] if log.exists() else []
+    return marks[-1].partition(f"{result}: ")[2] if marks else "ended without a word"
+
+
+def _print_table(outcomes: list[Outcome]) -> None:
+    width = max([4, *(len(outcome.test) for outcome in outcomes)])
+    print(f"{'test':{width}}  {'back end':10}  {'result':7}  seconds")
+    for outcome in outcomes:
+        line = f"{outcome.test:{width}}  {outcome.backend:10}  {outcome.result:7}  {outcome.seconds:7.1f}"
+        print(f"{line}  {outcome.reason}".rstrip())

@@ -1,0 +1,85 @@
+"""Garbage is collected through D-Bus while a transfer goes on: what nothing needs goes, what is pinned, rooted or in transfer stays."""
+
+MANAGER = "org.peernix.Peernix1 /org/peernix/Peernix1 org.peernix.Peernix1.Manager"
+SIZE = 32_000_000
+
+
+def collect(machine: Machine, options: str = "0") -> dict[str, str]:
+    """Collects garbage and waits for the end: path → what became of it. Options as `busctl` takes a dictionary."""
+    job = json.loads(machine.succeed(f"busctl --json=short call {MANAGER} CollectGarbage 'a{{sv}}' {options}"))["data"][0]
+    prefix = f"org.peernix.Peernix1 {job} org.peernix.Peernix1.Job"
+    machine.wait_until_fails(f"busctl get-property {prefix} State | grep -q running", timeout=60)
+    state, message = (machine.succeed(f"busctl get-property {prefix} {name}") for name in ("State", "Message"))
+    t.assertEqual(state, 's "done"\n', message)
+    paths = json.loads(machine.succeed(f"busctl --json=short call {prefix} ListPaths tu 0 1000"))["data"][0]
+    return {path["Path"]["data"]: path["Result"]["data"] for path in paths}
+
+
+start_all()
+for machine in machines:
+    machine.wait_for_unit("peernix.service")
+for machine in machines:
+    wait_for_peers(machine, 1)
+
+with subtest("a store with garbage, and with what is not"):
+    sent = build(source, "sent", size=SIZE)
+    garbage = build(source, "garbage", count=3)
+    pinned = build(source, "pinned", count=2)
+    rooted = build(source, "rooted", count=2)
+    alive = {path: set(closure(source, path)) for path in (pinned, rooted)}
+    source.succeed(f"ln -s {rooted} /nix/var/nix/gcroots/test", f"peernixctl pin --reason 'machine test' {pinned}")
+    t.assertIn("machine test", source.succeed("peernixctl pins"))
+
+with subtest("a dry run names what would go, and takes nothing away"):
+    dead = set(closure(source, garbage))
+    would_go = collect(source, "1 DryRun b true")
+    t.assertEqual(set(would_go.values()), {"dead"})
+    t.assertLessEqual(dead | {sent}, set(would_go))
+    t.assertEqual((alive[pinned] | alive[rooted]) & set(would_go), set())
+    t.assertTrue(has(source, garbage))
+
+with subtest("Nix's own collection while a path is sent leaves it there, and what is pinned"):
+    own = build(source, "own")
+    start_realise(receiver, sent)
+    retry(lambda _: fetched(receiver) > SIZE // 16, timeout=60)
+    source.succeed(f"NIX_REMOTE=daemon nix-store --gc --print-dead | grep {own}")
+    source.succeed("NIX_REMOTE=daemon nix-store --gc --max-freed 1", f"NIX_REMOTE=daemon nix-store --delete {own}")
+    for path in (sent, pinned):
+        source.fail(f"NIX_REMOTE=daemon nix-store --delete {path}")
+
+with subtest("so does a collection through D-Bus, which takes the garbage"):
+    gone = {path for path, result in collect(source).items() if result == "deleted"}
+    t.assertLess(fetched(receiver), SIZE, "the transfer ended before the collection")
+    t.assertLessEqual(dead, gone)
+    for path in dead:
+        source.fail(f"test -e {path}")
+    for path in (sent, *alive[pinned], *alive[rooted]):
+        t.assertTrue(has(source, path), path)
+        source.succeed(f"test -e {path}")
+    source.succeed("nix store verify --all --no-trust")
+
+with subtest("and so does the one that receives"):
+    local = build(receiver, "local")
+    t.assertIn(local, collect(receiver))
+    t.assertFalse(has(receiver, local))
+    t.assertLess(fetched(receiver), SIZE, "the transfer ended before the collection")
+
+with subtest("the transfer has noticed nothing"):
+    paths = closure(source, sent)
+    said = finish_realise(receiver)
+    t.assertNotIn("retrying", said)
+    t.assertEqual(closure(receiver, sent), paths)
+
+with subtest("what is needed no more is garbage"):
+    # The one that sent keeps its hold on the path for half a minute, unless it is restarted.
+    source.succeed(f"peernixctl unpin {pinned}", "systemctl restart peernix.service")
+    gone = collect(source)
+    t.assertLessEqual(alive[pinned] | {sent}, set(gone))
+    t.assertFalse(has(source, pinned))
+    t.assertTrue(has(source, rooted))
+
+with subtest("a run stops when it has freed enough"):
+    build(source, "many", count=20, size=100_000)
+    gone = collect(source, "1 MaxFreed t 500000")
+    t.assertGreaterEqual(len(gone), 5)
+    t.assertLess(len(gone), 19)

@@ -1,0 +1,60 @@
+"""The network is cut and heals: lookups stay quick, transfers go on from whoever is left, and all find each other again."""
+
+start_all()
+for machine in machines:
+    machine.wait_for_unit("peernix.service")
+for machine in machines:
+    wait_for_peers(machine, 2)
+
+SIZE = 40_000_000
+SENT = 'peernix_http_sent_bytes_total{face="share"}'
+NOWHERE = "http://127.0.0.1:7649/00000000000000000000000000000000.narinfo"
+
+
+def lookup(machine: Machine) -> tuple[str, float]:
+    """Asks the gateway for what nobody has: status, seconds."""
+    status, seconds = machine.succeed(
+        f"curl --silent --output /dev/null --write-out '%{{http_code}} %{{time_total}}' {NOWHERE}"
+    ).split()
+    return status, float(seconds)
+
+
+with subtest("a source disappears without a word in mid-transfer: the other takes over"):
+    path = build(a, "first", size=SIZE)
+    paths = closure(a, path)
+    realise(b, path)
+    before = {source: metric(source, SENT) for source in (a, b)}
+    start_realise(c, path)
+    retry(lambda _: fetched(c) > SIZE // 4, timeout=60)
+    source = max(before, key=lambda source: metric(source, SENT) - before[source])
+    source.block()
+    said = finish_realise(c)
+    t.assertNotIn("retrying", said)
+    t.assertEqual(closure(c, path), paths)
+    wait_for_peers(c, 1)
+    source.unblock()
+    wait_for_peers(c, 2)
+
+with subtest("a machine that is cut off answers Nix at once, and never with an error of its own"):
+    only_a = build(a, "second")
+    c.block()
+    # Right after the cut, when it does not know yet, as well as later.
+    for _ in range(5):
+        status, seconds = lookup(c)
+        t.assertEqual(status, "404")
+        t.assertLess(seconds, 1)
+    c.fail(f"{REALISE} {only_a}")
+    wait_for_peers(c, 0)
+    status, seconds = lookup(c)
+    t.assertEqual(status, "404")
+    t.assertLess(seconds, 0.1)
+
+with subtest("the others go on"):
+    realise(b, only_a)
+
+with subtest("the network heals"):
+    c.unblock()
+    for machine in machines:
+        wait_for_peers(machine, 2)
+    realise(c, only_a)
+    t.assertTrue(has(c, only_a))

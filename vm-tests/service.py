@@ -1,0 +1,120 @@
+"""The service as systemd sees it: start, status line, reload, watchdog, and a kill in the middle of a transfer."""
+
+CONFIG = "/etc/peernix/config.toml"
+UNIT = "peernix.service"
+# A configuration on NixOS is a link into the store, which stays as it is.
+ORIGINAL = "/tmp/original.toml"
+
+
+def pid() -> str:
+    """The main process of the service."""
+    return machine.get_unit_property(UNIT, "MainPID")
+
+
+def status_text() -> str:
+    """What the service says about itself in `systemctl status`."""
+    return machine.get_unit_property(UNIT, "StatusText")
+
+
+def configure(more: str) -> None:
+    """Appends to the original configuration."""
+    machine.succeed(f"rm -f {CONFIG}; cp {ORIGINAL} {CONFIG}; echo '{more}' >>{CONFIG}; chmod 644 {CONFIG}")
+
+
+def lookup_is_logged(number: int) -> bool:
+    """Whether the journal has something about a lookup that was not made before, as it does at level debug."""
+    path = f"/{number:032}.narinfo"
+    machine.execute(f"curl --silent http://127.0.0.1:7649{path}")
+    machine.succeed("journalctl --sync")
+    return machine.succeed(f"journalctl --unit={UNIT} --output=cat PEERNIX_PATH={path}") != ""
+
+
+start_all()
+machine.wait_for_unit(UNIT)
+source.wait_for_unit(UNIT)
+
+with subtest("`systemctl start` returns when the service answers"):
+    t.assertIn(machine.get_unit_property(UNIT, "Type"), ("notify", "notify-reload"))
+    # The sockets first: a peer that comes back would start the service again.
+    machine.succeed("systemctl stop 'peernix-*.socket'", "systemctl stop peernix.service")
+    machine.wait_for_closed_port(7649)
+    machine.succeed(f"systemctl start {UNIT}")
+    machine.require_unit_state(UNIT)
+    machine.succeed("curl --silent --fail --max-time 1 http://127.0.0.1:7649/nix-cache-info | grep -q StoreDir")
+    for socket in ("gateway", "share", "varlink", "admin"):
+        machine.require_unit_state(f"peernix-{socket}.socket")
+
+with subtest("the status line tells how it does"):
+    wait_for_peers(machine, 1)
+    retry(lambda _: "1/1 peers online" in status_text(), timeout=30)
+    machine.succeed(f"systemctl status {UNIT} | grep 'Status: .*peers online'")
+
+with subtest("a good configuration is taken without a restart"):
+    machine.succeed(f"cp {CONFIG} {ORIGINAL}")
+    before = pid()
+    t.assertFalse(lookup_is_logged(1))
+    configure("[log]\nlevel = \"debug\"")
+    machine.succeed("systemctl reload peernix")
+    t.assertTrue(lookup_is_logged(2))
+    t.assertEqual(pid(), before)
+    t.assertNotIn("failed", status_text())
+
+with subtest("a bad one is refused, and the service goes on as it was"):
+    configure("[log]\nlevel = \"loud\"")
+    # The service is as well as before, so to systemd the reload has succeeded; at most it may say otherwise.
+    machine.execute("systemctl reload peernix")
+    t.assertIn("failed", status_text())
+    t.assertIn("level", status_text())
+    machine.succeed(f"journalctl --unit={UNIT} --priority=err --output=cat | grep level")
+    t.assertEqual(pid(), before)
+    machine.require_unit_state(UNIT)
+    machine.succeed("curl --silent --fail --max-time 1 http://127.0.0.1:7649/nix-cache-info")
+    t.assertTrue(lookup_is_logged(3))
+
+with subtest("a start with it fails, once, and says what is wrong"):
+    # Through the socket it would be tried again for each connection.
+    source.block()
+    machine.fail(f"systemctl restart {UNIT}")
+    machine.sleep(2)
+    t.assertEqual(machine.get_unit_property(UNIT, "ExecMainStatus"), "78")
+    t.assertEqual(machine.get_unit_property(UNIT, "ActiveState"), "failed")
+    t.assertEqual(machine.get_unit_property(UNIT, "NRestarts"), "0")
+    configure("")
+    machine.succeed(f"systemctl reset-failed {UNIT}", f"systemctl start {UNIT}")
+    source.unblock()
+    wait_for_peers(machine, 1)
+
+with subtest("a service that is killed in the middle of a transfer loses nothing"):
+    path = build(source, "killed", size=40_000_000)
+    paths = closure(source, path)
+    identity = machine.succeed("sha256sum /var/lib/peernix/node.key")
+    before = pid()
+    start_realise(machine, path)
+    retry(lambda _: fetched(machine) > 10_000_000, timeout=60)
+    machine.succeed(f"systemctl kill --signal=KILL {UNIT}")
+    finish_realise(machine)
+    t.assertEqual(closure(machine, path), paths)
+    machine.wait_for_unit(UNIT)
+    t.assertNotEqual(pid(), before)
+    t.assertEqual(machine.succeed("sha256sum /var/lib/peernix/node.key"), identity)
+    wait_for_peers(machine, 1)
+    # Nothing half-written is left behind, and nothing that the source would have to clean up.
+    machine.succeed("test -z \"$(find /var/lib/peernix /var/cache/peernix -name '*.tmp' -o -name '*.new')\"")
+    machine.succeed("nix store verify --all --no-trust")
+
+with subtest("the watchdog ends a service that hangs, and starts it again"):
+    machine.succeed(
+        f"mkdir -p /run/systemd/system/{UNIT}.d",
+        f"printf '[Service]\\nWatchdogSec=4s\\n' >/run/systemd/system/{UNIT}.d/test.conf",
+        "systemctl daemon-reload",
+        f"systemctl restart {UNIT}",
+    )
+    before = pid()
+    # Long enough for the watchdog to bite one that does not feed it.
+    machine.sleep(6)
+    t.assertEqual(pid(), before, "a healthy service was restarted")
+    machine.succeed(f"kill -STOP {before}")
+    retry(lambda _: pid() not in (before, "0"), timeout=30)
+    machine.wait_for_unit(UNIT)
+    machine.succeed(f"journalctl --unit={UNIT} --output=cat | grep -i 'watchdog timeout'")
+    machine.succeed("curl --silent --fail --max-time 5 http://127.0.0.1:7649/nix-cache-info")

@@ -1,0 +1,41 @@
+"""Ten machines ask for the same closure at once: one of them has it, and the Internet is asked no more."""
+
+COUNT = 5
+SIZE = 300_000
+
+
+def downloads() -> int:
+    """How many NARs came from the Internet so far."""
+    return int(internet.succeed("grep -c 'GET /nar/' /tmp/requests || true"))
+
+
+start_all()
+ten = [machine for machine in machines if machine is not internet]
+path = build(internet, "popular", count=COUNT, size=SIZE)
+paths = closure(internet, path)
+internet.succeed(
+    f"nix copy --to 'file:///srv/cache?compression=none' {path}",
+    "systemd-run --quiet --unit=cache nginx -c /etc/vm-test/nginx.conf -g 'daemon off;'",
+)
+internet.wait_for_open_port(80)
+for machine in ten:
+    machine.wait_for_unit("peernix.service")
+
+with subtest("all find each other"):
+    for machine in ten:
+        wait_for_peers(machine, len(ten) - 1)
+
+with subtest("one gets the closure from the Internet"):
+    realise(ten[0], path)
+    t.assertEqual(downloads(), COUNT)
+
+with subtest("the others ask for it at once, and get it from each other"):
+    for machine in ten[1:]:
+        start_realise(machine, path)
+    for machine in ten[1:]:
+        t.assertNotIn("error", finish_realise(machine))
+        t.assertEqual(closure(machine, path), paths)
+    log.log(f"NARs from the Internet: {downloads()}; bytes from peers: {[fetched(machine) for machine in ten]}")
+    t.assertEqual(downloads(), COUNT)
+    for machine in ten[1:]:
+        t.assertGreaterEqual(fetched(machine), COUNT * SIZE)
