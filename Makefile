@@ -16,6 +16,7 @@ PROFILE ?= release
 PROGRAMS ?= $(target)/$(PROFILE)
 stage = @scripts/stage.sh
 
+.PHONY: help run demo test unit lab vm-test lint fuzz bench release debug install install-files setup cc nixos-check nixos-docs
 
 help:
 	@echo 'make run      build and start peernixd, without root and without configuration'
@@ -27,6 +28,8 @@ help:
 	@echo 'make lint     format, clippy, licences and sources of dependencies'
 	@echo 'make fuzz     every decoder, FUZZ_SECONDS each ($(FUZZ_SECONDS))'
 	@echo 'make bench    measure'
+	@echo 'make nixos-check  the NixOS module and the flake, evaluated; PEERNIX_NIXPKGS_LIB names the lib of nixpkgs'
+	@echo 'make nixos-docs   write docs/nixos-options.md anew'
 	@echo 'make install  programs, units and documents below DESTDIR and PREFIX ($(PREFIX); PROFILE=debug builds faster)'
 
 # One profile for everything here but `install`: the dependencies are optimised in it as well, and compiled once.
@@ -42,6 +45,7 @@ test: setup
 	$(stage) 'build the tests' $(CARGO) test --locked --no-run
 	$(stage) 'unit and integration tests' $(CARGO) test --locked --lib --bins $(integration)
 	$(stage) 'documentation tests' $(CARGO) test --locked --doc
+	$(stage) 'NixOS' scripts/nixos-check.sh
 	$(stage) 'lab' $(CARGO) test --locked --test lab -- $(ARGS)
 	$(stage) 'machines' vm-tests/run --programs $(target)/debug -j 2
 
@@ -60,8 +64,12 @@ lint: cc
 	$(stage) 'clippy' $(CARGO) clippy --locked --all-targets -- -D warnings
 	$(stage) 'dependencies' scripts/deny.sh
 
+nixos-check:
+	scripts/nixos-check.sh
 
 # After a change of the options.
+nixos-docs:
+	scripts/nixos-check.sh docs
 
 fuzz:
 	scripts/fuzz.sh $(FUZZ_SECONDS) $(ARGS)

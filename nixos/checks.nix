@@ -1,0 +1,52 @@
+# What `nix flake check` runs: the package, its tests, the module, and each machine test of vm-tests/.
+{pkgs}: let
+  inherit (pkgs) lib;
+  package = pkgs.callPackage ./package.nix {};
+
+  # As `make nixos-check`, with the lib of this nixpkgs.
+  module = import ./tests {inherit (pkgs) lib;};
+
+  vmTests =
+    map (lib.removeSuffix ".toml") (lib.filter (name: lib.hasSuffix ".toml" name && name != "common.toml")
+      (lib.attrNames (builtins.readDir ../vm-tests)));
+in
+  {
+    inherit package;
+
+    unit = package.overrideAttrs {
+      pname = "peernix-unit-tests";
+      doCheck = true;
+      cargoTestFlags = ["--lib" "--bins"];
+    };
+
+    module =
+      if module.failures == []
+      then pkgs.writeText "peernix-module" (lib.concatLines module.passed)
+      else throw "nixos/tests: ${lib.concatStringsSep "\n" module.failures}";
+
+    # The same with NixOS itself and not with stand-ins for its options.
+    system =
+      (lib.nixosSystem or (import (pkgs.path + "/nixos/lib/eval-config.nix")) {
+        inherit (pkgs.stdenv.hostPlatform) system;
+        modules = [
+          ./module.nix
+          {
+            boot.isContainer = true;
+            services.peernix = {
+              enable = true;
+              openFirewall = true;
+              notifications.enable = true;
+              settings.share.plain_listen = "[::]:5000";
+            };
+            system.stateVersion = lib.trivial.release;
+          }
+        ];
+      })
+      .config
+      .system
+      .build
+      .etc;
+  }
+  // lib.listToAttrs (map (name:
+    lib.nameValuePair "vm-${name}" (pkgs.testers.runNixOSTest (import ./vm-test.nix {inherit lib name;})))
+  vmTests)

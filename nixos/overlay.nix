@@ -1,0 +1,4 @@
+# Adds `pkgs.peernix`.
+final: _prev: {
+  peernix = final.callPackage ./package.nix {};
+}

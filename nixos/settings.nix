@@ -1,0 +1,87 @@
+# `services.peernix.settings`: an option for every key of docs/config.example.toml, with the daemon's own default. `make nixos-check`
+# compares the two.
+{lib}: let
+  inherit (lib) mkOption types;
+  option = type: default: description: mkOption {inherit type default description;};
+
+  texts = types.listOf types.str;
+  # One address or a list, as in the file; "" is nowhere.
+  addresses = types.coercedTo types.str (text: lib.optional (text != "") text) texts;
+  size = types.either types.ints.unsigned types.str;
+  cacheKey = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
+in {
+  gateway = {
+    listen = option addresses ["127.0.0.1:7649"] "Where the binary cache for this machine's Nix listens. Loopback only.";
+    priority = option types.int 10 "The `Priority` in its `nix-cache-info`. Nix asks lower numbers first; cache.nixos.org has 40.";
+    upstreams = option texts ["https://cache.nixos.org"] ''
+      The binary caches that the gateway asks when no peer has a path, best first. The empty list is none: peers only. Nix asks its
+      own `substituters` after the gateway as before.
+    '';
+    budget_ms = option (types.ints.between 1 10000) 300 ''
+      How long a lookup waits for peers and upstreams before it says "not here", in milliseconds.
+    '';
+  };
+  share = {
+    listen = option addresses ["[::]:7650"] ''
+      Where other machines with Peernix connect (TLS, both sides show their node key). `""` is nowhere.
+    '';
+    plain_listen = option addresses [] ''
+      Where an ordinary HTTP binary cache for any Nix listens, for example `"[::]:5000"`. `""` is nowhere.
+    '';
+    policy = option (types.enum ["signed" "signed+own" "off"]) "signed" ''
+      Which paths are offered. `"signed"`: those that carry a valid signature by one of `public_keys`. `"signed+own"`: also what was built
+      on this machine, to enrolled machines only (needs `fleet.mode = "static"`). `"off"`: none.
+    '';
+    public_keys = option texts [cacheKey] ''
+      The keys for that. They say what goes out; what may come in is a matter of `nix.settings.trusted-public-keys`. A list here replaces
+      the default: repeat it to keep the paths of cache.nixos.org.
+    '';
+    deny = option texts [] ''
+      Patterns over names of paths (without the hash) that are never offered, for example `"*-secret*"`. `*` is any text, `?` one character.
+    '';
+    upload_limit = option size "0B" "The most bytes sent a second, all peers together. `\"0B\"` is no limit.";
+    max_connections = option (types.ints.between 1 65536) 1024 "The most connections held at once.";
+  };
+  store = {
+    dir = option types.str "/nix/store" "The store directory, as store paths spell it.";
+    state_dir = option types.str "/nix/var/nix" "Nix's state directory.";
+    root = option types.str "/" "The root under which both are: another one for a chroot store, as in Nix's `--store DIR`.";
+  };
+  trust.public_keys = option (types.nullOr texts) null ''
+    The keys of which a path must carry a valid signature to be handed to Nix. `null`: those that `nix.settings.trusted-public-keys`
+    names, which is what nearly everybody wants: Nix checks against those once more. Keys that are named here are added to them.
+  '';
+  keys = {
+    signing = option (types.enum ["state" "credential"]) "state" ''
+      Where the key comes from that signs what was built here (with `share.policy = "signed+own"`). `"state"`: made by the service and
+      kept in its state directory; `peernixctl keys rotate` replaces it. `"credential"`: the credential `signing-key`;
+      {option}`services.peernix.signingKeyFile` sets both.
+    '';
+    name = option types.str "" ''
+      The name of the first key; the next ones count on (tower-1, tower-2). `""` is the host's name and -1.
+    '';
+    grace = option types.str "30days" "How long a key that was replaced still signs beside its successor.";
+  };
+  discovery = {
+    mdns = option types.bool true "Whether to find other machines by multicast DNS, and be found.";
+    interfaces = option texts [] ''
+      The network interfaces for it, by name. The empty list is all. {option}`services.peernix.interfaces` sets this as well.
+    '';
+    peers = option texts [] ''
+      Machines at fixed addresses: `"host:port"`, or `"NODEID@host:port"` when only that machine may answer there.
+    '';
+  };
+  fleet = {
+    mode = option (types.enum ["open" "static"]) "open" ''
+      Who is admitted as a peer. `"open"`: every machine. `"static"`: the machines in `nodes`, and nobody else.
+    '';
+    nodes = option texts [] "Node ids, as `peernixd --print-node-id` prints them.";
+  };
+  limits = {
+    header_timeout = option types.str "5s" "How long the head of a request may take to arrive, on gateway and share.";
+    idle_timeout = option types.str "30s" "How long a connection of the share may be idle, or its transfer make no progress.";
+    per_address = option types.ints.positive 128 "The most connections of the share from one address at once.";
+    memory = option size "64MiB" "The memory for NARs that are verified whole before Nix sees their first byte.";
+  };
+  log.level = option (types.enum ["off" "error" "warn" "info" "debug" "trace"]) "info" "The least severe level that is logged.";
+}
