@@ -5,6 +5,24 @@ UNIT = "peernix.service"
 # A configuration on NixOS is a link into the store, which stays as it is.
 ORIGINAL = "/tmp/original.toml"
 
+# Holds the threads of the reactor, and lets all others run: PTRACE_SEIZE, PTRACE_INTERRUPT, and __WALL to hear of their end.
+HOLD = """
+import ctypes, os, sys
+process, libc = sys.argv[1], ctypes.CDLL(None, use_errno=True)
+for task in os.listdir(f"/proc/{process}/task"):
+    with open(f"/proc/{process}/task/{task}/comm") as name:
+        if name.read().strip() not in ("peernixd", "tokio-rt-worker"):
+            continue
+    for request in (0x4206, 0x4207):
+        if libc.ptrace(request, int(task), None, None):
+            sys.exit(os.strerror(ctypes.get_errno()))
+try:
+    while True:
+        os.waitpid(-1, 0x40000000)
+except ChildProcessError:
+    pass
+"""
+
 
 def pid() -> str:
     """The main process of the service."""
@@ -113,6 +131,15 @@ with subtest("the watchdog ends a service that hangs, and starts it again"):
     # Long enough for the watchdog to bite one that does not feed it.
     machine.sleep(6)
     t.assertEqual(pid(), before, "a healthy service was restarted")
+    # Its reactor alone is blocked: its own watch notices, says so, and feeds the watchdog no more.
+    machine.succeed(f"cat >/tmp/hold.py <<'END'\n{HOLD}\nEND")
+    machine.succeed(f"python3 /tmp/hold.py {before}")
+    retry(lambda _: pid() not in (before, "0"), timeout=30)
+    machine.wait_for_unit(UNIT)
+    machine.succeed(f"journalctl --unit={UNIT} --output=cat | grep 'no sign of life'")
+    machine.succeed("curl --silent --fail --max-time 5 http://127.0.0.1:7649/nix-cache-info")
+    # And all of it.
+    before = pid()
     machine.succeed(f"kill -STOP {before}")
     retry(lambda _: pid() not in (before, "0"), timeout=30)
     machine.wait_for_unit(UNIT)
