@@ -118,8 +118,7 @@ impl Daemon {
 
         let control_stop = CancellationToken::new();
         let front_ends = front::open(&self.controller, sockets.varlink, sockets.varlink_admin, &control_stop).await;
-        let others = TaskTracker::new();
-        others.spawn(journal::follow(self.controller.event_log().clone()));
+        tokio::spawn(journal::follow(self.controller.event_log().clone()));
         let probes =
             tokio::spawn(probe(self.heartbeats.clone(), self.current.fetcher.clone(), self.current.peers.clone()));
         let watchdog = self.heartbeats.feed(Arc::clone(&self.notifier));

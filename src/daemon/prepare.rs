@@ -137,7 +137,7 @@ impl Daemon {
             drain: Arc::clone(&drain),
             reloader,
         };
-        let controller = Controller::new(parts, &CancellationToken::new());
+        let controller = Controller::new(parts);
         if let Some(pressure) = pressure {
             tokio::spawn(drop_caches(pressure.watch(stop.clone()), store, fetcher.clone()));
         }

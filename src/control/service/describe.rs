@@ -54,6 +54,9 @@ async fn problems(controller: &Controller) -> Vec<String> {
         ),
         Err(error) => problems.push(format!("Nothing of this machine's store can be shared: {error}.")),
     }
+    for (address, _) in parts.peers.added_unseen() {
+        problems.push(format!("Nobody has answered yet at {address}, which was added as a peer."));
+    }
     if let Some(reload) = parts.state.last_reload().filter(|reload| !reload.success) {
         let error = reload.error.unwrap_or_default();
         problems.push(format!("The configuration was not reloaded and the one before is in force: {error}"));

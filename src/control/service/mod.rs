@@ -85,9 +85,9 @@ struct Inner {
 }
 
 impl Controller {
-    /// Takes control, and follows what happens in the rooms until `stop`.
+    /// Takes control, and follows what happens in the rooms until [`Self::shutdown`].
     #[must_use]
-    pub fn new(parts: Parts, stop: &CancellationToken) -> Self {
+    pub fn new(parts: Parts) -> Self {
         let events = EventLog::default();
         let controller = Self(Arc::new(Inner {
             following: Mutex::default(),
@@ -97,7 +97,7 @@ impl Controller {
             events,
             drain_limit: Mutex::default(),
             tasks: TaskTracker::new(),
-            stop: stop.child_token(),
+            stop: CancellationToken::new(),
             parts,
         }));
         follow::start(&controller);

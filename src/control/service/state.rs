@@ -4,7 +4,7 @@ use crate::control::types::{Reload, ServiceState};
 use crate::control::{ControlError, ErrorKind, Outcome};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 /// How many reloads may wait for one another.
 const RELOADS_WAITING: usize = 8;
@@ -26,17 +26,11 @@ pub struct ServiceInfo {
 
 /// What the service is doing, for those who tell it and those who are told. Clones are the same.
 #[derive(Debug, Clone)]
-pub struct StateCell(Arc<Cell>);
+pub struct StateCell(Arc<Mutex<Said>>);
 
 #[derive(Debug)]
-struct Cell {
-    state: watch::Sender<ServiceState>,
-    said: Mutex<Said>,
-}
-
-/// What goes with the state.
-#[derive(Debug, Clone, Default)]
 struct Said {
+    state: ServiceState,
     draining: bool,
     stopping: bool,
     last_reload: Option<Reload>,
@@ -48,30 +42,30 @@ impl StateCell {
     /// The service starts, with this configuration.
     #[must_use]
     pub fn new(configuration: Option<String>, share_policy: &str) -> Self {
-        let said = Said { configuration, share_policy: share_policy.to_owned(), ..Said::default() };
-        Self(Arc::new(Cell { state: watch::channel(ServiceState::Starting).0, said: Mutex::new(said) }))
+        Self(Arc::new(Mutex::new(Said {
+            state: ServiceState::Starting,
+            draining: false,
+            stopping: false,
+            last_reload: None,
+            share_policy: share_policy.to_owned(),
+            configuration,
+        })))
     }
 
     /// What it is doing.
     #[must_use]
     pub fn get(&self) -> ServiceState {
-        *self.0.state.borrow()
-    }
-
-    /// Told of every change.
-    #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<ServiceState> {
-        self.0.state.subscribe()
+        self.said().state
     }
 
     /// It does its work, unless it drains or stops.
     pub fn working(&self) {
-        self.settle();
+        self.said().settle();
     }
 
     /// It reads its configuration.
     pub fn reloading(&self) {
-        self.0.state.send_replace(ServiceState::Reloading);
+        self.said().state = ServiceState::Reloading;
     }
 
     /// It read its configuration; `share_policy` is in force now.
@@ -81,20 +75,21 @@ impl StateCell {
         if let Some(policy) = share_policy {
             policy.clone_into(&mut said.share_policy);
         }
-        drop(said);
-        self.settle();
+        said.settle();
     }
 
     /// It takes no new work, or takes it again.
     pub fn draining(&self, draining: bool) {
-        self.said().draining = draining;
-        self.settle();
+        let mut said = self.said();
+        said.draining = draining;
+        said.settle();
     }
 
     /// It is about to end.
     pub fn stopping(&self) {
-        self.said().stopping = true;
-        self.settle();
+        let mut said = self.said();
+        said.stopping = true;
+        said.settle();
     }
 
     /// The last time that the configuration was read again.
@@ -115,19 +110,19 @@ impl StateCell {
         self.said().configuration.clone()
     }
 
-    fn settle(&self) {
-        let said = self.said();
-        let state = match (said.stopping, said.draining) {
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Said {
+    /// What it is doing, when it is not reading its configuration.
+    fn settle(&mut self) {
+        self.state = match (self.stopping, self.draining) {
             (true, _) => ServiceState::Stopping,
             (_, true) => ServiceState::Draining,
             _ => ServiceState::Running,
         };
-        // In the lock, so that the last change is the one that stays.
-        self.0.state.send_if_modified(|current| std::mem::replace(current, state) != state);
-    }
-
-    fn said(&self) -> MutexGuard<'_, Said> {
-        self.0.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
