@@ -1,37 +1,52 @@
 //! How fast a source is while it is waited for: one that sends a byte now and then must not hold Nix for hours.
+//!
+//! A source that sends a lot, but to many of our transfers at once over a slow line, is not one of those: that each of them gets little
+//! is nobody's fault, and nobody would gain if all of them were given up.
 
 use super::error::SourceError;
 use std::time::Duration;
 
-/// The least that a source must send, in bytes a second, on average over [`SPAN`].
+/// The least that a source must send, in bytes a second, on average over [`SPAN`]: all transfers from it together…
 const LEAST: u64 = 16 * 1024;
+/// … and this one alone, so that a liar cannot hold one transfer for ever by feeding another.
+const LEAST_ALONE: u64 = 1024;
 /// How long a source is watched before it is judged; only time spent waiting for it counts.
 const SPAN: Duration = Duration::from_secs(5);
 
-/// The pace of one source.
-#[derive(Default)]
+/// The pace of one source in one transfer.
 pub(super) struct Pace {
     /// Since the last judgement, as is `bytes`.
     since_judged: Duration,
     bytes: u64,
+    /// What all transfers had got from the source by then, in bytes.
+    given_before: u64,
     /// In all.
     waited: Duration,
 }
 
 impl Pace {
-    /// Notes that the source was waited for so long, and brought `bytes`.
+    /// For a source that has given all transfers so many bytes up to now.
+    pub(super) fn start(given: u64) -> Self {
+        Self { since_judged: Duration::ZERO, bytes: 0, given_before: given, waited: Duration::ZERO }
+    }
+
+    /// Notes that the source was waited for so long, and brought `bytes` from the network; all transfers together have been `given` so
+    /// many by now.
     ///
     /// # Errors
     /// It is too slow.
-    pub(super) fn note(&mut self, waited: Duration, bytes: u64) -> Result<(), SourceError> {
+    pub(super) fn note(&mut self, waited: Duration, bytes: u64, given: u64) -> Result<(), SourceError> {
         self.since_judged += waited;
         self.waited += waited;
         self.bytes += bytes;
         if self.since_judged < SPAN {
             return Ok(());
         }
-        let enough = self.bytes >= LEAST * self.since_judged.as_secs();
-        (self.since_judged, self.bytes) = (Duration::ZERO, 0);
+        let seconds = self.since_judged.as_secs();
+        // What a decoder skips is counted here only.
+        let together = self.bytes.max(given.saturating_sub(self.given_before));
+        let enough = together >= LEAST * seconds && self.bytes >= LEAST_ALONE * seconds;
+        *self = Self { waited: self.waited, ..Self::start(given) };
         if enough { Ok(()) } else { Err(SourceError::Stalled(SPAN)) }
     }
 
@@ -45,14 +60,37 @@ impl Pace {
 mod tests {
     use super::*;
 
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
     #[test]
     fn drops_are_not_a_stream() {
-        let seconds = Duration::from_secs;
-        let mut pace = Pace::default();
-        assert!(pace.note(seconds(4), 1).is_ok(), "too early to say");
-        assert!(pace.note(seconds(1), 1).is_err());
-        assert!(pace.note(seconds(5), 5 * LEAST).is_ok());
-        assert!(pace.note(seconds(6), 0).is_err());
-        assert_eq!(pace.waited().as_secs(), 16);
+        let mut pace = Pace::start(0);
+        assert!(pace.note(seconds(4), 1, 1).is_ok(), "too early to say");
+        assert!(pace.note(seconds(1), 1, 2).is_err());
+        assert!(pace.note(seconds(5), 5 * LEAST, 5 * LEAST + 2).is_ok());
+        assert!(pace.note(seconds(6), 0, 5 * LEAST + 2).is_err());
+        assert_eq!(pace.waited(), seconds(16));
+    }
+
+    #[test]
+    fn a_slow_line_that_many_share_is_no_drip() {
+        let share = 5 * LEAST / 12 + 1;
+        let mut given = 1_000_000;
+        let mut pace = Pace::start(given);
+        for _ in 0..10 {
+            given += 12 * share;
+            assert!(pace.note(seconds(5), share, given).is_ok());
+        }
+        // The others are done: what is left has the line for itself, and does not use it.
+        given += share;
+        assert!(pace.note(seconds(5), share, given).is_err());
+    }
+
+    #[test]
+    fn a_drip_does_not_hide_behind_a_stream() {
+        let mut pace = Pace::start(0);
+        assert!(pace.note(seconds(5), 5, 100_000_000).is_err());
     }
 }

@@ -58,6 +58,14 @@ impl Offer {
         }
     }
 
+    /// How many bytes it gave so far, all transfers together.
+    pub(super) fn given(&self) -> u64 {
+        match self {
+            Self::Peer(peer) => peer.given(),
+            Self::Upstream { upstream, .. } => upstream.given(),
+        }
+    }
+
     /// Who it is, for people.
     pub(super) fn name(&self) -> SourceName {
         match self {

@@ -241,7 +241,7 @@ impl Transfer {
                 Err(error) => return Ok(Err(error)),
             };
         let withheld = if self.stream.keeps_all() { size } else { WITHHELD };
-        let (mut pace, mut received) = (Pace::default(), 0);
+        let (mut pace, mut received) = (Pace::start(choice.offer.given()), 0);
         let mut known = 0;
         while progress.offset < size {
             // Those who answered the lookup after it was over: how patient we are depends on them.
@@ -278,7 +278,7 @@ impl Transfer {
             // Of what came from the network: a decoder may have to skip most of it.
             let new = flow.received() - received;
             received += new;
-            if let Err(error) = pace.note(waited, new) {
+            if let Err(error) = pace.note(waited, new, choice.offer.given()) {
                 return Ok(Err(error));
             }
         }

@@ -99,6 +99,11 @@ impl Upstream {
         self.received.add(bytes);
     }
 
+    /// How many bytes of NARs came from it so far.
+    pub(super) fn given(&self) -> u64 {
+        self.received.get()
+    }
+
     /// Whether it is worth asking now.
     pub(super) fn is_available(&self) -> bool {
         self.rest().until.is_none_or(|until| until <= Instant::now())

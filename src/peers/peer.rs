@@ -128,7 +128,7 @@ impl Peer {
     #[must_use]
     pub fn status(&self) -> PeerStatus {
         PeerStatus {
-            bytes_in: self.bytes_in.load(Relaxed),
+            bytes_in: self.given(),
             bytes_out: self.bytes_out.load(Relaxed),
             admission: if self.enrolled { "enrolled" } else { "open" },
             ..self.record().status(self.id)
@@ -144,6 +144,12 @@ impl Peer {
     pub(super) fn reset_bytes(&self) {
         self.bytes_in.store(0, Relaxed);
         self.bytes_out.store(0, Relaxed);
+    }
+
+    /// How many bytes of NARs came from it so far.
+    #[must_use]
+    pub fn given(&self) -> u64 {
+        self.bytes_in.load(Relaxed)
     }
 
     /// Notes that our share gave it so many bytes.

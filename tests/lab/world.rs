@@ -12,7 +12,7 @@ use peernix::nix::{SecretKey, StorePath};
 use crate::store::{Builder, StoreSet};
 
 /// To be raised when the content of a set changes: kept sets of another version are made again.
-const VERSION: &str = "2";
+const VERSION: &str = "3";
 
 /// Paths of the closure, the tree of many files and the odd one included.
 pub(crate) const CLOSURE: usize = 200;
@@ -85,6 +85,10 @@ impl World {
             for (seed, (name, mebibytes)) in PIECES.iter().enumerate() {
                 builder.add(name, &[], |place| Ok(std::fs::write(place, noise(seed as u64, mebibytes << 20))?))?;
             }
+            for number in 0..SLIVERS {
+                let content = noise(1000 + number as u64, SLIVER);
+                builder.add(&format!("sliver-{number}"), &[], |place| Ok(std::fs::write(place, content)?))?;
+            }
             builder.add("text-24m", &[], |place| Ok(std::fs::write(place, repetitive(24 << 20))?))?;
             let first = builder.added()[0].clone();
             builder
@@ -123,6 +127,10 @@ impl World {
         cell.get().context("just made")
     }
 }
+
+/// How many pieces named `sliver-0`, `sliver-1`, … there are, and their size in bytes.
+pub(crate) const SLIVERS: usize = 8;
+const SLIVER: usize = 96 << 10;
 
 /// The pieces and their size in MiB. Those above 16 MiB are too large to be verified before their first byte goes out.
 pub(crate) const PIECES: [(&str, usize); 7] = [

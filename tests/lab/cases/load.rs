@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use peernix::nix::PathInfo;
 
 use super::Case;
 use super::failover::nar_target;
@@ -15,6 +16,7 @@ use crate::http::Client;
 use crate::liar::SHARE_PORT;
 use crate::peer::{Peernixd, Settings};
 use crate::store::Signed;
+use crate::world::SLIVERS;
 use crate::{tls, wait};
 
 /// Connections at once.
@@ -38,6 +40,7 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         Case::new("load/1000-connections", connections).alone(),
         Case::new("load/limits", limits),
+        Case::new("load/slow-line", slow_line),
         Case::new("load/malformed-requests", malformed).alone().limit(240),
         Case::new("load/memory-of-the-share", memory_of_the_share).alone().limit(240),
         Case::new("load/memory-of-the-gateway", memory_of_the_gateway).alone().limit(240),
@@ -185,6 +188,38 @@ fn limits(ctx: &Ctx) -> Result<()> {
 struct Wrong {
     bytes: Vec<u8>,
     right: &'static [u16],
+}
+
+/// Many transfers at once from a peer that may send little: each gets next to nothing, and all of them come to their end.
+fn slow_line(ctx: &Ctx) -> Result<()> {
+    let network = ctx.network()?;
+    let (a, b) = (network.host("a")?, network.host("b")?);
+    let set = ctx.world.pieces()?;
+    let slivers =
+        (0..SLIVERS).map(|number| set.named(&format!("sliver-{number}"))).collect::<Result<Vec<&PathInfo>>>()?;
+    set.install_some(&a, &slivers, Signed::Yes)?;
+    let on_a = Peernixd::start(ctx, &a, &Settings::new(ctx).set("share.upload_limit", "64KiB"))?;
+    let on_b = Peernixd::start(ctx, &b, &Settings::new(ctx))?;
+    on_b.wait_online(1, Duration::from_secs(10))?;
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        let b = &b;
+        let readers = slivers.iter().map(|info| {
+            scope.spawn(move || {
+                let target = nar_target(ctx, b, &info.path.hash().to_string())?;
+                Client::gateway(ctx, b)?.time(&target)
+            })
+        });
+        for (reader, info) in readers.collect::<Vec<_>>().into_iter().zip(&slivers) {
+            let (head, body) = reader.join().map_err(|_| anyhow::anyhow!("a reader panicked"))??;
+            ensure!(head.status == 200, "{}: {}", info.path, head.status);
+            ensure!(body.hash == info.nar_hash, "{}: {} bytes", info.path, body.bytes);
+        }
+        Ok(())
+    })?;
+    ctx.measure("all of them at 64 KiB/s", start.elapsed().as_secs_f64(), "s", None);
+    on_b.stop()?;
+    on_a.stop()
 }
 
 fn wrong_requests(hash: &str) -> Vec<Wrong> {
@@ -418,11 +453,7 @@ fn memory_of_the_gateway(ctx: &Ctx) -> Result<()> {
     on_a.stop()
 }
 
-fn four_readers(
-    info: &peernix::nix::PathInfo,
-    connect: impl Fn() -> Result<Client> + Sync,
-    target: &str,
-) -> Result<()> {
+fn four_readers(info: &PathInfo, connect: impl Fn() -> Result<Client> + Sync, target: &str) -> Result<()> {
     std::thread::scope(|scope| {
         let readers: Vec<_> = (0..4).map(|_| scope.spawn(|| connect()?.time(target))).collect();
         for reader in readers {
