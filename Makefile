@@ -16,7 +16,7 @@ PROFILE ?= release
 PROGRAMS ?= $(target)/$(PROFILE)
 stage = @scripts/stage.sh
 
-.PHONY: help run demo test unit lab vm-test lint fuzz bench release debug install install-files setup cc nixos-check nixos-docs
+.PHONY: help run demo test unit lab vm-test lint format fuzz bench release debug install install-files setup cc nixos-check nixos-docs
 
 help:
 	@echo 'make run      build and start peernixd, without root and without configuration'
@@ -24,8 +24,9 @@ help:
 	@echo 'make test     install what the tests need (as root), then run all of them'
 	@echo 'make unit     only the tests that need no privileges'
 	@echo 'make lab      only the tests between hosts in network namespaces (as root; ARGS=NAME picks)'
-	@echo 'make vm-test  machines with systemd that boot and exchange store paths (as root; ARGS=NAME picks; VM=qemu: emulated)'
+	@echo 'make vm-test  machines with systemd that boot and exchange store paths (as root; ARGS=NAME picks; VM=containers|qemu)'
 	@echo 'make lint     format, clippy, licences and sources of dependencies'
+	@echo 'make format   format the Rust and Nix files'
 	@echo 'make fuzz     every decoder, FUZZ_SECONDS each ($(FUZZ_SECONDS))'
 	@echo 'make bench    measure'
 	@echo 'make nixos-check  the NixOS module and the flake, evaluated; PEERNIX_NIXPKGS_LIB names the lib of nixpkgs'
@@ -47,7 +48,7 @@ test: setup
 	$(stage) 'documentation tests' $(CARGO) test --locked --doc
 	$(stage) 'NixOS' scripts/nixos-check.sh
 	$(stage) 'lab' $(CARGO) test --locked --test lab -- $(ARGS)
-	$(stage) 'machines' vm-tests/run --programs $(target)/debug -j 2
+	$(stage) 'machines' vm-tests/run --backend containers --programs $(target)/debug -j 2
 
 unit: cc
 	$(CARGO) test --locked --lib --bins $(integration) -- $(ARGS)
@@ -61,6 +62,7 @@ vm-test: setup
 
 lint: cc
 	$(stage) 'format' $(CARGO) fmt --check
+	$(stage) 'format of Nix files' scripts/nix-format.sh --check
 	$(stage) 'clippy' $(CARGO) clippy --locked --all-targets -- -D warnings
 	$(stage) 'dependencies' scripts/deny.sh
 
@@ -70,6 +72,10 @@ nixos-check:
 # After a change of the options.
 nixos-docs:
 	scripts/nixos-check.sh docs
+
+format: cc
+	$(CARGO) fmt
+	scripts/nix-format.sh
 
 fuzz:
 	scripts/fuzz.sh $(FUZZ_SECONDS) $(ARGS)

@@ -6,9 +6,12 @@
   # As `make nixos-check`, with the lib of this nixpkgs.
   module = import ./tests {inherit (pkgs) lib;};
 
-  vmTests =
-    map (lib.removeSuffix ".toml") (lib.filter (name: lib.hasSuffix ".toml" name && name != "common.toml")
-      (lib.attrNames (builtins.readDir ../vm-tests)));
+  # A .nix file without a script is something that the others import.
+  vmTests = let
+    files = lib.attrNames (builtins.readDir ../vm-tests);
+  in
+    lib.filter (name: name != "common" && lib.elem "${name}.nix" files)
+    (map (lib.removeSuffix ".py") (lib.filter (lib.hasSuffix ".py") files));
 in
   {
     inherit package;

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Checks what is for NixOS, as far as that is possible without NixOS:
 #
-# - every .nix file parses;
+# - every .nix file parses, and docs/nixos-options.md has every option with its description;
 # - with nixpkgs' lib: the module comes to what nixos/tests/ says, `peernixd --check-config` likes the files that it writes,
 #   docs/nixos-options.md is current, and `nix flake show` and every check of the flake evaluate against a stand-in nixpkgs.
 #
@@ -39,6 +39,16 @@ done
 [ "$failed" = 0 ] || exit 1
 printf 'ok: %d .nix files parse (%s)\n' "${#files[@]}" "$(nix-instantiate --version)"
 [ "${1-}" != parse ] || exit 0
+
+# Before anything else is wrong because of it. `docs` is how it is mended.
+if [ "${1-}" != docs ]; then
+  wrong=$(nix-instantiate --eval --strict nixos/tests/documented.nix)
+  if [ "$wrong" = '[ ]' ]; then
+    printf 'ok: docs/nixos-options.md has every option and its description\n'
+  else
+    fail "docs/nixos-options.md is not current (make nixos-docs): $wrong"
+  fi
+fi
 
 lib=${PEERNIX_NIXPKGS_LIB-}
 if [ ! -e "$lib/modules.nix" ]; then

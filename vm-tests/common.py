@@ -5,8 +5,11 @@ Nothing here or in a script may rely on where programs are or on what else is in
 
 import json
 
-# The key that `common.toml` lets the machines trust. For tests only: everybody knows its secret half.
+# The key that `common.nix` lets the machines trust. For tests only: everybody knows its secret half.
 SECRET_KEY = "/etc/vm-test/secret-key"
+
+# Where machines are slow, our driver says how many times as long everything takes; it stretches its own waiting by as much.
+SLOWNESS = globals().get("patience", 1)
 
 # Without the variable, Nix as root would not ask the nix-daemon.
 REALISE = "env NIX_REMOTE=daemon nix-store --realise"
@@ -68,6 +71,15 @@ def finish_realise(machine: Machine, timeout: int = 120) -> str:
     return said
 
 
+def serve_cache(machine: Machine, *paths: str, compression: str) -> None:
+    """Makes a machine of `internet.nix` a binary cache that has these paths, on port 80. What it is asked for is in /tmp/requests."""
+    machine.succeed(
+        f"nix copy --to 'file:///srv/cache?compression={compression}' {' '.join(paths)}",
+        "systemd-run --quiet --unit=cache nginx -c /etc/vm-test/nginx.conf -g 'daemon off;'",
+    )
+    machine.wait_for_open_port(80)
+
+
 def metric(machine: Machine, name: str) -> int:
     """The value of a counter; `name` with its labels."""
     text = machine.succeed("curl --silent --fail --max-time 5 http://127.0.0.1:7649/metrics")
@@ -78,6 +90,16 @@ def metric(machine: Machine, name: str) -> int:
 def fetched(machine: Machine) -> int:
     """Bytes that came from peers so far."""
     return metric(machine, 'peernix_fetched_bytes_total{source="peer"}')
+
+
+def nowhere(machine: Machine, within: float) -> None:
+    """Asks the gateway for what nobody has: within that many seconds it has to say so, and never with an error of its own."""
+    status, seconds = machine.succeed(
+        "curl --silent --output /dev/null --write-out '%{http_code} %{time_total}' "
+        "http://127.0.0.1:7649/00000000000000000000000000000000.narinfo"
+    ).split()
+    t.assertEqual(status, "404")
+    t.assertLess(float(seconds), within * SLOWNESS)
 
 
 def wait_for_peers(machine: Machine, count: int, timeout: int = 60) -> None:

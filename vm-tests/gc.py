@@ -42,12 +42,17 @@ with subtest("Nix's own collection while a path is sent leaves it there, and wha
     own = build(source, "own")
     start_realise(receiver, sent)
     retry(lambda _: fetched(receiver) > SIZE // 16, timeout=60)
+    # Not only because it is open just now: between two of its files nothing is.
+    source.succeed(f"NIX_REMOTE=daemon nix-store --gc --print-roots | grep -F temp: | grep {sent}")
     source.succeed(f"NIX_REMOTE=daemon nix-store --gc --print-dead | grep {own}")
     source.succeed("NIX_REMOTE=daemon nix-store --gc --max-freed 1", f"NIX_REMOTE=daemon nix-store --delete {own}")
     for path in (sent, pinned):
         source.fail(f"NIX_REMOTE=daemon nix-store --delete {path}")
 
 with subtest("so does a collection through D-Bus, which takes the garbage"):
+    # Nix's own collection has taken one path, whichever it found first.
+    dead = {path for path in dead if has(source, path)}
+    t.assertGreaterEqual(len(dead), 2)
     gone = {path for path, result in collect(source).items() if result == "deleted"}
     t.assertLess(fetched(receiver), SIZE, "the transfer ended before the collection")
     t.assertLessEqual(dead, gone)

@@ -114,6 +114,8 @@ with subtest("a service that is killed in the middle of a transfer loses nothing
     t.assertEqual(closure(machine, path), paths)
     machine.wait_for_unit(UNIT)
     t.assertNotEqual(pid(), before)
+    # By itself, and not because somebody connected.
+    t.assertEqual(machine.get_unit_property(UNIT, "NRestarts"), "1")
     t.assertEqual(machine.succeed("sha256sum /var/lib/peernix/node.key"), identity)
     wait_for_peers(machine, 1)
     # Nothing half-written is left behind, and nothing that the source would have to clean up.
@@ -133,7 +135,7 @@ with subtest("the watchdog ends a service that hangs, and starts it again"):
     t.assertEqual(pid(), before, "a healthy service was restarted")
     # Its reactor alone is blocked: its own watch notices, says so, and feeds the watchdog no more.
     machine.succeed(f"cat >/tmp/hold.py <<'END'\n{HOLD}\nEND")
-    machine.succeed(f"python3 /tmp/hold.py {before}")
+    machine.succeed(f"python3 /tmp/hold.py {before}", timeout=60)
     retry(lambda _: pid() not in (before, "0"), timeout=30)
     machine.wait_for_unit(UNIT)
     machine.succeed(f"journalctl --unit={UNIT} --output=cat | grep 'no sign of life'")

@@ -13,11 +13,7 @@ start_all()
 ten = [machine for machine in machines if machine is not internet]
 path = build(internet, "popular", count=COUNT, size=SIZE)
 paths = closure(internet, path)
-internet.succeed(
-    f"nix copy --to 'file:///srv/cache?compression=none' {path}",
-    "systemd-run --quiet --unit=cache nginx -c /etc/vm-test/nginx.conf -g 'daemon off;'",
-)
-internet.wait_for_open_port(80)
+serve_cache(internet, path, compression="none")
 for machine in ten:
     machine.wait_for_unit("peernix.service")
 

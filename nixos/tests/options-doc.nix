@@ -7,9 +7,7 @@
   all = lib.filter (option: option.visible && !option.internal && !lib.hasInfix "_module" option.name && !lib.hasPrefix "services.peerix" option.name) (
     lib.optionAttrSetToDocList {services = {inherit peernix;};}
   );
-  oneLine = text: lib.concatStringsSep " " (lib.filter (line: line != "") (map lib.trim (lib.splitString "\n" text)));
-  # {option}`x`, {file}`x` and the like are for the NixOS manual.
-  plain = builtins.replaceStrings ["{option}`" "{file}`" "{command}`" "{manpage}`"] ["`" "`" "`" "`"];
+  prose = import ./prose.nix;
   value = name: shown: let
     text = lib.removeSuffix "\n" shown.text;
   in
@@ -17,7 +15,7 @@
     then "\n${name}:\n\n```nix\n${text}\n```\n"
     else "\n${name}: `${text}`\n";
   entry = option:
-    "\n## `${option.name}`\n\n${plain (oneLine option.description)}\n\nType: ${option.type}\n"
+    "\n## `${option.name}`\n\n${prose option.description}\n\nType: ${option.type}\n"
     + lib.optionalString (option ? default) (value "Default" option.default)
     + lib.optionalString (option ? example) (value "Example" option.example);
 in

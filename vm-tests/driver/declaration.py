@@ -1,9 +1,11 @@
-"""Reads `NAME.toml`: which machines a test has, what they are, and what the test needs."""
+"""Reads `NAME.nix`: which machines a test has, what they are, and what the test needs."""
 
 from __future__ import annotations
 
+import copy
 import json
-import tomllib
+import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,25 +65,26 @@ class DeclarationError(Exception):
 
 
 def load(script: Path) -> Declaration:
-    """The declaration beside a script, on top of `common.toml`. Unknown keys are refused: a misspelt one would change what is tested."""
-    file = script.with_suffix(".toml")
+    """The declaration beside a script, on top of `common.nix`. Unknown keys are refused: a misspelt one would change what is tested."""
+    file = script.with_suffix(".nix")
+    test = _evaluate(file)
     try:
-        table = tomllib.loads(file.read_text())
-        machines = table.pop("machines")
-        base = tomllib.loads(script.with_name("common.toml").read_text())
-        common = _merged(base, table.pop("common", {}))
+        nodes = test.pop("nodes", None)
+        if not nodes:
+            raise DeclarationError("there are no nodes")
+        common = _merged(_evaluate(script.with_name("common.nix")), test.pop("defaults", {}))
         declaration = Declaration(
             name=script.stem,
             script=script,
             # In the order of the NixOS driver, which numbers them by sorted name.
-            machines=[_machine(name, _merged(common, machines[name])) for name in sorted(machines)],
-            trees=table.pop("trees", ["trixie"]),
-            needs=table.pop("needs", []),
-            timeout=table.pop("timeout", TIMEOUT),
+            machines=[_machine(name, _merged(common, nodes[name])) for name in sorted(nodes)],
+            trees=test.pop("trees", ["trixie"]),
+            needs=test.pop("needs", []),
+            timeout=test.pop("timeout", TIMEOUT),
         )
-        _refuse("the file", table)
-    except (OSError, tomllib.TOMLDecodeError, KeyError, DeclarationError) as error:
-        raise DeclarationError(f"{file}: {error!r}") from error
+        _refuse("the file", test)
+    except DeclarationError as error:
+        raise DeclarationError(f"{file}: {error}") from error
     for need in declaration.needs:
         if need not in NEEDS:
             raise DeclarationError(f"{file}: unknown need '{need}'; there are {', '.join(NEEDS)}")
@@ -91,24 +94,59 @@ def load(script: Path) -> Declaration:
     return declaration
 
 
-def _machine(name: str, table: dict[str, Any]) -> MachineDeclaration:
+def _evaluate(file: Path) -> dict[str, Any]:
+    """What a .nix file says. It is plain data: there is no nixpkgs here to call anything of."""
+    # No store is read or made, and nothing is asked of a nix-daemon.
+    command = ["nix-instantiate", "--store", "dummy://", "--eval", "--strict", "--json", str(file)]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    except FileNotFoundError:
+        raise DeclarationError("nix-instantiate is not installed, which reads the .nix files (scripts/setup installs it)") from None
+    if done.returncode != 0:
+        raise DeclarationError(f"{file}: {done.stderr.strip()}")
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def _machine(name: str, node: dict[str, Any]) -> MachineDeclaration:
+    """Of the options of NixOS, those that are known here."""
+    # Tables of `common.nix` are in all nodes, and this takes everything out of its own.
+    node = copy.deepcopy(node)
+
+    def take(*path: str, default: Any) -> Any:
+        *outer, last = path
+        table = node
+        for key in outer:
+            table = table.get(key, {})
+        return table.pop(last, default)
+
     machine = MachineDeclaration(
         name=name,
-        tree=table.pop("tree", None),
-        vlans=table.pop("vlans", [1]),
-        peernix=table.pop("peernix", True),
-        settings=table.pop("settings", {}),
-        nix=table.pop("nix", {}),
-        memory=table.pop("memory", MEMORY),
-        etc=table.pop("etc", {}),
+        tree=take("vmTest", "tree", default=None),
+        vlans=take("virtualisation", "vlans", default=[1]),
+        peernix=take("services", "peernix", "enable", default=True),
+        settings=take("services", "peernix", "settings", default={}),
+        nix=take("nix", "settings", default={}),
+        memory=take("virtualisation", "memorySize", default=MEMORY),
+        etc={file: entry.pop("text", "") for file, entry in node.get("environment", {}).get("etc", {}).items()},
     )
-    _refuse(f"machine {name}", table)
+    _refuse(f"machine {name}", node)
     return machine
 
 
 def _refuse(where: str, rest: dict[str, Any]) -> None:
-    if rest:
-        raise DeclarationError(f"unknown keys in {where}: {', '.join(rest)}")
+    """Fails if there is anything left but empty tables."""
+    left = list(_leaves(rest))
+    if left:
+        raise DeclarationError(f"unknown keys in {where}: {', '.join(left)}")
+
+
+def _leaves(table: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,11 @@ is lost, and the next boot replays the journal of the file system. What it did w
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -16,7 +19,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from driver.declaration import MachineDeclaration
 from driver.errors import NotSupported, TestError
@@ -28,6 +31,8 @@ from driver.tree import HERE, Layers
 CAPABILITIES = frozenset({"own-kernel", "cgroup-limits", "power-cut", "network-delay"})
 # How many times as long as in containers things may take.
 PATIENCE = 10
+# `[gateway] budget_ms` of a service whose configuration does not say, in milliseconds: the service's own default.
+BUDGET = 300
 # How long a machine may take to boot, in seconds. It takes 20, and three at once on two cores a minute.
 BOOT_TIMEOUT = 300
 # Size of the disk of a machine: a sparse file in memory.
@@ -72,7 +77,8 @@ class Qemu:
         """Prepares a machine: its disk and its network. It is not booted yet."""
         number = self._declarations.index(declaration) + 1
         directory = self._directory / declaration.name
-        root = self._layers.prepare(declaration, self._declarations, directory)
+        slow = dataclasses.replace(declaration, settings=slowed(declaration.settings))
+        root = self._layers.prepare(slow, self._declarations, directory)
         taps, script = self._network.plug_in_taps(number, declaration)
         units = root / "etc/systemd/system"
         for file, text in {
@@ -91,6 +97,17 @@ class Qemu:
         macs = [mac(number, vlan) for vlan in declaration.vlans]
         ports = list(zip(taps, macs, strict=True))
         return Emulated(declaration.name, self._tools, disk, declaration.memory, ports, console, errors)
+
+
+def slowed(settings: dict[str, Any]) -> dict[str, Any]:
+    """A configuration that gives everybody PATIENCE times as long: to answer a lookup, and to do something while a path is sent."""
+    settings = copy.deepcopy(settings)
+    gateway = settings.setdefault("gateway", {})
+    gateway["budget_ms"] = PATIENCE * gateway.get("budget_ms", BUDGET)
+    share = settings.get("share", {})
+    if limit := re.fullmatch(r"(\d+)MiB", share.get("upload_limit", "")):
+        share["upload_limit"] = f"{1024 * int(limit[1]) // PATIENCE}KiB"
+    return settings
 
 
 class Emulated:

@@ -19,7 +19,10 @@ from driver.declaration import NEEDS, Declaration
 from driver.session import SKIPPED, Options
 
 SCRIPTS = tree.HERE
+# In the order in which they are preferred: the quickest first.
 BACKENDS = {"containers": containers, "qemu": qemu}
+# For each test the first back end that has what it needs.
+AUTO = "auto"
 # Not a test: what all scripts share.
 COMMON = "common"
 # How the names of control groups begin.
@@ -44,6 +47,7 @@ class Job:
 
     test: Declaration
     tree: str
+    backend: str
 
     @property
     def name(self) -> str:
@@ -55,7 +59,7 @@ def main() -> int:
     """Returns the exit status: 0 if nothing failed, 1 if something did, 64 for a wrong command line."""
     arguments = _arguments()
     try:
-        jobs = list(_selected(arguments.names))
+        jobs = list(_selected(arguments.names, arguments.backend))
     except declaration.DeclarationError as error:
         print(f"vm-tests: {error}", file=sys.stderr)
         return 64
@@ -77,7 +81,11 @@ def _arguments() -> argparse.Namespace:
     target = Path(os.environ.get("CARGO_TARGET_DIR", tree.REPOSITORY / "target"))
     parser = argparse.ArgumentParser(prog="vm-tests/run", description="Runs the machine tests.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="NAME or NAME@TREE; without any: all")
-    parser.add_argument("--backend", choices=BACKENDS, help="default: VM, or containers")
+    parser.add_argument(
+        "--backend",
+        choices=[AUTO, *BACKENDS],
+        help="auto: containers, and qemu for what they cannot do (default: the environment's VM, or auto)",
+    )
     parser.add_argument("--programs", type=Path, default=target / "debug", help="folder of the programs (target/debug)")
     parser.add_argument("--jobs", "-j", type=int, default=1, help="how many tests run at once (1)")
     parser.add_argument("--verbose", "-v", action="store_true", help="show the logs while the tests run")
@@ -85,14 +93,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--require-all", action="store_true", help="a test that is skipped counts as failed")
     parser.add_argument("--results", type=Path, default=target / "vm-tests", help="where logs go (target/vm-tests)")
     arguments = parser.parse_args()
-    arguments.backend = arguments.backend or os.environ.get("VM") or "containers"
-    if arguments.backend not in BACKENDS:
-        parser.error(f"VM is '{arguments.backend}'; there are {', '.join(BACKENDS)}")
+    arguments.backend = arguments.backend or os.environ.get("VM") or AUTO
+    if arguments.backend not in (AUTO, *BACKENDS):
+        parser.error(f"VM is '{arguments.backend}'; there are {', '.join([AUTO, *BACKENDS])}")
     arguments.results = arguments.results.resolve()
     return arguments
 
 
-def _selected(names: list[str]) -> Iterator[Job]:
+def _selected(names: list[str], backend: str) -> Iterator[Job]:
     scripts = {script.stem: script for script in sorted(SCRIPTS.glob("*.py")) if script.stem != COMMON}
     for name in names or scripts:
         stem, _, wanted = name.partition("@")
@@ -101,38 +109,54 @@ def _selected(names: list[str]) -> Iterator[Job]:
         test = declaration.load(scripts[stem])
         for suite in test.trees:
             if wanted in ("", suite):
-                yield Job(test, suite)
+                yield Job(test, suite, _backend(test) if backend == AUTO else backend)
+
+
+def _backend(test: Declaration) -> str:
+    """The first back end that has all that a test needs; the first of all if none does, which then says what it lacks."""
+    able = (name for name, backend in BACKENDS.items() if backend.CAPABILITIES.issuperset(test.needs))
+    return next(able, next(iter(BACKENDS)))
 
 
 async def _run_all(jobs: list[Job], arguments: argparse.Namespace) -> list[Outcome]:
     results: Path = arguments.results
     results.mkdir(parents=True, exist_ok=True)
-    backend = BACKENDS[arguments.backend]
-    reason = backend.missing()
-    if reason:
-        return [Outcome(job.name, arguments.backend, "SKIPPED", 0.0, reason) for job in jobs]
-    _remove_old_cgroups()
-    suites = {machine.tree or job.tree for job in jobs for machine in job.test.machines}
-    trees = tree.make_trees(suites)
-    tools = tree.make_qemu() if backend is qemu else None
-    shutil.rmtree(results / "installed", ignore_errors=True)
-    installed = tree.install(results / "installed", arguments.programs.resolve(), suites)
+    outcomes = [_skipped(job, reason) if (reason := _obstacle(job)) else None for job in jobs]
+    able = [job for job, outcome in zip(jobs, outcomes, strict=True) if outcome is None]
+    if able:
+        _remove_old_cgroups()
+        suites = {machine.tree or job.tree for job in able for machine in job.test.machines}
+        trees = tree.make_trees(suites)
+        tools = tree.make_qemu() if any(BACKENDS[job.backend] is qemu for job in able) else None
+        shutil.rmtree(results / "installed", ignore_errors=True)
+        installed = tree.install(results / "installed", arguments.programs.resolve(), suites)
     seats = asyncio.Semaphore(arguments.jobs)
 
-    async def one(job: Job) -> Outcome:
-        lacking = [NEEDS[need] for need in job.test.needs if need not in backend.CAPABILITIES]
-        if lacking:
-            return Outcome(job.name, arguments.backend, "SKIPPED", 0.0, f"needs {' and '.join(lacking)}")
+    async def one(job: Job, outcome: Outcome | None) -> Outcome:
+        if outcome:
+            return outcome
         async with seats:
             return await _run(job, trees, installed, tools, arguments)
 
-    return await asyncio.gather(*(one(job) for job in jobs))
+    return await asyncio.gather(*map(one, jobs, outcomes))
+
+
+def _obstacle(job: Job) -> str:
+    """Why a test cannot run here with its back end; empty if it can."""
+    backend = BACKENDS[job.backend]
+    lacking = [NEEDS[need] for need in job.test.needs if need not in backend.CAPABILITIES]
+    return f"needs {' and '.join(lacking)}" if lacking else backend.missing() or ""
+
+
+def _skipped(job: Job, reason: str) -> Outcome:
+    return Outcome(job.name, job.backend, "SKIPPED", 0.0, reason)
 
 
 async def _run(
     job: Job, trees: dict[str, Path], installed: dict[str, Path], tools: Path | None, arguments: argparse.Namespace
 ) -> Outcome:
-    timeout = job.test.timeout * BACKENDS[arguments.backend].PATIENCE
+    backend = BACKENDS[job.backend]
+    timeout = job.test.timeout * backend.PATIENCE
     results = arguments.results / job.name
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir()
@@ -146,7 +170,7 @@ async def _run(
             installed={suite: str(path) for suite, path in installed.items()},
             results=str(results),
             cgroup=str(cgroup),
-            tools=str(tools) if tools else None,
+            tools=str(tools) if backend is qemu else None,
             verbose=arguments.verbose,
         )
         # Whoever of the three is killed, all below it end too: the session is the first process of its namespace. (`setpriv`:
@@ -174,7 +198,7 @@ async def _run(
         reason = reason or _last_words(results / "log", result)
     if result == "FAILED":
         reason += f" (see {results})"
-    return Outcome(job.name, arguments.backend, result, round(seconds, 1), reason)
+    return Outcome(job.name, job.backend, result, round(seconds, 1), reason)
 
 
 @contextmanager

@@ -142,6 +142,7 @@ def _globals(machines: list[Machine], log: Logger) -> dict[str, Any]:
         "t": unittest.TestCase(),
         "log": log,
         "Machine": Machine,
+        "patience": helpers.patience,
     }
     by_name = {machine.name.replace("-", "_"): machine for machine in machines}
     if len(machines) == 1:

@@ -1,5 +1,8 @@
 # a builds, b takes what a signed. The script enrols them with each other: node ids are not known before.
-timeout = 90
-
-[machines.a]
-[machines.b]
+{
+  timeout = 90;
+  nodes = {
+    a = {};
+    b = {};
+  };
+}

@@ -1,5 +1,8 @@
 # One machine whose service is called by all kinds of users, and one that it knows.
-timeout = 90
-
-[machines.machine]
-[machines.other]
+{
+  timeout = 90;
+  nodes = {
+    machine = {};
+    other = {};
+  };
+}

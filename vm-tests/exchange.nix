@@ -1,0 +1,8 @@
+# Three machines that know nothing of each other.
+{
+  nodes = {
+    a = {};
+    b = {};
+    c = {};
+  };
+}

@@ -1,0 +1,11 @@
+# a has paths that it must not give away; b is its peer, and asks on the plain share as anybody can.
+{
+  timeout = 90;
+  nodes = {
+    a.services.peernix.settings.share = {
+      plain_listen = "[::]:5000";
+      deny = ["*-secret*"];
+    };
+    b = {};
+  };
+}
