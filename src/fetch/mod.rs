@@ -16,6 +16,7 @@ mod ledger;
 mod lookup;
 mod pace;
 mod pass_through;
+mod patience;
 mod settling;
 mod source;
 mod stream;

@@ -3,10 +3,11 @@
 use super::decode;
 use super::error::{Lie, SourceError};
 use super::ledger::SourceName;
+use super::patience::Patience;
 use super::upstream::{Upstream, collect};
 use super::verify::{self, Trust, Whose};
 use crate::nix::{Compression, NarHash, NarInfo, PathInfo, StoreHash};
-use crate::peers::{Peer, State};
+use crate::peers::{LinkError, Peer, State};
 use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
@@ -115,7 +116,9 @@ pub(super) async fn ask_peer(
         // Nothing that it could say would count, and that would not be its fault.
         return Ok(None);
     }
-    let response = peer_get(peer, &format!("/{hash}.narinfo"), 0, PEER_HEAD).await?;
+    let path = format!("/{hash}.narinfo");
+    let answer = tokio::time::timeout(PEER_HEAD, peer.get(&path, None)).await;
+    let response = answered(answer.map_err(|_| PEER_HEAD))?;
     match response.status() {
         StatusCode::OK => {}
         StatusCode::NOT_FOUND => return Ok(None),
@@ -168,13 +171,15 @@ async fn believe(trust: &Arc<Trust>, text: Bytes, hash: StoreHash, whose: Whose)
     }
 }
 
-async fn peer_get(peer: &Peer, path: &str, from: u64, patience: Duration) -> Result<Response<Incoming>, SourceError> {
-    let range = (from > 0).then_some(from);
-    match tokio::time::timeout(patience, peer.get(path, range)).await {
+/// The head of a peer's answer, or what it means that there is none: in `Err` for how long it was silent.
+fn answered(
+    answer: Result<Result<Response<Incoming>, LinkError>, Duration>,
+) -> Result<Response<Incoming>, SourceError> {
+    match answer {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(error)) if error.doubts_peer() => Err(SourceError::Connection(error.to_string())),
         Ok(Err(error)) => Err(SourceError::Unavailable(error.to_string())),
-        Err(_) => Err(SourceError::Stalled(patience)),
+        Err(waited) => Err(SourceError::Stalled(waited)),
     }
 }
 
@@ -197,16 +202,17 @@ enum FlowKind {
     },
 }
 
-/// Opens the NAR of `info` at `offer`, from byte `offset` on. A peer may take `patience` to begin.
+/// Opens the NAR of `info` at `offer`, from byte `offset` on. A peer may be silent for as long as `patience` has it.
 ///
 /// # Errors
 /// The source cannot be reached, does not have it any more, or offers another length.
-pub(super) async fn open(offer: &Offer, info: &PathInfo, offset: u64, patience: Duration) -> Result<Flow, SourceError> {
+pub(super) async fn open(offer: &Offer, info: &PathInfo, offset: u64, patience: Patience) -> Result<Flow, SourceError> {
     let received = Arc::new(AtomicU64::new(0));
     match offer {
         Offer::Peer(peer) => {
             let url = format!("/{}", peer_nar_url(info.path.hash(), &info.nar_hash));
-            let response = peer_get(peer, &url, offset, patience).await?;
+            let answer = patience.wait_for(peer.get(&url, (offset > 0).then_some(offset)), || peer.given()).await;
+            let response = answered(answer)?;
             direct(response, offset, info.nar_size, received)
         }
         Offer::Upstream { upstream, url, compression: Compression::None, .. } => {

@@ -7,6 +7,7 @@ use super::hasher::Hasher;
 use super::ledger::Trace;
 use super::lookup::Lookup;
 use super::pace::Pace;
+use super::patience::Patience;
 use super::source::{self, Flow, Offer};
 use super::stream::Stream;
 use crate::nix::PathInfo;
@@ -14,7 +15,7 @@ use crate::peers::{Peer, Sample};
 use bytes::Bytes;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// NARs up to this size are verified whole before their first byte goes to Nix, in bytes.
 pub(super) const WHOLE: u64 = 16 * 1024 * 1024;
@@ -22,10 +23,6 @@ pub(super) const WHOLE: u64 = 16 * 1024 * 1024;
 pub(super) const WITHHELD: u64 = 64 * 1024;
 /// How much of a larger NAR waits in memory for its slowest reader, in bytes.
 pub(super) const WINDOW: u64 = 4 * 1024 * 1024;
-/// How long a source may be silent when another one can go on.
-const STALL: Duration = Duration::from_millis(1000);
-/// How long it may be silent when there is no other.
-const STALL_ALONE: Duration = Duration::from_secs(5);
 /// How much a source has to send, in bytes, until what it failed before is forgiven.
 const GOOD_WAY: u64 = 1024 * 1024;
 
@@ -250,7 +247,7 @@ impl Transfer {
                 candidates.extend(self.found.offers());
             }
             let since = Instant::now();
-            let chunk = match next(&mut flow, patience(candidates, choice, progress.offset)).await {
+            let chunk = match next(&mut flow, &choice.offer, patience(candidates, choice, progress.offset)).await {
                 Some(Ok(chunk)) => chunk,
                 Some(Err(error)) => return Ok(Err(error)),
                 None => return Ok(Err(SourceError::Truncated(progress.offset, size))),
@@ -318,19 +315,19 @@ impl Transfer {
 }
 
 /// How long a source may be silent.
-fn patience(candidates: &Candidates, choice: &Choice, offset: u64) -> Duration {
-    if candidates.has_other(choice.index, offset) { STALL } else { STALL_ALONE }
+fn patience(candidates: &Candidates, choice: &Choice, offset: u64) -> Patience {
+    Patience::new(candidates.has_other(choice.index, offset))
 }
 
-/// The next chunk of `flow`. Silent is who neither gives a chunk nor receives a byte for `patience`.
-async fn next(flow: &mut Flow, patience: Duration) -> Option<Result<Bytes, SourceError>> {
+/// The next chunk of `flow` from `offer`.
+async fn next(flow: &mut Flow, offer: &Offer, patience: Patience) -> Option<Result<Bytes, SourceError>> {
     loop {
         let before = flow.received();
-        match tokio::time::timeout(patience, flow.chunk()).await {
+        match patience.wait_for(flow.chunk(), || offer.given()).await {
             Ok(chunk) => return chunk,
             // A decoder that skips what the reader already has gives nothing while it works.
             Err(_) if flow.received() > before => {}
-            Err(_) => return Some(Err(SourceError::Stalled(patience))),
+            Err(waited) => return Some(Err(SourceError::Stalled(waited))),
         }
     }
 }
