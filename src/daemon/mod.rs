@@ -41,6 +41,8 @@ use tokio_util::task::TaskTracker;
 
 /// How often the status line is brought up to date.
 const STATUS: Duration = Duration::from_secs(5);
+/// How long Nix may wait at the start until the peers of the run before are back: they answer within milliseconds, or are away.
+const SETTLING: Duration = Duration::from_millis(500);
 /// How often peers and counters are left with the service manager.
 const KEEP_WARM: Duration = Duration::from_secs(60);
 
@@ -108,13 +110,10 @@ impl Daemon {
         let gateway_limits = options::gateway_limits(&self.current.config);
         let share_limits = options::share_limits(&self.current.config);
         let sockets = std::mem::take(&mut self.sockets);
-        let gateway = (&self.gateway, &self.gateway_metrics);
-        faces::serve(&faces, gateway, &gateway_limits, Towards::Nix, sockets.gateway, &stop);
         let share = (&self.share, &self.share_metrics);
         faces::serve(&faces, share, &share_limits, Towards::Peers(self.acceptor), sockets.share, &stop);
         let plain = (&self.plain, &self.share_metrics);
         faces::serve(&faces, plain, &share_limits, Towards::Anyone, sockets.plain, &stop);
-        faces::announce(&self.addresses);
 
         let control_stop = CancellationToken::new();
         let front_ends = front::open(&self.controller, sockets.varlink, sockets.varlink_admin, &control_stop).await;
@@ -122,6 +121,11 @@ impl Daemon {
         let probes =
             tokio::spawn(probe(self.heartbeats.clone(), self.current.fetcher.clone(), self.current.peers.clone()));
         let watchdog = self.heartbeats.feed(Arc::clone(&self.notifier));
+        // Nix waits in the queue of the socket meanwhile: what nobody is known to have yet, it would not ask for again for an hour.
+        self.current.peers.settled(SETTLING).await;
+        let gateway = (&self.gateway, &self.gateway_metrics);
+        faces::serve(&faces, gateway, &gateway_limits, Towards::Nix, sockets.gateway, &stop);
+        faces::announce(&self.addresses);
         front_ends.own_name().await;
         self.current.state.working();
         log::info!(message_id = ids::STARTED; "peernixd {} serves", env!("CARGO_PKG_VERSION"));

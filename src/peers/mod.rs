@@ -120,6 +120,20 @@ impl Peers {
         self.0.candidates()
     }
 
+    /// Waits until every peer that is known so far was reached or was found to be away, at most for `limit`. Before that, whoever
+    /// asks the candidates would not ask those of the run before.
+    pub async fn settled(&self, limit: Duration) {
+        let mut events = self.subscribe();
+        let all_tried = async {
+            while self.0.table.all().iter().any(|peer| peer.state() == State::Discovered) {
+                if matches!(events.recv().await, Err(broadcast::error::RecvError::Closed)) {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(limit, all_tried).await;
+    }
+
     /// The peer with this identity.
     #[must_use]
     pub fn get(&self, id: NodeId) -> Option<Arc<Peer>> {
