@@ -108,7 +108,7 @@ pub(super) fn signing_keys(config: &Config, directories: &Directories) -> anyhow
         Signing::State => KeySource::State,
         Signing::Credential => {
             let secret = credentials::read(SIGNING_KEY)?.with_context(|| {
-                format!("[keys] signing is \"credential\", and the service has no credential '{SIGNING_KEY}': add LoadCredential={SIGNING_KEY}:FILE to peernix.service")
+                format!("[keys] signing is \"credential\", and the service has no credential '{SIGNING_KEY}': add LoadCredential={SIGNING_KEY}:FILE to peernix.service (NixOS: services.peernix.signingKeyFile)")
             })?;
             let text =
                 std::str::from_utf8(&secret).with_context(|| format!("the credential '{SIGNING_KEY}' is not text"))?;

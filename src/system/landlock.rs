@@ -192,7 +192,7 @@ mod tests {
                 refused(fs::read(at("secret/file")).map(drop));
                 refused(fs::read_dir(&root).map(drop));
                 refused(fs::write("/etc/peernix-test", "x"));
-                refused(std::process::Command::new("/bin/true").status().map(drop));
+                refused(std::process::Command::new("/bin/sh").arg("-c").arg(":").status().map(drop));
                 Ok(level)
             }
         });
