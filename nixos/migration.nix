@@ -64,7 +64,7 @@ in {
       {
         assertion = goSettingsSet == [];
         message =
-          "services.peernix.settings has keys of another program of the same name:\n"
+          "services.peernix.settings has keys of another program of the same name (whose openFirewall was true by default; here it is false):\n"
           + lib.concatMapStrings (name: "  ${name}: ${goSettings.${name}}\n") goSettingsSet;
       }
     ];

@@ -91,6 +91,19 @@
     allowedUDPPorts = lib.optional cfg.settings.discovery.mdns 5353;
   };
 
+  # -- Places --
+  # Of what the unit hides (InaccessiblePaths=), where a store may be.
+  hiddenPlaces = ["/srv" "/mnt" "/media"];
+  isHidden = place: lib.any (path: path == place || lib.hasPrefix "${place}/" path) (with cfg.settings.store; [dir state_dir root]);
+
+  # -- Trust --
+  # What the gateway is told to trust is all that it trusts.
+  trustsNoUpstream =
+    cfg.settings.trust.public_keys
+    != null
+    && lib.elem "https://cache.nixos.org" cfg.settings.gateway.upstreams
+    && !lib.any (lib.hasPrefix "cache.nixos.org-1:") cfg.settings.trust.public_keys;
+
   gatewayUrl = "http://${lib.head cfg.settings.gateway.listen}";
 
   secret = what: example:
@@ -112,8 +125,8 @@ in {
 
     package = mkOption {
       type = types.package;
-      default = pkgs.callPackage ./package.nix {};
-      defaultText = lib.literalExpression "pkgs.callPackage ./package.nix { }";
+      default = pkgs.peernix or (pkgs.callPackage ./package.nix {});
+      defaultText = lib.literalExpression "pkgs.peernix or (pkgs.callPackage ./package.nix { })";
       description = "The package with the programs and units of Peernix.";
     };
 
@@ -248,6 +261,13 @@ in {
           '';
         }
         {
+          assertion = cfg.openFirewall -> !lib.elem 0 openPorts.allowedTCPPorts;
+          message = ''
+            services.peernix.settings.share.listen or plain_listen has port 0, so nobody can tell the firewall which port to open. Give a
+            port, or set services.peernix.openFirewall = false.
+          '';
+        }
+        {
           assertion = cfg.configureNix -> lib.all (address: !lib.hasSuffix ":0" address) cfg.settings.gateway.listen;
           message = ''
             services.peernix.settings.gateway.listen has port 0, so nobody can tell Nix where the gateway is. Give a port, or set
@@ -260,6 +280,10 @@ in {
         "services.peernix.openFirewall opens no port for the share: settings.share.listen and plain_listen are nowhere or on loopback."
         ++ lib.optional (cfg.signingKeyFile != null && cfg.settings.share.policy != "signed+own") ''
           services.peernix.signingKeyFile is set, but nothing is signed: only settings.share.policy = "signed+own" offers what was built here.
+        ''
+        ++ lib.optional trustsNoUpstream ''
+          services.peernix.settings.trust.public_keys does not have the key of cache.nixos.org, so the gateway hands nothing of it to Nix, although
+          settings.gateway.upstreams names it. The list takes the place of nix.settings.trusted-public-keys: repeat there what it should keep.
         '';
 
       services.peernix.settings = {
@@ -283,7 +307,7 @@ in {
       # Whether a caller on D-Bus may change something is asked of polkit.
       security.polkit.enable = mkDefault true;
       # On the Varlink socket membership of the group is all it takes; then it is on D-Bus as well, which peernixctl tries first.
-      security.polkit.extraConfig = mkIf (cfg.admins != []) ''
+      security.polkit.extraConfig = ''
         polkit.addRule(function(action, subject) {
           if (action.id.indexOf("org.peernix.Peernix1.") == 0 && subject.isInGroup("peernix-admin")) {
             return polkit.Result.YES;
@@ -299,19 +323,27 @@ in {
         aliases = ["dbus-org.peernix.Peernix1.service"];
         wants = map ownSocket (lib.attrNames ownSockets);
         after = map ownSocket (lib.attrNames ownSockets);
-        # One step, with the sockets left alone: connections wait in them, and none is refused. NixOS would otherwise stop the sockets,
-        # and leave it to the next connection to start the service, which has to be found by others before that.
+        # One step, with the sockets left alone: connections wait in them, and none is refused.
         stopIfChanged = false;
+        # Whatever starts sockets on a switch must not leave it to the next connection to start the service, which others have to find
+        # before that.
         notSocketActivated = true;
         restartTriggers = [(builtins.toJSON fixed)];
         # Which keys are trusted is in nix.conf.
         reloadTriggers = [configFile] ++ lib.optional config.nix.enable config.environment.etc."nix/nix.conf".source;
         # In place of those of the same name that the unit looks for in /etc/credstore.
-        serviceConfig = mkIf (cfg.signingKeyFile != null || cfg.nodeKeyFile != null) {
-          LoadCredential =
-            lib.optional (cfg.signingKeyFile != null) "signing-key:${toString cfg.signingKeyFile}"
-            ++ lib.optional (cfg.nodeKeyFile != null) "node-key:${toString cfg.nodeKeyFile}";
-        };
+        serviceConfig = mkMerge [
+          (mkIf (cfg.signingKeyFile != null || cfg.nodeKeyFile != null) {
+            LoadCredential =
+              lib.optional (cfg.signingKeyFile != null) "signing-key:${toString cfg.signingKeyFile}"
+              ++ lib.optional (cfg.nodeKeyFile != null) "node-key:${toString cfg.nodeKeyFile}";
+          })
+          # A store in a place that the unit hides.
+          (mkIf (lib.any isHidden hiddenPlaces) {
+            InaccessiblePaths = [""] ++ map (place: "-${place}") (["/boot" "/efi"] ++ lib.filter (place: !isHidden place) hiddenPlaces);
+          })
+          (mkIf (lib.any isHidden ["/home" "/root"]) {ProtectHome = "read-only";})
+        ];
       };
       systemd.sockets =
         lib.genAttrs ["peernix-varlink" "peernix-admin"] (_: {wantedBy = ["sockets.target"];})

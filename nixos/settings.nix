@@ -15,7 +15,7 @@ in {
     priority = option types.int 10 "The `Priority` in its `nix-cache-info`. Nix asks lower numbers first; cache.nixos.org has 40.";
     upstreams = option texts ["https://cache.nixos.org"] ''
       The binary caches that the gateway asks when no peer has a path, best first. The empty list is none: peers only. Nix asks its
-      own `substituters` after the gateway as before.
+      own `substituters` after the gateway as before; one that is named here too is asked once for all machines of the network.
     '';
     budget_ms = option (types.ints.between 1 10000) 300 ''
       How long a lookup waits for peers and upstreams before it says "not here", in milliseconds.
@@ -33,7 +33,7 @@ in {
       on this machine, to enrolled machines only (needs `fleet.mode = "static"`). `"off"`: none.
     '';
     public_keys = option texts [cacheKey] ''
-      The keys for that. They say what goes out; what may come in is a matter of `nix.settings.trusted-public-keys`. A list here replaces
+      The keys for that: also those of other caches whose paths the machines should get from each other. They say what goes out; what may come in is a matter of `nix.settings.trusted-public-keys`. A list here replaces
       the default: repeat it to keep the paths of cache.nixos.org.
     '';
     deny = option texts [] ''
@@ -49,7 +49,9 @@ in {
   };
   trust.public_keys = option (types.nullOr texts) null ''
     The keys of which a path must carry a valid signature to be handed to Nix. `null`: those that `nix.settings.trusted-public-keys`
-    names, which is what nearly everybody wants: Nix checks against those once more. Keys that are named here are added to them.
+    names, which is what nearly everybody wants: Nix checks against those once more. A list here takes their place, so it repeats what
+    is to be kept, such as the key of cache.nixos.org; with {option}`services.peernix.configureNix` its keys are added to
+    `nix.settings.trusted-public-keys` as well.
   '';
   keys = {
     signing = option (types.enum ["state" "credential"]) "state" ''

@@ -27,6 +27,13 @@
     };
 
     config = {
+      # A store of its own on its own disk, so that it holds what its database says also after a crash.
+      virtualisation = {
+        useNixStoreImage = true;
+        writableStore = true;
+        writableStoreUseTmpfs = false;
+        diskSize = 4096;
+      };
       services.peernix = {
         enable = lib.mkDefault true;
         openFirewall = true;
@@ -38,14 +45,11 @@
       # Not beside what NixOS has: cache.nixos.org would be asked as well.
       nix.settings = lib.mapAttrs (_: lib.mkForce) declaration.nix.settings;
       environment.systemPackages = with pkgs;
-        [curl jq netcat-openbsd nftables nginx procps python3 socat sqlite]
+        [curl jq netcat-openbsd nginx procps python3]
         ++ lib.optionals (lib.hasSuffix "-desktop" config.vmTest.tree) [
           dunst
           imagemagick
           libnotify
-          notification-daemon
-          scrot
-          xdotool
           (pkgs.xorg-server or pkgs.xorg.xorgserver)
         ];
     };

@@ -117,10 +117,9 @@ in {
         config.services.dbus.packages
         config.environment.systemPackages
       ] (lib.genList (_: [package]) 4);
-      "polkit is on, with the rules of the package alone" = is config.security.polkit {
-        enable = true;
-        extraConfig = "";
-      };
+      "polkit is on" = is config.security.polkit.enable true;
+      "polkit asks members of the group for no password" =
+        is (lib.all (word: lib.hasInfix word config.security.polkit.extraConfig) ["org.peernix.Peernix1." "peernix-admin" "polkit.Result.YES"]) true;
       "users and groups are those of systemd/peernix.sysusers" = is (lib.sort lib.lessThan (map toString units.users)) (
         lib.sort lib.lessThan (map (name: "u ${name}") (lib.attrNames config.users.users)
           # `u` makes a group of the same name.
@@ -205,6 +204,7 @@ in {
       })
       {nix.settings.substituters = ["https://cache.example.org/private"];}
     ];
+    warns = ["does not have the key of cache.nixos.org"];
     checks = config: let
       inherit (config.systemd.services.peernix) serviceConfig;
       gateway = ownSocket config "gateway";
@@ -231,8 +231,6 @@ in {
         is (lib.elem "other-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=" config.nix.settings.trusted-public-keys) true;
       "Nix always asks again" = is config.nix.settings.narinfo-cache-negative-ttl 0;
       "admins are members of the group" = is config.users.groups.peernix-admin.members ["alice" "bob"];
-      "polkit asks members of the group for no password" =
-        is (lib.all (word: lib.hasInfix word config.security.polkit.extraConfig) ["org.peernix.Peernix1." "peernix-admin" "polkit.Result.YES"]) true;
       "sessions show notifications" = is [
         config.systemd.user.services.peernix-notifier.wantedBy
         (toString config.environment.etc."xdg/autostart/peernix-notifier.desktop".source)
@@ -353,6 +351,28 @@ in {
       {_module.args.pkgs = lib.mkForce (pkgs // {stdenv = pkgs.stdenv // {hostPlatform = lib.systems.elaborate "aarch64-linux";};});}
     ];
     checks = config: {"the program does not run" = is ((configOf config) ? command) false;};
+  };
+  "a store in a place that the unit hides" = {
+    modules = [(peernix {settings.store.root = "/srv/chroot";})];
+    # It is no place of the machine where it is checked.
+    file = false;
+    checks = config: {
+      "only what has to be is in sight" = is config.systemd.services.peernix.serviceConfig {InaccessiblePaths = ["" "-/boot" "-/efi" "-/mnt" "-/media"];};
+      "the rest is hidden as in systemd/" =
+        is (lib.sort lib.lessThan (units.words units.service.Service.InaccessiblePaths)) ["-/boot" "-/efi" "-/media" "-/mnt" "-/srv"];
+    };
+  };
+  "a store in a home" = {
+    modules = [(peernix {settings.store.root = "/home/alice/store";})];
+    file = false;
+    checks = config: {"can be read" = is config.systemd.services.peernix.serviceConfig {ProtectHome = "read-only";};};
+  };
+  "trust without cache.nixos.org" = {
+    modules = [(peernix {settings.trust.public_keys = ["other-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="];})];
+    warns = ["does not have the key of cache.nixos.org"];
+    checks = config: {
+      "Nix trusts both" = is (map (key: lib.head (lib.splitString ":" key)) config.nix.settings.trusted-public-keys) ["cache.nixos.org-1" "other-1"];
+    };
   };
   reload = {
     modules = [

@@ -19,11 +19,15 @@ in {
   "a gateway for the network" = fails {settings.gateway.listen = ["127.0.0.1:7649" "0.0.0.0:7649"];} ["must be" "on loopback"];
   "a gateway nowhere" = fails {settings.gateway.listen = "";} ["must be" "on loopback"];
   "a gateway on any port" = fails {settings.gateway.listen = "127.0.0.1:0";} ["port 0"];
+  "a share on any port, and a firewall" = fails {
+    openFirewall = true;
+    settings.share.plain_listen = "[::]:0";
+  } ["port 0" "openFirewall"];
 
   "from the other Peernix: the user" = fails {user = "cache";} ["services.peernix.user" "no longer has any effect"];
   "from the other Peernix: the group" = fails {group = "cache";} ["services.peernix.group" "no longer has any effect"];
   "from the other Peernix: the state" = fails {dataDir = "/srv/peernix";} ["services.peernix.dataDir" "/var/lib/peernix"];
-  "from the other Peernix: settings" = fails {settings.http-port = 9999;} ["http-port: Set settings.share.listen"];
+  "from the other Peernix: settings" = fails {settings.http-port = 9999;} ["http-port: Set settings.share.listen" "openFirewall was true"];
   "from peerix, without its module" = {
     modules = [
       {services.peernix.enable = true;}

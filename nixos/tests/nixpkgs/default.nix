@@ -46,18 +46,12 @@
       "jq"
       "libnotify"
       "netcat-openbsd"
-      "nftables"
       "nginx"
-      "notification-daemon"
       "procps"
       "python3"
       "rust-analyzer"
       "rustc"
       "rustfmt"
-      "scrot"
-      "socat"
-      "sqlite"
-      "xdotool"
       "xorg-server"
     ] (name: fake name {})
     // {
@@ -88,7 +82,7 @@
           .config
           .system
           .build
-          .etc)
+          .toplevel)
         test.nodes;
       in
         builtins.seq (builtins.deepSeq (map (machine: machine.drvPath) (lib.attrValues machines)) (builtins.stringLength test.testScript))

@@ -116,6 +116,10 @@ in {
     };
     virtualisation.vlans = option (types.listOf types.ints.unsigned) [1];
     virtualisation.memorySize = option types.ints.positive 1024;
+    virtualisation.diskSize = option types.ints.positive 1024;
+    virtualisation.useNixStoreImage = bool false;
+    virtualisation.writableStore = bool false;
+    virtualisation.writableStoreUseTmpfs = bool true;
     boot.isContainer = bool false;
     system.stateVersion = option types.str "";
     system.build = option (types.lazyAttrsOf types.unspecified) {};
@@ -132,11 +136,11 @@ in {
       inherit (config.systemd) services sockets units user;
       etc = lib.mapAttrs (_: file: "${file.source}") config.environment.etc;
     };
-    system.build.etc = let
+    system.build.toplevel = let
       failed = lib.filter (assertion: !assertion.assertion) config.assertions;
     in
       if failed == []
-      then pkgs.writeText "etc" (builtins.deepSeq config.looked "")
+      then pkgs.writeText "system" (builtins.deepSeq config.looked "")
       else throw (lib.concatMapStringsSep "\n" (assertion: assertion.message) failed);
   };
 }
