@@ -156,13 +156,13 @@ with subtest("Varlink: the socket for everybody answers, and says what there is"
         t.assertIn(f"interface {interface}", run_as("alice", f"varlinkctl introspect {EVERYONE} {interface}")[1])
     for interface, method in methods:
         if method in VARLINK_ASKS[interface] - ENDLESS:
-            t.assertNotIn("PermissionDenied", run_as("alice", varlink_call(EVERYONE, interface, method))[1], method)
+            t.assertNotRegex(run_as("alice", varlink_call(EVERYONE, interface, method))[1], "Permission ?[Dd]enied", method)
     # The one that was forgotten above comes back by itself; the key that was revoked stays to be seen.
     t.assertIn("revoked", run_as("alice", varlink_call(EVERYONE, "org.peernix.Keys", "List"))[1])
 
 with subtest("Varlink: it changes nothing, for nobody"):
     for user in ("alice", "bob", "root"):
-        for interface, method in changes if user == "alice" else changes[:3]:
+        for interface, method in changes:
             status, said = run_as(user, varlink_call(EVERYONE, interface, method))
             t.assertNotEqual(status, 0)
             t.assertIn("org.varlink.service.PermissionDenied", said, method)
@@ -172,7 +172,7 @@ with subtest("Varlink: the other one is for the group"):
         status, said = run_as("alice", varlink_call(ADMIN, interface, method))
         t.assertNotEqual(status, 0)
         t.assertIn("Permission denied", said)
-        t.assertNotIn("PermissionDenied", run_as("bob", varlink_call(ADMIN, interface, method))[1])
+        t.assertNotRegex(run_as("bob", varlink_call(ADMIN, interface, method))[1], "Permission ?[Dd]enied", method)
     t.assertEqual(run_as("bob", f"peernixctl --transport varlink pin {own}"), (0, f"Pinned {own}.\n"))
     t.assertIn(own.rpartition("/")[2], run_as("alice", "peernixctl --transport varlink pins")[1])
 

@@ -4,6 +4,7 @@ Nothing here or in a script may rely on where programs are or on what else is in
 """
 
 import json
+from itertools import count as numbers
 
 # The key that `common.nix` lets the machines trust. For tests only: everybody knows its secret half.
 SECRET_KEY = "/etc/vm-test/secret-key"
@@ -13,6 +14,9 @@ SLOWNESS = globals().get("patience", 1)
 
 # Without the variable, Nix as root would not ask the nix-daemon.
 REALISE = "env NIX_REMOTE=daemon nix-store --realise"
+
+# Starts a command as a unit of its own. On NixOS units have no PATH to speak of.
+TRANSIENT = 'systemd-run --quiet --setenv=PATH="$PATH"'
 
 # `count` derivations, each with `size` random bytes and a reference to the one before, built without anything from nixpkgs.
 CHAIN = """
@@ -59,13 +63,13 @@ def realise(machine: Machine, path: str) -> None:
 
 def start_realise(machine: Machine, path: str) -> None:
     """As `realise`, but goes on at once. `finish_realise` waits for it."""
-    machine.succeed(f"systemd-run --quiet --unit=realise --remain-after-exit {REALISE} {path}")
+    machine.succeed(f"{TRANSIENT} --unit=realise --remain-after-exit {REALISE} {path}")
 
 
 def finish_realise(machine: Machine, timeout: int = 120) -> str:
     """Waits for what `start_realise` began, which has to succeed; returns what Nix said."""
     machine.wait_until_fails("systemctl show --property=SubState realise | grep -qx SubState=running", timeout=timeout)
-    said = machine.succeed("journalctl --unit=realise --output=cat")
+    said = machine.succeed("journalctl --sync; journalctl --unit=realise --output=cat")
     t.assertEqual(machine.get_unit_property("realise.service", "SubState"), "exited", said)
     machine.succeed("systemctl stop realise")
     return said
@@ -75,7 +79,7 @@ def serve_cache(machine: Machine, *paths: str, compression: str) -> None:
     """Makes a machine of `internet.nix` a binary cache that has these paths, on port 80. What it is asked for is in /tmp/requests."""
     machine.succeed(
         f"nix copy --to 'file:///srv/cache?compression={compression}' {' '.join(paths)}",
-        "systemd-run --quiet --unit=cache nginx -c /etc/vm-test/nginx.conf -g 'daemon off;'",
+        f"{TRANSIENT} --unit=cache nginx -c /etc/vm-test/nginx.conf -g 'daemon off;'",
     )
     machine.wait_for_open_port(80)
 
@@ -92,14 +96,29 @@ def fetched(machine: Machine) -> int:
     return metric(machine, 'peernix_fetched_bytes_total{source="peer"}')
 
 
-def nowhere(machine: Machine, within: float) -> None:
-    """Asks the gateway for what nobody has: within that many seconds it has to say so, and never with an error of its own."""
+# What was asked for a moment ago is remembered.
+never_asked = numbers()
+
+
+def nowhere(machine: Machine, within: float, path: str | None = None) -> None:
+    """Asks the gateway for what nobody has, or for a path that nobody who is there has: within that many seconds it has to say so, and
+    never with an error of its own."""
+    hash = path.removeprefix("/nix/store/")[:32] if path else f"{next(never_asked):032}"
     status, seconds = machine.succeed(
-        "curl --silent --output /dev/null --write-out '%{http_code} %{time_total}' "
-        "http://127.0.0.1:7649/00000000000000000000000000000000.narinfo"
+        f"curl --silent --output /dev/null --write-out '%{{http_code}} %{{time_total}}' http://127.0.0.1:7649/{hash}.narinfo"
     ).split()
     t.assertEqual(status, "404")
     t.assertLess(float(seconds), within * SLOWNESS)
+
+
+def sent(machine: Machine) -> int:
+    """Bytes that its share sent to others so far."""
+    return metric(machine, 'peernix_http_sent_bytes_total{face="share"}')
+
+
+def asked(machine: Machine, status: str) -> int:
+    """How many narinfos its share was asked for so far that got such an answer: `2xx`, `4xx`."""
+    return metric(machine, f'peernix_http_requests_total{{face="share",route="narinfo",status="{status}"}}')
 
 
 def wait_for_peers(machine: Machine, count: int, timeout: int = 60) -> None:

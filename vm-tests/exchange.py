@@ -9,6 +9,7 @@ with subtest("the service starts and the machines find each other"):
         wait_for_peers(machine, 2)
 
 with subtest("what nobody has is an error at once"):
+    nowhere(b, within=1)
     b.fail(f"{REALISE} /nix/store/00000000000000000000000000000000-nowhere")
 
 with subtest("a closure that a built comes to b through the nix-daemon"):
@@ -32,5 +33,9 @@ with subtest("and from b to c, when a is gone"):
 
 with subtest("what nobody signed stays where it is"):
     unsigned = build(b, "unsigned", sign=False)
+    answered, refused = asked(b, "2xx"), asked(b, "4xx")
     c.fail(f"{REALISE} {unsigned}")
     t.assertFalse(has(c, unsigned))
+    # Not only because Nix on c would not take it: b does not give it away.
+    t.assertEqual(asked(b, "2xx"), answered)
+    t.assertGreater(asked(b, "4xx"), refused)

@@ -7,18 +7,17 @@ for machine in machines:
     wait_for_peers(machine, 2)
 
 SIZE = 40_000_000
-SENT = 'peernix_http_sent_bytes_total{face="share"}'
 
 with subtest("two machines have the path"):
     path = build(a, "failover", size=SIZE)
     paths = closure(a, path)
     realise(b, path)
-    before = {source: metric(source, SENT) for source in (a, b)}
+    before = {source: sent(source) for source in (a, b)}
 
 with subtest("the one that sends crashes in the middle"):
     start_realise(c, path)
-    retry(lambda _: fetched(c) > SIZE // 4, timeout=60)
-    source = max(before, key=lambda source: metric(source, SENT) - before[source])
+    retry(lambda _: fetched(c) > SIZE // 4, 60)
+    source = max(before, key=lambda source: sent(source) - before[source])
     source.crash()
     t.assertLess(fetched(c), SIZE, "the transfer ended before its source did")
 
@@ -27,7 +26,7 @@ with subtest("Nix has noticed nothing"):
     t.assertNotIn("retrying", said)
     t.assertNotIn("error", said)
     t.assertEqual(closure(c, path), paths)
-    t.assertEqual(metric(c, "peernix_transfer_failovers_total"), 1)
+    t.assertGreaterEqual(metric(c, "peernix_transfer_failovers_total"), 1)
     # What had arrived before the crash was not asked for again.
     t.assertLess(fetched(c), SIZE + SIZE // 8)
 
@@ -35,3 +34,9 @@ with subtest("the machine that crashed comes back, and its store is shared again
     source.start()
     for machine in machines:
         wait_for_peers(machine, 2)
+    other = a if source is b else b
+    other.block()
+    wait_for_peers(c, 1)
+    c.succeed(f"nix-store --delete {path}")
+    realise(c, path)
+    t.assertEqual(closure(c, path), paths)

@@ -70,7 +70,7 @@ with subtest("the disk of Nix is full: Nix gives up, the service does not"):
     nix = f"nix-store --store {SMALL} --option substituters http://127.0.0.1:7649 --realise {path}"
     machine.succeed(f"mkdir {SMALL}; mount -t tmpfs -o size=20M tmpfs {SMALL}")
     machine.fail(nix)
-    machine.succeed("curl --silent --fail --max-time 1 http://127.0.0.1:7649/nix-cache-info")
+    machine.succeed("curl --silent --fail --max-time 10 http://127.0.0.1:7649/nix-cache-info")
     t.assertEqual(metric(machine, "peernix_peers_banned_total"), 0)
     machine.succeed(f"mount -o remount,size=100M {SMALL}", nix)
     t.assertEqual(machine.get_unit_property("peernix.service", "MainPID"), pid)

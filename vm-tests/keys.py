@@ -41,6 +41,8 @@ policy = "signed+own"
 public_keys = []
 [gateway]
 upstreams = []
+[discovery]
+interfaces = ["eth1"]
 [fleet]
 mode = "static"
 nodes = {json.dumps(nodes)}

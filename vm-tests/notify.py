@@ -47,12 +47,12 @@ END""",
         f"loginctl enable-linger {USER}",
         f"systemctl start user@$(id -u {USER}).service",
     )
-    as_user("systemd-run --user --quiet --unit=x Xvfb :0 -screen 0 800x400x24 -ac -noreset")
-    desktop.wait_for_x()
-    as_user("systemd-run --user --quiet --unit=popups --setenv=DISPLAY=:0 dunst")
+    as_user(f"{TRANSIENT} --user --unit=x Xvfb :0 -screen 0 800x400x24 -ac -noreset")
+    desktop.wait_for_file("/tmp/.X11-unix/X0")
+    as_user(f"{TRANSIENT} --user --unit=popups --setenv=DISPLAY=:0 dunst")
     desktop.wait_for_unit("popups.service", USER)
     as_user("notify-send hello world")
-    retry(lambda _: shown() == ["hello: world"], timeout=20)
+    retry(lambda _: shown() == ["hello: world"], 20)
 
 with subtest("the notifier runs in the session, as its unit says"):
     as_user("systemctl --user start peernix-notifier.service")
@@ -61,18 +61,21 @@ with subtest("the notifier runs in the session, as its unit says"):
 with subtest("machines that go at once are one notification"):
     desktop.block()
     wait_for_peers(desktop, 0)
-    retry(lambda _: len(shown()) == 2, timeout=20)
+    retry(lambda _: len(shown()) == 2, 20)
     for peer in peers:
         t.assertIn(peer.name, shown()[1])
 
 with subtest("and so are those that come"):
     desktop.unblock()
     wait_for_peers(desktop, len(peers))
-    retry(lambda _: len(shown()) == 3, timeout=20)
+    retry(lambda _: len(shown()) == 3, 20)
     for peer in peers:
         t.assertIn(peer.name, shown()[2])
-    desktop.screenshot("desktop")
+    desktop.succeed("DISPLAY=:0 import -window root /tmp/desktop.png")
+    desktop.copy_from_machine("/tmp/desktop.png")
+    # There is something to see in it.
+    t.assertGreater(int(desktop.succeed("identify -format %k /tmp/desktop.png")), 2)
 
 with subtest("a key that signs from now on is told too"):
     desktop.succeed("peernixctl keys rotate", "peernixctl keys rotate")
-    retry(lambda _: any("key" in text.lower() for text in shown()[3:]), timeout=20)
+    retry(lambda _: any("key" in text.lower() for text in shown()[3:]), 20)

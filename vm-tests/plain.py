@@ -4,6 +4,7 @@ start_all()
 a.wait_for_unit("peernix.service")
 a.wait_for_open_port(5000)
 clients = (client, old)
+pid = a.get_unit_property("peernix.service", "MainPID")
 
 with subtest("a closure, with all that Nix checks"):
     path = build(a, "plain", count=4, size=1_000_000)
@@ -31,3 +32,4 @@ with subtest("a pipe that breaks is Nix's own matter: the service goes on"):
     client.execute(f"timeout 0.2 curl --silent --limit-rate 10k http://a:5000/nar/{path[11:43]}.nar >/dev/null")
     for machine in clients:
         machine.succeed("curl --silent --fail http://a:5000/nix-cache-info")
+    t.assertEqual(a.get_unit_property("peernix.service", "MainPID"), pid)

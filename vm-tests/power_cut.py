@@ -39,9 +39,10 @@ with subtest("a cut in the middle of a transfer"):
     machine.succeed(f"peernixctl peers unblock {peer}")
     wait_for_peers(other, 1)
     start_realise(other, large)
-    retry(lambda _: fetched(other) > 0, timeout=30)
+    retry(lambda _: fetched(other) > 0, 30)
     machine.succeed("echo lost >/root/unsynced")
     machine.crash()
+    t.assertFalse(has(other, large), "the transfer ended before the cut")
     machine.start()
     machine.wait_for_unit("peernix.service")
     # It was a power cut indeed: what nobody asked to be written was not.

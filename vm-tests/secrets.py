@@ -75,9 +75,13 @@ with subtest("what may not looks like what does not exist"):
 with subtest("also to a peer"):
     for secret in secrets.values():
         path = secret["path"]
+        answered, refused = asked(a, "2xx"), asked(a, "4xx")
         b.fail(f"{REALISE} {path}")
         t.assertFalse(has(b, path))
         t.assertEqual(json.loads(b.succeed(f"peernixctl --json=short query {path}"))["sources"], [])
+        # Not only because b would not take it: a does not give it away.
+        t.assertEqual(asked(a, "2xx"), answered)
+        t.assertGreater(asked(a, "4xx"), refused)
 
 with subtest("the administrator is told why"):
     for why, word in (("denied", "deny"), ("unsigned", "signed+own")):

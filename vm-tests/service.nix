@@ -2,7 +2,7 @@
 {
   trees = ["trixie" "bookworm"];
   nodes = {
-    source.services.peernix.settings.share.upload_limit = "8MiB";
+    source.services.peernix.settings.share.upload_limit = "2MiB";
     machine = {};
   };
 }

@@ -5,6 +5,9 @@ UNIT = "peernix.service"
 # A configuration on NixOS is a link into the store, which stays as it is.
 ORIGINAL = "/tmp/original.toml"
 
+# More than what is verified whole before Nix sees it.
+SIZE = 24_000_000
+
 # Holds the threads of the reactor, and lets all others run: PTRACE_SEIZE, PTRACE_INTERRUPT, and __WALL to hear of their end.
 HOLD = """
 import ctypes, os, sys
@@ -36,7 +39,8 @@ def status_text() -> str:
 
 def configure(more: str) -> None:
     """Appends to the original configuration."""
-    machine.succeed(f"rm -f {CONFIG}; cp {ORIGINAL} {CONFIG}; echo '{more}' >>{CONFIG}; chmod 644 {CONFIG}")
+    # On NixOS the file has every section, and it may have one only once.
+    machine.succeed(f"rm -f {CONFIG}; (grep -vxE '\\[log\\]|level = .*' {ORIGINAL} || true; echo '{more}') >{CONFIG}; chmod 644 {CONFIG}")
 
 
 def lookup_is_logged(number: int) -> bool:
@@ -58,13 +62,13 @@ with subtest("`systemctl start` returns when the service answers"):
     machine.wait_for_closed_port(7649)
     machine.succeed(f"systemctl start {UNIT}")
     machine.require_unit_state(UNIT)
-    machine.succeed("curl --silent --fail --max-time 1 http://127.0.0.1:7649/nix-cache-info | grep -q StoreDir")
+    machine.succeed("curl --silent --fail --max-time 10 http://127.0.0.1:7649/nix-cache-info | grep -q StoreDir")
     for socket in ("gateway", "share", "varlink", "admin"):
         machine.require_unit_state(f"peernix-{socket}.socket")
 
 with subtest("the status line tells how it does"):
     wait_for_peers(machine, 1)
-    retry(lambda _: "1/1 peers online" in status_text(), timeout=30)
+    retry(lambda _: "1/1 peers online" in status_text(), 30)
     machine.succeed(f"systemctl status {UNIT} | grep 'Status: .*peers online'")
 
 with subtest("a good configuration is taken without a restart"):
@@ -86,7 +90,7 @@ with subtest("a bad one is refused, and the service goes on as it was"):
     machine.succeed(f"journalctl --unit={UNIT} --priority=err --output=cat | grep level")
     t.assertEqual(pid(), before)
     machine.require_unit_state(UNIT)
-    machine.succeed("curl --silent --fail --max-time 1 http://127.0.0.1:7649/nix-cache-info")
+    machine.succeed("curl --silent --fail --max-time 10 http://127.0.0.1:7649/nix-cache-info")
     t.assertTrue(lookup_is_logged(3))
 
 with subtest("a start with it fails, once, and says what is wrong"):
@@ -103,14 +107,16 @@ with subtest("a start with it fails, once, and says what is wrong"):
     wait_for_peers(machine, 1)
 
 with subtest("a service that is killed in the middle of a transfer loses nothing"):
-    path = build(source, "killed", size=40_000_000)
+    path = build(source, "killed", size=SIZE)
     paths = closure(source, path)
     identity = machine.succeed("sha256sum /var/lib/peernix/node.key")
     before = pid()
     start_realise(machine, path)
-    retry(lambda _: fetched(machine) > 10_000_000, timeout=60)
+    retry(lambda _: fetched(machine) > SIZE // 5, 60)
+    t.assertLess(fetched(machine), SIZE, "the transfer ended before the service did")
     machine.succeed(f"systemctl kill --signal=KILL {UNIT}")
-    finish_realise(machine)
+    # Nix has seen it, and has got it all the same.
+    t.assertIn("retrying", finish_realise(machine))
     t.assertEqual(closure(machine, path), paths)
     machine.wait_for_unit(UNIT)
     t.assertNotEqual(pid(), before)
@@ -119,7 +125,7 @@ with subtest("a service that is killed in the middle of a transfer loses nothing
     t.assertEqual(machine.succeed("sha256sum /var/lib/peernix/node.key"), identity)
     wait_for_peers(machine, 1)
     # Nothing half-written is left behind, and nothing that the source would have to clean up.
-    machine.succeed("test -z \"$(find /var/lib/peernix /var/cache/peernix -name '*.tmp' -o -name '*.new')\"")
+    machine.succeed("test -z \"$(find /var/lib/peernix /var/cache/peernix -name '.*.*')\"")
     machine.succeed("nix store verify --all --no-trust")
 
 with subtest("the watchdog ends a service that hangs, and starts it again"):
@@ -136,14 +142,14 @@ with subtest("the watchdog ends a service that hangs, and starts it again"):
     # Its reactor alone is blocked: its own watch notices, says so, and feeds the watchdog no more.
     machine.succeed(f"cat >/tmp/hold.py <<'END'\n{HOLD}\nEND")
     machine.succeed(f"python3 /tmp/hold.py {before}", timeout=60)
-    retry(lambda _: pid() not in (before, "0"), timeout=30)
+    retry(lambda _: pid() not in (before, "0"), 30)
     machine.wait_for_unit(UNIT)
     machine.succeed(f"journalctl --unit={UNIT} --output=cat | grep 'no sign of life'")
     machine.succeed("curl --silent --fail --max-time 5 http://127.0.0.1:7649/nix-cache-info")
     # And all of it.
     before = pid()
     machine.succeed(f"kill -STOP {before}")
-    retry(lambda _: pid() not in (before, "0"), timeout=30)
+    retry(lambda _: pid() not in (before, "0"), 30)
     machine.wait_for_unit(UNIT)
-    machine.succeed(f"journalctl --unit={UNIT} --output=cat | grep -i 'watchdog timeout'")
+    machine.succeed(f"test $(journalctl --unit={UNIT} --output=cat | grep -ci 'watchdog timeout') -ge 2")
     machine.succeed("curl --silent --fail --max-time 5 http://127.0.0.1:7649/nix-cache-info")

@@ -12,13 +12,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from driver.declaration import MachineDeclaration
-from driver.errors import NotSupported, TestError
+from driver.errors import TestError
 from driver.network import Network, ip
 from driver.tree import Layers
 
@@ -32,6 +33,8 @@ EXIT_REBOOT = 133
 SYSTEM_CALLS = "bpf landlock_create_ruleset landlock_add_rule landlock_restrict_self"
 # How long a machine may take to boot, in seconds. It takes 2.
 BOOT_TIMEOUT = 60
+# How often meanwhile is looked whether it still does, in seconds.
+BOOT_LOOK = 0.5
 # A signal to systemd as PID 1, as offset from SIGRTMIN: power off.
 POWER_OFF = 4
 ENVIRONMENT = {
@@ -145,13 +148,18 @@ class Container:
         if self._leader is not None:
             return
         assert self._notify
-        self._notify.settimeout(BOOT_TIMEOUT)
+        self._notify.settimeout(BOOT_LOOK)
+        end = time.monotonic() + BOOT_TIMEOUT
         leader = None
         while True:
             try:
                 message = self._notify.recv(4096).decode().splitlines()
             except TimeoutError:
-                raise TestError(f"{self.name} did not boot within {BOOT_TIMEOUT} s") from None
+                if not self.is_on():
+                    raise TestError(f"{self.name} went off while it booted; see {self.name}.console") from None
+                if time.monotonic() > end:
+                    raise TestError(f"{self.name} did not boot within {BOOT_TIMEOUT} s; see {self.name}.console") from None
+                continue
             for line in message:
                 key, _, value = line.partition("=")
                 if key == "X_NSPAWN_LEADER_PID":
@@ -199,12 +207,6 @@ class Container:
         if not self._ports:
             raise TestError(f"{self.name} is in no network")
         ip("link", "set", self._ports[0], "up" if up else "down")
-
-    def screenshot(self, file: Path) -> None:
-        """A picture of the first X display, which a script has to start: containers have no screen of their own."""
-        with file.open("wb") as picture:
-            if self.popen(["import", "-display", ":0", "-window", "root", "png:-"], stdout=picture).wait() != 0:
-                raise NotSupported("a picture of a machine without an X display :0 that root may look at")
 
     def _wait_for_leader(self) -> int:
         self.connect()

@@ -19,10 +19,8 @@ MEMORY = 768
 
 # What a test may need that not every back end has, and how its absence is explained.
 NEEDS = {
-    "own-kernel": "a kernel of its own in each machine",
     "cgroup-limits": "enforced limits of memory, tasks and CPU",
     "power-cut": "a disk that survives a power cut",
-    "network-delay": "delay and loss in the network (netem)",
 }
 
 

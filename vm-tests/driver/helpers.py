@@ -17,7 +17,8 @@ PAUSE = 1.0
 patience = 1
 
 
-def retry(fn: Callable[[bool], bool], timeout: int = TIMEOUT) -> None:
+# By position only: the NixOS driver has changed the name of the second parameter.
+def retry(fn: Callable[[bool], bool], timeout: int = TIMEOUT, /) -> None:
     """Calls `fn(False)` until it says True; after `timeout` seconds once more as `fn(True)`, and fails if that is not True."""
     end = time.monotonic() + timeout * patience
     pause = FIRST_PAUSE

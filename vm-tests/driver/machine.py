@@ -25,6 +25,11 @@ from driver.qemu import Emulated
 # A machine of either back end.
 Back = Container | Emulated
 
+# How long a machine may take to tell its journal after a failure, in seconds.
+JOURNAL_TIMEOUT = 10
+# How long the end of a machine may go unnoticed when its commands have ended already, in seconds.
+END_TIMEOUT = 5
+
 # Colours and what else is meant for a terminal.
 ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-_])")
 
@@ -51,6 +56,8 @@ class Machine:
         self._console_news = threading.Condition()
         self._pump: threading.Thread | None = None
         self._reboot = threading.Event()
+        # What the script wants: a machine that goes off by itself is a failure, not something to boot again.
+        self._wanted_on = False
         self._vm = make(self._console_line)
 
     # -- power ---------------------------------------------------------------------------------------------------------
@@ -60,6 +67,7 @@ class Machine:
         if self.is_up():
             return
         self._log.log(f"{self.name}: start")
+        self._wanted_on = True
         self._reboot.clear()
         if allow_reboot:
             self._reboot.set()
@@ -71,6 +79,8 @@ class Machine:
 
     def connect(self) -> None:
         """Waits until the machine has booted; starts it first if it is off."""
+        if self._wanted_on and not self.is_up() and not self._reboot.is_set():
+            raise self._went_off()
         self.start()
         self._vm.connect()
 
@@ -107,6 +117,7 @@ class Machine:
             self._pump.join(limit)
             if self._pump.is_alive():
                 raise TestError(f"{self.name} is still on after {limit} s")
+        self._wanted_on = False
 
     def block(self) -> None:
         """Pulls the network cable of the first network."""
@@ -139,6 +150,9 @@ class Machine:
             return -2, ""
         process = self._vm.popen(script, stdout=subprocess.PIPE)
         output = process.communicate()[0].decode(errors="replace")
+        # Killed, and not by `timeout`: by the end of the machine, which takes a moment to be seen.
+        if process.returncode != 0 and self._wanted_on and not (self._stays_on() if process.returncode < 0 else self.is_up()):
+            raise self._went_off()
         return (process.returncode if check_return else -1), output
 
     def succeed(self, *commands: str, timeout: int | None = None) -> str:
@@ -278,16 +292,6 @@ class Machine:
                 raise TestError(f"{self.name}: '{regex}' did not appear on the console within {limit} s")
             self._console_seen = len(self._console)
 
-    def screenshot(self, filename: str) -> None:
-        """Takes a picture of the screen into the results of the test."""
-        if "." not in filename:
-            filename += ".png"
-        self._vm.screenshot(self._results / filename)
-
-    def wait_for_x(self, timeout: int = TIMEOUT) -> None:
-        """Waits until the first X display is there."""
-        self.wait_for_file("/tmp/.X11-unix/X0", timeout)
-
     def copy_from_host(self, source: str, target: str) -> None:
         """Copies a file or a directory of this host to `target` in the machine."""
         origin = Path(source)
@@ -320,7 +324,8 @@ class Machine:
         """Keeps the journal among the results, if the machine is there to tell."""
         if self.is_up() and self._vm.is_connected():
             with (self._results / f"{self.name}.journal").open("wb") as file:
-                self._vm.popen(["journalctl", "--no-pager", "--output=short-monotonic", "--all"], stdout=file).wait()
+                limit = ["timeout", str(JOURNAL_TIMEOUT)]
+                self._vm.popen([*limit, "journalctl", "--no-pager", "--output=short-monotonic", "--all"], stdout=file).wait()
 
     # ------------------------------------------------------------------------------------------------------------------
 
@@ -345,6 +350,16 @@ class Machine:
         self.connect()
         if self._vm.popen(["bash", "-euc", script], stdin=archive.stdout).wait() != 0:
             raise TestError(f"{self.name}: cannot unpack what is copied to it")
+
+    def _stays_on(self) -> bool:
+        """Whether the machine is on and does not go off right now."""
+        if self._pump:
+            self._pump.join(END_TIMEOUT)
+        return self.is_up()
+
+    def _went_off(self) -> TestError:
+        last = [line for line in self._console[-50:] if line.strip()][-1:]
+        return TestError(f"{self.name} went off by itself; {self.name}.console ends with: {''.join(last)}")
 
     def _keep_on(self) -> None:
         while self._vm.pump_console() == EXIT_REBOOT and self._reboot.is_set():

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from driver.declaration import MachineDeclaration
-from driver.errors import NotSupported, TestError
+from driver.errors import TestError
 from driver.network import Network, mac
 from driver.remote import Agent, Command
 from driver.tree import HERE, Layers
 
 # What of `declaration.NEEDS` this back end has.
-CAPABILITIES = frozenset({"own-kernel", "cgroup-limits", "power-cut", "network-delay"})
+CAPABILITIES = frozenset({"cgroup-limits", "power-cut"})
 # How many times as long as in containers things may take.
 PATIENCE = 10
 # `[gateway] budget_ms` of a service whose configuration does not say, in milliseconds: the service's own default.
@@ -232,12 +232,6 @@ class Emulated:
             raise TestError(f"{self.name} is in no network")
         self._ask("qmp_capabilities")
         self._ask("set_link", name="eth1", up=up)
-
-    def screenshot(self, file: Path) -> None:
-        """A picture of the first X display, which a script has to start: these machines have no screen of their own."""
-        with file.open("wb") as picture:
-            if self.popen(["import", "-display", ":0", "-window", "root", "png:-"], stdout=picture).wait() != 0:
-                raise NotSupported("a picture of a machine without an X display :0 that root may look at")
 
     def _ask(self, command: str, **arguments: object) -> None:
         """Has QEMU do something (QMP). Events and the greeting come in between."""

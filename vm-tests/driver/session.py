@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -46,6 +47,8 @@ class Options:
     cgroup: str
     # QEMU, a kernel and an initrd; None: the machines are containers.
     tools: str | None
+    # How long the test may take, in seconds.
+    timeout: int
     verbose: bool
 
     def to_json(self) -> str:
@@ -60,6 +63,8 @@ def main(argument: str) -> int:
     with (results / "log").open("w", buffering=1) as file:
         log = Logger(file, options.verbose)
         machines: list[Machine] = []
+        signal.signal(signal.SIGALRM, _too_long(options.timeout))
+        signal.alarm(options.timeout)
         try:
             script = Path(options.script)
             names = _globals(_machines(options, script, log, machines), log)
@@ -69,12 +74,20 @@ def main(argument: str) -> int:
         except NotSupported as reason:
             log.log(f"SKIPPED: {reason}")
             return SKIPPED
-        # The script is somebody else's code: whatever it raises, the journals are worth having.
-        except Exception as error:
+        # The script is somebody else's code: whatever it raises, `exit` included, the journals are worth having.
+        except (Exception, SystemExit) as error:
+            signal.alarm(0)
             log.log(f"FAILED: {_explain(error, Path(options.script).parent)}")
             for machine in machines:
                 machine.save_journal()
             return 1
+
+
+def _too_long(seconds: int) -> Callable[[int, object], None]:
+    def stop(_signal: int, _frame: object) -> None:
+        raise TestError(f"took longer than {seconds} s")
+
+    return stop
 
 
 def _machines(options: Options, script: Path, log: Logger, machines: list[Machine]) -> list[Machine]:
@@ -150,14 +163,14 @@ def _globals(machines: list[Machine], log: Logger) -> dict[str, Any]:
     return names | by_name
 
 
-def _explain(error: Exception, scripts: Path) -> str:
+def _explain(error: BaseException, scripts: Path) -> str:
     """What went wrong, and at which lines of the script."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == scripts]
     where = "".join(f"\n  {Path(frame.filename).name}:{frame.lineno}: {frame.line}" for frame in frames)
     if isinstance(error, (TestError, AssertionError)):
         # On one line, for the table.
         return f"{' '.join(str(error).split())}{where}"
-    return f"{''.join(traceback.format_exception(error))}{where}"
+    return f"{type(error).__name__}: {error}\n{''.join(traceback.format_exception(error))}{where}"
 
 
 if __name__ == "__main__":

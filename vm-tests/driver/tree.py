@@ -15,6 +15,14 @@ REPOSITORY = HERE.parent
 SYSTEMD_VERSIONS = {"trixie": "257", "trixie-desktop": "257", "bookworm": "252"}
 
 
+# What is installed in the machines.
+PROGRAMS = ("peernixd", "peernixctl", "peernix-notifier")
+
+
+class PreparationError(Exception):
+    """What tests need cannot be made; says what to do."""
+
+
 def make_trees(suites: set[str]) -> dict[str, Path]:
     """The root trees of these suites; those that are missing are made, side by side."""
     makers = {suite: subprocess.Popen([HERE / "make-tree", suite], stdout=subprocess.PIPE, text=True) for suite in suites}
@@ -22,19 +30,24 @@ def make_trees(suites: set[str]) -> dict[str, Path]:
     for suite, maker in makers.items():
         output, _ = maker.communicate()
         if maker.returncode != 0:
-            raise RuntimeError(f"make-tree {suite} failed ({maker.returncode})")
+            raise PreparationError(f"make-tree {suite} failed with exit status {maker.returncode}; it says why above")
         trees[suite] = Path(output.strip())
     return trees
 
 
 def make_qemu() -> Path:
     """QEMU, a kernel and an initrd."""
-    made = subprocess.run([HERE / "make-qemu"], stdout=subprocess.PIPE, text=True, check=True)
+    made = subprocess.run([HERE / "make-qemu"], stdout=subprocess.PIPE, text=True)
+    if made.returncode != 0:
+        raise PreparationError(f"make-qemu failed with exit status {made.returncode}; it says why above")
     return Path(made.stdout.strip())
 
 
 def install(destination: Path, programs: Path, suites: set[str]) -> dict[str, Path]:
     """Installs the programs in a folder, and all that belongs to them, as a package of each suite would: by suite, where."""
+    absent = [program for program in PROGRAMS if not os.access(programs / program, os.X_OK)]
+    if absent:
+        raise PreparationError(f"{programs} has no {', '.join(absent)}: run `make debug`, or name another folder with --programs")
     installed = {}
     for suite in suites:
         installed[suite] = destination / suite
