@@ -15,7 +15,7 @@ const BUSY_ALONE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
     /// When it sends nothing to anybody.
-    pub(super) silent: Duration,
+    silent: Duration,
     /// When it sends to other transfers.
     busy: Duration,
 }

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from driver import containers, declaration, qemu, tree
 from driver.declaration import NEEDS, Declaration
-from driver.session import SKIPPED, Options
+from driver.session import Options
 
 SCRIPTS = tree.HERE
 # In the order in which they are preferred: the quickest first.
@@ -70,13 +70,15 @@ def main() -> int:
         print("\n".join(job.name for job in jobs))
         return 0
     arguments.results.mkdir(parents=True, exist_ok=True)
+    # For as long as the runner lives.
+    lock = (arguments.results / "lock").open("w")
     try:
-        with (arguments.results / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            outcomes = asyncio.run(_run_all(jobs, arguments))
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         print(f"vm-tests: another run writes to {arguments.results}; name another folder with --results", file=sys.stderr)
         return 1
+    try:
+        outcomes = asyncio.run(_run_all(jobs, arguments))
     except tree.PreparationError as error:
         print(f"vm-tests: {error}", file=sys.stderr)
         return 1
@@ -210,12 +212,10 @@ async def _run(
                 process.kill()
                 await process.wait()
     seconds = time.monotonic() - start
-    result = {0: "ok", SKIPPED: "SKIPPED"}.get(status, "FAILED")
-    if result != "ok":
-        reason = reason or _last_words(results / "log", result)
-    if result == "FAILED":
-        reason += f" (see {results})"
-    return Outcome(job.name, job.backend, result, round(seconds, 1), reason)
+    if status == 0:
+        return Outcome(job.name, job.backend, "ok", round(seconds, 1))
+    reason = f"{reason or _last_words(results / 'log')} (see {results})"
+    return Outcome(job.name, job.backend, "FAILED", round(seconds, 1), reason)
 
 
 @contextmanager
@@ -247,10 +247,10 @@ def _remove_cgroup(cgroup: Path) -> None:
             os.rmdir(path)
 
 
-def _last_words(log: Path, result: str) -> str:
+def _last_words(log: Path) -> str:
     """The line of the log that says why."""
-    marks = [line for line in log.read_text(errors="replace").splitlines() if f"{result}: " in line] if log.exists() else []
-    return marks[-1].partition(f"{result}: ")[2] if marks else "ended without a word"
+    marks = [line for line in log.read_text(errors="replace").splitlines() if "FAILED: " in line] if log.exists() else []
+    return marks[-1].partition("FAILED: ")[2] if marks else "ended without a word"
 
 
 def _print_table(outcomes: list[Outcome]) -> None:

@@ -20,14 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from driver import containers, declaration, helpers, qemu
-from driver.errors import NotSupported, TestError
+from driver.errors import TestError
 from driver.helpers import PollingCondition, retry
 from driver.log import Logger
 from driver.machine import Back, Machine
 from driver.tree import Layers
-
-# Exit status of a test that asked for something that the back end does not have.
-SKIPPED = 77
 
 
 @dataclass
@@ -71,9 +68,6 @@ def main(argument: str) -> int:
             for part in (script.parent / "common.py", script):
                 exec(compile(part.read_text(), part, "exec"), names)
             return 0
-        except NotSupported as reason:
-            log.log(f"SKIPPED: {reason}")
-            return SKIPPED
         # The script is somebody else's code: whatever it raises, `exit` included, the journals are worth having.
         except (Exception, SystemExit) as error:
             signal.alarm(0)
