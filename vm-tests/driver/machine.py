@@ -150,10 +150,10 @@ class Machine:
             return -2, ""
         process = self._vm.popen(script, stdout=subprocess.PIPE)
         output = process.communicate()[0].decode(errors="replace")
-        # Killed, and not by `timeout`: by the end of the machine, which takes a moment to be seen.
-        if process.returncode != 0 and self._wanted_on and not (self._stays_on() if process.returncode < 0 else self.is_up()):
+        status = process.wait()
+        if status != 0 and self._wanted_on and not self._stays_on(killed=status < 0):
             raise self._went_off()
-        return (process.returncode if check_return else -1), output
+        return (status if check_return else -1), output
 
     def succeed(self, *commands: str, timeout: int | None = None) -> str:
         """Runs commands that have to succeed; returns all they print."""
@@ -351,9 +351,9 @@ class Machine:
         if self._vm.popen(["bash", "-euc", script], stdin=archive.stdout).wait() != 0:
             raise TestError(f"{self.name}: cannot unpack what is copied to it")
 
-    def _stays_on(self) -> bool:
-        """Whether the machine is on and does not go off right now."""
-        if self._pump:
+    def _stays_on(self, killed: bool) -> bool:
+        """Whether the machine is on and does not go off right now: `killed` is a command that was, as all are by its end."""
+        if killed and self._pump:
             self._pump.join(END_TIMEOUT)
         return self.is_up()
 
