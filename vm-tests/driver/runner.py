@@ -101,7 +101,7 @@ def _arguments() -> argparse.Namespace:
         help="auto: containers, and qemu for what they cannot do (default: the environment's VM, or auto)",
     )
     parser.add_argument("--programs", type=Path, default=target / "debug", help="folder of the programs (target/debug)")
-    parser.add_argument("--jobs", "-j", type=int, default=1, help="how many tests run at once (1)")
+    parser.add_argument("--jobs", "-j", type=int, default=1, help="how many tests in containers run at once (1)")
     parser.add_argument("--verbose", "-v", action="store_true", help="show the logs while the tests run")
     parser.add_argument("--list", action="store_true", help="only name the tests")
     parser.add_argument("--require-all", action="store_true", help="a test that is skipped counts as failed")
@@ -146,12 +146,22 @@ async def _run_all(jobs: list[Job], arguments: argparse.Namespace) -> list[Outco
         shutil.rmtree(results / "installed", ignore_errors=True)
         installed = tree.install(results / "installed", arguments.programs.resolve(), suites)
     seats = asyncio.Semaphore(arguments.jobs)
+    # Whoever needs all seats waits for them alone: two that have some each would wait for ever.
+    waiting = asyncio.Lock()
 
     async def one(job: Job, outcome: Outcome | None) -> Outcome:
         if outcome:
             return outcome
-        async with seats:
+        # Machines that are emulated need the host for themselves: what the service waits for, it waits for no longer than elsewhere.
+        wanted = arguments.jobs if BACKENDS[job.backend] is qemu else 1
+        async with waiting:
+            for _ in range(wanted):
+                await seats.acquire()
+        try:
             return await _run(job, trees, installed, tools, arguments)
+        finally:
+            for _ in range(wanted):
+                seats.release()
 
     return await asyncio.gather(*map(one, jobs, outcomes))
 
