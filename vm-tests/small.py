@@ -1,6 +1,6 @@
 """A small machine: within a hard limit of memory, many large transfers at once end well, and the service lives."""
 
-LIMIT = 192
+LIMIT = 128
 COUNT = 12
 SIZE = 20_000_000
 
