@@ -1,6 +1,9 @@
 """A small machine: within a hard limit of memory, many large transfers at once end well, and the service lives."""
 
-LIMIT = 128
+# What the service may have, in MiB, with what the kernel holds for it: a connection to a reader that does not read, up to 4 MiB.
+LIMIT = 192
+# What it may take of that by itself.
+OWN = 128
 COUNT = 12
 SIZE = 20_000_000
 
@@ -41,4 +44,4 @@ with subtest("the service was never killed for it"):
     t.assertEqual(machine.get_unit_property("peernix.service", "MainPID"), pid)
     peak = int(machine.succeed(f"sed -n 's/^VmHWM:\\s*\\([0-9]*\\) kB/\\1/p' /proc/{pid}/status"))
     log.log(f"most memory in use: {peak / 1024:.0f} MiB")
-    t.assertLess(peak * 1024, LIMIT * 2**20)
+    t.assertLess(peak, OWN * 1024)
