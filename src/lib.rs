@@ -15,6 +15,7 @@
 //! * [`notifier`]: the desktop notifier, a program of each user.
 //! * [`cli`]: the command lines of the programs.
 //! * [`metrics`]: every counter by name.
+//! * [`resilience`]: pauses that grow, limits, loops that go on, values that change: one of each.
 //! * `files`: small private files that are never seen half written.
 //! * [`daemon`]: from a configuration to a running service and back.
 
@@ -30,6 +31,7 @@ pub mod metrics;
 pub mod nix;
 pub mod notifier;
 pub mod peers;
+pub mod resilience;
 pub mod store;
 pub mod system;
 

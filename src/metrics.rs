@@ -7,10 +7,11 @@ mod statistics;
 pub use statistics::{EXPORT_MAX, Snapshot, Statistics, StatisticsError};
 
 use crate::http::HttpMetrics;
+use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
 /// The most upstreams that are counted each on its own, over all reloads of the configuration.
 const UPSTREAMS_MAX: usize = 64;
@@ -67,7 +68,7 @@ macro_rules! metrics {
             #[must_use]
             pub fn snapshot(&self) -> Snapshot {
                 let mut all = BTreeMap::from([$((stringify!($field).to_owned(), self.$field.get()),)*]);
-                let upstreams = self.by_upstream.read().unwrap_or_else(PoisonError::into_inner);
+                let upstreams = self.by_upstream.read();
                 all.extend(upstreams.iter().map(|(host, bytes)| (format!("{BY_UPSTREAM}{host}"), bytes.get())));
                 Snapshot(all)
             }
@@ -104,7 +105,7 @@ impl Metrics {
     /// The counter of bytes received from the upstream at `host`.
     #[must_use]
     pub fn upstream(&self, host: &str) -> Arc<Counter> {
-        let mut upstreams = self.by_upstream.write().unwrap_or_else(PoisonError::into_inner);
+        let mut upstreams = self.by_upstream.write();
         if let Some(known) = upstreams.get(host) {
             return Arc::clone(known);
         }
@@ -115,7 +116,7 @@ impl Metrics {
     fn render_upstreams(&self, text: &mut String) {
         let name = "peernix_upstream_fetched_bytes_total";
         family(text, name, "counter", "Bytes of NARs received from upstreams, by host.");
-        for (host, bytes) in self.by_upstream.read().unwrap_or_else(PoisonError::into_inner).iter() {
+        for (host, bytes) in self.by_upstream.read().iter() {
             // A host out of a URI has no character that would have to be escaped, but a restored one may.
             let host = host.replace(['\\', '"', '\n'], "?");
             let _ = writeln!(text, "{name}{{upstream=\"{host}\"}} {}", bytes.get());

@@ -6,8 +6,9 @@
 use super::types::timestamp;
 use super::{ControlError, Event, EventFilter, EventItem, EventKind, Events, Feed, Outcome};
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::watch;
 
@@ -91,7 +92,7 @@ impl EventLog {
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.kept.lock()
     }
 }
 

@@ -5,8 +5,9 @@ use super::{
     ControlError, ErrorKind, Event, EventKind, EventLog, Feed, Job, JobKind, JobPath, JobState, Outcome, Progress,
 };
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -177,7 +178,7 @@ impl Jobs {
     }
 
     fn all(&self) -> MutexGuard<'_, All> {
-        self.0.all.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.all.lock()
     }
 }
 
@@ -187,7 +188,7 @@ impl Entry {
     }
 
     fn paths(&self) -> MutexGuard<'_, Vec<JobPath>> {
-        self.paths.lock().unwrap_or_else(PoisonError::into_inner)
+        self.paths.lock()
     }
 }
 

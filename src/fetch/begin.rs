@@ -6,8 +6,9 @@ use super::pass_through::{self, PassThrough};
 use super::stream::{Reader, Stream};
 use super::{Fetcher, NarRequest, TransferKey, transfer};
 use crate::nix::Compression;
+use parking_lot::MutexGuard;
 use std::collections::HashMap;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -77,7 +78,7 @@ impl Fetcher {
     }
 
     pub(super) fn running(&self) -> MutexGuard<'_, HashMap<TransferKey, Arc<Stream>>> {
-        self.0.transfers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.transfers.lock()
     }
 
     /// A reader of the stream of `key`: the one that another request began meanwhile, or a new one.

@@ -3,7 +3,8 @@
 use super::source::Offer;
 use super::upstream::Upstream;
 use crate::nix::{Compression, PathInfo};
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// A path that somebody has.
 pub struct Found {
@@ -20,7 +21,7 @@ impl Found {
 
     /// Who has it, as far as known by now.
     pub(super) fn offers(&self) -> Vec<Offer> {
-        self.offers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.offers.lock().clone()
     }
 
     /// The compression in which the NAR is given to Nix: as it is if a peer has it, else as the best upstream has it, with
@@ -87,13 +88,13 @@ impl Found {
 
     /// How many sources are known by now.
     pub(super) fn count(&self) -> usize {
-        self.offers.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.offers.lock().len()
     }
 
     pub(super) fn add(&self, info: &PathInfo, offer: Offer) {
         // Two caches may have signed different builds of one path; their NARs cannot be mixed.
         if (info.nar_hash, info.nar_size) == (self.info.nar_hash, self.info.nar_size) {
-            let mut offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut offers = self.offers.lock();
             if !offers.iter().any(|known| known.is_same_source(&offer)) {
                 offers.push(offer);
             }

@@ -4,10 +4,11 @@ use super::error::TransferError;
 use crate::nix::{StoreHash, StorePath};
 use crate::peers::NodeId;
 use moka::sync::Cache;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 
@@ -115,7 +116,7 @@ impl Trace {
     }
 
     fn parts(&self) -> MutexGuard<'_, Parts> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.parts.lock()
     }
 }
 
@@ -196,7 +197,7 @@ impl Ledger {
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<u64, StoreHash>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock()
     }
 }
 

@@ -7,9 +7,10 @@
 use super::error::TransferError;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
@@ -136,7 +137,7 @@ impl Stream {
 
     /// Nothing panics while it holds the lock; if it did, the state would still be consistent.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Whether everything stays until the end, so that nothing need be released before it is verified.

@@ -9,7 +9,8 @@ use super::error::{Lie, SourceError};
 use super::source;
 use crate::nix::{PathInfo, StoreHash, TrustedKeys};
 use crate::peers::{Peer, Peers};
-use std::sync::{Arc, PoisonError, RwLock};
+use parking_lot::RwLock;
+use std::sync::Arc;
 
 /// A trust and its number.
 #[derive(Clone, Default)]
@@ -29,7 +30,7 @@ impl CurrentTrust {
     }
 
     pub(super) fn now(&self) -> Trusted {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.read().clone()
     }
 
     /// Asks a peer for a path's narinfo and judges it by `trusted`; see [`source::ask_peer`].
@@ -55,7 +56,7 @@ impl CurrentTrust {
         let mut names: Vec<String> = keys.names().map(str::to_owned).collect();
         // What does not fit into the header is left out: the same ones each time.
         names.sort_unstable();
-        let mut now = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.0.write();
         // Within the lock: whoever takes the new trust asks with the new names.
         peers.set_trusted_keys(&names);
         let trust = Trust { keys, store_dir: now.trust.store_dir.clone() };

@@ -12,9 +12,10 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::Mutex;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a connection may take to come about.
@@ -109,8 +110,8 @@ impl Upstream {
         self.rest().until.is_none_or(|until| until <= Instant::now())
     }
 
-    fn rest(&self) -> std::sync::MutexGuard<'_, Rest> {
-        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    fn rest(&self) -> parking_lot::MutexGuard<'_, Rest> {
+        self.rest.lock()
     }
 
     /// Notes that it answered.

@@ -3,7 +3,8 @@
 use super::upstream::{HttpClient, Upstream, http_client};
 use crate::metrics::Metrics;
 use hyper::Uri;
-use std::sync::{Arc, PoisonError, RwLock};
+use parking_lot::RwLock;
+use std::sync::Arc;
 
 /// All upstreams, which the administrator may change.
 pub(super) struct Upstreams {
@@ -20,12 +21,12 @@ impl Upstreams {
 
     /// Those that are asked now, in the order of preference.
     pub(super) fn now(&self) -> Arc<[Arc<Upstream>]> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current.read())
     }
 
     /// Asks these from now on. False if they are the same.
     pub(super) fn set(&self, bases: &[Uri], metrics: &Metrics) -> bool {
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.write();
         if current.iter().map(|upstream| &upstream.base).eq(bases) {
             return false;
         }

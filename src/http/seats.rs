@@ -1,9 +1,10 @@
 //! How many connections each address has.
 
 use super::Limits;
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Whose connections are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,7 +51,7 @@ impl Seats {
 
     /// A place for a connection from `address`, unless there are too many already.
     pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Seat> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.taken.lock();
         let full = |(group, most)| taken.get(&group).is_some_and(|taken| *taken >= most);
         if groups(self, address).any(full) {
             return None;
@@ -64,7 +65,7 @@ impl Seats {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut taken = self.seats.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.seats.taken.lock();
         for (group, _) in groups(&self.seats, self.address) {
             if let Some(count) = taken.get_mut(&group) {
                 *count -= 1;
@@ -112,7 +113,7 @@ mod tests {
         let seats = seats(4, Some(1));
         drop(seats.take("2001:db8::1".parse().unwrap()));
         drop(seats.take("192.0.2.1".parse().unwrap()));
-        assert!(seats.taken.lock().unwrap().is_empty());
+        assert!(seats.taken.lock().is_empty());
     }
 
     #[test]

@@ -6,8 +6,9 @@
 
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -50,7 +51,7 @@ impl Throttle {
     fn reserve(&self, bytes: usize, now: Instant) -> Instant {
         let nanoseconds = bytes as u128 * 1_000_000_000 / u128::from(self.limit);
         let time = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.free.lock();
         let begin = (*free).max(now.checked_sub(BURST).unwrap_or(now));
         *free = begin + time;
         begin

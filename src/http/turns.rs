@@ -4,9 +4,10 @@
 //! connections alone are cheap.
 
 use super::Limits;
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -55,7 +56,7 @@ impl Turns {
 
     async fn wait(self: &Arc<Self>, address: IpAddr) -> Option<Turn> {
         let semaphore = {
-            let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut each = self.each.lock();
             Arc::clone(each.entry(address).or_insert_with(|| Arc::new(Semaphore::new(self.per_address))))
         };
         let turns = Arc::clone(self);
@@ -70,7 +71,7 @@ impl Turns {
 impl Drop for Own {
     fn drop(&mut self) {
         drop((self.permit.take(), self.semaphore.take()));
-        let mut each = self.turns.each.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut each = self.turns.each.lock();
         // Everybody who has or awaits a turn has the semaphore, and got it under this lock.
         if each.get(&self.address).is_some_and(|semaphore| Arc::strong_count(semaphore) == 1) {
             each.remove(&self.address);
@@ -103,7 +104,7 @@ mod tests {
         drop(first);
         assert!((&mut second).await.unwrap());
         drop(other);
-        assert!(turns.each.lock().unwrap().is_empty(), "addresses are forgotten");
+        assert!(turns.each.lock().is_empty(), "addresses are forgotten");
         assert_eq!(turns.all.available_permits(), 2);
     }
 
@@ -113,8 +114,8 @@ mod tests {
         let first = turns.take(A).await.unwrap();
         // Waits for one of all, having its own.
         assert!(timeout(Duration::from_millis(1), turns.take(B)).await.is_err());
-        assert_eq!(turns.each.lock().unwrap().len(), 1);
+        assert_eq!(turns.each.lock().len(), 1);
         drop(first);
-        assert!(turns.each.lock().unwrap().is_empty());
+        assert!(turns.each.lock().is_empty());
     }
 }

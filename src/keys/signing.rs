@@ -6,8 +6,9 @@ use super::stored::{self, DIRECTORY, FILE};
 use super::view::{KeyState, KeyView, Managed};
 use super::{KeysError, NAME_MAX, check_comment, fingerprint};
 use crate::nix::{SecretKey, TrustedKeys};
+use parking_lot::{Mutex, RwLock};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -116,7 +117,7 @@ impl SigningKeys {
 
     /// Takes over `[keys] name` and `grace` of a configuration that was read again. They count for the next rotation.
     pub fn configure(&self, name: String, grace: Duration) {
-        *self.0.defaults.lock().unwrap_or_else(PoisonError::into_inner) = Defaults { name, grace };
+        *self.0.defaults.lock() = Defaults { name, grace };
     }
 
     /// Makes the first key if there is none that signs; for when the policy is `signed+own`. True if it did.
@@ -178,7 +179,7 @@ impl SigningKeys {
         // Beside a credential no key of the state directory signs.
         let in_use = self.0.credential.is_none();
         let revoked = ring.revoke(which, reason, in_use, self.0.clock.now())?;
-        let unsaved = self.0.current.read().unwrap_or_else(PoisonError::into_inner).unsaved;
+        let unsaved = self.0.current.read().unsaved;
         if revoked.is_none() && !unsaved {
             return Ok(None);
         }
@@ -220,7 +221,7 @@ impl SigningKeys {
     /// The keys that sign now: the active one and those in grace, the newest first.
     #[must_use]
     pub fn signing(&self) -> Arc<[Arc<SecretKey>]> {
-        Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner).signing)
+        Arc::clone(&self.0.current.read().signing)
     }
 
     /// The public halves of all keys whose signatures mean "built here": all but those that were revoked.
@@ -255,7 +256,7 @@ impl SigningKeys {
     /// time changes nothing.
     pub async fn until_next_change(&self) {
         let (deadline, unsaved) = {
-            let current = self.0.current.read().unwrap_or_else(PoisonError::into_inner);
+            let current = self.0.current.read();
             (current.ring.next_deadline(), current.unsaved)
         };
         let look = Instant::now() + LOOK;
@@ -271,7 +272,7 @@ impl SigningKeys {
         let _changing = self.0.changing.lock().await;
         let mut ring = self.ring();
         let retired = ring.retire_due(self.0.clock.now());
-        let was_unsaved = self.0.current.read().unwrap_or_else(PoisonError::into_inner).unsaved;
+        let was_unsaved = self.0.current.read().unsaved;
         if retired.is_empty() && !was_unsaved {
             return;
         }
@@ -289,11 +290,11 @@ impl SigningKeys {
     }
 
     fn defaults<T>(&self, read: impl FnOnce(&Defaults) -> T) -> T {
-        read(&self.0.defaults.lock().unwrap_or_else(PoisonError::into_inner))
+        read(&self.0.defaults.lock())
     }
 
     fn ring(&self) -> Ring {
-        self.0.current.read().unwrap_or_else(PoisonError::into_inner).ring.clone()
+        self.0.current.read().ring.clone()
     }
 
     async fn save(&self, ring: &Ring) -> Result<(), KeysError> {
@@ -303,12 +304,12 @@ impl SigningKeys {
 
     fn publish(&self, ring: Ring, unsaved: bool) {
         let signing = signing(self.0.credential.as_ref(), &ring);
-        *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = Current { ring, signing, unsaved };
+        *self.0.current.write() = Current { ring, signing, unsaved };
         self.0.generation.send_modify(|generation| *generation += 1);
     }
 
     fn saved(&self) {
-        self.0.current.write().unwrap_or_else(PoisonError::into_inner).unsaved = false;
+        self.0.current.write().unsaved = false;
     }
 }
 

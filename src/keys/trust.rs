@@ -11,8 +11,9 @@ use super::trust_file::{self, Added, Decisions, FILE, KEYS_MAX};
 use super::view::{Origin, TrustedView};
 use super::{KeysError, check_comment, fingerprint};
 use crate::nix::{PublicKey, TrustedKeys};
+use parking_lot::RwLock;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// The trust list. A cheap handle: clones are the same.
@@ -198,7 +199,7 @@ impl TrustList {
             log::debug!(key:% = which; "a key is not trusted any more");
         }
         self.save(&decisions).await.map_err(|error| KeysError::NotSaved(Box::new(error)))?;
-        let mut current = self.0.current.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.0.current.write();
         Arc::make_mut(&mut current).unsaved = false;
         Ok(counted)
     }
@@ -215,7 +216,7 @@ impl TrustList {
     }
 
     fn now(&self) -> Arc<Current> {
-        Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.current.read())
     }
 
     async fn save(&self, decisions: &Decisions) -> Result<(), KeysError> {
@@ -224,7 +225,7 @@ impl TrustList {
     }
 
     fn publish(&self, change: impl FnOnce(&Current) -> Current) {
-        let mut current = self.0.current.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.0.current.write();
         *current = Arc::new(change(&current));
         drop(current);
         self.0.generation.send_modify(|generation| *generation += 1);

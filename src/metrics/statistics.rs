@@ -4,9 +4,10 @@
 
 use super::Metrics;
 use crate::http::HttpMetrics;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 
@@ -144,7 +145,7 @@ impl Statistics {
     }
 
     fn baseline(&self) -> MutexGuard<'_, Baseline> {
-        self.baseline.lock().unwrap_or_else(PoisonError::into_inner)
+        self.baseline.lock()
     }
 }
 

@@ -15,11 +15,11 @@ use super::error::PeersError;
 use super::identity::NodeId;
 use super::table::Block;
 use crate::files;
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
 use tokio::sync::MutexGuard;
 
 /// The name of the file.
@@ -96,17 +96,17 @@ impl Decisions {
 
     /// All of them.
     pub(super) fn content(&self) -> Content {
-        self.content.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.content.read().clone()
     }
 
     /// The block on `id`, if there is one. Takes nanoseconds.
     pub(super) fn block_of(&self, id: NodeId) -> Option<Block> {
-        self.content.read().unwrap_or_else(PoisonError::into_inner).blocked.get(&id).cloned()
+        self.content.read().blocked.get(&id).cloned()
     }
 
     /// Whether there is a block on `id`. Takes nanoseconds.
     pub(super) fn is_blocked(&self, id: NodeId) -> bool {
-        self.content.read().unwrap_or_else(PoisonError::into_inner).blocked.contains_key(&id)
+        self.content.read().blocked.contains_key(&id)
     }
 
     /// Waits for the turn to change something. It is over when what this gives is dropped: whoever shows what was decided
@@ -145,7 +145,7 @@ impl Turn<'_> {
             let written = written.await.unwrap_or_else(|error| Err(io::Error::other(error)));
             written.map_err(|error| PeersError::file("write", &path, error))?;
         }
-        *self.decisions.content.write().unwrap_or_else(PoisonError::into_inner) = content;
+        *self.decisions.content.write() = content;
         Ok(true)
     }
 }

@@ -10,13 +10,14 @@ use super::link::Dialler;
 use super::membership::{Admission, Audience};
 use super::peer::{Notices, Peer};
 use super::presence;
-use super::rate::Rate;
 use super::table::{Block, Inserted, PeerEvent, Source, State, Table};
 use super::trusted_keys::Told;
+use crate::resilience::TokenBucket;
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -56,7 +57,7 @@ pub(super) struct Hub {
     pub(super) dials_known: Semaphore,
     pub(super) dials_strangers: Semaphore,
     pub(super) watched: Semaphore,
-    strangers: Mutex<Rate>,
+    strangers: Mutex<TokenBucket>,
     rankings: AtomicU64,
 }
 
@@ -97,7 +98,7 @@ impl Hub {
             dials_known: Semaphore::new(DIALS_KNOWN),
             dials_strangers: Semaphore::new(DIALS_STRANGERS),
             watched: Semaphore::new(WATCHED_MAX),
-            strangers: Mutex::new(Rate::new(STRANGERS_PER_SECOND)),
+            strangers: Mutex::new(TokenBucket::new(STRANGERS_PER_SECOND)),
             rankings: AtomicU64::new(0),
         })
     }
@@ -119,7 +120,7 @@ impl Hub {
             return Some(known);
         }
         let told = matches!(source, Source::Introduced | Source::Mdns);
-        if told && !self.strangers.lock().unwrap_or_else(PoisonError::into_inner).permits() {
+        if told && !self.strangers.lock().permits() {
             log::debug!(peer:% = id, source:% = source; "too many new peers at once: this one is ignored");
             return None;
         }
@@ -170,7 +171,7 @@ impl Hub {
 
     /// Those who look for a fixed peer each.
     pub(super) fn attendants(&self) -> MutexGuard<'_, Vec<Arc<Attendant>>> {
-        self.attendants.lock().unwrap_or_else(PoisonError::into_inner)
+        self.attendants.lock()
     }
 
     /// Ends the attendants that `which` picks; what they found becomes a peer like others.

@@ -16,7 +16,6 @@ pub mod membership;
 mod memory;
 mod peer;
 mod presence;
-mod rate;
 mod table;
 pub mod trusted_keys;
 mod visitor;

@@ -8,10 +8,11 @@ use super::table::{Ban, Block, PeerEvent, PeerStatus, Record, Source, State};
 use super::trusted_keys::Told;
 use hyper::Response;
 use hyper::body::Incoming;
+use parking_lot::{Mutex, MutexGuard};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
@@ -270,7 +271,7 @@ impl Peer {
 
     /// The record, for a moment.
     pub(super) fn record(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+        self.record.lock()
     }
 
     /// Takes in that someone says the peer is at `addresses`. True if an address is news.

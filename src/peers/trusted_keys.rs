@@ -10,7 +10,7 @@
 
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
-use std::sync::{PoisonError, RwLock};
+use parking_lot::RwLock;
 
 /// The header.
 pub const TRUSTED_KEYS_HEADER: &str = "peernix-trusted-keys";
@@ -27,11 +27,11 @@ impl Told {
     }
 
     pub(super) fn set(&self, names: &[String]) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = value(names);
+        *self.0.write() = value(names);
     }
 
     pub(super) fn value(&self) -> Option<HeaderValue> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.read().clone()
     }
 }
 

@@ -9,9 +9,10 @@ mod stored;
 
 use super::{Store, StoreError};
 use crate::nix::StorePath;
+use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use stored::Directory;
 use tokio::sync::{Mutex, Notify};
@@ -74,13 +75,13 @@ impl Pins {
     /// Every pin, by path.
     #[must_use]
     pub fn list(&self) -> Vec<Pin> {
-        self.0.list.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.0.list.read().values().cloned().collect()
     }
 
     /// Whether `path` itself is pinned.
     #[must_use]
     pub fn is_pinned(&self, path: &StorePath) -> bool {
-        self.0.list.read().unwrap_or_else(PoisonError::into_inner).contains_key(path)
+        self.0.list.read().contains_key(path)
     }
 
     /// Tells the Nix daemon of all pins again, at the start: somebody may have collected garbage while our directory was
@@ -216,7 +217,7 @@ impl Pins {
     }
 
     fn copy(&self) -> BTreeMap<StorePath, Pin> {
-        self.0.list.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.list.read().clone()
     }
 
     async fn register(&self, path: &StorePath) -> Result<(), StoreError> {
@@ -233,7 +234,7 @@ impl Pins {
     async fn write(&self, list: BTreeMap<StorePath, Pin>) -> Result<(), StoreError> {
         let directory = Arc::clone(&self.0.directory);
         let list = blocking(move || directory.write(&list).map(|()| list)).await?;
-        *self.0.list.write().unwrap_or_else(PoisonError::into_inner) = list;
+        *self.0.list.write() = list;
         self.0.changed.notify_waiters();
         Ok(())
     }

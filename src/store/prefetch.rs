@@ -7,8 +7,8 @@
 use super::daemon::{COPY_PATH, Fetcher, Message};
 use super::{Store, StoreError};
 use crate::nix::{StoreDir, StorePath};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 /// How many paths one call may ask for.
@@ -97,7 +97,7 @@ impl Store {
         if let Some(Err(error)) = ended {
             return Err(error.needs_daemon("fetching paths"));
         }
-        let mut work = work.work.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut work = work.work.into_inner();
         let done = (0..paths.len()).filter_map(|number| work.done.remove(&number)).collect();
         Ok(Prefetched { paths: done, bytes: work.bytes, cancelled: ended.is_none() })
     }
@@ -214,7 +214,7 @@ struct Work<'a> {
 
 impl<'a> Shared<'a> {
     fn work(&self) -> MutexGuard<'_, Work<'a>> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+        self.work.lock()
     }
 
     fn tell(&self, progress: PrefetchProgress) {

@@ -7,12 +7,13 @@
 use super::StoreError;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
@@ -56,14 +57,14 @@ impl Blocks {
 
     /// Gives up the blocks that nobody uses, and says how many bytes that is.
     pub(super) fn drop_spare(&self) -> u64 {
-        let spare = std::mem::take(&mut *self.spare.lock().unwrap_or_else(PoisonError::into_inner));
+        let spare = std::mem::take(&mut *self.spare.lock());
         (spare.len() * BLOCK) as u64
     }
 
     /// A block of the full size, while the budget lasts.
     fn full(self: &Arc<Self>) -> Option<Block> {
         let permit = Arc::clone(&self.budget).try_acquire_owned().ok()?;
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let spare = self.spare.lock().pop();
         let buffer = spare.unwrap_or_else(|| vec![0; BLOCK].into_boxed_slice());
         Some(Block { buffer, filled: 0, home: Some((Arc::clone(self), permit)) })
     }
@@ -117,7 +118,7 @@ impl AsRef<[u8]> for Block {
 impl Drop for Block {
     fn drop(&mut self) {
         if let Some((home, _permit)) = self.home.take() {
-            let mut spare = home.spare.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut spare = home.spare.lock();
             if spare.len() < SPARE_BLOCKS {
                 spare.push(std::mem::take(&mut self.buffer));
             }

@@ -145,7 +145,7 @@ pub(super) mod tests {
     }
 
     /// Something as the manager keeps it.
-    pub(in super::super) fn sealed(bytes: &[u8]) -> OwnedFd {
+    pub(crate) fn sealed(bytes: &[u8]) -> OwnedFd {
         seal(bytes).unwrap()
     }
 

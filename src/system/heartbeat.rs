@@ -7,11 +7,12 @@
 
 use super::message_ids;
 use super::notify::{self, Notifier};
+use parking_lot::Mutex;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
@@ -129,8 +130,8 @@ impl Heartbeats {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Part>>> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Vec<Arc<Part>>> {
+        self.parts.lock()
     }
 }
 
@@ -153,7 +154,7 @@ impl Drop for Heartbeat {
         if std::thread::panicking() {
             self.part.dead.store(true, Ordering::Relaxed);
         } else {
-            let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut parts = self.parts.lock();
             parts.retain(|part| !Arc::ptr_eq(part, &self.part));
         }
     }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use parking_lot::Mutex;
 use sd_notify::NotifyState;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -13,7 +14,6 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The least time between two status lines. They are for people, and the manager announces each to all of its listeners.
@@ -66,7 +66,7 @@ impl Notifier {
     /// What the service is doing, in one line. Says nothing when it said the same before, or anything less than
     /// [`STATUS_INTERVAL`] ago: the caller's next round will do.
     pub fn status(&self, status: &str) {
-        let mut last = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.status.lock();
         let hold = last.as_ref().is_some_and(|(at, text)| text == status || at.elapsed() < STATUS_INTERVAL);
         if !hold {
             *last = Some((Instant::now(), status.to_owned()));
@@ -135,7 +135,7 @@ impl Notifier {
     }
 
     fn remember(&self, status: &str) {
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), status.to_owned()));
+        *self.status.lock() = Some((Instant::now(), status.to_owned()));
     }
 }
 
@@ -155,7 +155,7 @@ pub(super) mod tests {
     use super::*;
 
     /// A manager that listens without blocking, and the line to it.
-    pub(in super::super) fn manager() -> (tempfile::TempDir, UnixDatagram, Notifier) {
+    pub(crate) fn manager() -> (tempfile::TempDir, UnixDatagram, Notifier) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -165,7 +165,7 @@ pub(super) mod tests {
     }
 
     /// The next message, if there is one.
-    pub(in super::super) fn received(socket: &UnixDatagram) -> Option<String> {
+    pub(crate) fn received(socket: &UnixDatagram) -> Option<String> {
         let mut buffer = [0; 512];
         let length = socket.recv(&mut buffer).ok()?;
         Some(String::from_utf8(buffer[..length].to_vec()).unwrap())
@@ -194,7 +194,7 @@ pub(super) mod tests {
         notifier.status("two");
         assert_eq!(received(&socket), None, "too soon");
         let long_ago = Instant::now().checked_sub(STATUS_INTERVAL).unwrap();
-        *notifier.status.lock().unwrap() = Some((long_ago, "one".into()));
+        *notifier.status.lock() = Some((long_ago, "one".into()));
         notifier.status("one");
         assert_eq!(received(&socket), None, "nothing new");
         notifier.status("two");

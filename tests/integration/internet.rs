@@ -5,6 +5,7 @@ use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use peernix::nix::nar::Writer;
 use peernix::nix::narinfo::NarInfo;
 use peernix::nix::{Compression, NarHash, PathInfo, SecretKey, StoreDir, StoreHash, StorePath};
@@ -13,7 +14,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
@@ -159,7 +160,7 @@ impl Internet {
             extra: vec![],
         };
         change(&mut narinfo);
-        let mut files = self.state.files.lock().unwrap();
+        let mut files = self.state.files.lock();
         files.insert(format!("/{}.narinfo", sample.hash()), narinfo.render(&StoreDir::default()).into());
         files.insert(format!("/{url}"), file);
         url
@@ -167,22 +168,22 @@ impl Internet {
 
     /// The file at `path`.
     pub(crate) fn file(&self, path: &str) -> Bytes {
-        self.state.files.lock().unwrap()[&format!("/{path}")].clone()
+        self.state.files.lock()[&format!("/{path}")].clone()
     }
 
     /// Puts `content` at `path`.
     pub(crate) fn replace(&self, path: &str, content: impl Into<Bytes>) {
-        self.state.files.lock().unwrap().insert(format!("/{path}"), content.into());
+        self.state.files.lock().insert(format!("/{path}"), content.into());
     }
 
     /// The next request whose path contains `part` meets `fault`; several are met one after the other.
     pub(crate) fn fault(&self, part: &str, fault: Fault) {
-        self.state.faults.lock().unwrap().push((part.to_owned(), fault));
+        self.state.faults.lock().push((part.to_owned(), fault));
     }
 
     /// Paths and `Range` headers of all requests so far whose path contains `part`.
     pub(crate) fn requests(&self, part: &str) -> Vec<(String, Option<String>)> {
-        self.state.requests.lock().unwrap().iter().filter(|(path, _)| path.contains(part)).cloned().collect()
+        self.state.requests.lock().iter().filter(|(path, _)| path.contains(part)).cloned().collect()
     }
 }
 
@@ -205,7 +206,7 @@ async fn serve(stream: tokio::net::TcpStream, state: Arc<State>) {
                 let count = tokio::io::AsyncReadExt::read(&mut read, &mut buffer).await.unwrap_or(0);
                 // The head of an answer is small; it is not counted as body when a cut is due.
                 let head = buffer[..count].windows(4).position(|w| w == b"\r\n\r\n").map_or(0, |at| at + 4);
-                let allowed = match &mut *cut.lock().unwrap() {
+                let allowed = match &mut *cut.lock() {
                     None => count,
                     Some(left) => {
                         let body = (count - head).min(*left);
@@ -230,19 +231,19 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     let range = request.headers().get("range").map(|value| value.to_str().unwrap().to_owned());
-    state.requests.lock().unwrap().push((path.clone(), range.clone()));
+    state.requests.lock().push((path.clone(), range.clone()));
     let fault = {
-        let mut faults = state.faults.lock().unwrap();
+        let mut faults = state.faults.lock();
         let at = faults.iter().position(|(part, _)| path.contains(part.as_str()));
         at.map(|at| faults.remove(at).1)
     };
     let status = |status| Ok(Response::builder().status(status).body(Full::default()).unwrap());
-    let Some(mut file) = state.files.lock().unwrap().get(&path).cloned() else { return status(404) };
+    let Some(mut file) = state.files.lock().get(&path).cloned() else { return status(404) };
     match fault {
         Some(Fault::Status(code)) => return status(code),
         Some(Fault::When(told)) => drop(told.acquire().await.unwrap()),
         Some(Fault::Silence) => std::future::pending().await,
-        Some(Fault::CutAt(count)) => *cut.lock().unwrap() = Some(count),
+        Some(Fault::CutAt(count)) => *cut.lock() = Some(count),
         Some(Fault::FlipAt(at)) => {
             let mut flipped = file.to_vec();
             flipped[at] ^= 1;

@@ -1,8 +1,9 @@
 //! An HTTP server that does exactly what it is told, byte by byte, right or wrong: what liars and failing caches are made of.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -89,19 +90,19 @@ pub(crate) struct Asked(Arc<Mutex<VecDeque<String>>>);
 
 impl Asked {
     fn note(&self, request: &Request) {
-        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = self.0.lock();
         let range = request.range_from.map(|from| format!(" from {from}")).unwrap_or_default();
         list.push_back(format!("{} {}{range}", request.method, request.target));
     }
 
     /// How many requests contained this text.
     pub(crate) fn count(&self, text: &str) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter(|line| line.contains(text)).count()
+        self.0.lock().iter().filter(|line| line.contains(text)).count()
     }
 
     /// Everything so far.
     pub(crate) fn all(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.0.lock().iter().cloned().collect()
     }
 }
 

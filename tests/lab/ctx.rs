@@ -1,7 +1,8 @@
 //! What a case is given: folders, the sets of paths, and the pen to write figures with.
 
+use parking_lot::Mutex;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::Result;
 use serde_json::Value;
@@ -61,11 +62,11 @@ impl Ctx {
     fn push(&self, what: &str, value: Value, unit: &str, limit: Option<f64>, ok: bool) {
         let row =
             Row { case: self.name.clone(), what: what.into(), value, unit: unit.into(), limit, ok, skipped: None };
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+        self.rows.lock().push(row);
     }
 
     /// The rows so far.
     pub(crate) fn rows(&self) -> Vec<Row> {
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.rows.lock().clone()
     }
 }

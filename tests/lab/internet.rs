@@ -1,8 +1,9 @@
 //! "The Internet": an ordinary flat binary cache behind the bridge, and the ways in which it fails.
 
+use parking_lot::Mutex;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -55,7 +56,7 @@ impl Internet {
         let asked = servers.plain(
             listener,
             Arc::new(move |request| {
-                let mut now = now.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut now = now.lock();
                 let weather = *now;
                 if matches!(weather, Weather::NarStallOnce(_)) && request.target.starts_with("/nar/") {
                     *now = Weather::Fine;
@@ -69,7 +70,7 @@ impl Internet {
 
     /// Changes how it behaves, from the next request on.
     pub(crate) fn turn(&self, weather: Weather) {
-        *self.weather.lock().unwrap_or_else(PoisonError::into_inner) = weather;
+        *self.weather.lock() = weather;
     }
 }
 

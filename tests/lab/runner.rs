@@ -1,12 +1,13 @@
 //! Runs the cases: in namespaces that vanish with the run, each case by itself, timing-sensitive ones alone.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -172,7 +173,7 @@ fn run(options: &Options, lab: &Path) -> Result<bool> {
     work(&shared, together, options.jobs.max(1), limit);
     work(&shared, alone, 1, limit);
     judge_traffic(&shared);
-    let done = shared.done.lock().unwrap_or_else(PoisonError::into_inner);
+    let done = shared.done.lock();
     let (rows, [passed, failed, skipped]) = &*done;
     let file = lab.join("report.json");
     report::write(&file, rows)?;
@@ -188,7 +189,7 @@ fn work(shared: &Arc<Shared>, cases: VecDeque<(usize, Case)>, hands: usize, limi
         for _ in 0..hands {
             scope.spawn(|| {
                 loop {
-                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                    let next = queue.lock().pop_front();
                     let Some((number, case)) = next else { break };
                     one(shared, number, case, limit);
                 }
@@ -258,7 +259,7 @@ fn one(shared: &Arc<Shared>, number: usize, case: Case, run_limit: Instant) {
 
 fn finish(shared: &Shared, name: &str, outcome: Outcome, mut rows: Vec<Row>, start: Instant, logs: &Path) {
     let time = start.elapsed().as_secs_f64();
-    let mut done = shared.done.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut done = shared.done.lock();
     match outcome {
         Outcome::Passed => {
             println!("ok      {name}  ({time:.1} s)");

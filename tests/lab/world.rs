@@ -1,10 +1,11 @@
 //! What there is to share: the lab's signing key and its sets of store paths, each made when a case first wants it.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 use peernix::nix::{SecretKey, StorePath};
@@ -119,7 +120,7 @@ impl World {
         name: &str,
         make: impl FnOnce(&mut Builder) -> Result<()>,
     ) -> Result<&'a StoreSet> {
-        let _one_at_a_time = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.making.lock();
         if cell.get().is_none() {
             let set = Builder::build(&self.stores, name, VERSION, make).with_context(|| format!("set {name}"))?;
             let _ = cell.set(set);

@@ -51,7 +51,7 @@ struct Row {
 
 /// What can be chosen.
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct Args {
+pub(crate) struct Args {
     /// The size of the largest path
     #[arg(long, default_value = "192MiB", value_name = "SIZE", value_parser = size)]
     size: ByteSize,
@@ -75,7 +75,7 @@ fn size(text: &str) -> Result<ByteSize, String> {
 }
 
 /// Runs it, cleans up, reports.
-pub(in crate::cli) async fn run(args: Args, json: bool) -> anyhow::Result<u8> {
+pub(crate) async fn run(args: Args, json: bool) -> anyhow::Result<u8> {
     // The large path is in three stores; the rest is small.
     let workspace = Workspace::new(args.size.as_u64() * 3 + SIZE_MIN * 2, args.keep)?;
     let mut machines = Vec::new();

@@ -1,10 +1,11 @@
 //! A cable that can be watched: passes bytes to a machine and back, counts them, tells when enough have passed, and how
 //! long somebody had to wait.
 
+use parking_lot::Mutex;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -58,7 +59,7 @@ impl Meter {
     /// Becomes ready once `bytes` more have passed, with the number of the machine that sent the last ones.
     pub(super) fn after(&self, bytes: u64) -> oneshot::Receiver<usize> {
         let (sender, receiver) = oneshot::channel();
-        *self.alarm.lock().unwrap_or_else(PoisonError::into_inner) = Some((self.total() + bytes, sender));
+        *self.alarm.lock() = Some((self.total() + bytes, sender));
         receiver
     }
 
@@ -69,7 +70,7 @@ impl Meter {
 
     /// The longest time since the kill that Nix waited for a byte; `None` if it got none.
     pub(super) fn longest_wait(&self) -> Option<Duration> {
-        *self.longest_wait.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.longest_wait.lock()
     }
 
     /// `bytes` came, after a wait since `since`.
@@ -77,7 +78,7 @@ impl Meter {
         match line {
             Line::Source(machine) => {
                 self.passed[machine].fetch_add(bytes as u64, Ordering::Relaxed);
-                let mut alarm = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut alarm = self.alarm.lock();
                 if alarm.as_ref().is_some_and(|(limit, _)| self.total() >= *limit)
                     && let Some((_, sender)) = alarm.take()
                 {
@@ -85,7 +86,7 @@ impl Meter {
                 }
             }
             Line::Nix if self.killed.get().is_some() => {
-                let mut longest = self.longest_wait.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut longest = self.longest_wait.lock();
                 *longest = (*longest).max(Some(since.elapsed()));
             }
             Line::Nix => {}
@@ -144,7 +145,7 @@ async fn pass(mut client: TcpStream, mut server: TcpStream, line: Line, meter: &
     let asked = Mutex::new(Instant::now());
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
-    let last = || asked.lock().unwrap_or_else(PoisonError::into_inner);
+    let last = || asked.lock();
     let up = carry(from_client, to_server, |_, _| *last() = Instant::now());
     let down = carry(from_server, to_client, |bytes, since| meter.count(line, bytes, since.max(*last())));
     tokio::try_join!(up, down).map(drop)

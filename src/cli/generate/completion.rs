@@ -14,7 +14,7 @@ const CANDIDATES_MAX: usize = 1000;
 
 /// The shells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(in crate::cli) enum Shell {
+pub(crate) enum Shell {
     /// bash
     Bash,
     /// zsh
@@ -38,7 +38,7 @@ impl Shell {
 
 /// What the service is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(in crate::cli) enum Candidates {
+pub(crate) enum Candidates {
     /// Names of peers, and ids of those without
     Peers,
     /// Base names of pinned paths
@@ -69,7 +69,7 @@ const DYNAMIC: [(&str, &str, &str); 12] = [
 
 /// Prints candidates, a line each: a word, a tab, what it means. Words with anything that a shell could take for more than a
 /// word are left out: names of peers come from strangers.
-pub(in crate::cli) async fn candidates(control: &dyn Control, what: Candidates, screen: &Screen) {
+pub(crate) async fn candidates(control: &dyn Control, what: Candidates, screen: &Screen) {
     let Ok(all) = tokio::time::timeout(PATIENCE, ask(control, what)).await else { return };
     let safe = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     let fit = all.into_iter().filter(|(word, _)| safe(word) && !word.starts_with('-')).take(CANDIDATES_MAX);

@@ -16,7 +16,7 @@ const REDRAW: Duration = Duration::from_millis(100);
 const CLEAR: &str = "\r\u{1b}[K";
 
 /// What `peernixctl` calls a kind of job: `Failed to …`.
-pub(in crate::cli) const fn doing(kind: JobKind) -> &'static str {
+pub(crate) const fn doing(kind: JobKind) -> &'static str {
     match kind {
         JobKind::GarbageCollection => "collect garbage",
         JobKind::Prefetch => "fetch paths",
@@ -24,7 +24,7 @@ pub(in crate::cli) const fn doing(kind: JobKind) -> &'static str {
 }
 
 /// Waits for the end of a job. On Ctrl-C only the waiting ends, as with `systemctl start`: the work is the service's.
-pub(in crate::cli) async fn until_done(control: &dyn Control, screen: &Screen, job: Job) -> Done<Job> {
+pub(crate) async fn until_done(control: &dyn Control, screen: &Screen, job: Job) -> Done<Job> {
     let what = doing(job.kind);
     let interrupted = |error: io::Error| Failure::other("wait for a signal", error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(interrupted)?;

@@ -2,13 +2,13 @@
 
 use super::{Clock, Style, Table, complain, pager};
 use crate::cli::failure::{Done, Failure};
+use parking_lot::Mutex;
 use serde::Serialize;
 use std::io::{self, IsTerminal as _, Write};
-use std::sync::{Mutex, PoisonError};
 
 /// What is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cli) enum JsonForm {
+pub(crate) enum JsonForm {
     /// Text.
     Off,
     /// JSON on one line.
@@ -18,21 +18,21 @@ pub(in crate::cli) enum JsonForm {
 }
 
 /// How results are shown.
-pub(in crate::cli) struct Screen {
+pub(crate) struct Screen {
     /// JSON, or text.
-    pub(in crate::cli) json: JsonForm,
+    pub(crate) json: JsonForm,
     /// Whether tables have a header and a footer.
-    pub(in crate::cli) legend: bool,
+    pub(crate) legend: bool,
     /// Whether only results and errors are told.
-    pub(in crate::cli) quiet: bool,
+    pub(crate) quiet: bool,
     /// Whether texts are cut to the width of the terminal.
-    pub(in crate::cli) full: bool,
+    pub(crate) full: bool,
     /// Colours of stdout.
-    pub(in crate::cli) style: Style,
+    pub(crate) style: Style,
     /// What time it is.
-    pub(in crate::cli) clock: Clock,
+    pub(crate) clock: Clock,
     /// Whether stderr shows how jobs go on.
-    pub(in crate::cli) progress: bool,
+    pub(crate) progress: bool,
     /// Whether stdout is a terminal.
     terminal: bool,
     pager: bool,
@@ -41,7 +41,7 @@ pub(in crate::cli) struct Screen {
 
 impl Screen {
     /// The streams of this process.
-    pub(in crate::cli) fn of_process(json: JsonForm, pager: bool) -> Self {
+    pub(crate) fn of_process(json: JsonForm, pager: bool) -> Self {
         let terminal = io::stdout().is_terminal();
         Self {
             json,
@@ -59,7 +59,7 @@ impl Screen {
 
     /// A screen that is kept instead of shown.
     #[cfg(test)]
-    pub(in crate::cli) fn kept(json: JsonForm, clock: Clock, out: Box<dyn Write + Send>) -> Self {
+    pub(crate) fn kept(json: JsonForm, clock: Clock, out: Box<dyn Write + Send>) -> Self {
         Self {
             json,
             legend: true,
@@ -75,17 +75,17 @@ impl Screen {
     }
 
     /// Whether JSON was asked for.
-    pub(in crate::cli) const fn is_json(&self) -> bool {
+    pub(crate) const fn is_json(&self) -> bool {
         !matches!(self.json, JsonForm::Off)
     }
 
     /// Shows a result: as JSON, or as the text that is made then.
-    pub(in crate::cli) fn show<T: Serialize + ?Sized>(&self, value: &T, text: impl FnOnce() -> String) -> Done<()> {
+    pub(crate) fn show<T: Serialize + ?Sized>(&self, value: &T, text: impl FnOnce() -> String) -> Done<()> {
         if self.is_json() { self.write(&self.in_json(value, self.json)?) } else { self.write(&text()) }
     }
 
     /// The same for what may be long.
-    pub(in crate::cli) fn page<T: Serialize + ?Sized>(&self, value: &T, text: impl FnOnce() -> String) -> Done<()> {
+    pub(crate) fn page<T: Serialize + ?Sized>(&self, value: &T, text: impl FnOnce() -> String) -> Done<()> {
         if self.is_json() || !self.pager {
             return self.show(value, text);
         }
@@ -94,7 +94,7 @@ impl Screen {
     }
 
     /// One item of many: JSON always on one line, so that programs read line by line.
-    pub(in crate::cli) fn item<T: Serialize + ?Sized>(&self, value: &T, text: impl FnOnce() -> String) -> Done<()> {
+    pub(crate) fn item<T: Serialize + ?Sized>(&self, value: &T, text: impl FnOnce() -> String) -> Done<()> {
         let text = if self.is_json() { self.in_json(value, JsonForm::Short)? } else { text() };
         self.write(&text)
     }
@@ -106,8 +106,8 @@ impl Screen {
     }
 
     /// Writes to stdout. A reader that has had enough is told apart, so that who writes on and on ends.
-    pub(in crate::cli) fn write(&self, text: &str) -> Done<()> {
-        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn write(&self, text: &str) -> Done<()> {
+        let mut out = self.out.lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::Closed),
@@ -116,14 +116,14 @@ impl Screen {
     }
 
     /// Tells something beside the result, to people only.
-    pub(in crate::cli) fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         if !self.quiet && !self.is_json() {
             complain(text);
         }
     }
 
     /// A table with its legend: header above, and below for people how many rows there are.
-    pub(in crate::cli) fn table(&self, table: &Table, footer: &str) -> String {
+    pub(crate) fn table(&self, table: &Table, footer: &str) -> String {
         let width = if self.terminal && !self.full { width() } else { None };
         let mut text = table.render(self.style, width, self.legend);
         if self.legend && !footer.is_empty() {

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 /// A colour or weight. What is bad and what is good is never told by it alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cli) enum Paint {
+pub(crate) enum Paint {
     /// All is well.
     Good,
     /// Worth a look.
@@ -21,9 +21,9 @@ pub(in crate::cli) enum Paint {
 
 /// Whether there are colours.
 #[derive(Debug, Clone, Copy, Default)]
-pub(in crate::cli) struct Style {
+pub(crate) struct Style {
     /// They are on.
-    pub(in crate::cli) colours: bool,
+    pub(crate) colours: bool,
 }
 
 impl Style {
@@ -31,12 +31,12 @@ impl Style {
     ///
     /// `$SYSTEMD_COLORS` is asked first, then `$NO_COLOR` (<https://no-color.org>), then `$CLICOLOR_FORCE` and `$CLICOLOR`
     /// (<https://bixense.com/clicolors/>).
-    pub(in crate::cli) fn of(terminal: bool) -> Self {
+    pub(crate) fn of(terminal: bool) -> Self {
         Self { colours: wanted(terminal, |name| std::env::var_os(name)) }
     }
 
     /// The text in a colour.
-    pub(in crate::cli) fn paint(self, paint: Paint, text: &str) -> String {
+    pub(crate) fn paint(self, paint: Paint, text: &str) -> String {
         if !self.colours || text.is_empty() {
             return text.to_owned();
         }

@@ -10,19 +10,19 @@ const GAP: usize = 2;
 
 /// What stands in one place of a table.
 #[derive(Debug, Clone, Default)]
-pub(in crate::cli) struct Cell {
+pub(crate) struct Cell {
     text: String,
     paint: Option<Paint>,
 }
 
 impl Cell {
     /// A text, made harmless.
-    pub(in crate::cli) fn new(text: impl AsRef<str>) -> Self {
+    pub(crate) fn new(text: impl AsRef<str>) -> Self {
         Self { text: tame(text.as_ref()), paint: None }
     }
 
     /// A text, or a dash for what nobody knows.
-    pub(in crate::cli) fn known(text: Option<impl AsRef<str>>) -> Self {
+    pub(crate) fn known(text: Option<impl AsRef<str>>) -> Self {
         match text {
             Some(text) if !text.as_ref().is_empty() => Self::new(text),
             _ => Self::new("-").paint(Paint::Faint),
@@ -30,7 +30,7 @@ impl Cell {
     }
 
     /// The same in a colour.
-    pub(in crate::cli) fn paint(mut self, paint: Paint) -> Self {
+    pub(crate) fn paint(mut self, paint: Paint) -> Self {
         self.paint = Some(paint);
         self
     }
@@ -38,7 +38,7 @@ impl Cell {
 
 /// A table.
 #[derive(Debug)]
-pub(in crate::cli) struct Table {
+pub(crate) struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<Cell>>,
 }
@@ -57,7 +57,7 @@ struct Column {
 impl Table {
     /// A table with these columns: `>` before a title puts it at the right. Where a terminal is too narrow, columns with `-`
     /// are left out, the last first, and then those with `~` are cut.
-    pub(in crate::cli) fn new(titles: &[&'static str]) -> Self {
+    pub(crate) fn new(titles: &[&'static str]) -> Self {
         let column = |title: &&'static str| Column {
             title: title.trim_start_matches(['>', '~', '-']),
             right: title.contains('>'),
@@ -68,12 +68,12 @@ impl Table {
     }
 
     /// Adds a row.
-    pub(in crate::cli) fn row(&mut self, cells: Vec<Cell>) {
+    pub(crate) fn row(&mut self, cells: Vec<Cell>) {
         self.rows.push(cells);
     }
 
     /// The table as text, at most so wide if that can be done; with its header or without.
-    pub(in crate::cli) fn render(&self, style: Style, width: Option<usize>, header: bool) -> String {
+    pub(crate) fn render(&self, style: Style, width: Option<usize>, header: bool) -> String {
         let (shown, widths) = self.widths(width, header);
         let mut text = String::new();
         if header {
@@ -161,7 +161,7 @@ fn cut(text: &str, width: usize) -> String {
 
 /// `name: value` with the colons below each other; further lines of a value stand below its first. The caller makes them
 /// harmless.
-pub(in crate::cli) fn facts(facts: &[(&str, String)]) -> String {
+pub(crate) fn facts(facts: &[(&str, String)]) -> String {
     let width = facts.iter().map(|(name, _)| name.width()).max().unwrap_or(0) + 2;
     let mut text = String::new();
     for (name, value) in facts {

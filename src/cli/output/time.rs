@@ -18,7 +18,7 @@ const SHOWN: usize = 2;
 const SECOND: u64 = 1_000_000;
 
 /// What time it is, and how it is written here.
-pub(in crate::cli) struct Clock {
+pub(crate) struct Clock {
     now: u64,
     /// Knows the time zone. Asking libc for it directly takes unsafe code; SQLite, which is here for the store's database,
     /// does it soundly.
@@ -27,18 +27,18 @@ pub(in crate::cli) struct Clock {
 
 impl Clock {
     /// The clock of this machine.
-    pub(in crate::cli) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { now: crate::control::timestamp(SystemTime::now()), local: Connection::open_in_memory().ok() }
     }
 
     /// A clock that stands still, in UTC.
     #[cfg(test)]
-    pub(in crate::cli) const fn standing(now: u64) -> Self {
+    pub(crate) const fn standing(now: u64) -> Self {
         Self { now, local: None }
     }
 
     /// `3min 12s ago`, or `in 2h` for what is to come.
-    pub(in crate::cli) fn ago(&self, timestamp: u64) -> String {
+    pub(crate) fn ago(&self, timestamp: u64) -> String {
         match self.now.checked_sub(timestamp) {
             Some(passed) if passed < SECOND => "just now".to_owned(),
             Some(passed) => format!("{} ago", span(passed - passed % SECOND)),
@@ -50,13 +50,13 @@ impl Clock {
     }
 
     /// Date and time.
-    pub(in crate::cli) fn date(&self, timestamp: u64) -> String {
+    pub(crate) fn date(&self, timestamp: u64) -> String {
         self.written("%Y-%m-%d %H:%M:%S", timestamp)
             .unwrap_or_else(|| humantime::format_rfc3339_seconds(at(timestamp)).to_string())
     }
 
     /// The time of day, with milliseconds.
-    pub(in crate::cli) fn time(&self, timestamp: u64) -> String {
+    pub(crate) fn time(&self, timestamp: u64) -> String {
         self.written("%H:%M:%S", timestamp).map_or_else(
             || humantime::format_rfc3339_millis(at(timestamp)).to_string().chars().skip(11).take(12).collect(),
             |time| format!("{time}.{:03}", timestamp % SECOND / 1000),
@@ -70,7 +70,7 @@ impl Clock {
     }
 
     /// Reads a date such as `2026-12-24` or `2026-12-24 18:00`.
-    pub(in crate::cli) fn parse(&self, text: &str) -> Option<u64> {
+    pub(crate) fn parse(&self, text: &str) -> Option<u64> {
         // SQLite also takes numbers, as days of the Julian period.
         let dated = text.len() >= 10 && text.as_bytes()[4] == b'-' && text.as_bytes()[7] == b'-';
         let ask = "SELECT strftime('%s', ?1, 'utc')";
@@ -79,7 +79,7 @@ impl Clock {
     }
 
     /// The time so much later than now.
-    pub(in crate::cli) fn after(&self, span: Duration) -> u64 {
+    pub(crate) fn after(&self, span: Duration) -> u64 {
         self.now.saturating_add(crate::control::microseconds(span))
     }
 }
@@ -90,7 +90,7 @@ fn at(timestamp: u64) -> SystemTime {
 }
 
 /// A span of microseconds in its two largest units: `3min 12s`.
-pub(in crate::cli) fn span(microseconds: u64) -> String {
+pub(crate) fn span(microseconds: u64) -> String {
     let mut left = microseconds;
     let mut parts = Vec::new();
     for (unit, length) in UNITS {
@@ -108,7 +108,7 @@ pub(in crate::cli) fn span(microseconds: u64) -> String {
 }
 
 /// How long an answer takes, to three figures or so.
-pub(in crate::cli) fn latency(microseconds: u64) -> String {
+pub(crate) fn latency(microseconds: u64) -> String {
     let tenths = |value: u64, unit: u64| format!("{}.{}", value / unit, value % unit * 10 / unit);
     match microseconds {
         0..1000 => format!("{microseconds}us"),

@@ -6,9 +6,10 @@ mod sample;
 mod verbs;
 
 use super::output::{Clock, JsonForm, Screen};
+use parking_lot::Mutex;
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// 2026-11-20 14:03:22 UTC.
 pub(super) const NOW: u64 = 1_795_183_402_000_000;
@@ -19,7 +20,7 @@ pub(super) struct Kept(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Kept {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        self.0.lock().write(bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -35,7 +36,7 @@ pub(super) fn kept(json: JsonForm) -> (Screen, Kept) {
 
 /// What was shown.
 pub(super) fn unkept(kept: &Kept) -> String {
-    String::from_utf8(kept.0.lock().unwrap().clone()).unwrap()
+    String::from_utf8(kept.0.lock().clone()).unwrap()
 }
 
 /// Compares with `tests/golden/NAME`.

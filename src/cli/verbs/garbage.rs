@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// The arguments of `gc`.
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct Args {
+pub(crate) struct Args {
     /// Only say what would go
     #[arg(short = 'n', long)]
     dry_run: bool,

@@ -11,7 +11,7 @@ const PAGE: u32 = 1000;
 
 /// The arguments of `jobs`.
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     verb: Option<Verb>,
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// The arguments of `keys`.
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     verb: Option<Verb>,
 }

@@ -206,7 +206,7 @@ fn short(id: &str, screen: &Screen) -> String {
 }
 
 /// The part of a store path that people know it by.
-pub(in crate::cli) fn base_name(path: &str) -> &str {
+pub(crate) fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 

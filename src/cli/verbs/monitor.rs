@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// The arguments of `monitor`.
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct Args {
+pub(crate) struct Args {
     /// Only events of this kind; may be given several times
     #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', value_parser = word(EventKind::ALL, EventKind::as_str))]
     kinds: Vec<EventKind>,

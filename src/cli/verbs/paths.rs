@@ -8,7 +8,7 @@ use crate::control::{Control, PathReport};
 
 /// The arguments of `query`.
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct Query {
+pub(crate) struct Query {
     /// A store path, its base name or its hash, or a link such as ./result
     #[arg(value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
     path: String,
@@ -16,7 +16,7 @@ pub(in crate::cli) struct Query {
 
 /// The arguments of `fetch`.
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct Fetch {
+pub(crate) struct Fetch {
     /// Store paths or their base names
     #[arg(value_name = "PATH", required = true, value_hint = clap::ValueHint::AnyPath)]
     paths: Vec<String>,

@@ -14,7 +14,7 @@ const STATES: [&str; 5] = ["discovered", "online", "suspect", "offline", "blocke
 /// The arguments of `peers`.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub(in crate::cli) struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     verb: Option<Verb>,
     #[command(flatten)]
@@ -23,7 +23,7 @@ pub(in crate::cli) struct Args {
 
 /// What is listed.
 #[derive(Debug, Default, clap::Args)]
-pub(in crate::cli) struct List {
+pub(crate) struct List {
     /// Only peers in this state
     #[arg(long, value_name = "STATE", value_parser = PossibleValuesParser::new(STATES))]
     state: Option<String>,
@@ -31,7 +31,7 @@ pub(in crate::cli) struct List {
 
 /// One peer.
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct One {
+pub(crate) struct One {
     /// Its id, the beginning of it, or its name
     #[arg(value_name = "PEER")]
     peer: String,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// The arguments of `pin`.
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct Pin {
+pub(crate) struct Pin {
     /// A store path, its base name or its hash, or a link such as ./result
     #[arg(value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
     path: String,
@@ -26,7 +26,7 @@ pub(in crate::cli) struct Pin {
 
 /// The arguments of `unpin`.
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct Unpin {
+pub(crate) struct Unpin {
     /// A store path, its base name or its hash, or a link such as ./result
     #[arg(value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
     pin: String,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// The arguments of `drain`.
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct Drain {
+pub(crate) struct Drain {
     /// Take work again by itself after this time, such as 10min
     #[arg(long = "for", value_name = "TIME", value_parser = span)]
     limit: Option<Duration>,
@@ -18,7 +18,7 @@ pub(in crate::cli) struct Drain {
 
 /// The arguments of `log-level`.
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct Level {
+pub(crate) struct Level {
     /// Log this from now on, until the service ends or reads its configuration again
     #[arg(value_name = "LEVEL", value_parser = level_parser())]
     level: Option<LogLevel>,

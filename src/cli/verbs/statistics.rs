@@ -7,7 +7,7 @@ use crate::control::{Control, Statistics};
 
 /// The arguments of `stats`.
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     verb: Option<Verb>,
 }

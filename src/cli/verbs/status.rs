@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// Shows how the service is. Without it: what systemd knows, and where to look.
-pub(in crate::cli) async fn run(reached: Outcome<Arc<dyn Control>>, route: &Route, screen: &Screen) -> Done<()> {
+pub(crate) async fn run(reached: Outcome<Arc<dyn Control>>, route: &Route, screen: &Screen) -> Done<()> {
     let asked = match reached {
         Ok(control) => control.status().await.map(|status| (control, status)),
         Err(error) => Err(error),
@@ -150,7 +150,7 @@ fn configuration(status: &Status, screen: &Screen) -> String {
 }
 
 /// Shows the versions.
-pub(in crate::cli) async fn version(control: Option<Arc<dyn Control>>, screen: &Screen) -> Done<()> {
+pub(crate) async fn version(control: Option<Arc<dyn Control>>, screen: &Screen) -> Done<()> {
     let status = match &control {
         Some(control) => control.status().await.ok(),
         None => None,

@@ -68,7 +68,7 @@ impl Check {
 }
 
 /// Looks at everything, and fails if something is broken.
-pub(in crate::cli) async fn run(reached: Outcome<Arc<dyn Control>>, route: &Route, screen: &Screen) -> Done<()> {
+pub(crate) async fn run(reached: Outcome<Arc<dyn Control>>, route: &Route, screen: &Screen) -> Done<()> {
     let local = route.host.is_none();
     let unit = if local { systemd::unit().await } else { None };
     let mut checks = Vec::new();

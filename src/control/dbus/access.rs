@@ -7,8 +7,9 @@ use super::errors::Failure;
 use super::methods::action_of;
 use super::polkit::{self, Patience};
 use crate::control::{Action, ErrorKind};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use zbus::Connection;
 use zbus::message::{Flags, Header};
 
@@ -90,7 +91,7 @@ impl Callers {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Counts>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

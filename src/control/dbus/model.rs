@@ -1,8 +1,9 @@
 //! What the objects on the bus show: one snapshot of the service, taken when something happened or somebody looks.
 
 use crate::control::{Control, Job, Key, Outcome, Peer, PeerFilter, ServiceState, Statistics, Status};
+use parking_lot::RwLock;
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify};
 use zbus::{ObjectPath, OwnedObjectPath, Variant};
@@ -47,7 +48,7 @@ impl Model {
 
     /// The newest snapshot.
     pub(super) fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.view.read())
     }
 
     /// A snapshot that is not older than a second: for figures that change all the time.
@@ -73,7 +74,7 @@ impl Model {
         match take(&*self.control).await {
             Ok(view) => {
                 let view = Arc::new(view);
-                *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&view);
+                *self.view.write() = Arc::clone(&view);
                 view
             }
             Err(error) => {

@@ -9,9 +9,10 @@ use super::model::{Model, Properties, ROOT, Shown, View, job_path, key_path, pee
 use super::peer::PeerObject;
 use super::signals;
 use crate::control::{Event, EventFilter, EventItem, EventKind, Job, JobState, Key, Peer};
+use parking_lot::Mutex;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use zbus::object_server::{Interface, SignalEmitter};
@@ -65,7 +66,7 @@ impl Objects {
     async fn early<I: Interface>(&self, connection: &Connection, path: OwnedObjectPath, object: I, shown: Properties) {
         show(connection, &path, object).await;
         // After that, so that the next look finds the object if it has to take it away.
-        self.early.lock().unwrap_or_else(PoisonError::into_inner).insert(path, shown);
+        self.early.lock().insert(path, shown);
         self.model.hint.notify_one();
     }
 
@@ -125,7 +126,7 @@ impl Objects {
 
     /// Makes the objects what the service is now, and tells the differences.
     async fn look(&self, connection: &Connection, told: &mut Told) {
-        let mut early = std::mem::take(&mut *self.early.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut early = std::mem::take(&mut *self.early.lock());
         let view = self.model.renew().await;
         let root = view.shown();
         tell_changes(connection, ROOT, "org.peernix.Peernix1.Manager", &told.root, &root).await;

@@ -10,8 +10,9 @@ use super::manager::Manager;
 use super::model::ROOT;
 use super::stream::next;
 use crate::control::{ErrorKind, EventItem, Events};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use zbus::Connection;
 use zbus::fdo::DBusProxy;
@@ -109,7 +110,7 @@ impl Subscribers {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<OwnedUniqueName, Subscriber>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

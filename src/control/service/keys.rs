@@ -5,7 +5,6 @@ use crate::control::types::{Key, KeyState, Managed, Rotation, TrustOrigin, Trust
 use crate::control::{ControlError, ErrorKind, Event, EventKind, Outcome};
 use crate::keys::{self, KeyView, KeysError, Origin, TrustedView};
 use crate::nix::TrustedKeys;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 /// Microseconds in a second.
@@ -42,7 +41,7 @@ pub(super) async fn revoke(controller: &Controller, fingerprint: &str, reason: &
 
 /// Has the share sign with the keys that sign now.
 pub(super) fn follow_keys(controller: &Controller) {
-    let _turn = controller.0.following.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = controller.0.following.lock();
     let parts = &controller.0.parts;
     parts.share.set_signing_keys(parts.keys.signing(), parts.keys.own());
 }
@@ -77,7 +76,7 @@ fn tell_of_trust(controller: &Controller, changed: bool, key: &str, to: &str) {
 
 /// Has what enters be judged by the keys that are trusted now, and the peers told which these are.
 pub(super) fn follow_trust(controller: &Controller) {
-    let _turn = controller.0.following.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = controller.0.following.lock();
     let parts = &controller.0.parts;
     let trusted = parts.trust.current();
     parts.fetcher.set_trust(TrustedKeys::clone(&trusted));

@@ -22,7 +22,8 @@ use crate::metrics;
 use crate::peers::Peers;
 use crate::store::{Pins, Store};
 use async_trait::async_trait;
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -147,7 +148,7 @@ impl Controller {
 
     /// Ends the time limit of an earlier drain; gives the token of a new one.
     fn new_drain_limit(&self) -> CancellationToken {
-        let mut limit = self.0.drain_limit.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut limit = self.0.drain_limit.lock();
         limit.cancel();
         *limit = self.0.stop.child_token();
         limit.clone()

@@ -2,7 +2,8 @@
 
 use crate::control::types::{Reload, ServiceState};
 use crate::control::{ControlError, ErrorKind, Outcome};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::{mpsc, oneshot};
 
@@ -111,7 +112,7 @@ impl StateCell {
     }
 
     fn said(&self) -> MutexGuard<'_, Said> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -4,10 +4,11 @@ use super::Access;
 use super::connection::Connection;
 use crate::control::Control;
 use nix::errno::Errno;
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
@@ -122,7 +123,7 @@ impl Server {
 
     fn seat(&self, stream: &UnixStream, taken: usize) -> Option<Seat> {
         let user = stream.peer_cred().ok()?.uid();
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut users = self.users.lock();
         let count = users.get(&user).copied().unwrap_or_default();
         if taken >= self.limits.connections || count >= self.limits.per_user {
             return None;
@@ -140,7 +141,7 @@ struct Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut users = self.users.lock();
         let left = users.get(&self.user).map_or(0, |count| count - 1);
         if left == 0 {
             users.remove(&self.user);

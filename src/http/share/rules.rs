@@ -6,7 +6,8 @@
 use super::Share;
 use crate::nix::{SecretKey, StoreHash, TrustedKeys};
 use crate::store::{Audience, Decision, SharePolicy, StoreError, ValidPath};
-use std::sync::{Arc, PoisonError, RwLock};
+use parking_lot::RwLock;
+use std::sync::Arc;
 
 /// The rules that hold at one time.
 pub(super) struct Rules {
@@ -26,11 +27,11 @@ impl CurrentRules {
     }
 
     pub(super) fn now(&self) -> Arc<Rules> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.read())
     }
 
     fn change(&self, change: impl FnOnce(&Rules) -> Rules) {
-        let mut now = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.0.write();
         *now = Arc::new(Rules { number: now.number + 1, ..change(&now) });
     }
 }

@@ -5,11 +5,12 @@ use super::super::hub::{Hub, changed};
 use super::super::identity::NodeId;
 use super::super::table::breaker::Backoff;
 use super::super::table::{ADDRESSES_MAX, PeerEvent, Source, State};
+use parking_lot::Mutex;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::time::{sleep, timeout};
@@ -60,7 +61,7 @@ impl FromStr for FixedPeer {
 
 impl FixedPeer {
     /// Whether both are looked for at the same place.
-    pub(in super::super) fn is_same_address(&self, other: &Self) -> bool {
+    pub(crate) fn is_same_address(&self, other: &Self) -> bool {
         self.port == other.port && self.host.eq_ignore_ascii_case(&other.host)
     }
 }
@@ -83,29 +84,29 @@ const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 const RESOLVE_AGAIN: Duration = Duration::from_secs(5 * 60);
 
 /// Who looks for one fixed peer.
-pub(in super::super) struct Attendant {
-    pub(in super::super) peer: FixedPeer,
+pub(crate) struct Attendant {
+    pub(crate) peer: FixedPeer,
     /// Whether the administrator added it at run time, and under which name if any.
-    pub(in super::super) added: Option<Option<String>>,
-    pub(in super::super) stop: CancellationToken,
+    pub(crate) added: Option<Option<String>>,
+    pub(crate) stop: CancellationToken,
     /// Who was found there last.
     found: Mutex<Option<NodeId>>,
 }
 
 impl Attendant {
     /// Who was found there last.
-    pub(in super::super) fn found(&self) -> Option<NodeId> {
-        *self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn found(&self) -> Option<NodeId> {
+        *self.found.lock()
     }
 
     /// Whether it is `id` that is looked for, or was found.
-    pub(in super::super) fn is_for(&self, id: NodeId) -> bool {
+    pub(crate) fn is_for(&self, id: NodeId) -> bool {
         self.peer.id == Some(id) || self.found() == Some(id)
     }
 }
 
 /// Begins to look for a fixed peer, until everything stops or its [`Attendant`] is ended.
-pub(in super::super) fn begin(hub: &Arc<Hub>, peer: FixedPeer, added: Option<Option<String>>) {
+pub(crate) fn begin(hub: &Arc<Hub>, peer: FixedPeer, added: Option<Option<String>>) {
     let attendant = Arc::new(Attendant { peer, added, stop: hub.stop.child_token(), found: Mutex::default() });
     hub.attendants().push(attendant.clone());
     hub.tasks.spawn(attend(hub.clone(), attendant));
@@ -192,7 +193,7 @@ async fn find(hub: &Arc<Hub>, attendant: &Attendant) -> Result<NodeId, FindError
         record.added = true;
         record.label.clone_from(label);
     }
-    *attendant.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+    *attendant.found.lock() = Some(id);
     Ok(id)
 }
 

@@ -7,10 +7,10 @@
 
 use super::super::hub::{Hub, changed};
 use super::super::identity::NodeId;
-use super::super::rate::Rate;
 use super::super::table::breaker::Backoff;
 use super::super::table::{ADDRESSES_MAX, Source};
 use super::on_link::Links;
+use crate::resilience::TokenBucket;
 use mdns_sd::{IfKind, Receiver, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent, ServiceInfo};
 use std::net::{SocketAddr, SocketAddrV6};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub struct Mdns {
 }
 
 /// Announces and listens until everything stops, then says goodbye.
-pub(in super::super) async fn run(hub: Arc<Hub>, options: Mdns) {
+pub(crate) async fn run(hub: Arc<Hub>, options: Mdns) {
     let mut backoff = Backoff::default();
     while !hub.stop.is_cancelled() {
         let begun = Instant::now();
@@ -88,7 +88,7 @@ struct Session {
     announcement: Option<ServiceInfo>,
     events: Receiver<ServiceEvent>,
     links: Links,
-    rate: Rate,
+    rate: TokenBucket,
     /// Turned at each change of the network; see [`Session::look_again`].
     turn: bool,
 }
@@ -109,7 +109,7 @@ impl Session {
             daemon.register(announcement.clone())?;
         }
         let events = daemon.browse(SERVICE)?;
-        let rate = Rate::new(EVENTS_PER_SECOND);
+        let rate = TokenBucket::new(EVENTS_PER_SECOND);
         Ok(Self { daemon, announcement, events, links: Links::default(), rate, turn: false })
     }
 
@@ -117,7 +117,7 @@ impl Session {
     async fn listen(&mut self, hub: &Arc<Hub>, options: &Mdns) -> mdns_sd::Result<End> {
         let mut network = hub.network.clone();
         let mut refresh = hub.refresh.subscribe();
-        let mut refreshes = Rate::new(REFRESHES_PER_SECOND);
+        let mut refreshes = TokenBucket::new(REFRESHES_PER_SECOND);
         let mut check = interval(RECORDS_CHECK);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut dropped: u64 = 0;

@@ -27,7 +27,7 @@ const HEADERS_MAX: usize = 64;
 const AGENT: &str = concat!("peernix/", env!("CARGO_PKG_VERSION"));
 
 /// A connection whose two identities are proved.
-pub(in super::super) struct Connection {
+pub(crate) struct Connection {
     id: NodeId,
     address: SocketAddr,
     sender: SendRequest<Empty<Bytes>>,
@@ -54,17 +54,17 @@ impl Connection {
     }
 
     /// Who is at the other end.
-    pub(in super::super) const fn id(&self) -> NodeId {
+    pub(crate) const fn id(&self) -> NodeId {
         self.id
     }
 
     /// Where the other end is.
-    pub(in super::super) const fn address(&self) -> SocketAddr {
+    pub(crate) const fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Waits until the connection has ended, whoever ended it.
-    pub(in super::super) async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         self.ended.cancelled().await;
     }
 
@@ -90,11 +90,7 @@ impl Connection {
     }
 
     /// Greets the other side, all of it within `limit`; `share_port` is where we can be called back, if at all.
-    pub(in super::super) async fn greet(
-        &mut self,
-        share_port: u16,
-        limit: Duration,
-    ) -> Result<(Hello, Duration), LinkError> {
+    pub(crate) async fn greet(&mut self, share_port: u16, limit: Duration) -> Result<(Hello, Duration), LinkError> {
         let mut request = request(self.id, hello::TARGET, None)?;
         if share_port != 0 {
             request.headers_mut().insert(hello::SHARE_PORT_HEADER, share_port.into());

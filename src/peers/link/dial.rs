@@ -27,19 +27,19 @@ const HEAD_START: Duration = Duration::from_millis(100);
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(10), Duration::from_secs(5), 3);
 
 /// Makes connections in this machine's name.
-pub(in super::super) struct Dialler(ClientIdentity);
+pub(crate) struct Dialler(ClientIdentity);
 
 /// Whom a connection must reach. Costs a few allocations to make, so each peer keeps its own.
 #[derive(Clone)]
-pub(in super::super) struct Target(Arc<ClientConfig>);
+pub(crate) struct Target(Arc<ClientConfig>);
 
 impl Dialler {
-    pub(in super::super) fn new(key: &NodeKey, admission: Admission) -> Result<Self, PeersError> {
+    pub(crate) fn new(key: &NodeKey, admission: Admission) -> Result<Self, PeersError> {
         ClientIdentity::new(key, admission).map(Self)
     }
 
     /// This node, or (with `None`) whichever is admitted.
-    pub(in super::super) fn target(&self, id: Option<NodeId>) -> Target {
+    pub(crate) fn target(&self, id: Option<NodeId>) -> Target {
         Target(self.0.towards(id))
     }
 }
@@ -49,7 +49,7 @@ impl Target {
     ///
     /// # Errors
     /// What kept the best address from answering.
-    pub(in super::super) async fn dial(&self, addresses: &[SocketAddr]) -> Result<Connection, LinkError> {
+    pub(crate) async fn dial(&self, addresses: &[SocketAddr]) -> Result<Connection, LinkError> {
         let mut waiting = addresses.iter().copied().take(ADDRESSES_MAX);
         // Dropping the set aborts the losers.
         let mut racing = JoinSet::new();

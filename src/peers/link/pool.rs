@@ -7,15 +7,16 @@ use super::connection::{Connection, request};
 use super::dial::Target;
 use hyper::Response;
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 /// The most connections to one peer in use at once. Nix fetches 25 paths at a time, and looks up more meanwhile; the
 /// share allows 128 connections from one address.
-pub(in super::super) const CONNECTIONS_MAX: usize = 64;
+pub(crate) const CONNECTIONS_MAX: usize = 64;
 /// The most connections kept without use: as many as Nix looks up at a time, or each lookup would shake hands anew.
 const IDLE_MAX: usize = 25;
 /// How long a connection is kept without use: less than the 30 s after which the share closes it.
@@ -24,7 +25,7 @@ const IDLE_TIME: Duration = Duration::from_secs(20);
 const SLOT_LIMIT: Duration = Duration::from_secs(1);
 
 /// The connections to one peer.
-pub(in super::super) struct Pool {
+pub(crate) struct Pool {
     id: NodeId,
     target: Target,
     /// Goes with every request.
@@ -39,18 +40,18 @@ struct Idle {
 }
 
 impl Pool {
-    pub(in super::super) fn new(id: NodeId, target: Target, trusted_keys: Arc<Told>) -> Self {
+    pub(crate) fn new(id: NodeId, target: Target, trusted_keys: Arc<Told>) -> Self {
         Self { id, target, trusted_keys, slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)), idle: Arc::default() }
     }
 
     /// Makes a connection that does not belong to the pool.
-    pub(in super::super) async fn dial(&self, addresses: &[SocketAddr]) -> Result<Connection, LinkError> {
+    pub(crate) async fn dial(&self, addresses: &[SocketAddr]) -> Result<Connection, LinkError> {
         self.target.dial(addresses).await
     }
 
     /// Sends a GET, over a kept connection if there is one, else over a new one to the first of `addresses` that
     /// answers. Tells how long the head of the response took once the request was sent.
-    pub(in super::super) async fn get(
+    pub(crate) async fn get(
         &self,
         path_and_query: &str,
         range_from: Option<u64>,
@@ -76,7 +77,7 @@ impl Pool {
             let mut connection = connection;
             // Ends when the body is read to its end, or dropped.
             if connection.is_reusable().await {
-                let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut idle = idle.lock();
                 if idle.len() < IDLE_MAX {
                     idle.push(Idle { connection, since: Instant::now() });
                 }
@@ -99,17 +100,17 @@ impl Pool {
     /// The connection used last: the least likely to be closed.
     fn take(&self) -> Option<Connection> {
         self.purge();
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().map(|idle| idle.connection)
+        self.idle.lock().pop().map(|idle| idle.connection)
     }
 
     /// Closes what was kept too long, and forgets what the other side closed.
-    pub(in super::super) fn purge(&self) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn purge(&self) {
+        let mut idle = self.idle.lock();
         idle.retain(|idle| idle.since.elapsed() < IDLE_TIME && !idle.connection.is_closed());
     }
 
     /// Closes every connection without use.
-    pub(in super::super) fn clear(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    pub(crate) fn clear(&self) {
+        self.idle.lock().clear();
     }
 }

@@ -10,13 +10,14 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -51,14 +52,14 @@ async fn serve(key: &NodeKey, admission: Admission) -> (SocketAddr, Arc<Seen>, J
             connections.spawn(async move {
                 match acceptor.accept(stream).await {
                     Ok((stream, id)) => {
-                        seen.clients.lock().unwrap().push(Ok(id));
+                        seen.clients.lock().push(Ok(id));
                         seen.connections.fetch_add(1, Ordering::Relaxed);
                         let requests = AtomicUsize::new(0);
                         let service = service_fn(|request| answer(&seen, &requests, request));
                         let http = hyper::server::conn::http1::Builder::new();
                         let _ = http.serve_connection(TokioIo::new(stream), service).await;
                     }
-                    Err(error) => seen.clients.lock().unwrap().push(Err(error)),
+                    Err(error) => seen.clients.lock().push(Err(error)),
                 }
             });
         }
@@ -73,7 +74,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let nth = requests.fetch_add(1, Ordering::Relaxed);
     if let Some(range) = request.headers().get("range") {
-        seen.ranges.lock().unwrap().push(range.to_str().unwrap().to_owned());
+        seen.ranges.lock().push(range.to_str().unwrap().to_owned());
     }
     match request.uri().path() {
         "/hang" => std::future::pending().await,
@@ -107,7 +108,7 @@ async fn both_sides_learn_who_the_other_is() {
         let target = target(&client, Admission::Open, expected);
         assert_eq!(first_answer(&target, address).await.unwrap(), server.id());
     }
-    let clients: Vec<NodeId> = seen.clients.lock().unwrap().iter().map(|client| *client.as_ref().unwrap()).collect();
+    let clients: Vec<NodeId> = seen.clients.lock().iter().map(|client| *client.as_ref().unwrap()).collect();
     assert_eq!(clients, [client.id(), client.id()]);
 }
 
@@ -129,7 +130,7 @@ async fn static_admission_works_in_both_directions() {
     assert_eq!(first_answer(&target(&member, members(), None), address).await.unwrap(), server.id());
     let error = first_answer(&target(&stranger, Admission::Open, None), address).await.unwrap_err();
     assert!(error.doubts_peer(), "{error}");
-    let refused = std::mem::take(&mut *seen.clients.lock().unwrap()).pop().unwrap();
+    let refused = std::mem::take(&mut *seen.clients.lock()).pop().unwrap();
     assert!(matches!(refused, Err(LinkError::NotAdmitted(id)) if id == stranger.id()), "{refused:?}");
 
     let (elsewhere, _, _more) = serve(&stranger, Admission::Open).await;
@@ -271,7 +272,7 @@ async fn connections_are_used_again() {
     }
     assert!(seen.connections.load(Ordering::Relaxed) <= 3, "{:?}", seen.connections);
     pool.get("/0", Some(4096), &[address]).await.unwrap();
-    assert_eq!(*seen.ranges.lock().unwrap(), ["bytes=4096-"]);
+    assert_eq!(*seen.ranges.lock(), ["bytes=4096-"]);
 }
 
 #[tokio::test]

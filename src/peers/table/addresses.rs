@@ -5,11 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use tokio::time::Instant;
 
 /// The most addresses kept for a peer.
-pub(in super::super) const ADDRESSES_MAX: usize = 8;
+pub(crate) const ADDRESSES_MAX: usize = 8;
 
 /// The addresses of one peer, the best first.
 #[derive(Debug, Default)]
-pub(in super::super) struct Addresses(Vec<Entry>);
+pub(crate) struct Addresses(Vec<Entry>);
 
 #[derive(Debug)]
 struct Entry {
@@ -23,7 +23,7 @@ struct Entry {
 
 impl Addresses {
     /// Someone claims that the peer is at each of `claims`. True if that is news.
-    pub(in super::super) fn claimed(&mut self, claims: &[SocketAddr], source: Source) -> bool {
+    pub(crate) fn claimed(&mut self, claims: &[SocketAddr], source: Source) -> bool {
         let now = Instant::now();
         let mut news = Vec::new();
         for address in claims.iter().copied().map(canonical).take(ADDRESSES_MAX) {
@@ -45,7 +45,7 @@ impl Addresses {
     }
 
     /// The peer proved its identity there.
-    pub(in super::super) fn worked(&mut self, address: SocketAddr) {
+    pub(crate) fn worked(&mut self, address: SocketAddr) {
         let address = canonical(address);
         let now = Instant::now();
         match self.0.iter_mut().find(|entry| entry.address == address) {
@@ -57,12 +57,12 @@ impl Addresses {
     }
 
     /// The addresses, the best first.
-    pub(in super::super) fn list(&self) -> Vec<SocketAddr> {
+    pub(crate) fn list(&self) -> Vec<SocketAddr> {
         self.0.iter().map(|entry| entry.address).collect()
     }
 
     /// Whether the peer proved its identity at `address`.
-    pub(in super::super) fn worked_at(&self, address: SocketAddr) -> bool {
+    pub(crate) fn worked_at(&self, address: SocketAddr) -> bool {
         let address = canonical(address);
         self.0.iter().any(|entry| entry.address == address && entry.worked.is_some())
     }
@@ -76,7 +76,7 @@ impl Addresses {
 }
 
 /// An IPv4 address that came through an IPv6 socket as the IPv4 address that it is; flow labels are dropped.
-pub(in super::super) fn canonical(address: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V6(v6) => match v6.ip().to_canonical() {
             IpAddr::V4(v4) => SocketAddr::new(v4.into(), v6.port()),

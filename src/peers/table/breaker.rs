@@ -4,34 +4,34 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The first pause.
-pub(in super::super) const PAUSE_FIRST: Duration = Duration::from_secs(1);
+pub(crate) const PAUSE_FIRST: Duration = Duration::from_secs(1);
 /// The longest pause.
-pub(in super::super) const PAUSE_MOST: Duration = Duration::from_secs(300);
+pub(crate) const PAUSE_MOST: Duration = Duration::from_secs(300);
 /// How many requests in a row must fail before requests are kept away.
-pub(in super::super) const FAILURES_MAX: u32 = 3;
+pub(crate) const FAILURES_MAX: u32 = 3;
 
 /// Pauses that double from [`PAUSE_FIRST`] to [`PAUSE_MOST`], each spread by a quarter so that peers do not keep step.
 #[derive(Debug, Default)]
-pub(in super::super) struct Backoff {
+pub(crate) struct Backoff {
     doublings: u32,
 }
 
 impl Backoff {
     /// The next pause.
-    pub(in super::super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let pause = PAUSE_FIRST.saturating_mul(1 << self.doublings.min(16)).min(PAUSE_MOST);
         self.doublings = self.doublings.saturating_add(1);
         spread(pause)
     }
 
     /// Begins anew.
-    pub(in super::super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.doublings = 0;
     }
 }
 
 /// A random duration within a quarter of `around`.
-pub(in super::super) fn spread(around: Duration) -> Duration {
+pub(crate) fn spread(around: Duration) -> Duration {
     // Without randomness peers may keep step, which is no harm worth an error.
     let random = getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX));
     around.mul_f64(0.75 + random / 2.0)
@@ -40,7 +40,7 @@ pub(in super::super) fn spread(around: Duration) -> Duration {
 /// Keeps requests away from a peer that keeps failing. When the pause is over the next request is the test: one more
 /// failure begins the next, longer pause, one success closes the breaker.
 #[derive(Debug, Default)]
-pub(in super::super) struct Breaker {
+pub(crate) struct Breaker {
     failures: u32,
     backoff: Backoff,
     open_until: Option<Instant>,
@@ -48,27 +48,27 @@ pub(in super::super) struct Breaker {
 
 impl Breaker {
     /// Whether requests may go to the peer.
-    pub(in super::super) fn permits(&self, now: Instant) -> bool {
+    pub(crate) fn permits(&self, now: Instant) -> bool {
         self.open_until.is_none_or(|until| until <= now)
     }
 
     /// Whether the last requests went wrong and the next is a test.
-    pub(in super::super) const fn is_doubtful(&self) -> bool {
+    pub(crate) const fn is_doubtful(&self) -> bool {
         self.open_until.is_some()
     }
 
     /// How long requests are kept away yet.
-    pub(in super::super) fn remaining(&self, now: Instant) -> Option<Duration> {
+    pub(crate) fn remaining(&self, now: Instant) -> Option<Duration> {
         self.open_until.filter(|until| *until > now).map(|until| until - now)
     }
 
     /// Failed requests since the last that went well.
-    pub(in super::super) const fn failures(&self) -> u32 {
+    pub(crate) const fn failures(&self) -> u32 {
         self.failures
     }
 
     /// Goes on from before a restart: `failures` in a row, and requests kept away for `rest` yet.
-    pub(in super::super) fn restore(&mut self, failures: u32, rest: Option<Duration>, now: Instant) {
+    pub(crate) fn restore(&mut self, failures: u32, rest: Option<Duration>, now: Instant) {
         self.failures = failures;
         self.open_until = rest.map(|rest| now + rest.min(PAUSE_MOST.saturating_mul(2)));
         // As many pauses came before this one.
@@ -76,7 +76,7 @@ impl Breaker {
     }
 
     /// A request failed. Tells for how long requests are kept away from now on, if this failure was the one.
-    pub(in super::super) fn failed(&mut self, now: Instant) -> Option<Duration> {
+    pub(crate) fn failed(&mut self, now: Instant) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);
         // Requests that were under way when it opened say nothing new.
         if !self.permits(now) || (self.open_until.is_none() && self.failures < FAILURES_MAX) {
@@ -88,12 +88,12 @@ impl Breaker {
     }
 
     /// A request went well.
-    pub(in super::super) fn succeeded(&mut self) {
+    pub(crate) fn succeeded(&mut self) {
         *self = Self::default();
     }
 
     /// The peer came back: what went wrong may be over, so the next request is the test at once.
-    pub(in super::super) fn test_now(&mut self, now: Instant) {
+    pub(crate) fn test_now(&mut self, now: Instant) {
         self.open_until = self.open_until.map(|until| until.min(now));
     }
 }

@@ -13,9 +13,10 @@ pub use state::{BanStatus, Block, PeerEvent, PeerStatus, Source, State};
 
 use super::identity::NodeId;
 use super::peer::Peer;
+use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// The most peers in the table.
@@ -37,21 +38,21 @@ pub(super) enum Inserted {
 
 impl Table {
     pub(super) fn get(&self, id: NodeId) -> Option<Arc<Peer>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.0.read().get(&id).cloned()
     }
 
     /// Every peer, in no particular order.
     pub(super) fn all(&self) -> Vec<Arc<Peer>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.0.read().values().cloned().collect()
     }
 
     pub(super) fn remove(&self, id: NodeId) -> Option<Arc<Peer>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&id)
+        self.0.write().remove(&id)
     }
 
     /// The peer `id`, made by `make` if it is new. When the table is full, the most dispensable one goes.
     pub(super) fn get_or_insert(&self, id: NodeId, make: impl FnOnce() -> Arc<Peer>) -> Inserted {
-        let mut peers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.0.write();
         if let Some(known) = peers.get(&id) {
             return Inserted::Known(known.clone());
         }
@@ -68,7 +69,7 @@ impl Table {
 
     /// A peer that proved its identity at one of `addresses` and is still there.
     pub(super) fn online_at(&self, addresses: &[SocketAddr]) -> Option<Arc<Peer>> {
-        let peers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let peers = self.0.read();
         let here = |peer: &&Arc<Peer>| {
             let record = peer.record();
             record.state == State::Online && addresses.iter().any(|address| record.addresses.worked_at(*address))
@@ -79,7 +80,7 @@ impl Table {
     /// The peers that can be asked now, the best first.
     pub(super) fn candidates(&self) -> Vec<Arc<Peer>> {
         let now = Instant::now();
-        let peers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let peers = self.0.read();
         let mut ranked: Vec<(f64, &Arc<Peer>)> =
             peers.values().filter_map(|peer| Some((peer.record().rank(now)?, peer))).collect();
         ranked.sort_by(|(one, _), (other, _)| other.total_cmp(one));

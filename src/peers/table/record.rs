@@ -9,43 +9,43 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
 /// How long a peer that was never reached is kept after it was last heard of.
-pub(in super::super) const STRANGER_KEPT: Duration = Duration::from_secs(10 * 60);
+pub(crate) const STRANGER_KEPT: Duration = Duration::from_secs(10 * 60);
 /// How long a peer is kept after it was last online.
-pub(in super::super) const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
+pub(crate) const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What is known about one peer.
 #[derive(Debug)]
-pub(in super::super) struct Record {
-    pub(in super::super) state: State,
-    pub(in super::super) source: Source,
-    pub(in super::super) name: String,
-    pub(in super::super) version: String,
-    pub(in super::super) addresses: Addresses,
-    pub(in super::super) health: Health,
-    pub(in super::super) breaker: Breaker,
-    pub(in super::super) ban: Option<Ban>,
+pub(crate) struct Record {
+    pub(crate) state: State,
+    pub(crate) source: Source,
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) addresses: Addresses,
+    pub(crate) health: Health,
+    pub(crate) breaker: Breaker,
+    pub(crate) ban: Option<Ban>,
     /// By the administrator.
-    pub(in super::super) block: Option<Block>,
+    pub(crate) block: Option<Block>,
     /// Whether the administrator added it at run time, and under which name.
-    pub(in super::super) added: bool,
-    pub(in super::super) label: Option<String>,
+    pub(crate) added: bool,
+    pub(crate) label: Option<String>,
     /// When it was first online.
-    pub(in super::super) first_seen: Option<SystemTime>,
+    pub(crate) first_seen: Option<SystemTime>,
     /// When it was last online.
-    pub(in super::super) last_seen: Option<SystemTime>,
+    pub(crate) last_seen: Option<SystemTime>,
     /// When anyone last claimed anything about it.
-    pub(in super::super) heard: Instant,
+    pub(crate) heard: Instant,
 }
 
 /// Why and until when there is nothing to do with a peer.
 #[derive(Debug, Clone)]
-pub(in super::super) struct Ban {
-    pub(in super::super) until: Instant,
-    pub(in super::super) reason: String,
+pub(crate) struct Ban {
+    pub(crate) until: Instant,
+    pub(crate) reason: String,
 }
 
 impl Record {
-    pub(in super::super) fn new(source: Source) -> Self {
+    pub(crate) fn new(source: Source) -> Self {
         Self {
             state: State::Discovered,
             source,
@@ -65,13 +65,13 @@ impl Record {
     }
 
     /// Why there is nothing to do with the peer, if so.
-    pub(in super::super) fn refusal(&self) -> Option<&str> {
+    pub(crate) fn refusal(&self) -> Option<&str> {
         let block = self.block.as_ref().map(|block| block.reason.as_str());
         block.or(self.ban.as_ref().map(|ban| ban.reason.as_str()))
     }
 
     /// The rank among candidates, the larger the better; `None` if it cannot be asked now.
-    pub(in super::super) fn rank(&self, now: Instant) -> Option<f64> {
+    pub(crate) fn rank(&self, now: Instant) -> Option<f64> {
         let usable = self.state == State::Online && self.breaker.permits(now);
         // One that is being tested comes after all others: scores are between 0 and 1.
         let doubt = f64::from(u8::from(self.breaker.is_doubtful()));
@@ -79,7 +79,7 @@ impl Record {
     }
 
     /// Whether it has not been heard of for so long that it may be dropped.
-    pub(in super::super) fn is_stale(&self) -> bool {
+    pub(crate) fn is_stale(&self) -> bool {
         match (self.state, self.source, self.last_seen) {
             (State::Online | State::Suspect | State::Blocked, ..) | (_, Source::Fixed, _) => false,
             (_, _, None) => self.heard.elapsed() > STRANGER_KEPT,
@@ -89,7 +89,7 @@ impl Record {
     }
 
     /// How dispensable it is when the table is full, the smallest first; `None` if it is not.
-    pub(in super::super) fn eviction_order(&self) -> Option<(u8, Instant)> {
+    pub(crate) fn eviction_order(&self) -> Option<(u8, Instant)> {
         let class = match (self.state, self.source) {
             (State::Online | State::Suspect, _) | (_, Source::Fixed) => return None,
             // What the administrator decided must stay visible.
@@ -102,7 +102,7 @@ impl Record {
     }
 
     /// What is shown to people and programs; what is kept outside the record is for the caller to fill in.
-    pub(in super::super) fn status(&self, id: NodeId) -> PeerStatus {
+    pub(crate) fn status(&self, id: NodeId) -> PeerStatus {
         let now = Instant::now();
         let ban = self.ban.as_ref().filter(|ban| ban.until > now);
         // Rates and delays are far below the limits of their integers, and saturate.
@@ -138,6 +138,6 @@ fn saturate(number: u128) -> u64 {
 }
 
 /// Seconds since 1970; `None` before that.
-pub(in super::super) fn unix(time: SystemTime) -> Option<u64> {
+pub(crate) fn unix(time: SystemTime) -> Option<u64> {
     time.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
 }

@@ -22,7 +22,7 @@ const THROUGHPUT_MOST: f64 = 1e13;
 
 /// The measures of one peer.
 #[derive(Debug)]
-pub(in super::super) struct Health {
+pub(crate) struct Health {
     /// Seconds to the first byte.
     latency: Option<f64>,
     /// Bytes per second.
@@ -33,7 +33,7 @@ pub(in super::super) struct Health {
 
 /// The same, to be kept over a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(in super::super) struct Measures {
+pub(crate) struct Measures {
     latency: Option<f64>,
     throughput: Option<f64>,
     success: f64,
@@ -47,12 +47,12 @@ impl Default for Health {
 
 impl Health {
     /// What was measured so far.
-    pub(in super::super) const fn measures(&self) -> Measures {
+    pub(crate) const fn measures(&self) -> Measures {
         Measures { latency: self.latency, throughput: self.throughput, success: self.success }
     }
 
     /// Goes on from what was measured before; what makes no sense is left out.
-    pub(in super::super) fn restore(&mut self, measures: Measures) {
+    pub(crate) fn restore(&mut self, measures: Measures) {
         let sound = |number: f64, most: f64| number.is_finite() && (0.0..=most).contains(&number);
         self.latency = measures.latency.filter(|seconds| sound(*seconds, LATENCY_MOST)).or(self.latency);
         self.throughput = measures.throughput.filter(|rate| sound(*rate, THROUGHPUT_MOST)).or(self.throughput);
@@ -62,12 +62,12 @@ impl Health {
     }
 
     /// The first byte of an answer took this long.
-    pub(in super::super) fn answered(&mut self, latency: Duration) {
+    pub(crate) fn answered(&mut self, latency: Duration) {
         average(&mut self.latency, latency.as_secs_f64());
     }
 
     /// A body came whole.
-    pub(in super::super) fn succeeded(&mut self, bytes: u64, elapsed: Duration) {
+    pub(crate) fn succeeded(&mut self, bytes: u64, elapsed: Duration) {
         self.success += NEWEST * (1.0 - self.success);
         if bytes >= THROUGHPUT_BYTES_MIN && !elapsed.is_zero() {
             // Beyond 2^53 bytes a rounded number does as well.
@@ -77,22 +77,22 @@ impl Health {
     }
 
     /// A request went wrong.
-    pub(in super::super) fn failed(&mut self) {
+    pub(crate) fn failed(&mut self) {
         self.success -= NEWEST * self.success;
     }
 
     /// The smoothed time to the first byte.
-    pub(in super::super) fn latency(&self) -> Option<Duration> {
+    pub(crate) fn latency(&self) -> Option<Duration> {
         self.latency.map(Duration::from_secs_f64)
     }
 
     /// The smoothed throughput in bytes per second.
-    pub(in super::super) const fn throughput(&self) -> Option<f64> {
+    pub(crate) const fn throughput(&self) -> Option<f64> {
         self.throughput
     }
 
     /// From 0 (useless) to 1 (perfect). Success multiplies: what fails is worth nothing, however fast.
-    pub(in super::super) fn score(&self) -> f64 {
+    pub(crate) fn score(&self) -> f64 {
         let throughput = self.throughput.map_or(UNKNOWN, |rate| rate / (rate + THROUGHPUT_HALF));
         let latency = self.latency.map_or(UNKNOWN, |seconds| LATENCY_HALF / (LATENCY_HALF + seconds));
         (SHARES[0] * throughput + SHARES[1] * latency) * self.success

@@ -24,13 +24,13 @@ pub(super) const TRACES_MAX: u64 = 1024;
 const LINE_MAX: usize = 4096;
 
 /// The kind of activity that copies a path from a binary cache (`actCopyPath`).
-pub(in crate::store) const COPY_PATH: u64 = 100;
+pub(crate) const COPY_PATH: u64 = 100;
 /// The kind of result that says how far an activity is (`resProgress`): done, expected, and two more numbers.
 const PROGRESS: u64 = 105;
 
 /// What may be of interest in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::store) enum Message {
+pub(crate) enum Message {
     /// A line of the log.
     Line(String),
     /// Something begins.
@@ -52,7 +52,7 @@ pub(in crate::store) enum Message {
 }
 
 /// Who wants to hear it.
-pub(in crate::store) type Tell<'a> = &'a mut (dyn FnMut(Message) + Send);
+pub(crate) type Tell<'a> = &'a mut (dyn FnMut(Message) + Send);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Reads what comes before the answer to a question: log messages, which are passed over, and errors.

@@ -11,10 +11,10 @@ pub(super) use operations::{Collection, Fetcher};
 use super::{StoreError, ValidPath};
 use crate::nix::{FormatError, StoreDir, StoreHash, StorePath};
 use connection::Connection;
+use parking_lot::Mutex;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
@@ -135,16 +135,16 @@ impl Daemon {
     }
 
     fn take_idle(&self) -> Option<Connection<UnixStream>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        self.idle.lock().pop()
     }
 
     /// Closes the connections that nobody uses.
     pub(super) fn hang_up(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.idle.lock().clear();
     }
 
     fn put_back(&self, connection: Connection<UnixStream>) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         if idle.len() < CONNECTIONS_MAX {
             idle.push(connection);
         }

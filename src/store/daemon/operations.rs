@@ -27,7 +27,7 @@ const PATHS_MAX: u64 = 1 << 20;
 
 /// What a collection is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::store) enum Collection<'a> {
+pub(crate) enum Collection<'a> {
     /// Name what is dead.
     Find,
     /// Delete all that is dead.
@@ -38,29 +38,29 @@ pub(in crate::store) enum Collection<'a> {
 
 /// What a collection came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::store) struct Collected {
+pub(crate) struct Collected {
     /// The paths that are dead, or were deleted.
-    pub(in crate::store) paths: Vec<StorePath>,
+    pub(crate) paths: Vec<StorePath>,
     /// How many more there were that have no name of a store path: what interrupted builds left behind.
-    pub(in crate::store) nameless: u64,
+    pub(crate) nameless: u64,
     /// The bytes that were freed on the disk.
-    pub(in crate::store) bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// What would have to be fetched for some paths.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::store) struct Missing {
+pub(crate) struct Missing {
     /// What some substituter has, closures included.
-    pub(in crate::store) fetched: Vec<StorePath>,
+    pub(crate) fetched: Vec<StorePath>,
     /// How much would be downloaded, in bytes.
-    pub(in crate::store) download_size: u64,
+    pub(crate) download_size: u64,
     /// How much that is once unpacked, in bytes.
-    pub(in crate::store) nar_size: u64,
+    pub(crate) nar_size: u64,
 }
 
 impl Daemon {
     /// Collects garbage, or looks for it. What the daemon says meanwhile goes to `tell`: before it deletes a path, it says so.
-    pub(in crate::store) async fn collect_garbage(
+    pub(crate) async fn collect_garbage(
         &self,
         collection: Collection<'_>,
         tell: Tell<'_>,
@@ -70,32 +70,32 @@ impl Daemon {
     }
 
     /// Makes the symbolic link `link` a root: the path that it leads to is kept while the link is there.
-    pub(in crate::store) async fn add_indirect_root(&self, link: &str) -> Result<(), StoreError> {
+    pub(crate) async fn add_indirect_root(&self, link: &str) -> Result<(), StoreError> {
         let mut connection = self.connect().await?;
         self.within(ROOT_TIMEOUT, connection.add_indirect_root(link)).await
     }
 
     /// A connection of its own for fetching.
-    pub(in crate::store) async fn fetcher(&self) -> Result<Fetcher<'_>, StoreError> {
+    pub(crate) async fn fetcher(&self) -> Result<Fetcher<'_>, StoreError> {
         Ok(Fetcher { daemon: self, connection: self.connect().await? })
     }
 }
 
 /// A connection over which paths are fetched. Of no use any more after an error that is not [`StoreError::Refused`].
 #[derive(Debug)]
-pub(in crate::store) struct Fetcher<'a> {
+pub(crate) struct Fetcher<'a> {
     daemon: &'a Daemon,
     connection: Connection<UnixStream>,
 }
 
 impl Fetcher<'_> {
     /// What would have to be fetched for `paths`.
-    pub(in crate::store) async fn missing(&mut self, paths: &[StorePath]) -> Result<Missing, StoreError> {
+    pub(crate) async fn missing(&mut self, paths: &[StorePath]) -> Result<Missing, StoreError> {
         self.daemon.within(OPERATION_TIMEOUT, self.connection.missing(&self.daemon.dir, paths)).await
     }
 
     /// Makes `path` valid with its closure, from substituters. Never builds.
-    pub(in crate::store) async fn ensure(&mut self, path: &StorePath, tell: Tell<'_>) -> Result<(), StoreError> {
+    pub(crate) async fn ensure(&mut self, path: &StorePath, tell: Tell<'_>) -> Result<(), StoreError> {
         self.daemon.within(OPERATION_TIMEOUT, self.connection.ensure(&self.daemon.dir, path, tell)).await
     }
 }

@@ -10,12 +10,13 @@ pub(super) use queries::{DEBUG_PATHS_MAX, REFERENCES_MAX, RealisationRecord};
 
 use super::StoreError;
 use crate::nix::StoreDir;
+use parking_lot::Mutex;
 use queries::Columns;
 use rusqlite::{Connection, OpenFlags};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -152,19 +153,19 @@ impl Database {
     }
 
     fn take_idle(&self, identity: (u64, u64)) -> Option<Handle> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         idle.retain(|handle| handle.identity == identity);
         idle.pop()
     }
 
     /// Closes the connections that nobody uses, and says roughly how many bytes they took.
     pub(super) fn close_idle(&self) -> u64 {
-        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        let idle = std::mem::take(&mut *self.idle.lock());
         idle.len() as u64 * PAGE_CACHE
     }
 
     fn put_back(&self, handle: Handle) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         if idle.len() < CONNECTIONS_MAX {
             idle.push(handle);
         }

@@ -11,13 +11,13 @@ use rusqlite::{Connection, Row, params};
 use std::sync::Arc;
 
 /// How many references of one path are read. The largest real closures have a few ten thousand paths in all.
-pub(in crate::store) const REFERENCES_MAX: usize = 1 << 17;
+pub(crate) const REFERENCES_MAX: usize = 1 << 17;
 /// How many outputs of one derivation are read.
 const OUTPUTS_MAX: u32 = 256;
 /// How many dependent realisations are read.
 const DEPENDENCIES_MAX: u32 = 4096;
 /// How many paths with debug information are known at once; the newest stay.
-pub(in crate::store) const DEBUG_PATHS_MAX: u32 = 4096;
+pub(crate) const DEBUG_PATHS_MAX: u32 = 4096;
 
 /// What this database's schema has.
 #[derive(Debug, Clone)]
@@ -48,46 +48,37 @@ impl Columns {
 
 /// A realisation as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::store) struct RealisationRecord {
+pub(crate) struct RealisationRecord {
     /// The path that it leads to.
-    pub(in crate::store) output: StorePath,
+    pub(crate) output: StorePath,
     /// Its signatures.
-    pub(in crate::store) signatures: Vec<Signature>,
+    pub(crate) signatures: Vec<Signature>,
     /// The realisations it was made with: `sha256:HEX!OUTPUT` and path. Always empty in `BuildTraceV3`.
-    pub(in crate::store) dependencies: Vec<(String, StorePath)>,
+    pub(crate) dependencies: Vec<(String, StorePath)>,
 }
 
 impl Database {
     /// The valid path with this hash part.
-    pub(in crate::store) async fn path_info(
-        self: &Arc<Self>,
-        hash: StoreHash,
-    ) -> Result<Option<ValidPath>, StoreError> {
+    pub(crate) async fn path_info(self: &Arc<Self>, hash: StoreHash) -> Result<Option<ValidPath>, StoreError> {
         self.quick(move |handle, dir| path_info(handle, dir, hash)).await
     }
 
     /// The outputs of `derivation`, valid or not, if the derivation itself is valid.
-    pub(in crate::store) async fn outputs(
-        self: &Arc<Self>,
-        derivation: &StorePath,
-    ) -> Result<Vec<StorePath>, StoreError> {
+    pub(crate) async fn outputs(self: &Arc<Self>, derivation: &StorePath) -> Result<Vec<StorePath>, StoreError> {
         let derivation = derivation.clone();
         let sql = "select o.path from DerivationOutputs o join ValidPaths d on d.id = o.drv where d.path = ?1 limit ?2";
         self.quick(move |handle, dir| paths(handle, dir, sql, &dir.join(&derivation))).await
     }
 
     /// The valid paths that say they were made by `derivation`. There is no index for this.
-    pub(in crate::store) async fn made_by(
-        self: &Arc<Self>,
-        derivation: &StorePath,
-    ) -> Result<Vec<StorePath>, StoreError> {
+    pub(crate) async fn made_by(self: &Arc<Self>, derivation: &StorePath) -> Result<Vec<StorePath>, StoreError> {
         let derivation = derivation.clone();
         let sql = "select path from ValidPaths where deriver = ?1 limit ?2";
         self.scan(move |handle, dir| paths(handle, dir, sql, &dir.join(&derivation))).await
     }
 
     /// The highest number that a path has had. It grows with every path that is added.
-    pub(in crate::store) async fn newest(self: &Arc<Self>) -> Result<i64, StoreError> {
+    pub(crate) async fn newest(self: &Arc<Self>) -> Result<i64, StoreError> {
         self.quick(|handle, _| {
             let mut statement = handle.connection.prepare_cached("select coalesce(max(id), 0) from ValidPaths")?;
             Ok(statement.query_row([], |row| row.get(0))?)
@@ -96,7 +87,7 @@ impl Database {
     }
 
     /// The newest paths named `*-debug` with a number above `after`.
-    pub(in crate::store) async fn debug_paths(self: &Arc<Self>, after: i64) -> Result<Vec<StorePath>, StoreError> {
+    pub(crate) async fn debug_paths(self: &Arc<Self>, after: i64) -> Result<Vec<StorePath>, StoreError> {
         self.scan(move |handle, dir| {
             let sql = "select path from ValidPaths where id > ?1 and path glob '*-debug' order by id desc limit ?2";
             let mut statement = handle.connection.prepare_cached(sql)?;
@@ -112,7 +103,7 @@ impl Database {
 
     /// The realisation of `derivation_hash` (`sha256:HEX`) and `output`, as Nix 2.4 to 2.34 keep them; `None` where the table
     /// is not.
-    pub(in crate::store) async fn realisation(
+    pub(crate) async fn realisation(
         self: &Arc<Self>,
         derivation_hash: String,
         output: String,
@@ -128,7 +119,7 @@ impl Database {
     }
 
     /// The build trace entry of `key`, as Nix 2.35 and later keep them; `None` where the table is not.
-    pub(in crate::store) async fn build_trace(
+    pub(crate) async fn build_trace(
         self: &Arc<Self>,
         key: BuildTraceKey,
     ) -> Result<Option<RealisationRecord>, StoreError> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::nix::StoreDir;
-use std::sync::Mutex;
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -19,12 +19,12 @@ struct Notes(Arc<Mutex<Vec<Event>>>, Arc<tokio::sync::Notify>);
 
 impl Notes {
     fn add(&self, event: Event) {
-        self.0.lock().unwrap().push(event);
+        self.0.lock().push(event);
         self.1.notify_waiters();
     }
 
     fn all(&self) -> Vec<Event> {
-        self.0.lock().unwrap().clone()
+        self.0.lock().clone()
     }
 
     async fn until(&self, wanted: impl Fn(&[Event]) -> bool) -> Vec<Event> {

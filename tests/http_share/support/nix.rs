@@ -1,5 +1,6 @@
 //! A store made by the installed Nix, in a directory of its own, with everything in it that a share may be asked for.
 
+use parking_lot::Mutex;
 use peernix::http::{Limits, Share, ShareOptions};
 use peernix::nix::{NarHash, PublicKey, StoreDir, StorePath, TrustedKeys};
 use peernix::store::{PolicyOptions, SharePolicy, SharePolicyMode, Store, StoreOptions};
@@ -7,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use tempfile::TempDir;
 
 /// The build id of the debug path.
@@ -54,7 +55,7 @@ static LAST: Mutex<Weak<NixStore>> = Mutex::new(Weak::new());
 impl NixStore {
     /// One store for all tests that run at the same time; it is not to be changed.
     pub fn shared() -> Arc<Self> {
-        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = LAST.lock();
         last.upgrade().unwrap_or_else(|| {
             let store = Arc::new(Self::make());
             *last = Arc::downgrade(&store);

@@ -1,10 +1,11 @@
 //! A bus of our own: a real dbus-daemon with the rules of the system bus and our real policy file.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what was measured or skipped is to be seen")]
 
+use parking_lot::Mutex;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use zbus::wire::OwnedVariant;
@@ -203,9 +204,9 @@ impl Polkit {
         _cancellation: String,
     ) -> ((bool, bool, std::collections::HashMap<String, String>),) {
         let name = subject.1.get("name").and_then(|name| String::try_from(name.clone()).ok()).unwrap_or_default();
-        self.questions.lock().unwrap().push((subject.0, name, action, flags & 1 == 1));
+        self.questions.lock().push((subject.0, name, action, flags & 1 == 1));
         self.asked.add_permits(1);
-        let answer = *self.answer.lock().unwrap();
+        let answer = *self.answer.lock();
         if answer == Answer::Never {
             std::future::pending::<()>().await;
         }
@@ -213,7 +214,7 @@ impl Polkit {
     }
 
     fn cancel_check_authorization(&self, cancellation: String) {
-        self.taken_back.lock().unwrap().push(cancellation);
+        self.taken_back.lock().push(cancellation);
     }
 }
 
@@ -233,7 +234,7 @@ impl Polkit {
     }
 
     pub(super) fn set(&self, answer: Answer) {
-        *self.answer.lock().unwrap() = answer;
+        *self.answer.lock() = answer;
     }
 
     /// Waits for the next question.
@@ -242,6 +243,6 @@ impl Polkit {
     }
 
     pub(super) fn questions(&self) -> Vec<Question> {
-        std::mem::take(&mut self.questions.lock().unwrap())
+        std::mem::take(&mut self.questions.lock())
     }
 }

@@ -117,7 +117,7 @@ async fn a_job_is_begun_watched_listed_and_ended() {
     assert_eq!(client.collect_garbage(GarbageOptions::default()).await.unwrap_err().kind, ErrorKind::Busy);
     let mut progress = client.watch_job(job.id).await.unwrap();
     assert_eq!(progress.next().await.unwrap().unwrap().paths, 0);
-    let handle = world.stub.handle.lock().unwrap().take().unwrap();
+    let handle = world.stub.handle.lock().take().unwrap();
     let path = |path: &str| JobPath { path: path.into(), size: 1, result: "dead".into(), reason: None };
     handle.add(vec![path("a"), path("b")], 5);
     handle.progress(0.5, "half");

@@ -1,8 +1,9 @@
 //! A service that is made up: it holds some things in memory, and remembers what was done to it.
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use peernix::control::*;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The service.
@@ -31,18 +32,18 @@ impl Stub {
     }
 
     pub(super) fn done(&self) -> Vec<String> {
-        std::mem::take(&mut self.done.lock().unwrap())
+        std::mem::take(&mut self.done.lock())
     }
 
     fn did(&self, what: String) -> Outcome<bool> {
-        self.done.lock().unwrap().push(what);
+        self.done.lock().push(what);
         Ok(true)
     }
 
     fn begin(&self, kind: JobKind, dry_run: bool) -> Outcome<Job> {
         let handle = self.jobs.begin(kind, dry_run)?;
         let job = handle.view();
-        *self.handle.lock().unwrap() = Some(handle);
+        *self.handle.lock() = Some(handle);
         Ok(job)
     }
 }
@@ -91,7 +92,7 @@ impl Control for Stub {
             node_id: "n".into(),
             host_name: "h".into(),
             store_dir: "/nix/store".into(),
-            state: *self.state.lock().unwrap(),
+            state: *self.state.lock(),
             problems: vec![],
             start_timestamp: 1,
             listen: Listen { gateway: Some("127.0.0.1:7649".into()), share: None, plain: None },
@@ -130,7 +131,7 @@ impl Control for Stub {
         self.did("reset".into()).map(drop)
     }
     async fn drain(&self, limit: Option<Duration>) -> Outcome<bool> {
-        *self.state.lock().unwrap() = ServiceState::Draining;
+        *self.state.lock() = ServiceState::Draining;
         self.events.tell(Event { to: Some("draining".to_owned()), ..Event::new(EventKind::DrainChanged) });
         self.did(format!("drain {limit:?}"))
     }
@@ -151,12 +152,12 @@ impl Control for Stub {
         Ok(self.events.subscribe(filter))
     }
     async fn peers(&self, filter: PeerFilter) -> Outcome<Vec<Peer>> {
-        let mut peers = self.peers.lock().unwrap().clone();
+        let mut peers = self.peers.lock().clone();
         peers.retain(|peer| filter.state.as_ref().is_none_or(|state| *state == peer.state));
         Ok(peers)
     }
     async fn peer(&self, id: &str) -> Outcome<Peer> {
-        let peers = self.peers.lock().unwrap();
+        let peers = self.peers.lock();
         let found = peers.iter().find(|peer| peer.id == id || peer.name == id).cloned();
         found.ok_or_else(|| ControlError::new(ErrorKind::NoSuchPeer, format!("no peer {id}")))
     }

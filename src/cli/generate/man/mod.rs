@@ -12,7 +12,7 @@ use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 const MANUAL: &str = "Peernix";
 
 /// Every page: its file name and its text.
-pub(in crate::cli) fn pages() -> Vec<(String, String)> {
+pub(crate) fn pages() -> Vec<(String, String)> {
     let pages = [
         ("peernixctl.1", tool()),
         ("peernixd.8", daemon()),

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The fields of a [`Status`](crate::control::Status) that say what was configured; the others say what is.
-pub(in crate::control::varlink) const CONTEXT: &[&str] =
-    &["hostName", "storeDir", "listen", "sharePolicy", "configuration", "logLevel"];
+pub(crate) const CONTEXT: &[&str] = &["hostName", "storeDir", "listen", "sharePolicy", "configuration", "logLevel"];
 
 pub(super) async fn answer(call: &Call, control: &Arc<dyn Control>) -> Answered {
     match call.method.as_str() {

@@ -101,7 +101,7 @@ async fn every_method_answers_as_described() {
             let answer = first_of_many(&mut client, &format!("{interface}.{method}"), parameters).await;
             fits(interface, method, &answer);
             // The job ends, so that the next one may begin.
-            served.stub.handle.lock().unwrap().take();
+            served.stub.handle.lock().take();
         }
         assert_eq!(called, idl::all().values().map(|interface| interface.methods.len()).sum::<usize>());
     }
@@ -130,10 +130,10 @@ async fn what_is_left_out_may_be_left_out() {
         let mut client = served.raw(Access::Admin).await;
         let answer = first_of_many(&mut client, &format!("{interface}.{method}"), unknown).await;
         assert_eq!(refused(&answer, "org.varlink.service.InvalidParameter")["parameter"], "dryrun", "{method}");
-        served.stub.done.lock().unwrap().clear();
+        served.stub.done.lock().clear();
         let answer = first_of_many(&mut client, &format!("{interface}.{method}"), parameters).await;
         fits(interface, method, &answer);
-        served.stub.handle.lock().unwrap().take();
+        served.stub.handle.lock().take();
     }
     served.end().await;
 }
@@ -151,7 +151,7 @@ async fn who_may_only_ask_can_change_nothing() {
         }
     }
     assert!(refusals > 15);
-    assert_eq!(*served.stub.done.lock().unwrap(), Vec::<String>::new());
+    assert_eq!(*served.stub.done.lock(), Vec::<String>::new());
     fits(MANAGER, "Describe", &client.ask("org.peernix.Manager.Describe", json!({})).await);
     served.end().await;
 }
@@ -293,7 +293,7 @@ async fn a_job_is_followed_to_its_end() {
         .await;
     let first = client.hear().await.unwrap();
     assert_eq!(first["parameters"]["job"]["state"], "running");
-    let handle = served.stub.handle.lock().unwrap().take().unwrap();
+    let handle = served.stub.handle.lock().take().unwrap();
     let paths =
         (0..1500).map(|n| JobPath { path: n.to_string(), size: 1, result: "dead".into(), reason: None }).collect();
     handle.add(paths, 1500);
@@ -353,6 +353,6 @@ async fn who_wants_no_answer_gets_none_and_what_it_wants_is_done() {
         client.say(json!({ "method": "org.peernix.Peers.Add", "parameters": parameters, "oneway": true })).await;
     }
     drop(client);
-    until("all calls", || served.stub.done.lock().unwrap().len() == 51).await;
+    until("all calls", || served.stub.done.lock().len() == 51).await;
     served.end().await;
 }

@@ -33,7 +33,7 @@ async fn everything(served: &Served, client: &dyn Control) {
     assert_eq!(client.ping_peer("a").await.unwrap(), Duration::from_micros(7));
 
     // What is done arrives as if it were asked for at the service itself.
-    stub.done.lock().unwrap().clear();
+    stub.done.lock().clear();
     let pin = PinRequest { path: "p".into(), reason: Some("r".into()), until_timestamp: Some(7) };
     let garbage = GarbageOptions { dry_run: true, max_freed: Some(5), older_than_usec: Some(6) };
     for control in [client, stub.as_ref() as &dyn Control] {
@@ -54,11 +54,11 @@ async fn everything(served: &Served, client: &dyn Control) {
         assert!(control.trust("k", "c").await.unwrap());
         assert!(control.distrust("k").await.unwrap());
         control.prefetch(vec!["a".into(), "b".into()]).await.unwrap();
-        stub.handle.lock().unwrap().take();
+        stub.handle.lock().take();
         control.collect_garbage(garbage.clone()).await.unwrap();
-        stub.handle.lock().unwrap().take();
+        stub.handle.lock().take();
     }
-    let done = stub.done.lock().unwrap().clone();
+    let done = stub.done.lock().clone();
     let (ours, theirs) = done.split_at(done.len() / 2);
     assert_eq!((ours, ours.len()), (theirs, 18));
 
@@ -81,7 +81,7 @@ async fn a_job(served: &Served, client: &dyn Control) {
     assert!(client.cancel_job(job.id).await.unwrap());
     let mut progress = client.watch_job(job.id).await.unwrap();
     assert_eq!(progress.next().await.unwrap().unwrap().state, JobState::Running);
-    let handle = served.stub.handle.lock().unwrap().take().unwrap();
+    let handle = served.stub.handle.lock().take().unwrap();
     handle.add((0..1000).map(|n| path(&n.to_string())).collect(), 1000);
     handle.end(JobOutcome::Cancelled);
     let mut last = None;
@@ -202,7 +202,7 @@ async fn another_user_may_only_ask() {
         .stdout(std::process::Stdio::null())
         .status();
     assert!(timeout(LIMIT, status).await.unwrap().unwrap().success());
-    assert_eq!(*served.stub.done.lock().unwrap(), Vec::<String>::new());
+    assert_eq!(*served.stub.done.lock(), Vec::<String>::new());
     served.end().await;
 }
 

@@ -123,7 +123,7 @@ async fn who_vanishes_takes_its_query_and_its_subscription_along() {
     served.stub.gate.add_permits(2);
     assert_eq!(client.hear().await.unwrap()["parameters"]["report"]["path"], "p");
     assert_eq!(client.hear().await, None);
-    until("it is pinned", || served.stub.done.lock().unwrap().len() == 1).await;
+    until("it is pinned", || served.stub.done.lock().len() == 1).await;
     served.end().await;
 }
 

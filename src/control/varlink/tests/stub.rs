@@ -2,7 +2,7 @@
 
 use crate::control::*;
 use async_trait::async_trait;
-use std::sync::Mutex;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -73,7 +73,7 @@ impl Drop for Subscription {
 
 impl Stub {
     fn did(&self, what: impl Into<String>) {
-        self.done.lock().unwrap().push(what.into());
+        self.done.lock().push(what.into());
     }
 
     fn some<T>(&self, value: T) -> Option<T> {
@@ -198,7 +198,7 @@ impl Stub {
     fn begin(&self, kind: JobKind, dry_run: bool) -> Outcome<Job> {
         let handle = self.jobs.begin(kind, dry_run)?;
         let job = handle.view();
-        *self.handle.lock().unwrap() = Some(handle);
+        *self.handle.lock() = Some(handle);
         Ok(job)
     }
 }

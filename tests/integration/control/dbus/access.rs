@@ -141,6 +141,6 @@ async fn a_human_who_thinks_holds_up_nobody_and_a_caller_who_leaves_is_forgotten
     setting.wait().unwrap();
     waiting.kill().unwrap();
     waiting.wait().unwrap();
-    until("both questions are taken back", async || polkit.taken_back.lock().unwrap().len() == 2).await;
+    until("both questions are taken back", async || polkit.taken_back.lock().len() == 2).await;
     assert_eq!(world.stub.done(), ["prefetch [\"p\"]"]);
 }

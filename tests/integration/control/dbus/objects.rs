@@ -66,7 +66,7 @@ async fn peers_have_objects_as_long_as_they_are_known() {
     assert_eq!(known().await, ["aa11", "bb22"]);
     let mut told = Told::by(&connection).await;
 
-    world.stub.peers.lock().unwrap().push(peer("cc33", "three\0"));
+    world.stub.peers.lock().push(peer("cc33", "three\0"));
     world.stub.events.tell(Event { peer: Some("cc33".into()), ..Event::new(EventKind::PeerAdded) });
     let added = told.wait("InterfacesAdded", root).await;
     let path = "/org/peernix/Peernix1/peer/cc33";
@@ -81,7 +81,7 @@ async fn peers_have_objects_as_long_as_they_are_known() {
     assert_eq!((id.as_str(), object.as_str()), ("cc33", path));
 
     let offline = |peer: &mut peernix::control::Peer| (peer.state, peer.bytes_in) = ("offline".into(), 99);
-    world.stub.peers.lock().unwrap().iter_mut().filter(|peer| peer.id == "cc33").for_each(offline);
+    world.stub.peers.lock().iter_mut().filter(|peer| peer.id == "cc33").for_each(offline);
     let state = Event {
         peer: Some("cc33".into()),
         from: Some("online".into()),
@@ -98,7 +98,7 @@ async fn peers_have_objects_as_long_as_they_are_known() {
     let now = properties(&connection, path, "org.peernix.Peernix1.Peer").await;
     assert_eq!(u64::try_from(now["BytesIn"].clone()).unwrap(), 99);
 
-    world.stub.peers.lock().unwrap().retain(|peer| peer.id != "cc33");
+    world.stub.peers.lock().retain(|peer| peer.id != "cc33");
     world.stub.events.tell(Event { peer: Some("cc33".into()), ..Event::new(EventKind::PeerRemoved) });
     told.wait("InterfacesRemoved", root).await;
     told.wait("PeerRemoved", root).await;
@@ -127,7 +127,7 @@ async fn the_service_and_its_jobs_tell_what_changes() {
 
     let job = peernix::control::Control::prefetch(&client, vec!["p".into()]).await.unwrap();
     let path = format!("/org/peernix/Peernix1/job/{}", job.id);
-    let handle = world.stub.handle.lock().unwrap().take().unwrap();
+    let handle = world.stub.handle.lock().take().unwrap();
     told.wait("JobStarted", root).await;
     handle.progress(0.5, "half");
     let changed = told.wait("PropertiesChanged", &path).await;

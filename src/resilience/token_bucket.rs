@@ -4,19 +4,21 @@ use tokio::time::Instant;
 
 /// Permits an event up to a number of times a second.
 #[derive(Debug)]
-pub(super) struct Rate {
+pub struct TokenBucket {
     per_second: f64,
     tokens: f64,
     filled: Instant,
 }
 
-impl Rate {
-    pub(super) fn new(per_second: u32) -> Self {
+impl TokenBucket {
+    /// A full bucket.
+    #[must_use]
+    pub fn new(per_second: u32) -> Self {
         Self { per_second: per_second.into(), tokens: per_second.into(), filled: Instant::now() }
     }
 
     /// Whether it may happen now; if so, it counts.
-    pub(super) fn permits(&mut self) -> bool {
+    pub fn permits(&mut self) -> bool {
         let now = Instant::now();
         let filled = self.tokens + (now - self.filled).as_secs_f64() * self.per_second;
         self.tokens = filled.min(self.per_second);
@@ -36,8 +38,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_second_holds_so_many() {
-        let mut rate = Rate::new(5);
-        let permitted = |rate: &mut Rate| (0..100).filter(|_| rate.permits()).count();
+        let mut rate = TokenBucket::new(5);
+        let permitted = |rate: &mut TokenBucket| (0..100).filter(|_| rate.permits()).count();
         assert_eq!(permitted(&mut rate), 5);
         tokio::time::advance(Duration::from_millis(400)).await;
         assert_eq!(permitted(&mut rate), 2);
