@@ -4,7 +4,7 @@ use super::reload::{Current, policy_name};
 use super::{Daemon, options, warm};
 use crate::config::{Config, Policy};
 use crate::control::{Controller, Listen, Parts, Reloader, ServiceInfo, StateCell};
-use crate::fetch::{self, Fetcher, Trust};
+use crate::fetch::{self, Fetcher};
 use crate::http::gateway::Gateway;
 use crate::http::share::{Share, ShareOptions};
 use crate::http::{Drain, Draining, HttpMetrics};
@@ -12,6 +12,7 @@ use crate::keys::{SigningKeys, TrustList};
 use crate::metrics::{Metrics, Statistics};
 use crate::nix::TrustedKeys;
 use crate::peers::{self, Peers, PeersOptions};
+use crate::resilience::Versioned;
 use crate::store::{Access, Pins, Store};
 use crate::system::directories::Directories;
 use crate::system::heartbeat::Heartbeats;
@@ -79,7 +80,8 @@ impl Daemon {
         let metrics = Arc::new(Metrics::default());
         let transfers = TaskTracker::new();
         let fetch_options = fetch::Options {
-            trust: Trust { keys: TrustedKeys::clone(&trusted), store_dir: config.store.dir.clone() },
+            trusted_keys: Versioned::new(TrustedKeys::clone(&trusted)),
+            store_dir: config.store.dir.clone(),
             upstreams: config.gateway.upstreams.iter().map(|upstream| upstream.uri().clone()).collect(),
             budget: Duration::from_millis(config.gateway.budget_ms),
             memory: config.limits.memory,

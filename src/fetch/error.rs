@@ -24,6 +24,9 @@ pub enum SourceError {
     /// The body ended before its time.
     #[error("ended after {0} of {1} bytes")]
     Truncated(u64, u64),
+    /// What was to be continued is another file by now.
+    #[error("the file changed")]
+    Changed,
     /// A redirection that is not followed.
     #[error("redirects to {0}, which is not followed")]
     Redirect(String),
@@ -35,20 +38,20 @@ pub enum SourceError {
     TooLarge(usize),
     /// What it said is provably wrong: nobody honest sends this.
     #[error(transparent)]
-    Lie(#[from] Lie),
+    Violation(#[from] Violation),
 }
 
 impl SourceError {
     /// What the peer table calls it.
     /// `None` where it is not the peer's fault: that it could not be asked, or that a path is gone by now.
-    pub(super) const fn as_failure(&self) -> Option<Failure> {
+    pub(crate) const fn as_failure(&self) -> Option<Failure> {
         Some(match self {
             Self::Unavailable(_) | Self::Status(404) => return None,
-            Self::Connection(_) | Self::Redirect(_) => Failure::Link,
+            Self::Connection(_) | Self::Redirect(_) | Self::Changed => Failure::Link,
             Self::Stalled(_) => Failure::Stalled,
             Self::Truncated(..) => Failure::Broken,
             Self::Status(status) => Failure::Status(*status),
-            Self::Decode(_) | Self::TooLarge(_) | Self::Lie(_) => Failure::Malformed,
+            Self::Decode(_) | Self::TooLarge(_) | Self::Violation(_) => Failure::Malformed,
         })
     }
 }
@@ -61,7 +64,7 @@ const BAN_FOR_SIGNATURE: Duration = Duration::from_secs(10 * 60);
 /// A statement that no honest, healthy source makes. Peers are banned for it.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Lie {
+pub enum Violation {
     /// Not a narinfo.
     #[error("sent a malformed narinfo: {0}")]
     Narinfo(#[from] FormatError),
@@ -91,9 +94,9 @@ pub enum Lie {
     NarHash(String),
 }
 
-impl Lie {
+impl Violation {
     /// How long a peer is banned for it.
-    pub(super) const fn ban(&self) -> Duration {
+    pub(crate) const fn ban(&self) -> Duration {
         match self {
             Self::Unsigned | Self::Forged(_) => BAN_FOR_SIGNATURE,
             _ => BAN,

@@ -6,10 +6,10 @@
 use super::reply::{self, Ranged, Send, keep, media};
 use super::routes::NarName;
 use super::{Body, Drain, Handler, HttpMetrics, Request, Route};
-use crate::fetch::{Fetcher, NarRequest};
+use crate::fetch::Fetcher;
 use crate::metrics::{self, Metrics};
 use crate::nix::cache_info::CacheInfo;
-use crate::nix::{NarInfo, StoreDir, StoreHash};
+use crate::nix::{Compression, NarInfo, StoreDir, StoreHash};
 use crate::peers::{Peers, State};
 use hyper::header::{HOST, HeaderValue};
 use hyper::{HeaderMap, Response};
@@ -86,39 +86,30 @@ impl Gateway {
     }
 
     async fn narinfo(&self, hash: StoreHash) -> Response<Body> {
-        let Some(found) = self.fetcher.narinfo(hash).await else { return reply::not_found() };
-        let (compression, file_size) = found.representation();
-        let nar_hash = Some(found.info.nar_hash);
-        let url = NarName { hash, nar_hash, compression: compression.clone() }.to_string();
-        let info = found.info.clone();
+        let Some(resolution) = self.fetcher.narinfo(hash).await else { return reply::not_found() };
+        // Whoever has it in whatever form: from here it comes as it is, so that any source can go on where another stopped.
+        let (info, compression) = (resolution.info.clone(), Compression::None);
+        let (nar_hash, file_size) = (Some(info.nar_hash), Some(info.nar_size));
+        let url = NarName { hash, nar_hash, compression: Compression::None }.to_string();
         let narinfo = NarInfo { info, url, compression, file_hash: None, file_size, extra: vec![] };
         reply::ok(media::NARINFO, keep::NEVER, narinfo.render(&self.store_dir))
     }
 
     async fn nar(&self, name: NarName, headers: &HeaderMap, head: bool) -> Response<Body> {
         // The oldest URL form does not say which NAR; no narinfo of ours ever had it.
-        let NarName { hash, nar_hash: Some(nar_hash), compression } = name else { return reply::not_found() };
-        let request = NarRequest { hash, nar_hash, compression };
-        let Some(length) = self.fetcher.size(&request).await else { return reply::not_found() };
-        let Some(length) = length else {
-            // An upstream that does not tell: whole or not at all.
-            if head {
-                return reply::ok(media::NAR, keep::FOREVER, Body::empty());
-            }
-            return match self.fetcher.nar(&request, None, 0).await {
-                Some(body) => reply::ok(media::NAR, keep::FOREVER, Body::empty()).map(|_| Body::stream(None, body)),
-                None => reply::not_found(),
-            };
+        let NarName { hash, nar_hash: Some(nar_hash), compression: Compression::None } = name else {
+            return reply::not_found();
         };
-        let etag = format!("\"{}.{}\"", nar_hash.to_nix32(), request.compression);
+        let Some(nar) = self.fetcher.open(hash, nar_hash).await else { return reply::not_found() };
+        let (length, etag) = (nar.size(), format!("\"{}\"", nar_hash.to_nix32()));
         match (Ranged { etag: &etag, media: media::NAR, keep: keep::FOREVER, length }).begin(headers, head) {
             Send::Head(response) => response,
             // A part that ends before the end cannot be verified in time; whoever asks for one gets the whole.
-            Send::Bytes(_, part) if part.end < length => match self.fetcher.nar(&request, Some(length), 0).await {
+            Send::Bytes(_, part) if part.end < length => match nar.read(0).await {
                 Some(body) => reply::ok(media::NAR, keep::FOREVER, Body::stream(Some(length), body)),
                 None => reply::not_found(),
             },
-            Send::Bytes(response, part) => match self.fetcher.nar(&request, Some(length), part.start).await {
+            Send::Bytes(response, part) => match nar.read(part.start).await {
                 Some(body) => response.map(|_| Body::stream(Some(part.end - part.start), body)),
                 None => reply::not_found(),
             },

@@ -10,6 +10,7 @@ use peernix::keys::{KeySource, SigningKeys, SigningOptions};
 use peernix::nix::{Compression, NarHash, NarInfo, PathInfo, SecretKey, StoreDir, StoreHash, StorePath, TrustedKeys};
 use peernix::peers::link::Acceptor;
 use peernix::peers::{Admission, Discovery, NodeId, NodeKey, Peer, Peers, PeersOptions, State};
+use peernix::resilience::Versioned;
 use peernix::store::{Decision, PolicyOptions, Reason, SharePolicy, SharePolicyMode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -216,7 +217,8 @@ async fn nobody_is_banned_for_an_answer_to_another_question() {
     let asking = Peers::start(options, &ours, &stop).await.unwrap();
     let peer = online(&asking, theirs.id()).await;
     let options = fetch::Options {
-        trust: fetch::Trust { keys: trusted("a-1"), store_dir: dir },
+        trusted_keys: Versioned::new(trusted("a-1")),
+        store_dir: dir,
         upstreams: vec![],
         budget: Duration::from_secs(5),
         memory: 0,

@@ -98,7 +98,7 @@ impl Sample {
 pub(crate) fn compress(compression: &Compression, content: &[u8]) -> Vec<u8> {
     match compression {
         Compression::Xz => {
-            let mut writer = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(0)).unwrap();
+            let mut writer = liblzma::write::XzEncoder::new(Vec::new(), 0);
             writer.write_all(content).unwrap();
             writer.finish().unwrap()
         }

@@ -4,13 +4,14 @@ use crate::internet::{Internet, Sample, key};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::Response;
-use peernix::fetch::{FetchEvent, Fetcher, NarRequest, Options, SourceName, Trust};
+use peernix::fetch::{FetchEvent, Fetcher, Options, SourceName};
 use peernix::http::server::{Face, Request};
 use peernix::http::{Body, Handler, HttpMetrics, Limits, Route, reply};
 use peernix::metrics::Metrics;
 use peernix::nix::{Compression, NarInfo, StoreDir};
 use peernix::peers::link::Acceptor;
 use peernix::peers::{Admission, Discovery, NodeId, NodeKey, Peer, Peers, PeersOptions, State};
+use peernix::resilience::Versioned;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -97,9 +98,9 @@ impl Machine {
 }
 
 async fn fetcher(peers: &Peers, upstreams: &[&Internet]) -> (Fetcher, Arc<Metrics>) {
-    let trust = Trust { keys: [key().public()].into_iter().collect(), store_dir: StoreDir::default() };
-    let upstreams = upstreams.iter().map(|internet| internet.url()).collect();
-    let options = Options { trust, upstreams, budget: BUDGET, memory: 64 << 20 };
+    let trusted_keys = Versioned::new([key().public()].into_iter().collect());
+    let (store_dir, upstreams) = (StoreDir::default(), upstreams.iter().map(|internet| internet.url()).collect());
+    let options = Options { trusted_keys, store_dir, upstreams, budget: BUDGET, memory: 64 << 20 };
     let metrics = Arc::new(Metrics::default());
     (Fetcher::new(options, peers.clone(), Arc::clone(&metrics), TaskTracker::new()), metrics)
 }
@@ -125,11 +126,9 @@ async fn online(peers: &Peers, id: NodeId) -> Arc<Peer> {
 
 /// Fetches a path as Nix does.
 async fn fetch(fetcher: &Fetcher, sample: &Sample) -> bool {
-    let Some(found) = fetcher.narinfo(sample.hash()).await else { return false };
-    let (compression, _) = found.representation();
-    let request = NarRequest { hash: sample.hash(), nar_hash: sample.info.nar_hash, compression };
-    let size = fetcher.size(&request).await.unwrap();
-    let body = fetcher.nar(&request, size, 0).await.unwrap();
+    let Some(resolution) = fetcher.narinfo(sample.hash()).await else { return false };
+    let nar = fetcher.open(sample.hash(), resolution.info.nar_hash).await.unwrap();
+    let body = nar.read(0).await.unwrap();
     body.collect().await.is_ok()
 }
 
@@ -148,9 +147,9 @@ async fn a_transfer_from_a_peer_is_seen_and_counted() {
     assert!(!fetcher.in_use().contains(&sample.hash()));
     assert!(fetch(&fetcher, &sample).await);
     let (path, size) = (sample.info.path.clone(), sample.info.nar_size);
-    let started = FetchEvent::TransferStarted { id: 1, path: path.clone(), bytes: Some(size) };
+    let started = FetchEvent::TransferStarted { id: 1, path: path.clone(), bytes: size };
     assert_eq!(next(&mut events).await, started);
-    let FetchEvent::TransferFinished { id: 1, path: finished, bytes, sources, failovers: 0, result: Ok(()), .. } =
+    let FetchEvent::TransferFinished { id: 1, path: finished, bytes, sources, result: Ok(()) } =
         next(&mut events).await
     else {
         panic!()
@@ -161,8 +160,8 @@ async fn a_transfer_from_a_peer_is_seen_and_counted() {
     let theirs = machine.peers.get(NodeKey::from_seed([2; 32]).id()).unwrap().status();
     assert!(theirs.bytes_out > size, "{theirs:?}");
 
-    let survey = fetcher.sources(sample.hash()).await;
-    let [view] = &survey.sources[..] else { panic!("{survey:?}") };
+    let report = fetcher.sources(sample.hash()).await;
+    let [view] = &report.sources[..] else { panic!("{report:?}") };
     assert_eq!((&view.source, view.name.as_str()), (&SourceName::Peer(machine.id), "tower"));
     assert_eq!(
         (view.nar_size, &view.compression, &view.signed_by[..]),
@@ -217,8 +216,8 @@ async fn upstreams_and_budget_may_change() {
     let ours = peers("").await;
     let (fetcher, metrics) = fetcher(&ours, &[&one]).await;
     assert!(!fetch(&fetcher, &sample).await);
-    let survey = fetcher.sources(sample.hash()).await;
-    assert_eq!((survey.sources.len(), survey.absent), (0, vec![SourceName::Upstream(one.address.to_string())]));
+    let report = fetcher.sources(sample.hash()).await;
+    assert_eq!((report.sources.len(), report.absent), (0, vec![SourceName::Upstream(one.address.to_string())]));
     // At once, although it was remembered that nobody has it.
     fetcher.set_upstreams(&[one.url(), two.url()]);
     let mut events = fetcher.subscribe();
@@ -229,15 +228,15 @@ async fn upstreams_and_budget_may_change() {
     assert_eq!(sources.as_slice(), std::slice::from_ref(&source));
     let by_host = metrics.snapshot().get(&format!("fetched_upstream_bytes.{}", two.address));
     assert!(by_host > 0 && by_host == metrics.fetched_upstream_bytes.get());
-    let survey = fetcher.sources(sample.hash()).await;
-    assert_eq!((&survey.sources[0].source, &survey.sources[0].compression), (&source, &Compression::Zstd));
+    let report = fetcher.sources(sample.hash()).await;
+    assert_eq!((&report.sources[0].source, &report.sources[0].compression), (&source, &Compression::Zstd));
 
     fetcher.set_budget(Duration::from_millis(50));
     one.publish(&sample, &Compression::Xz);
     one.fault("narinfo", crate::internet::Fault::Silence);
     let begun = std::time::Instant::now();
-    let survey = fetcher.sources(sample.hash()).await;
-    assert_eq!(survey.silent, [SourceName::Upstream(one.address.to_string())]);
+    let report = fetcher.sources(sample.hash()).await;
+    assert_eq!(report.silent, [SourceName::Upstream(one.address.to_string())]);
     assert!(begun.elapsed() < Duration::from_millis(250), "{:?}", begun.elapsed());
     fetcher.set_upstreams(&[]);
     assert!(fetcher.narinfo(sample.hash()).await.is_none());

@@ -78,9 +78,9 @@ fn fetch_event(controller: &Controller, event: FetchEvent) -> Event {
     let full = |path: &crate::nix::StorePath| Some(parts.store.dir().join(path));
     match event {
         FetchEvent::TransferStarted { id, path, bytes } => {
-            Event { id: Some(id), path: full(&path), bytes, ..Event::new(EventKind::TransferStarted) }
+            Event { id: Some(id), path: full(&path), bytes: Some(bytes), ..Event::new(EventKind::TransferStarted) }
         }
-        FetchEvent::TransferFinished { id, path, bytes, sources, result, .. } => Event {
+        FetchEvent::TransferFinished { id, path, bytes, sources, result } => Event {
             id: Some(id),
             path: full(&path),
             bytes: Some(bytes),

@@ -1,39 +1,39 @@
 //! The first moments after a start, when those who have what was promised before it may not be online yet.
 
-use crate::peers::{PeerEvent, Peers, State};
+use crate::peers::{PeerEvent, State};
 use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout_at};
 
 /// How long after a start peers are waited for that may have a promised NAR. They are back within a second if they are there.
-const SETTLING: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Until when that is.
 #[derive(Clone, Copy)]
-pub(super) struct Settling(Instant);
+pub(crate) struct StartupGrace(Instant);
 
-impl Settling {
+impl StartupGrace {
     /// Begins now.
-    pub(super) fn new() -> Self {
-        Self(Instant::now() + SETTLING)
+    pub(crate) fn new() -> Self {
+        Self(Instant::now() + GRACE)
     }
 
     /// Watches who comes online from now on.
-    pub(super) fn watch(self, peers: &Peers) -> Arrivals {
-        Arrivals { until: self.0, events: peers.subscribe() }
+    pub(crate) const fn watch(self, events: Receiver<PeerEvent>) -> Arrivals {
+        Arrivals { until: self.0, events }
     }
 }
 
 /// Peers that come online in these moments.
-pub(super) struct Arrivals {
+pub(crate) struct Arrivals {
     until: Instant,
     events: Receiver<PeerEvent>,
 }
 
 impl Arrivals {
     /// Waits for the next one; `false` when the time is over.
-    pub(super) async fn next(&mut self) -> bool {
+    pub(crate) async fn next(&mut self) -> bool {
         let arrival = async {
             loop {
                 match self.events.recv().await {

@@ -1,16 +1,18 @@
 //! What of a narinfo may be believed: the signed fields, once a trusted signature over them is verified.
 
-use super::error::Lie;
+use crate::fetch::error::Violation;
 use crate::nix::narinfo::NARINFO_MAX;
 use crate::nix::{FormatError, NarInfo, StoreDir, StoreHash, TrustedKeys};
+use crate::resilience::Version;
 
-/// Whose word counts, and for which store.
-#[derive(Debug, Clone, Default)]
-pub struct Trust {
+/// Whose word counts, and for which store. A lookup takes it once, before it sends its first question, and judges every answer
+/// by that.
+#[derive(Debug, Clone)]
+pub(crate) struct Trust {
     /// The keys whose signatures let a path in.
-    pub keys: TrustedKeys,
+    pub(crate) keys: Version<TrustedKeys>,
     /// The store directory that the paths belong to.
-    pub store_dir: StoreDir,
+    pub(crate) store_dir: StoreDir,
 }
 
 impl Trust {
@@ -24,19 +26,21 @@ impl Trust {
     /// Verifies signatures (some 30 µs each): not for the reactor.
     ///
     /// # Errors
-    /// Each is a [`Lie`] in a peer's mouth; an upstream may simply be signed by a key that is not trusted here.
-    pub(super) fn believe(&self, text: &[u8], asked: StoreHash, whose: Whose) -> Result<NarInfo, Lie> {
+    /// Each is a [`Violation`] in a peer's mouth; an upstream may simply be signed by a key that is not trusted here.
+    pub(crate) fn believe(&self, text: &[u8], asked: StoreHash, whose: Whose) -> Result<NarInfo, Violation> {
         let text = std::str::from_utf8(text).map_err(|_| FormatError::Line(1))?;
         let mut narinfo = NarInfo::parse(text, &self.store_dir)?;
         let info = &mut narinfo.info;
         if info.path.hash() != asked {
-            return Err(Lie::OtherPath(info.path.to_string()));
+            return Err(Violation::OtherPath(info.path.to_string()));
         }
         let valid = self.keys.valid_signatures(info, &self.store_dir);
         if valid.is_empty() && !(whose == Whose::Upstream && info.proves_itself(&self.store_dir)) {
             let forged =
                 info.signatures.iter().find(|signature| self.keys.names().any(|name| name == signature.key_name()));
-            return Err(forged.map_or(Lie::Unsigned, |signature| Lie::Forged(signature.key_name().to_owned())));
+            return Err(
+                forged.map_or(Violation::Unsigned, |signature| Violation::Forged(signature.key_name().to_owned()))
+            );
         }
         // Nix stores every signature that it is given: what nobody verified must not get there.
         info.signatures = valid;
@@ -53,7 +57,7 @@ impl Trust {
 
 /// Whose narinfo is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Whose {
+pub(crate) enum Whose {
     /// Anybody's on the network.
     Peer,
     /// A binary cache of the configuration.
@@ -61,29 +65,31 @@ pub(super) enum Whose {
 }
 
 /// The most bytes of a narinfo that are read from a source.
-pub(super) const LIMIT: usize = NARINFO_MAX;
+pub(crate) const LIMIT: usize = NARINFO_MAX;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::nix::{PathInfo, SecretKey};
+    use crate::resilience::Versioned;
 
     fn key(name: &str, seed: u8) -> SecretKey {
         SecretKey::from_seed(name, [seed; 32]).unwrap()
     }
 
     fn trust() -> Trust {
-        Trust { keys: [key("a-1", 1).public()].into_iter().collect(), store_dir: StoreDir::default() }
+        let keys: TrustedKeys = [key("a-1", 1).public()].into_iter().collect();
+        Trust { keys: Versioned::new(keys).now(), store_dir: StoreDir::default() }
     }
 
     fn narinfo(signer: Option<&SecretKey>) -> NarInfo {
-        let text = include_str!("../../tests/golden/narinfo/xz.narinfo");
+        let text = include_str!("../../../tests/golden/narinfo/xz.narinfo");
         let mut narinfo = NarInfo::parse(text, &StoreDir::default()).unwrap();
         narinfo.info.signatures = signer.map(|key| key.sign(&narinfo.info, &StoreDir::default())).into_iter().collect();
         narinfo
     }
 
-    fn believe(narinfo: &NarInfo) -> Result<NarInfo, Lie> {
+    fn believe(narinfo: &NarInfo) -> Result<NarInfo, Violation> {
         let asked = "nq36xx3v8axl5r2a5xhyi46707hdh7l9".parse().unwrap();
         trust().believe(narinfo.render(&StoreDir::default()).as_bytes(), asked, Whose::Peer)
     }
@@ -102,14 +108,14 @@ mod tests {
 
     #[test]
     fn content_addressed_paths_need_no_signature_from_upstream() {
-        let text = include_str!("../../tests/golden/narinfo/none-ca.narinfo");
+        let text = include_str!("../../../tests/golden/narinfo/none-ca.narinfo");
         let asked = "d0jsh1qdnnsqj82rvhw5cncagyr8n4v9".parse().unwrap();
         let believed = trust().believe(text.as_bytes(), asked, Whose::Upstream).unwrap();
         assert!(believed.info.ca.is_some(), "Nix needs it to accept the path");
         let forged = text.replace("NarHash: sha256:0dmb", "NarHash: sha256:0dmc");
-        assert_eq!(trust().believe(forged.as_bytes(), asked, Whose::Upstream).unwrap_err(), Lie::Unsigned);
+        assert_eq!(trust().believe(forged.as_bytes(), asked, Whose::Upstream).unwrap_err(), Violation::Unsigned);
         let from_peer = trust().believe(text.as_bytes(), asked, Whose::Peer);
-        assert_eq!(from_peer.unwrap_err(), Lie::Unsigned, "the size is not proved");
+        assert_eq!(from_peer.unwrap_err(), Violation::Unsigned, "the size is not proved");
     }
 
     #[test]
@@ -124,22 +130,29 @@ mod tests {
     #[test]
     fn lies_are_told_apart() {
         let honest = narinfo(Some(&key("a-1", 1)));
-        assert_eq!(believe(&narinfo(None)), Err(Lie::Unsigned));
-        assert_eq!(believe(&narinfo(Some(&key("b-1", 1)))), Err(Lie::Unsigned), "unknown key");
-        assert_eq!(believe(&narinfo(Some(&key("a-1", 2)))), Err(Lie::Forged("a-1".into())), "same name, other key");
+        assert_eq!(believe(&narinfo(None)), Err(Violation::Unsigned));
+        assert_eq!(believe(&narinfo(Some(&key("b-1", 1)))), Err(Violation::Unsigned), "unknown key");
+        assert_eq!(
+            believe(&narinfo(Some(&key("a-1", 2)))),
+            Err(Violation::Forged("a-1".into())),
+            "same name, other key"
+        );
         let mut forged = honest.clone();
         forged.info.references.clear();
-        assert_eq!(believe(&forged), Err(Lie::Forged("a-1".into())), "forged references");
+        assert_eq!(believe(&forged), Err(Violation::Forged("a-1".into())), "forged references");
         let mut forged = honest.clone();
         forged.info.nar_size += 8;
-        assert_eq!(believe(&forged), Err(Lie::Forged("a-1".into())), "forged size");
+        assert_eq!(believe(&forged), Err(Violation::Forged("a-1".into())), "forged size");
         let text = honest.render(&StoreDir::default());
         let other = trust().believe(text.as_bytes(), "d0jsh1qdnnsqj82rvhw5cncagyr8n4v9".parse().unwrap(), Whose::Peer);
-        assert!(matches!(other, Err(Lie::OtherPath(_))));
+        assert!(matches!(other, Err(Violation::OtherPath(_))));
         let asked = honest.info.path.hash();
-        assert!(matches!(trust().believe(b"\xff\xfe", asked, Whose::Peer), Err(Lie::Narinfo(_))));
+        assert!(matches!(trust().believe(b"\xff\xfe", asked, Whose::Peer), Err(Violation::Narinfo(_))));
         assert!(
-            matches!(trust().believe(&text.as_bytes()[..text.len() - 1], asked, Whose::Peer), Err(Lie::Narinfo(_))),
+            matches!(
+                trust().believe(&text.as_bytes()[..text.len() - 1], asked, Whose::Peer),
+                Err(Violation::Narinfo(_))
+            ),
             "cut"
         );
     }

@@ -1,12 +1,15 @@
 //! Binary caches on the Internet: from the configuration only, never from what a peer says.
 
-use super::decode;
-use super::error::SourceError;
+use super::redirect::redirection;
+use super::{Remote, SourceId, decode, host};
+use crate::fetch::error::SourceError;
 use crate::metrics::{Counter, Metrics};
+use crate::peers::{Failure, Sample};
+use crate::resilience::{Breaker, Schedule};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_ENCODING, HOST, LOCATION, RANGE, USER_AGENT};
+use hyper::header::{CONTENT_ENCODING, HOST, RANGE, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
@@ -14,9 +17,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -28,16 +31,17 @@ const IDLE: Duration = Duration::from_secs(60);
 const REDIRECTS: usize = 3;
 /// How often in a row an upstream fails or does not answer a lookup in time before it is left alone. One failure is a blip,
 /// and a lookup that is not answered may be one that Nix remembers as a miss for an hour.
-const PATIENCE: u32 = 3;
-/// The first and the longest time for which it is left alone. Meanwhile misses are answered at once: a machine without
-/// Internet must not wait for it on every path.
-const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const FAILURES_MAX: u32 = 3;
+/// For how long it is left alone. Meanwhile misses are answered at once: a machine without Internet must not wait for it on
+/// every path.
+const PAUSES: Schedule =
+    Schedule { first: Duration::from_secs(1), factor: 2, most: Duration::from_secs(60), spread: false };
 
 /// The HTTP client of all upstreams; cheap to clone.
-pub(super) type HttpClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
+pub(crate) type HttpClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 
 /// Makes the client. Without CA certificates on the machine only plain HTTP works, which is said once.
-pub(super) fn http_client() -> HttpClient {
+pub(crate) fn http_client() -> HttpClient {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = rustls::RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
@@ -65,87 +69,55 @@ pub(super) fn http_client() -> HttpClient {
 }
 
 /// One upstream.
-pub(super) struct Upstream {
+pub(crate) struct Upstream {
     /// Without a slash at its end.
-    pub(super) base: Uri,
+    pub(crate) base: Uri,
     client: HttpClient,
     /// Bytes of NARs that came from it, or from another on the same host.
     received: Arc<Counter>,
-    rest: Mutex<Rest>,
-}
-
-/// Until when it is left alone.
-#[derive(Default)]
-struct Rest {
-    /// In a row.
-    failures: u32,
-    /// How often it was left alone since it last answered.
-    rests: u32,
-    until: Option<Instant>,
+    breaker: Mutex<Breaker>,
 }
 
 impl Upstream {
-    pub(super) fn new(base: Uri, client: HttpClient, metrics: &Metrics) -> Self {
+    pub(crate) fn new(base: Uri, client: HttpClient, metrics: &Metrics) -> Self {
         let received = metrics.upstream(&host(&base));
-        Self { base, client, received, rest: Mutex::default() }
-    }
-
-    /// Its host, and its port if it names one: what people call it.
-    pub(super) fn host(&self) -> String {
-        host(&self.base)
+        Self { base, client, received, breaker: Mutex::new(Breaker::new(FAILURES_MAX, PAUSES)) }
     }
 
     /// Notes that so many bytes of a NAR came from it.
-    pub(super) fn gave(&self, bytes: u64) {
+    pub(crate) fn gave(&self, bytes: u64) {
         self.received.add(bytes);
     }
 
     /// How many bytes of NARs came from it so far.
-    pub(super) fn given(&self) -> u64 {
+    pub(crate) fn given(&self) -> u64 {
         self.received.get()
     }
 
     /// Whether it is worth asking now.
-    pub(super) fn is_available(&self) -> bool {
-        self.rest().until.is_none_or(|until| until <= Instant::now())
-    }
-
-    fn rest(&self) -> parking_lot::MutexGuard<'_, Rest> {
-        self.rest.lock()
+    pub(crate) fn is_available(&self) -> bool {
+        self.breaker.lock().permits(Instant::now())
     }
 
     /// Notes that it answered.
     fn answered(&self) {
-        let mut rest = self.rest();
-        if rest.rests > 0 {
+        if self.breaker.lock().succeeded() {
             log::info!(upstream:% = self; "the upstream answers again");
         }
-        *rest = Rest::default();
     }
 
-    /// Notes that it could not be reached, or let a lookup's whole budget go by.
-    pub(super) fn failed(&self) {
-        let mut rest = self.rest();
-        // Requests that were under way when it was left alone tell nothing new.
-        if rest.until.is_some_and(|until| until > Instant::now()) {
-            return;
-        }
-        rest.failures += 1;
-        if rest.failures < PATIENCE {
-            return;
-        }
-        let pause = BACK_OFF.0.saturating_mul(1 << rest.rests.min(16)).min(BACK_OFF.1);
-        if rest.rests == 0 {
+    /// Notes that it could not be reached, or kept us waiting.
+    fn unreachable(&self) {
+        let mut breaker = self.breaker.lock();
+        let was_doubtful = breaker.is_doubtful();
+        if breaker.failed(Instant::now()).is_some() && !was_doubtful {
             log::warn!(upstream:% = self; "the upstream cannot be reached; going on without it");
         }
-        rest.rests += 1;
-        rest.until = Some(Instant::now() + pause);
     }
 
     /// Forgets failures: the network is another one now.
-    pub(super) fn try_again(&self) {
-        let mut rest = self.rest();
-        (rest.failures, rest.until) = (0, None);
+    pub(crate) fn try_again(&self) {
+        self.breaker.lock().succeeded();
     }
 
     /// The address of a document of this cache; `url` is relative, or absolute with this upstream's own origin.
@@ -168,7 +140,7 @@ impl Upstream {
     ///
     /// # Errors
     /// No connection or no answer in time; any other status, redirections that are not followed.
-    pub(super) async fn get(&self, url: &str, from: u64) -> Result<Response<Incoming>, SourceError> {
+    pub(crate) async fn get(&self, url: &str, from: u64) -> Result<Response<Incoming>, SourceError> {
         let mut uri = self.resolve(url)?;
         for _ in 0..=REDIRECTS {
             let response = self.request(&uri, from).await?;
@@ -201,7 +173,7 @@ impl Upstream {
         };
         match &result {
             Ok(_) => self.answered(),
-            Err(_) => self.failed(),
+            Err(_) => self.unreachable(),
         }
         result
     }
@@ -210,7 +182,7 @@ impl Upstream {
     ///
     /// # Errors
     /// As for [`Self::get`], or more than `limit` bytes.
-    pub(super) async fn document(&self, url: &str, limit: usize) -> Result<Option<Bytes>, SourceError> {
+    pub(crate) async fn document(&self, url: &str, limit: usize) -> Result<Option<Bytes>, SourceError> {
         match self.get(url, 0).await {
             Ok(response) => {
                 let encoding = response.headers().get(CONTENT_ENCODING).cloned();
@@ -227,10 +199,22 @@ impl Upstream {
     }
 }
 
-/// Host and port of a URI, without the credentials that it may carry.
-fn host(base: &Uri) -> String {
-    let host = base.host().unwrap_or_default();
-    base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+impl Remote for Upstream {
+    fn id(&self) -> SourceId {
+        SourceId::Upstream(self.base.clone())
+    }
+
+    fn succeeded(&self, _: Sample) {}
+
+    fn failed(&self, _: Failure) {}
+
+    fn ban(&self, _: &str, _: Duration) -> bool {
+        false
+    }
+
+    fn kept_us_waiting(&self) {
+        self.unreachable();
+    }
 }
 
 impl fmt::Display for Upstream {
@@ -243,7 +227,7 @@ impl fmt::Display for Upstream {
 ///
 /// Copied into one piece as it comes: its frames keep alive the buffers they were received in, so that a body sent byte by
 /// byte would take thousands of times its size.
-pub(super) async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, SourceError> {
+pub(crate) async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, SourceError> {
     let whole = async {
         let mut all = Vec::new();
         while let Some(frame) = body.frame().await {
@@ -258,52 +242,6 @@ pub(super) async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, S
         Ok(all.into())
     };
     tokio::time::timeout(HEAD, whole).await.unwrap_or(Err(SourceError::Stalled(HEAD)))
-}
-
-/// Where a redirection leads, if it may be followed: never from TLS to plain HTTP, and never to an address inside a
-/// network from a name outside it.
-fn redirection(from: &Uri, response: &Response<Incoming>) -> Result<Uri, SourceError> {
-    let target = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let refused = || SourceError::Redirect(target.chars().take(200).collect());
-    let uri: Uri = target.parse().map_err(|_| refused())?;
-    let Some(host) = uri.host() else {
-        // Relative to the host that sent it.
-        let mut parts = from.clone().into_parts();
-        parts.path_and_query = uri.into_parts().path_and_query;
-        return Uri::from_parts(parts).map_err(|_| refused());
-    };
-    let downgrade = from.scheme_str() == Some("https") && uri.scheme_str() != Some("https");
-    let inside = !is_public_host(host) && from.host() != Some(host);
-    if downgrade || inside { Err(refused()) } else { Ok(uri) }
-}
-
-/// Whether a host may be one of the public Internet: a public address, or a name with a domain whose last part is not a
-/// number (which resolvers take for an address in disguise). What the name resolves to is not looked at.
-fn is_public_host(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return is_public(address);
-    }
-    let numeric = |part: &str| part.starts_with(|c: char| c.is_ascii_digit());
-    host.trim_end_matches('.')
-        .rsplit_once('.')
-        .is_some_and(|(_, last)| !last.is_empty() && !numeric(last) && last != "local")
-}
-
-/// Whether an address is one of the public Internet.
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            // 0/8, carrier-grade NAT (100.64/10) and benchmarks (198.18/15) besides those that have names.
-            let special = matches!(v4.octets(), [0, ..] | [100, 64..=127, ..] | [198, 18..=19, ..]);
-            !(v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_broadcast() || special)
-        }
-        IpAddr::V6(v6) => {
-            let mapped_public = v6.to_ipv4_mapped().is_none_or(|v4| is_public(v4.into()));
-            !(v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local())
-                && mapped_public
-        }
-    }
 }
 
 /// An error and its causes in one line.
@@ -341,33 +279,13 @@ mod tests {
         }
     }
 
-    #[test]
-    fn addresses_inside_networks_are_known() {
-        for inside in
-            ["127.0.0.1", "10.1.2.3", "192.168.1.1", "169.254.169.254", "::1", "fe80::1", "fd00::1", "::ffff:10.0.0.1"]
-        {
-            assert!(!is_public(inside.parse().unwrap()), "{inside}");
-        }
-        for outside in ["1.1.1.1", "2a00::1"] {
-            assert!(is_public(outside.parse().unwrap()), "{outside}");
-        }
-        for inside in
-            ["localhost", "router.local", "router", "2130706433", "0x7f.1", "100.64.0.1", "127.1", "[::1]", ""]
-        {
-            assert!(!is_public_host(inside), "{inside}");
-        }
-        for outside in ["cache.example.org", "1.1.1.1", "1.example.org", "[2a00::1]"] {
-            assert!(is_public_host(outside), "{outside}");
-        }
-    }
-
     #[tokio::test]
     async fn an_unreachable_upstream_is_left_alone_for_a_while() {
         // A port that was free a moment ago; nothing listens there.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let upstream = upstream(&format!("http://127.0.0.1:{port}"));
         assert!(upstream.is_available());
-        for _ in 0..PATIENCE {
+        for _ in 0..FAILURES_MAX {
             assert!(upstream.is_available(), "a blip is forgiven");
             assert!(matches!(upstream.document("x", 10).await, Err(SourceError::Connection(_))));
         }

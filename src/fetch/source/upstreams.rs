@@ -2,44 +2,45 @@
 
 use super::upstream::{HttpClient, Upstream, http_client};
 use crate::metrics::Metrics;
+use crate::resilience::Versioned;
 use hyper::Uri;
-use parking_lot::RwLock;
 use std::sync::Arc;
 
 /// All upstreams, which the administrator may change.
-pub(super) struct Upstreams {
+pub(crate) struct Upstreams {
     client: HttpClient,
-    current: RwLock<Arc<[Arc<Upstream>]>>,
+    current: Versioned<Vec<Arc<Upstream>>>,
 }
 
 impl Upstreams {
-    pub(super) fn new(bases: &[Uri], metrics: &Metrics) -> Self {
-        let upstreams = Self { client: http_client(), current: RwLock::new(Arc::new([])) };
+    pub(crate) fn new(bases: &[Uri], metrics: &Metrics) -> Self {
+        let upstreams = Self { client: http_client(), current: Versioned::default() };
         upstreams.set(bases, metrics);
         upstreams
     }
 
     /// Those that are asked now, in the order of preference.
-    pub(super) fn now(&self) -> Arc<[Arc<Upstream>]> {
-        Arc::clone(&self.current.read())
+    pub(crate) fn now(&self) -> Arc<Vec<Arc<Upstream>>> {
+        self.current.now().value
     }
 
     /// Asks these from now on. False if they are the same.
-    pub(super) fn set(&self, bases: &[Uri], metrics: &Metrics) -> bool {
-        let mut current = self.current.write();
-        if current.iter().map(|upstream| &upstream.base).eq(bases) {
-            return false;
-        }
-        let known = |base: &Uri| current.iter().find(|upstream| upstream.base == *base).cloned();
-        let new = |base: &Uri| Arc::new(Upstream::new(base.clone(), self.client.clone(), metrics));
-        *current = bases.iter().map(|base| known(base).unwrap_or_else(|| new(base))).collect();
-        true
+    pub(crate) fn set(&self, bases: &[Uri], metrics: &Metrics) -> bool {
+        self.current.update(|current| {
+            if current.iter().map(|upstream| &upstream.base).eq(bases) {
+                return None;
+            }
+            let known = |base: &Uri| current.iter().find(|upstream| upstream.base == *base).cloned();
+            let new = |base: &Uri| Arc::new(Upstream::new(base.clone(), self.client.clone(), metrics));
+            Some(bases.iter().map(|base| known(base).unwrap_or_else(|| new(base))).collect())
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fetch::source::Remote;
 
     #[tokio::test]
     async fn another_list_keeps_what_is_known_of_those_that_stay() {
@@ -49,7 +50,8 @@ mod tests {
         let upstreams = Upstreams::new(&bases, &metrics);
         assert!(!upstreams.set(&bases, &metrics));
         let before = upstreams.now();
-        assert_eq!((before[0].host(), before[1].host()), ("one.example.org".into(), "two.example.org:81".into()));
+        let names = before.iter().map(|upstream| upstream.id().name().to_string()).collect::<Vec<_>>();
+        assert_eq!(names, ["one.example.org", "two.example.org:81"]);
         before[1].gave(3);
         assert!(upstreams.set(&bases[1..], &metrics));
         assert!(Arc::ptr_eq(&upstreams.now()[0], &before[1]) && upstreams.now().len() == 1);

@@ -1,15 +1,15 @@
 //! What goes on in this room, for those who watch: the transfers under way, events, and which paths are in use.
 
 use super::error::TransferError;
+use super::source::SourceName;
 use crate::nix::{StoreHash, StorePath};
 use crate::peers::NodeId;
 use moka::sync::Cache;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::broadcast;
 
 /// How many events a slow listener may fall behind.
@@ -21,24 +21,6 @@ const IN_USE_MAX: u64 = 64 * 1024;
 /// The most sources of one transfer that are named.
 const SOURCES_MAX: usize = 64;
 
-/// Where bytes come from, as shown to people.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum SourceName {
-    /// A peer.
-    Peer(NodeId),
-    /// An upstream, by its host and (where that is not the usual one) its port.
-    Upstream(String),
-}
-
-impl fmt::Display for SourceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Peer(id) => id.fmt(f),
-            Self::Upstream(host) => f.write_str(host),
-        }
-    }
-}
-
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FetchEvent {
@@ -48,8 +30,8 @@ pub enum FetchEvent {
         id: u64,
         /// What is fetched.
         path: StorePath,
-        /// How many bytes that is on the wire to Nix, if known.
-        bytes: Option<u64>,
+        /// How many bytes that is.
+        bytes: u64,
     },
     /// A transfer ended.
     TransferFinished {
@@ -59,12 +41,8 @@ pub enum FetchEvent {
         path: StorePath,
         /// How far it came, in bytes.
         bytes: u64,
-        /// How long it took.
-        elapsed: Duration,
         /// Who gave something, in the order of their first part.
         sources: Vec<SourceName>,
-        /// How often it went on from another source, or again from the same.
-        failovers: u32,
         /// Why it did not give everything, if so.
         result: Result<(), TransferError>,
     },
@@ -82,54 +60,38 @@ pub enum FetchEvent {
 }
 
 /// One transfer, noted by itself.
-pub(super) struct Trace {
+pub(crate) struct Trace {
     id: u64,
     path: StorePath,
-    begun: Instant,
     done: AtomicU64,
-    parts: Mutex<Parts>,
-}
-
-#[derive(Default)]
-struct Parts {
-    sources: Vec<SourceName>,
-    failovers: u32,
+    sources: Mutex<Vec<SourceName>>,
 }
 
 impl Trace {
     /// So many bytes are there by now.
-    pub(super) fn reached(&self, offset: u64) {
+    pub(crate) fn reached(&self, offset: u64) {
         self.done.store(offset, Relaxed);
     }
 
     /// The bytes come from this source now.
-    pub(super) fn flows_from(&self, source: SourceName) {
-        let mut parts = self.parts();
-        if !parts.sources.contains(&source) && parts.sources.len() < SOURCES_MAX {
-            parts.sources.push(source);
+    pub(crate) fn flows_from(&self, source: SourceName) {
+        let mut sources = self.sources.lock();
+        if !sources.contains(&source) && sources.len() < SOURCES_MAX {
+            sources.push(source);
         }
-    }
-
-    /// It goes on from another source, or again.
-    pub(super) fn failed_over(&self) {
-        self.parts().failovers += 1;
-    }
-
-    fn parts(&self) -> MutexGuard<'_, Parts> {
-        self.parts.lock()
     }
 }
 
 /// What goes on.
-pub(super) struct Ledger {
+pub(crate) struct Activity {
     events: broadcast::Sender<FetchEvent>,
     last: AtomicU64,
     running: Mutex<BTreeMap<u64, StoreHash>>,
     in_use: Cache<StoreHash, ()>,
 }
 
-impl Ledger {
-    pub(super) fn new() -> Self {
+impl Activity {
+    pub(crate) fn new() -> Self {
         Self {
             events: broadcast::channel(EVENTS_MAX).0,
             last: AtomicU64::new(0),
@@ -138,12 +100,12 @@ impl Ledger {
         }
     }
 
-    pub(super) fn subscribe(&self) -> broadcast::Receiver<FetchEvent> {
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<FetchEvent> {
         self.events.subscribe()
     }
 
     /// Tells what `event` makes, if somebody listens.
-    pub(super) fn tell(&self, event: impl FnOnce() -> FetchEvent) {
+    pub(crate) fn tell(&self, event: impl FnOnce() -> FetchEvent) {
         if self.events.receiver_count() > 0 {
             // Whoever left meanwhile misses it.
             let _ = self.events.send(event());
@@ -151,15 +113,9 @@ impl Ledger {
     }
 
     /// Notes that a transfer begins.
-    pub(super) fn begin(&self, path: &StorePath, bytes: Option<u64>) -> Arc<Trace> {
+    pub(crate) fn begin(&self, path: &StorePath, bytes: u64) -> Arc<Trace> {
         let id = self.last.fetch_add(1, Relaxed) + 1;
-        let trace = Arc::new(Trace {
-            id,
-            path: path.clone(),
-            begun: Instant::now(),
-            done: AtomicU64::new(0),
-            parts: Mutex::default(),
-        });
+        let trace = Arc::new(Trace { id, path: path.clone(), done: AtomicU64::new(0), sources: Mutex::default() });
         self.promised(path.hash());
         self.running().insert(id, path.hash());
         self.tell(|| FetchEvent::TransferStarted { id, path: path.clone(), bytes });
@@ -167,30 +123,25 @@ impl Ledger {
     }
 
     /// Notes that a transfer ended.
-    pub(super) fn end(&self, trace: &Trace, result: &Result<(), TransferError>) {
+    pub(crate) fn end(&self, trace: &Trace, result: &Result<(), TransferError>) {
         self.promised(trace.path.hash());
         self.running().remove(&trace.id);
-        self.tell(|| {
-            let parts = trace.parts();
-            FetchEvent::TransferFinished {
-                id: trace.id,
-                path: trace.path.clone(),
-                bytes: trace.done.load(Relaxed),
-                elapsed: trace.begun.elapsed(),
-                sources: parts.sources.clone(),
-                failovers: parts.failovers,
-                result: result.clone(),
-            }
+        self.tell(|| FetchEvent::TransferFinished {
+            id: trace.id,
+            path: trace.path.clone(),
+            bytes: trace.done.load(Relaxed),
+            sources: trace.sources.lock().clone(),
+            result: result.clone(),
         });
     }
 
     /// Notes that Nix was promised a path.
-    pub(super) fn promised(&self, hash: StoreHash) {
+    pub(crate) fn promised(&self, hash: StoreHash) {
         self.in_use.insert(hash, ());
     }
 
     /// The paths that were promised or in transfer lately, or are now.
-    pub(super) fn in_use(&self) -> Vec<StoreHash> {
+    pub(crate) fn in_use(&self) -> Vec<StoreHash> {
         let mut hashes: Vec<StoreHash> = self.in_use.iter().map(|(hash, ())| *hash).collect();
         hashes.extend(self.running().values());
         hashes
@@ -211,25 +162,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_transfer_is_told_from_its_begin_to_its_end() {
-        let ledger = Ledger::new();
-        let unheard = ledger.begin(&path("unheard"), None);
-        ledger.end(&unheard, &Ok(()));
-        let mut events = ledger.subscribe();
-        let trace = ledger.begin(&path("heard"), Some(10));
+        let activity = Activity::new();
+        let unheard = activity.begin(&path("unheard"), 10);
+        activity.end(&unheard, &Ok(()));
+        let mut events = activity.subscribe();
+        let trace = activity.begin(&path("heard"), 10);
         let upstream = SourceName::Upstream("cache.example.org".to_owned());
         trace.flows_from(upstream.clone());
         trace.reached(4);
-        assert!(ledger.in_use().contains(&path("heard").hash()));
-        trace.failed_over();
+        assert!(activity.in_use().contains(&path("heard").hash()));
         trace.flows_from(upstream.clone());
         let lagging = Err(TransferError::Lagging);
-        ledger.end(&trace, &lagging);
-        assert!(ledger.running().is_empty() && ledger.in_use().contains(&path("heard").hash()));
-        let started = FetchEvent::TransferStarted { id: 2, path: path("heard"), bytes: Some(10) };
+        activity.end(&trace, &lagging);
+        assert!(activity.running().is_empty() && activity.in_use().contains(&path("heard").hash()));
+        let started = FetchEvent::TransferStarted { id: 2, path: path("heard"), bytes: 10 };
         assert_eq!(events.recv().await.unwrap(), started);
-        let FetchEvent::TransferFinished { id: 2, bytes: 4, sources, failovers: 1, result, .. } =
-            events.recv().await.unwrap()
-        else {
+        let FetchEvent::TransferFinished { id: 2, bytes: 4, sources, result, .. } = events.recv().await.unwrap() else {
             panic!()
         };
         assert_eq!((sources, result), (vec![upstream], lagging));
@@ -237,10 +185,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_listener_that_sleeps_stops_nobody() {
-        let ledger = Ledger::new();
-        let mut events = ledger.subscribe();
+        let activity = Activity::new();
+        let mut events = activity.subscribe();
         for _ in 0..EVENTS_MAX * 2 {
-            ledger.begin(&path("x"), None);
+            activity.begin(&path("x"), 10);
         }
         assert!(matches!(events.recv().await, Err(broadcast::error::RecvError::Lagged(_))));
         assert!(matches!(events.recv().await, Ok(FetchEvent::TransferStarted { .. })));

@@ -1,16 +1,16 @@
-//! Decoding what an upstream compressed.
+//! Decoding what an upstream compressed: NARs by what their narinfo says, documents by their `Content-Encoding`.
 //!
-//! Needed only when a transfer that began uncompressed has to go on from an upstream; otherwise upstream's bytes pass
-//! through as they are. The decoders are synchronous and run on a blocking thread between two bounded channels.
+//! The decoders are synchronous and run on a blocking thread between two bounded channels. Which library decodes what, and
+//! how fast, is in docs/architecture.md.
 
-use super::error::SourceError;
+use crate::fetch::error::SourceError;
 use crate::nix::Compression;
 use bytes::{Buf, Bytes};
 use std::io::{self, Read};
 use tokio::sync::mpsc;
 
-/// The most memory an xz dictionary may take, in KiB. `xz -9` uses 64 MiB.
-const XZ_MEMORY_KIB: u32 = 128 * 1024;
+/// The most memory an xz decoder may take, in bytes. What `xz -9` makes needs 65 MiB.
+const XZ_MEMORY: u64 = 128 * 1024 * 1024;
 /// The largest zstd window, as a power of two: 128 MiB, what `zstd --long` uses.
 const ZSTD_WINDOW_LOG: u32 = 27;
 /// Compressed chunks that may wait for the decoder.
@@ -18,36 +18,63 @@ const QUEUE: usize = 4;
 /// Bytes of decoded output in one chunk.
 const BLOCK: usize = 128 * 1024;
 
+/// How something may be compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Codec {
+    Identity,
+    Xz,
+    Zstd,
+    Bzip2,
+    Gzip,
+    Brotli,
+}
+
+impl Codec {
+    /// By its name in a narinfo or in a `Content-Encoding`; they agree where both have one.
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "none" | "identity" | "" => Self::Identity,
+            "xz" => Self::Xz,
+            "zstd" => Self::Zstd,
+            "bzip2" => Self::Bzip2,
+            "gzip" | "x-gzip" => Self::Gzip,
+            "br" => Self::Brotli,
+            _ => return None,
+        })
+    }
+
+    /// What `reader` gives, decoded; refuses what asks for too much memory.
+    fn decoder<R: Read + 'static>(self, reader: R) -> io::Result<Box<dyn Read>> {
+        Ok(match self {
+            Self::Identity => Box::new(reader),
+            Self::Xz => {
+                let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
+                Box::new(liblzma::read::XzDecoder::new_stream(reader, stream))
+            }
+            Self::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::new(reader)?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+                Box::new(decoder)
+            }
+            Self::Bzip2 => Box::new(bzip2::read::MultiBzDecoder::new(reader)),
+            Self::Gzip => Box::new(flate2::read::MultiGzDecoder::new(reader)),
+            Self::Brotli => Box::new(brotli_decompressor::Decompressor::new(reader, BLOCK)),
+        })
+    }
+}
+
 /// Whether [`start`] can decode it.
-pub(super) fn is_supported(compression: &Compression) -> bool {
-    !matches!(compression, Compression::Other(_))
+pub(crate) fn is_supported(compression: &Compression) -> bool {
+    Codec::named(compression.name()).is_some()
 }
 
 /// Decodes a document that came with a `Content-Encoding`, into at most `limit` bytes. cache.nixos.org stores its logs and
 /// listings with brotli, and sends them so whatever one asks for.
-pub(super) async fn document(encoding: &[u8], body: Bytes, limit: usize) -> Result<Bytes, SourceError> {
+pub(crate) async fn document(encoding: &[u8], body: Bytes, limit: usize) -> Result<Bytes, SourceError> {
     let encoding = String::from_utf8_lossy(encoding).to_ascii_lowercase();
     let decoded = tokio::task::spawn_blocking(move || {
-        let body = body.reader();
-        let decoder: Box<dyn Read> = match encoding.as_str() {
-            "identity" => Box::new(body),
-            "br" => Box::new(brotli_decompressor::Decompressor::new(body, BLOCK)),
-            "gzip" | "x-gzip" => Box::new(flate2::read::MultiGzDecoder::new(body)),
-            "zstd" => {
-                let mut decoder = zstd::stream::read::Decoder::new(body)?;
-                decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-                Box::new(decoder)
-            }
-            "xz" => Box::new(lzma_rust2::XzReader::new_mem_limit(body, true, XZ_MEMORY_KIB)),
-            "bzip2" => Box::new(bzip2::read::MultiBzDecoder::new(body)),
-            other => {
-                return Err(io::Error::new(
-                    io::ErrorKind::Unsupported,
-                    format!("encoding '{other}' is not known here"),
-                ));
-            }
-        };
         let mut decoded = Vec::new();
+        let decoder = Codec::named(&encoding).ok_or_else(|| unknown(&encoding))?.decoder(body.reader())?;
         decoder.take(limit as u64 + 1).read_to_end(&mut decoded)?;
         Ok(decoded)
     });
@@ -59,47 +86,35 @@ pub(super) async fn document(encoding: &[u8], body: Bytes, limit: usize) -> Resu
     }
 }
 
+fn unknown(name: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, format!("compression '{name}' is not known here"))
+}
+
 /// A decoder at work: compressed bytes go into the sender, decoded ones come out of the receiver. It ends when the input
 /// does, when the output is dropped, or with an error.
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     /// Takes compressed bytes; closed by the decoder when it wants no more.
-    pub(super) input: mpsc::Sender<io::Result<Bytes>>,
+    pub(crate) input: mpsc::Sender<io::Result<Bytes>>,
     /// Gives decoded bytes from the `skip`th on.
-    pub(super) output: mpsc::Receiver<Result<Bytes, SourceError>>,
+    pub(crate) output: mpsc::Receiver<Result<Bytes, SourceError>>,
 }
 
 /// Starts decoding. The first `skip` decoded bytes are thrown away; after `size` bytes in all it stops reading, so that
 /// a bomb ends where the signed size says.
-pub(super) fn start(compression: &Compression, skip: u64, size: u64) -> Decoder {
+pub(crate) fn start(compression: &Compression, skip: u64, size: u64) -> Decoder {
     let (input, chunks) = mpsc::channel(QUEUE);
     let (blocks, output) = mpsc::channel(QUEUE);
-    let compression = compression.clone();
+    let name = compression.name().to_owned();
     tokio::task::spawn_blocking(move || {
         let reader = ChannelReader { chunks, current: Bytes::new() };
-        let result = decoder(&compression, reader).and_then(|mut decoder| copy(&mut *decoder, skip, size, &blocks));
+        let decoder = Codec::named(&name).ok_or_else(|| unknown(&name)).and_then(|codec| codec.decoder(reader));
+        let result = decoder.and_then(|mut decoder| copy(&mut *decoder, skip, size, &blocks));
         if let Err(error) = result {
             // The other side may be gone, which is no news to anybody.
             let _ = blocks.blocking_send(Err(SourceError::Decode(error)));
         }
     });
     Decoder { input, output }
-}
-
-fn decoder(compression: &Compression, reader: ChannelReader) -> io::Result<Box<dyn Read>> {
-    Ok(match compression {
-        Compression::None => Box::new(reader),
-        Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(reader, true, XZ_MEMORY_KIB)),
-        Compression::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::new(reader)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-            Box::new(decoder)
-        }
-        Compression::Bzip2 => Box::new(bzip2::read::MultiBzDecoder::new(reader)),
-        Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(reader)),
-        Compression::Other(name) => {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, format!("compression '{name}' is not known here")));
-        }
-    })
 }
 
 /// Copies bytes `skip..size` of what `decoder` gives, and one more should there be one.
@@ -167,7 +182,7 @@ mod tests {
     fn compressed(compression: &Compression, content: &[u8]) -> Vec<u8> {
         match compression {
             Compression::Xz => {
-                let mut writer = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(1)).unwrap();
+                let mut writer = liblzma::write::XzEncoder::new(Vec::new(), 1);
                 writer.write_all(content).unwrap();
                 writer.finish().unwrap()
             }
@@ -249,16 +264,19 @@ mod tests {
             let garbage = vec![0x5a; 4096];
             assert!(decode(compression, garbage, 0, 1_000_000).await.is_err(), "{compression} garbage");
         }
-        let other = Compression::Other("br".into());
-        assert!(decode(&other, vec![1], 0, 1).await.is_err());
+        let other = Compression::Other("lz5".into());
+        assert!(!is_supported(&other) && decode(&other, vec![1], 0, 1).await.is_err());
     }
 
     #[tokio::test]
     async fn greedy_headers_are_refused() {
-        // An xz block header that asks for a 4 GiB - 1 dictionary (size byte 40), as `xz --lzma2=dict=…` cannot even make.
-        let mut options = lzma_rust2::XzOptions::with_preset(0);
-        options.lzma_options.dict_size = 512 * 1024 * 1024;
-        let mut writer = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+        // What a dictionary of 512 MiB needs to be decoded.
+        let mut options = liblzma::stream::LzmaOptions::new_preset(0).unwrap();
+        options.dict_size(512 * 1024 * 1024);
+        let mut filters = liblzma::stream::Filters::new();
+        filters.lzma2(&options);
+        let stream = liblzma::stream::Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc64).unwrap();
+        let mut writer = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
         writer.write_all(b"small").unwrap();
         let input = writer.finish().unwrap();
         assert!(decode(&Compression::Xz, input, 0, 5).await.is_err());

@@ -3,7 +3,7 @@
 //! A source that sends a lot, but to many of our transfers at once over a slow line, is not one of those: that each of them gets little
 //! is nobody's fault, and nobody would gain if all of them were given up.
 
-use super::error::SourceError;
+use crate::fetch::error::SourceError;
 use std::time::Duration;
 
 /// The least that a source must send, in bytes a second, on average over [`SPAN`]: all transfers from it together…
@@ -13,8 +13,8 @@ const LEAST_ALONE: u64 = 1024;
 /// How long a source is watched before it is judged; only time spent waiting for it counts.
 const SPAN: Duration = Duration::from_secs(5);
 
-/// The pace of one source in one transfer.
-pub(super) struct Pace {
+/// The rate of one source in one transfer.
+pub(crate) struct MinRate {
     /// Since the last judgement, as is `bytes`.
     since_judged: Duration,
     bytes: u64,
@@ -24,9 +24,9 @@ pub(super) struct Pace {
     waited: Duration,
 }
 
-impl Pace {
+impl MinRate {
     /// For a source that has given all transfers so many bytes up to now.
-    pub(super) fn start(given: u64) -> Self {
+    pub(crate) fn start(given: u64) -> Self {
         Self { since_judged: Duration::ZERO, bytes: 0, given_before: given, waited: Duration::ZERO }
     }
 
@@ -35,7 +35,7 @@ impl Pace {
     ///
     /// # Errors
     /// It is too slow.
-    pub(super) fn note(&mut self, waited: Duration, bytes: u64, given: u64) -> Result<(), SourceError> {
+    pub(crate) fn note(&mut self, waited: Duration, bytes: u64, given: u64) -> Result<(), SourceError> {
         self.since_judged += waited;
         self.waited += waited;
         self.bytes += bytes;
@@ -51,7 +51,7 @@ impl Pace {
     }
 
     /// How long the source was waited for in all.
-    pub(super) const fn waited(&self) -> Duration {
+    pub(crate) const fn waited(&self) -> Duration {
         self.waited
     }
 }
@@ -66,31 +66,31 @@ mod tests {
 
     #[test]
     fn drops_are_not_a_stream() {
-        let mut pace = Pace::start(0);
-        assert!(pace.note(seconds(4), 1, 1).is_ok(), "too early to say");
-        assert!(pace.note(seconds(1), 1, 2).is_err());
-        assert!(pace.note(seconds(5), 5 * LEAST, 5 * LEAST + 2).is_ok());
-        assert!(pace.note(seconds(6), 0, 5 * LEAST + 2).is_err());
-        assert_eq!(pace.waited(), seconds(16));
+        let mut rate = MinRate::start(0);
+        assert!(rate.note(seconds(4), 1, 1).is_ok(), "too early to say");
+        assert!(rate.note(seconds(1), 1, 2).is_err());
+        assert!(rate.note(seconds(5), 5 * LEAST, 5 * LEAST + 2).is_ok());
+        assert!(rate.note(seconds(6), 0, 5 * LEAST + 2).is_err());
+        assert_eq!(rate.waited(), seconds(16));
     }
 
     #[test]
     fn a_slow_line_that_many_share_is_no_drip() {
         let share = 5 * LEAST / 12 + 1;
         let mut given = 1_000_000;
-        let mut pace = Pace::start(given);
+        let mut rate = MinRate::start(given);
         for _ in 0..10 {
             given += 12 * share;
-            assert!(pace.note(seconds(5), share, given).is_ok());
+            assert!(rate.note(seconds(5), share, given).is_ok());
         }
         // The others are done: what is left has the line for itself, and does not use it.
         given += share;
-        assert!(pace.note(seconds(5), share, given).is_err());
+        assert!(rate.note(seconds(5), share, given).is_err());
     }
 
     #[test]
     fn a_drip_does_not_hide_behind_a_stream() {
-        let mut pace = Pace::start(0);
-        assert!(pace.note(seconds(5), 5, 100_000_000).is_err());
+        let mut rate = MinRate::start(0);
+        assert!(rate.note(seconds(5), 5, 100_000_000).is_err());
     }
 }

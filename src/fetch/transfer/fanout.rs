@@ -4,7 +4,7 @@
 //! may write ahead of what it has verified. A reader that joins late finds the stream open to it as long as the bytes it
 //! needs are still in the window.
 
-use super::error::TransferError;
+use crate::fetch::error::TransferError;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use parking_lot::{Mutex, MutexGuard};
@@ -28,7 +28,7 @@ const ORPHANED: Duration = Duration::from_secs(5);
 
 /// Where a transfer stands, for those who wait before they answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(crate) enum Progress {
     /// No source has delivered yet.
     Pending,
     /// There is something to read.
@@ -38,9 +38,9 @@ pub(super) enum Progress {
 }
 
 /// The stream. Shared by its writer and its readers.
-pub(super) struct Stream {
-    /// The length of the whole in bytes, if known before it ends.
-    size: Option<u64>,
+pub(crate) struct Fanout {
+    /// The length of the whole in bytes.
+    size: u64,
     /// How many bytes may wait for the slowest reader.
     window: u64,
     state: Mutex<State>,
@@ -112,46 +112,40 @@ impl State {
     }
 }
 
-impl Stream {
+impl Fanout {
     /// A stream of `size` bytes of which `window` are kept at most. A window as large as the size keeps everything.
-    pub(super) fn new(size: Option<u64>, window: u64, memory: Option<OwnedSemaphorePermit>) -> Arc<Self> {
-        Self::from_offset(0, size, window, memory)
-    }
-
-    /// The same stream without its first `start` bytes, which the writer does not write.
-    pub(super) fn from_offset(
-        start: u64,
-        size: Option<u64>,
-        window: u64,
-        memory: Option<OwnedSemaphorePermit>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(size: u64, window: u64, memory: Option<OwnedSemaphorePermit>) -> Arc<Self> {
         Arc::new(Self {
             size,
             window,
-            state: Mutex::new(State { base: start, end: start, released: start, ..State::default() }),
+            state: Mutex::default(),
             room: Notify::new(),
             progress: watch::Sender::new(Progress::Pending),
             _memory: memory,
         })
     }
 
-    /// Nothing panics while it holds the lock; if it did, the state would still be consistent.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
 
     /// Whether everything stays until the end, so that nothing need be released before it is verified.
-    pub(super) fn keeps_all(&self) -> bool {
-        self.size.is_some_and(|size| self.window >= size)
+    pub(crate) fn keeps_all(&self) -> bool {
+        self.window >= self.size
+    }
+
+    /// How long the whole is, in bytes.
+    pub(crate) const fn size(&self) -> u64 {
+        self.size
     }
 
     /// Where it stands; changes are told.
-    pub(super) fn progress(&self) -> watch::Receiver<Progress> {
+    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }
 
     /// A reader from `offset` on, or `None` if those bytes are gone.
-    pub(super) fn reader(self: &Arc<Self>, offset: u64) -> Option<Reader> {
+    pub(crate) fn reader(self: &Arc<Self>, offset: u64) -> Option<Reader> {
         let mut state = self.state();
         if offset < state.base {
             return None;
@@ -164,27 +158,22 @@ impl Stream {
         Some(Reader { stream: Arc::clone(self), id, position: offset })
     }
 
-    /// Appends a chunk, waiting for room. All but the last `withheld` bytes are released to readers.
+    /// Appends a chunk, waiting for room. Nobody can read it before it is released.
     ///
     /// # Errors
     /// Nobody has read for [`ORPHANED`].
-    pub(super) async fn write(&self, chunk: Bytes, withheld: u64) -> Result<(), TransferError> {
-        if chunk.is_empty() {
-            return Ok(());
+    pub(crate) async fn write(&self, chunk: Bytes) -> Result<(), TransferError> {
+        if !chunk.is_empty() {
+            self.make_room().await?;
+            self.state().append(chunk);
         }
-        self.make_room().await?;
-        {
-            let mut state = self.state();
-            state.append(chunk);
-        }
-        self.release(withheld);
         Ok(())
     }
 
-    /// Lets readers read all but the last `withheld` bytes written.
-    fn release(&self, withheld: u64) {
+    /// Lets readers read what was written up to byte `end`.
+    pub(crate) fn release(&self, end: u64) {
         let mut state = self.state();
-        let released = state.end.saturating_sub(withheld);
+        let released = state.end.min(end);
         if released > state.released {
             state.released = released;
             state.wake_all();
@@ -204,7 +193,7 @@ impl Stream {
         let mut blocked = Instant::now();
         loop {
             let advanced = self.room.notified();
-            let (patience, alone) = {
+            let (limit, alone) = {
                 let mut state = self.state();
                 state.trim(self.keeps_all());
                 let slowest = state.readers.values().map(|slot| slot.position).min();
@@ -217,11 +206,11 @@ impl Stream {
                     None => (Some(ORPHANED), true),
                 }
             };
-            match patience {
+            match limit {
                 None => advanced.await,
-                Some(patience) => {
+                Some(limit) => {
                     // From when the writer was stopped, not from the last sign of life: one chunk now and then is not enough.
-                    if tokio::time::timeout_at(blocked + patience, advanced).await.is_err() {
+                    if tokio::time::timeout_at(blocked + limit, advanced).await.is_err() {
                         if alone {
                             return Err(TransferError::Abandoned);
                         }
@@ -242,7 +231,7 @@ impl Stream {
     }
 
     /// Takes back all that was written. Only a stream of which nothing was released can start again.
-    pub(super) fn restart(&self) -> Vec<Bytes> {
+    pub(crate) fn restart(&self) -> Vec<Bytes> {
         let mut state = self.state();
         debug_assert_eq!(state.released, state.base, "released bytes cannot be taken back");
         state.end = state.base;
@@ -250,14 +239,14 @@ impl Stream {
     }
 
     /// What is kept, from the first byte kept on.
-    pub(super) fn kept(&self) -> Vec<Bytes> {
+    pub(crate) fn kept(&self) -> Vec<Bytes> {
         self.state().chunks.iter().cloned().collect()
     }
 
     /// Ends it: releases everything, or tells readers what happened once they have read what was released.
-    pub(super) fn finish(&self, outcome: Result<(), TransferError>) {
+    pub(crate) fn finish(&self, outcome: Result<(), TransferError>) {
         if outcome.is_ok() {
-            self.release(0);
+            self.release(u64::MAX);
         }
         self.progress.send_if_modified(|progress| match (&outcome, &progress) {
             (Err(error), Progress::Pending) => {
@@ -277,11 +266,18 @@ impl Stream {
     }
 }
 
-/// One reader of a [`Stream`], as a body.
-pub(super) struct Reader {
-    stream: Arc<Stream>,
+/// One reader of a [`Fanout`], as a body.
+pub(crate) struct Reader {
+    stream: Arc<Fanout>,
     id: u64,
     position: u64,
+}
+
+impl Reader {
+    /// Where the stream stands; changes are told.
+    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
+        self.stream.progress()
+    }
 }
 
 impl Body for Reader {
@@ -333,7 +329,7 @@ impl Body for Reader {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.stream.size.map_or_else(SizeHint::new, |size| SizeHint::with_exact(size.saturating_sub(self.position)))
+        SizeHint::with_exact(self.stream.size.saturating_sub(self.position))
     }
 }
 
@@ -345,5 +341,5 @@ impl Drop for Reader {
 }
 
 #[cfg(test)]
-#[path = "stream_tests.rs"]
+#[path = "fanout_tests.rs"]
 mod tests;

@@ -1,0 +1,177 @@
+//! The room's handle: what the gateway and the administrator ask of it.
+
+use super::activity::{Activity, FetchEvent};
+use super::blame::Blame;
+use super::nar::Nar;
+use super::resolve::cache::Answer;
+use super::resolve::resolution::Resolution;
+use super::resolve::resolver::Resolver;
+use super::resolve::responder::{Network, Surroundings};
+use super::resolve::source_report::SourceReport;
+use super::source::upstreams::Upstreams;
+use super::transfer::registry::Registry;
+use crate::metrics::Metrics;
+use crate::nix::{NarHash, StoreDir, StoreHash, TrustedKeys};
+use crate::peers::Peers;
+use crate::resilience::Versioned;
+use bytes::Bytes;
+use hyper::Uri;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, broadcast};
+use tokio_util::task::TaskTracker;
+
+/// The largest log, listing or other small document fetched for Nix, in bytes.
+const DOCUMENT_LIMIT: usize = 16 * 1024 * 1024;
+/// How many documents are fetched at once.
+const DOCUMENTS: usize = 4;
+
+/// What this room needs to know; the daemon takes it from the configuration.
+pub struct Options {
+    /// The keys whose signatures let a path in, which may change. Every lookup that begins after a change is judged by the new
+    /// ones, and nothing found before is remembered: what only a key that is gone signed is refused at once, narinfo and NAR.
+    /// Transfers that already have a reader end as they began; Nix itself judges what they bring.
+    pub trusted_keys: Versioned<TrustedKeys>,
+    /// The store directory that the paths belong to.
+    pub store_dir: StoreDir,
+    /// The binary caches on the Internet, in order of preference.
+    pub upstreams: Vec<Uri>,
+    /// How long a lookup may take in all.
+    pub budget: Duration,
+    /// How much memory transfers may take together, in bytes; at least one whole NAR's worth is always granted.
+    pub memory: u64,
+}
+
+/// The room's handle; cheap to clone.
+#[derive(Clone)]
+pub struct Fetcher(Arc<Inner>);
+
+struct Inner {
+    resolver: Arc<Resolver>,
+    registry: Registry,
+    upstreams: Arc<Upstreams>,
+    documents: Semaphore,
+    activity: Arc<Activity>,
+    metrics: Arc<Metrics>,
+}
+
+impl Fetcher {
+    /// Sets up the room. Nothing is sent before somebody asks.
+    #[must_use]
+    pub fn new(options: Options, peers: Peers, metrics: Arc<Metrics>, tasks: TaskTracker) -> Self {
+        let upstreams = Arc::new(Upstreams::new(&options.upstreams, &metrics));
+        let surroundings = Surroundings { peers, upstreams: Arc::clone(&upstreams) };
+        Self::with_network(Arc::new(surroundings), upstreams, options, metrics, tasks)
+    }
+
+    /// The same in surroundings of one's own.
+    pub(crate) fn with_network(
+        network: Arc<dyn Network>,
+        upstreams: Arc<Upstreams>,
+        options: Options,
+        metrics: Arc<Metrics>,
+        tasks: TaskTracker,
+    ) -> Self {
+        let Options { trusted_keys, store_dir, budget, memory, .. } = options;
+        let activity = Arc::new(Activity::new());
+        let blame = Arc::new(Blame { metrics: Arc::clone(&metrics), activity: Arc::clone(&activity) });
+        let notes = (Arc::clone(&metrics), Arc::clone(&blame));
+        let resolver = Arc::new(Resolver::new(network, (trusted_keys, store_dir), budget, notes));
+        let notes = (Arc::clone(&metrics), Arc::clone(&activity), blame);
+        let registry = Registry::new(Arc::clone(&resolver), notes, memory, tasks);
+        let documents = Semaphore::new(DOCUMENTS);
+        Self(Arc::new(Inner { resolver, registry, upstreams, documents, activity, metrics }))
+    }
+
+    /// Who has `hash`, as a verified path info; `None` if nobody is known to have it within the budget. Nix is promised it with
+    /// this.
+    pub async fn narinfo(&self, hash: StoreHash) -> Option<Arc<Resolution>> {
+        match self.0.resolver.answer(hash).await {
+            Answer::Found(resolution) => {
+                self.0.activity.promised(hash);
+                Some(resolution)
+            }
+            Answer::Absent | Answer::Unknown => None,
+        }
+    }
+
+    /// The NAR `nar_hash` of the path `hash`; `None` if nobody has that.
+    pub async fn open(&self, hash: StoreHash, nar_hash: NarHash) -> Option<Nar> {
+        let Inner { resolver, registry, .. } = &*self.0;
+        let resolution = match registry.resolution(nar_hash, resolver.generation()) {
+            Some(under_way) => under_way,
+            None => resolver.find(hash, nar_hash).await?,
+        };
+        Some(Nar { registry: registry.clone(), resolver: Arc::clone(resolver), resolution })
+    }
+
+    /// A small document of the cache protocol (a log, a listing, a realisation) from the upstreams, which alone may be
+    /// asked for what no signature covers.
+    pub async fn document(&self, path: &str) -> Option<Bytes> {
+        let _permit = self.0.documents.acquire().await.ok()?;
+        for upstream in self.0.upstreams.now().iter().filter(|upstream| upstream.is_available()) {
+            match upstream.document(path, DOCUMENT_LIMIT).await {
+                Ok(Some(document)) => return Some(document),
+                Ok(None) => {}
+                Err(error) => log::debug!(upstream:% = upstream; "no document: {error}"),
+            }
+        }
+        None
+    }
+
+    /// Shim until the list gives its versions.
+    pub fn set_trust(&self, keys: TrustedKeys) {
+        self.0.resolver.trusted.set(keys);
+    }
+
+    /// What happens from now on. A listener that falls far behind misses some and is told so; nobody waits for it.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<FetchEvent> {
+        self.0.activity.subscribe()
+    }
+
+    /// The paths that are in transfer, or were promised to Nix or in transfer within the last ten minutes, in no particular
+    /// order: a collection of garbage should leave them alone.
+    #[must_use]
+    pub fn in_use(&self) -> Vec<StoreHash> {
+        self.0.activity.in_use()
+    }
+
+    /// How many transfers are under way.
+    #[must_use]
+    pub fn transfers_running(&self) -> usize {
+        self.0.registry.running()
+    }
+
+    /// Who has a path, asking everybody within the budget of a lookup; nothing is taken from memory or remembered.
+    pub async fn sources(&self, hash: StoreHash) -> SourceReport {
+        self.0.resolver.report(hash).await
+    }
+
+    /// Forgets recent answers, because memory is short; tells about how many bytes that frees.
+    pub async fn forget_answers(&self) -> u64 {
+        let answers = &self.0.resolver.answers;
+        let size = answers.weight().await;
+        answers.forget_all();
+        answers.weight().await;
+        size
+    }
+
+    /// Asks these upstreams from now on, in this order. What is known of those that stay is kept; transfers go on.
+    pub fn set_upstreams(&self, upstreams: &[Uri]) {
+        if self.0.upstreams.set(upstreams, &self.0.metrics) {
+            // What was found may be nowhere now, and what was nowhere may be found.
+            self.0.resolver.answers.forget_all();
+        }
+    }
+
+    /// Lets a lookup take so long from now on.
+    pub fn set_budget(&self, budget: Duration) {
+        self.0.resolver.set_budget(budget);
+    }
+
+    /// Forgets which upstreams failed: the network is another one now.
+    pub fn network_changed(&self) {
+        self.0.upstreams.now().iter().for_each(|upstream| upstream.try_again());
+    }
+}

@@ -1,0 +1,72 @@
+//! A path that somebody has, with all who are known to have it.
+
+use crate::fetch::source::Source;
+use crate::nix::{Compression, PathInfo};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// One who has a path, and what it says of it.
+#[derive(Clone)]
+pub(crate) struct Holder {
+    /// What is proved of the path.
+    pub(crate) info: PathInfo,
+    /// Where its NAR can be had.
+    pub(crate) source: Arc<dyn Source>,
+    /// How the NAR is sent from there.
+    pub(crate) compression: Compression,
+    /// The length of what is sent in bytes, if told. Nobody signs it.
+    pub(crate) file_size: Option<u64>,
+}
+
+/// A path that somebody has.
+pub struct Resolution {
+    /// What is proved of it.
+    pub info: PathInfo,
+    /// Who has it: never empty, in the order of their answers.
+    sources: Mutex<Vec<Arc<dyn Source>>>,
+    /// How many they are.
+    count: watch::Sender<usize>,
+}
+
+impl Resolution {
+    pub(crate) fn new(holder: Holder) -> Arc<Self> {
+        let Holder { info, source, .. } = holder;
+        Arc::new(Self { info, sources: Mutex::new(vec![source]), count: watch::Sender::new(1) })
+    }
+
+    /// Who has it, as far as known by now.
+    pub(crate) fn sources(&self) -> Vec<Arc<dyn Source>> {
+        self.sources.lock().clone()
+    }
+
+    /// Tells when more are known.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<usize> {
+        self.count.subscribe()
+    }
+
+    /// Whether the first to answer was a peer.
+    pub(crate) fn is_from_peer(&self) -> bool {
+        self.sources.lock().first().is_some_and(|source| source.remote().id().is_peer())
+    }
+
+    /// What it takes of the memory of answers, in bytes.
+    pub(crate) fn weight(&self) -> u32 {
+        let info = 96 * self.info.references.len() + 160 * self.info.signatures.len();
+        u32::try_from(512 + 256 * self.sources.lock().len() + info).unwrap_or(u32::MAX)
+    }
+
+    /// Adds one more who has it. Two caches may have signed different builds of one path; their NARs cannot be mixed, so who has
+    /// another one is left out.
+    pub(crate) fn add(&self, holder: Holder) {
+        let Holder { info, source, .. } = holder;
+        if (info.nar_hash, info.nar_size) != (self.info.nar_hash, self.info.nar_size) {
+            return;
+        }
+        let mut sources = self.sources.lock();
+        if sources.iter().all(|known| known.remote().id() != source.remote().id()) {
+            sources.push(source);
+            self.count.send_replace(sources.len());
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Who can be asked for a path: peers and upstreams, each with the form of its answers.
+
+use super::resolution::Holder;
+use super::verify::{self, Trust, Whose};
+use crate::fetch::error::{SourceError, Violation};
+use crate::fetch::source::peer::{PeerSource, nar_url};
+use crate::fetch::source::upstream::{Upstream, collect};
+use crate::fetch::source::upstream_nar::UpstreamNar;
+use crate::fetch::source::upstreams::Upstreams;
+use crate::fetch::source::{Remote, decode};
+use crate::nix::{Compression, NarInfo, StoreHash};
+use crate::peers::{PeerEvent, Peers};
+use async_trait::async_trait;
+use bytes::Bytes;
+use hyper::StatusCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast;
+use tokio::time::timeout;
+
+/// How long a peer may take to the head of a narinfo.
+const PEER_HEAD: Duration = Duration::from_secs(1);
+/// The longest URL in an upstream's narinfo, in bytes.
+const URL_MAX: usize = 4096;
+
+/// Somebody who can be asked for a path.
+#[async_trait]
+pub(crate) trait Responder: Send + Sync {
+    /// Who it is.
+    fn remote(&self) -> &dyn Remote;
+
+    /// Asks for the path and proves the answer. `None`: it does not have it, or nothing that counts here.
+    ///
+    /// # Errors
+    /// It could not be asked, or lied.
+    async fn narinfo(&self, hash: StoreHash, trust: &Arc<Trust>) -> Result<Option<Holder>, SourceError>;
+}
+
+/// All who can be asked now.
+#[derive(Clone, Default)]
+pub(crate) struct Responders {
+    /// The best first.
+    pub(crate) peers: Vec<Arc<dyn Responder>>,
+    /// In the order of preference, those that are worth asking.
+    pub(crate) upstreams: Vec<Arc<dyn Responder>>,
+    /// There are others, which are left alone for a while.
+    pub(crate) is_partial: bool,
+}
+
+/// Where they come from.
+pub(crate) trait Network: Send + Sync {
+    /// All who can be asked now.
+    fn responders(&self) -> Responders;
+
+    /// Every upstream, those included that are left alone.
+    fn upstreams(&self) -> Vec<Arc<dyn Responder>>;
+
+    /// Tells who comes and goes from now on.
+    fn subscribe(&self) -> broadcast::Receiver<PeerEvent>;
+}
+
+/// The peers of this machine and its upstreams.
+pub(crate) struct Surroundings {
+    pub(crate) peers: Peers,
+    pub(crate) upstreams: Arc<Upstreams>,
+}
+
+impl Network for Surroundings {
+    fn responders(&self) -> Responders {
+        let all = self.upstreams.now();
+        let upstreams: Vec<_> = all.iter().filter(|upstream| upstream.is_available()).map(cache).collect();
+        let peers = self.peers.candidates().into_iter().map(|peer| Arc::new(PeerSource(peer)) as Arc<dyn Responder>);
+        Responders { peers: peers.collect(), is_partial: upstreams.len() < all.len(), upstreams }
+    }
+
+    fn upstreams(&self) -> Vec<Arc<dyn Responder>> {
+        self.upstreams.now().iter().map(cache).collect()
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<PeerEvent> {
+        self.peers.subscribe()
+    }
+}
+
+#[async_trait]
+impl Responder for PeerSource {
+    fn remote(&self) -> &dyn Remote {
+        self
+    }
+
+    async fn narinfo(&self, hash: StoreHash, trust: &Arc<Trust>) -> Result<Option<Holder>, SourceError> {
+        if trust.keys.is_empty() {
+            // Nothing that it could say would count, and that would not be its fault.
+            return Ok(None);
+        }
+        let target = format!("/{hash}.narinfo");
+        let response = timeout(PEER_HEAD, self.get(&target, None)).await;
+        let response = response.unwrap_or(Err(SourceError::Stalled(PEER_HEAD)))?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Ok(None),
+            other => return Err(SourceError::Status(other.as_u16())),
+        }
+        let text = collect(response.into_body(), verify::LIMIT).await?;
+        let NarInfo { info, url, compression, .. } = believe(trust, text, hash, Whose::Peer).await?;
+        // The protocol leaves a peer no choice of these, so whoever sends something else tries something.
+        if url != nar_url(hash, &info.nar_hash) || compression != Compression::None {
+            return Err(Violation::Url(url.chars().take(200).collect()).into());
+        }
+        let (source, file_size) = (Arc::new(Self(Arc::clone(&self.0))), Some(info.nar_size));
+        Ok(Some(Holder { info, source, compression, file_size }))
+    }
+}
+
+/// An upstream that is asked.
+struct UpstreamCache(Arc<Upstream>);
+
+fn cache(upstream: &Arc<Upstream>) -> Arc<dyn Responder> {
+    Arc::new(UpstreamCache(Arc::clone(upstream)))
+}
+
+#[async_trait]
+impl Responder for UpstreamCache {
+    fn remote(&self) -> &dyn Remote {
+        self.0.as_ref()
+    }
+
+    async fn narinfo(&self, hash: StoreHash, trust: &Arc<Trust>) -> Result<Option<Holder>, SourceError> {
+        let upstream = &self.0;
+        let Some(text) = upstream.document(&format!("{hash}.narinfo"), verify::LIMIT).await? else { return Ok(None) };
+        // An upstream may simply be signed by a key that is not trusted here: no lie.
+        let useless = |reason: &dyn std::fmt::Display| {
+            log::debug!(upstream:% = upstream, path:% = hash; "not usable: {reason}");
+            Ok(None)
+        };
+        match believe(trust, text, hash, Whose::Upstream).await {
+            Ok(NarInfo { url, .. }) if url.len() > URL_MAX => Err(SourceError::TooLarge(URL_MAX)),
+            Ok(NarInfo { compression, .. }) if !decode::is_supported(&compression) => {
+                useless(&format_args!("compressed with {compression}"))
+            }
+            Ok(NarInfo { info, url, compression, file_size, .. }) => {
+                let nar = UpstreamNar { upstream: Arc::clone(upstream), url, compression: compression.clone() };
+                Ok(Some(Holder { info, source: Arc::new(nar), compression, file_size }))
+            }
+            Err(SourceError::Violation(reason)) => useless(&reason),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Verifies off the reactor.
+async fn believe(trust: &Arc<Trust>, text: Bytes, hash: StoreHash, whose: Whose) -> Result<NarInfo, SourceError> {
+    let trust = Arc::clone(trust);
+    match tokio::task::spawn_blocking(move || trust.believe(&text, hash, whose)).await {
+        Ok(believed) => Ok(believed?),
+        Err(stopped) => Err(SourceError::Unavailable(stopped.to_string())),
+    }
+}

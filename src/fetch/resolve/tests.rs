@@ -1,0 +1,257 @@
+//! Lookups with scripted responders, in virtual time.
+
+use super::cache::Answer;
+use super::resolution::Holder;
+use super::resolver::Resolver;
+use super::responder::{Network, Responder, Responders};
+use super::verify::Trust;
+use crate::fetch::activity::Activity;
+use crate::fetch::blame::Blame;
+use crate::fetch::error::{SourceError, Violation};
+use crate::fetch::source::scripted::Scripted;
+use crate::fetch::source::{Remote, Source};
+use crate::metrics::Metrics;
+use crate::nix::{Compression, NarHash, PathInfo, SecretKey, StoreDir, StoreHash, TrustedKeys};
+use crate::peers::PeerEvent;
+use crate::resilience::Versioned;
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast;
+use tokio::time::{Instant, sleep};
+
+const BUDGET: Duration = Duration::from_millis(300);
+
+/// What a responder says.
+#[derive(Clone, Copy)]
+enum Says {
+    Yes,
+    No,
+    Nothing,
+    /// Fails.
+    Breaks,
+    /// Says yes, with a signature that does not verify.
+    Lies,
+}
+
+/// Somebody who says something after so long, and counts how often it was asked.
+struct Voice {
+    says: Says,
+    after: Duration,
+    source: Arc<Scripted>,
+    asked: Mutex<u32>,
+}
+
+impl Voice {
+    fn peer(number: u8, says: Says, after_ms: u64) -> Arc<Self> {
+        Self::new(Scripted::peer(number, &Bytes::new(), []), says, after_ms)
+    }
+
+    fn upstream(number: u8, says: Says, after_ms: u64) -> Arc<Self> {
+        Self::new(Scripted::upstream(number, &Bytes::new(), []), says, after_ms)
+    }
+
+    fn new(source: Scripted, says: Says, after_ms: u64) -> Arc<Self> {
+        let after = Duration::from_millis(after_ms);
+        Arc::new(Self { says, after, source: Arc::new(source), asked: Mutex::default() })
+    }
+
+    fn asked(&self) -> u32 {
+        *self.asked.lock()
+    }
+}
+
+#[async_trait]
+impl Responder for Voice {
+    fn remote(&self) -> &dyn Remote {
+        self.source.as_ref()
+    }
+
+    async fn narinfo(&self, hash: StoreHash, _: &Arc<Trust>) -> Result<Option<Holder>, SourceError> {
+        *self.asked.lock() += 1;
+        sleep(self.after).await; // pace
+        assert_eq!(hash, info().path.hash());
+        let source = Arc::clone(&self.source) as Arc<dyn Source>;
+        let holder = Holder { info: info(), source, compression: Compression::None, file_size: None };
+        match self.says {
+            Says::Yes => Ok(Some(holder)),
+            Says::No => Ok(None),
+            Says::Nothing => std::future::pending().await,
+            Says::Breaks => Err(SourceError::Connection("broken".into())),
+            Says::Lies => Err(Violation::Forged("a-1".into()).into()),
+        }
+    }
+}
+
+fn info() -> PathInfo {
+    PathInfo::example()
+}
+
+/// Everybody there is.
+struct Everybody {
+    peers: Vec<Arc<Voice>>,
+    upstreams: Vec<Arc<Voice>>,
+    events: broadcast::Sender<PeerEvent>,
+}
+
+fn responders(voices: &[Arc<Voice>]) -> Vec<Arc<dyn Responder>> {
+    voices.iter().map(|voice| Arc::clone(voice) as _).collect()
+}
+
+impl Network for Everybody {
+    fn responders(&self) -> Responders {
+        Responders { peers: responders(&self.peers), upstreams: responders(&self.upstreams), is_partial: false }
+    }
+
+    fn upstreams(&self) -> Vec<Arc<dyn Responder>> {
+        responders(&self.upstreams)
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<PeerEvent> {
+        self.events.subscribe()
+    }
+}
+
+struct World {
+    resolver: Arc<Resolver>,
+    metrics: Arc<Metrics>,
+    trusted: Versioned<TrustedKeys>,
+}
+
+impl World {
+    fn new(peers: &[Arc<Voice>], upstreams: &[Arc<Voice>]) -> Self {
+        let metrics = Arc::<Metrics>::default();
+        let blame = Arc::new(Blame { metrics: Arc::clone(&metrics), activity: Arc::new(Activity::new()) });
+        let (peers, upstreams, events) = (peers.to_vec(), upstreams.to_vec(), broadcast::channel(8).0);
+        let network = Arc::new(Everybody { peers, upstreams, events });
+        let trusted = Versioned::<TrustedKeys>::default();
+        let trust = (trusted.clone(), StoreDir::default());
+        let resolver = Arc::new(Resolver::new(network, trust, BUDGET, (Arc::clone(&metrics), blame)));
+        Self { resolver, metrics, trusted }
+    }
+
+    /// The answer, and how long it took.
+    async fn ask(&self) -> (Answer, Duration) {
+        let begun = Instant::now();
+        (self.resolver.answer(info().path.hash()).await, begun.elapsed())
+    }
+}
+
+/// Whether somebody has it, or it is known that nobody does.
+fn verdict(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::Found(resolution) if resolution.is_from_peer() => "peer",
+        Answer::Found(_) => "upstream",
+        Answer::Absent => "absent",
+        Answer::Unknown => "unknown",
+    }
+}
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_peer_wins_and_an_upstream_waits_a_moment_for_a_peer() {
+    for (peers, upstreams, expected, time) in [
+        (vec![(Says::No, 1), (Says::Yes, 5)], vec![(Says::Yes, 50)], "peer", 5),
+        (vec![(Says::Yes, 20)], vec![(Says::Yes, 1)], "peer", 20),
+        (vec![(Says::Yes, 100)], vec![(Says::Yes, 1)], "upstream", 31),
+        (vec![(Says::No, 10)], vec![(Says::Yes, 1)], "upstream", 10),
+        (vec![], vec![(Says::Yes, 40)], "upstream", 40),
+        (vec![(Says::No, 3)], vec![(Says::No, 7)], "absent", 7),
+        (vec![], vec![], "absent", 0),
+        (vec![(Says::Breaks, 3)], vec![], "unknown", 3),
+        (vec![(Says::Nothing, 0)], vec![(Says::No, 1)], "unknown", 300),
+        (vec![(Says::No, 1)], vec![(Says::Nothing, 0)], "unknown", 300),
+        (vec![(Says::Lies, 1), (Says::Yes, 2)], vec![], "peer", 2),
+    ] {
+        let peers: Vec<_> = (1..).zip(&peers).map(|(n, (says, after))| Voice::peer(n, *says, *after)).collect();
+        let upstreams: Vec<_> =
+            (1..).zip(&upstreams).map(|(n, (says, after))| Voice::upstream(n, *says, *after)).collect();
+        let (answer, elapsed) = World::new(&peers, &upstreams).ask().await;
+        assert_eq!((verdict(&answer), elapsed), (expected, ms(time)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_who_ask_at_once_are_one_lookup() {
+    let peer = Voice::peer(1, Says::Yes, 20);
+    let world = World::new(&[Arc::clone(&peer)], &[]);
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let resolver = Arc::clone(&world.resolver);
+        asked.spawn(async move { verdict(&resolver.answer(info().path.hash()).await) });
+    }
+    assert!(asked.join_all().await.iter().all(|verdict| *verdict == "peer"));
+    assert_eq!((peer.asked(), world.metrics.lookups_peer.get(), world.metrics.lookups_remembered.get()), (1, 1, 49));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_answers_late_is_a_source_all_the_same() {
+    let (fast, slow) = (Voice::peer(1, Says::Yes, 1), Voice::peer(2, Says::Yes, 2000));
+    let upstream = Voice::upstream(1, Says::Yes, 3000);
+    let world = World::new(&[fast, slow], &[upstream]);
+    let (Answer::Found(resolution), _) = world.ask().await else { panic!() };
+    let mut known = resolution.subscribe();
+    let begun = Instant::now();
+    known.wait_for(|count| *count == 3).await.unwrap();
+    assert_eq!(begun.elapsed(), ms(2999));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_after_the_budget_is_remembered_for_the_next_who_asks() {
+    let late = Voice::upstream(1, Says::Yes, 400);
+    let world = World::new(&[], &[Arc::clone(&late)]);
+    assert_eq!(verdict(&world.ask().await.0), "unknown");
+    sleep(ms(150)).await; // pace
+    assert_eq!((verdict(&world.ask().await.0), late.asked()), ("upstream", 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_liar_is_banned() {
+    let voices = [Voice::peer(1, Says::Lies, 1), Voice::peer(2, Says::Breaks, 1), Voice::peer(3, Says::No, 1)];
+    let world = World::new(&voices, &[]);
+    assert_eq!(verdict(&world.ask().await.0), "unknown");
+    let banned: Vec<_> = voices.iter().map(|voice| voice.source.record().banned.len()).collect();
+    let failures: Vec<_> = voices.iter().map(|voice| voice.source.record().failures.len()).collect();
+    assert_eq!((banned, failures), (vec![1, 0, 0], vec![0, 1, 0]));
+    assert_eq!(world.metrics.peers_banned.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_a_liar_who_was_asked_before_the_keys_changed() {
+    let peer = Voice::peer(1, Says::Lies, 50);
+    let world = World::new(&[Arc::clone(&peer)], &[]);
+    let change = async {
+        sleep(ms(10)).await; // pace
+        world.trusted.set([SecretKey::from_seed("b-1", [7; 32]).unwrap().public()].into_iter().collect());
+    };
+    let ((answer, _), ()) = tokio::join!(world.ask(), change);
+    assert_eq!((verdict(&answer), peer.source.record().banned.len()), ("unknown", 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_promised_is_looked_for_beyond_the_budget() {
+    let slow = Voice::upstream(1, Says::Yes, 2000);
+    let world = World::new(&[], &[slow]);
+    let begun = Instant::now();
+    let resolution = world.resolver.find(info().path.hash(), info().nar_hash).await;
+    assert!(resolution.is_some() && begun.elapsed() < ms(3000), "{:?}", begun.elapsed());
+    let other = NarHash::new([9; 32]);
+    assert!(world.resolver.find(info().path.hash(), other).await.is_none(), "another build is not it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_report_names_everybody() {
+    let peers = [Voice::peer(1, Says::Yes, 9), Voice::peer(2, Says::No, 1), Voice::peer(3, Says::Breaks, 1)];
+    let upstreams = [Voice::upstream(1, Says::Yes, 1), Voice::upstream(2, Says::Nothing, 0)];
+    let report = World::new(&peers, &upstreams).resolver.report(info().path.hash()).await;
+    let name = |voice: &Arc<Voice>| voice.source.id().name();
+    let having: Vec<_> = report.sources.iter().map(|view| view.source.clone()).collect();
+    assert_eq!(having, [name(&peers[0]), name(&upstreams[0])], "peers before upstreams");
+    assert_eq!((report.absent, report.silent), (vec![name(&peers[1])], vec![name(&upstreams[1])]));
+    assert_eq!(report.failed, [(name(&peers[2]), "broken".to_owned())]);
+}

@@ -1,0 +1,156 @@
+//! A body that is the NAR itself, and the one check of what an answer with a body says of it.
+
+use super::ByteFlow;
+use crate::fetch::error::{SourceError, Violation};
+use bytes::{Buf, Bytes};
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_ENCODING, CONTENT_RANGE};
+use hyper::{HeaderMap, Response, StatusCode};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+/// What of a file an answer brings.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// Its first byte.
+    pub(crate) first: u64,
+    /// How long the whole file is, if told.
+    pub(crate) total: Option<u64>,
+}
+
+/// What an answer brings to the request for all from byte `from` on. Some servers ignore ranges, and begin at 0.
+///
+/// # Errors
+/// Another status, another range than was asked for, or a content encoding, which nobody asked for and which would change
+/// what the offsets mean.
+pub(crate) fn extent<B: Body>(response: &Response<B>, from: u64) -> Result<Extent, SourceError> {
+    let status = response.status();
+    if is_encoded(response.headers()) {
+        return Err(SourceError::Status(status.as_u16()));
+    }
+    match status {
+        StatusCode::OK => Ok(Extent { first: 0, total: response.body().size_hint().exact() }),
+        StatusCode::PARTIAL_CONTENT if from > 0 => match content_range(response.headers()) {
+            Some((first, total)) if first == from => Ok(Extent { first, total: Some(total) }),
+            // harmonia before 3.2 mislabels; whatever it is, it is not what was asked for.
+            _ => Err(Violation::Range.into()),
+        },
+        other => Err(SourceError::Status(other.as_u16())),
+    }
+}
+
+/// Whether something was done to the body; that it is sent as it is may be said as well.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_ENCODING).is_some_and(|encoding| !matches!(encoding.as_bytes(), b"" | b"identity"))
+}
+
+/// First byte and total of `bytes FIRST-LAST/TOTAL`, if it reaches to the end.
+fn content_range(headers: &HeaderMap) -> Option<(u64, u64)> {
+    let value = headers.get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?;
+    let (range, total) = value.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last, total): (u64, u64, u64) = (first.parse().ok()?, last.parse().ok()?, total.parse().ok()?);
+    (first <= last && last.checked_add(1) == Some(total)).then_some((first, total))
+}
+
+/// The body of an answer as the NAR, of which it skips what was not asked for.
+pub(crate) struct Direct {
+    body: Incoming,
+    skip: u64,
+    received: u64,
+}
+
+impl Direct {
+    /// The NAR of `size` bytes from byte `from` on.
+    ///
+    /// # Errors
+    /// As for [`extent`], or another length.
+    pub(crate) fn new(response: Response<Incoming>, from: u64, size: u64) -> Result<Self, SourceError> {
+        let Extent { first, total } = extent(&response, from)?;
+        let total = total.ok_or(Violation::Size(0, size))?;
+        if total != size {
+            return Err(Violation::Size(total, size).into());
+        }
+        Ok(Self { body: response.into_body(), skip: from - first, received: 0 })
+    }
+}
+
+impl ByteFlow for Direct {
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, SourceError>>> {
+        loop {
+            let mut chunk = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                None if self.body.is_end_stream() => return Poll::Ready(None),
+                None => return Poll::Ready(Some(Err(SourceError::Connection("the body ended early".to_owned())))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(SourceError::Connection(error.to_string())))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(chunk) => chunk,
+                    Err(_trailers) => continue,
+                },
+            };
+            self.received += chunk.len() as u64;
+            let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(chunk.len());
+            chunk.advance(skipped);
+            self.skip -= skipped as u64;
+            if !chunk.is_empty() {
+                return Poll::Ready(Some(Ok(chunk)));
+            }
+        }
+    }
+
+    fn received(&self) -> u64 {
+        self.received
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::Full;
+
+    #[test]
+    fn content_ranges_must_reach_the_end() {
+        let range = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_RANGE, value.parse().unwrap());
+            content_range(&headers)
+        };
+        assert_eq!(range("bytes 5-9/10"), Some((5, 10)));
+        for value in [
+            "bytes 5-8/10",
+            "bytes 9-5/10",
+            "bytes 5-9/*",
+            "bytes */10",
+            "5-9/10",
+            "bytes 5-18446744073709551615/0",
+            "",
+        ] {
+            assert_eq!(range(value), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_what_was_asked_for_or_begins_at_zero() {
+        let of = |status: u16, range: Option<&str>, encoding: Option<&str>, from| {
+            let mut response = Response::new(Full::new(Bytes::from_static(b"01234")));
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            for (name, value) in [(CONTENT_RANGE, range), (CONTENT_ENCODING, encoding)] {
+                response.headers_mut().extend(value.map(|value| (name, value.parse().unwrap())));
+            }
+            extent(&response, from).ok()
+        };
+        assert_eq!(of(200, None, None, 0), Some(Extent { first: 0, total: Some(5) }));
+        assert_eq!(of(200, None, None, 5), Some(Extent { first: 0, total: Some(5) }), "the range was ignored");
+        assert_eq!(of(200, None, Some("identity"), 0), Some(Extent { first: 0, total: Some(5) }));
+        assert_eq!(of(206, Some("bytes 5-9/10"), None, 5), Some(Extent { first: 5, total: Some(10) }));
+        for (status, range, encoding, from) in [
+            (206, Some("bytes 4-9/10"), None, 5),
+            (206, None, None, 5),
+            (206, Some("bytes 0-9/10"), None, 0),
+            (200, None, Some("gzip"), 0),
+            (404, None, None, 0),
+            (204, None, None, 0),
+        ] {
+            assert_eq!(of(status, range, encoding, from), None, "{status} {range:?} {encoding:?} from {from}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Where a NAR can come from: one kind of source a file, behind one trait.
+//!
+//! A new kind implements [`Source`] here and is found by a [`Responder`](super::resolve::race::Responder); nothing else has to know it.
+
+pub(crate) mod decode;
+pub(crate) mod direct;
+pub(crate) mod download;
+pub(crate) mod peer;
+pub(crate) mod redirect;
+pub(crate) mod upstream;
+pub(crate) mod upstream_nar;
+pub(crate) mod upstreams;
+
+#[cfg(test)]
+pub(crate) mod scripted;
+
+use super::error::SourceError;
+use crate::nix::{NarHash, PathInfo, StoreHash};
+use crate::peers::{Failure, NodeId, Sample};
+use async_trait::async_trait;
+use bytes::Bytes;
+use hyper::Uri;
+use std::fmt;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// Which source it is. The same for all NARs that it has.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum SourceId {
+    /// A peer.
+    Peer(NodeId),
+    /// An upstream, by its base.
+    Upstream(Uri),
+}
+
+impl SourceId {
+    /// The same, as shown to people.
+    pub(crate) fn name(&self) -> SourceName {
+        match self {
+            Self::Peer(id) => SourceName::Peer(*id),
+            Self::Upstream(base) => SourceName::Upstream(host(base)),
+        }
+    }
+
+    /// Whether it is a peer.
+    pub(crate) const fn is_peer(&self) -> bool {
+        matches!(self, Self::Peer(_))
+    }
+}
+
+impl fmt::Display for SourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Peer(id) => write!(f, "peer {id}"),
+            Self::Upstream(base) => write!(f, "upstream {}", base.to_string().trim_end_matches('/')),
+        }
+    }
+}
+
+/// Where bytes come from, as shown to people.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SourceName {
+    /// A peer.
+    Peer(NodeId),
+    /// An upstream, by its host and (where that is not the usual one) its port.
+    Upstream(String),
+}
+
+impl fmt::Display for SourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Peer(id) => id.fmt(f),
+            Self::Upstream(host) => f.write_str(host),
+        }
+    }
+}
+
+/// Host and port of a URI, without the credentials that it may carry.
+pub(crate) fn host(base: &Uri) -> String {
+    let host = base.host().unwrap_or_default();
+    base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// Somebody who is asked for something, and of whom it is noted how that went.
+pub(crate) trait Remote: Send + Sync {
+    /// Who it is.
+    fn id(&self) -> SourceId;
+
+    /// It did what was asked.
+    fn succeeded(&self, sample: Sample);
+
+    /// It failed, by no lie.
+    fn failed(&self, failure: Failure);
+
+    /// It lied: nothing more is asked of it for so long. False if that is so already, or cannot be (an upstream is the
+    /// administrator's choice).
+    fn ban(&self, reason: &str, duration: Duration) -> bool;
+
+    /// It let the whole budget of a lookup go by.
+    fn kept_us_waiting(&self) {}
+
+    /// What it calls itself; empty for nothing.
+    fn own_name(&self) -> String {
+        String::new()
+    }
+}
+
+/// The NAR that is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NarId {
+    /// The path that it is of.
+    pub(crate) hash: StoreHash,
+    /// Its SHA-256.
+    pub(crate) nar_hash: NarHash,
+    /// Its length in bytes, as it was signed.
+    pub(crate) size: u64,
+}
+
+impl From<&PathInfo> for NarId {
+    fn from(info: &PathInfo) -> Self {
+        Self { hash: info.path.hash(), nar_hash: info.nar_hash, size: info.nar_size }
+    }
+}
+
+/// What a source can do with the NAR that it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Abilities {
+    /// It can begin in the middle of the NAR without sending what is before.
+    pub(crate) begins_anywhere: bool,
+    /// How long it may be silent when nobody else could go on; it may need some of that to help itself.
+    pub(crate) silence: Duration,
+    /// It may begin in its own time, and be as slow as it is while nobody else could go on: it is far away.
+    pub(crate) is_far: bool,
+}
+
+/// What is known of a source at the moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Standing {
+    /// Whether it is worth trying.
+    pub(crate) usable: bool,
+    /// How near it is, the nearest first.
+    pub(crate) tier: Tier,
+    /// The time to the first byte of an answer, smoothed.
+    pub(crate) latency: Option<Duration>,
+    /// Bytes per second of large bodies, smoothed.
+    pub(crate) throughput: Option<f64>,
+}
+
+/// How near a source is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Tier {
+    /// A peer whose connection stands.
+    Online,
+    /// A peer that was there a moment ago.
+    Doubtful,
+    /// A cache on the Internet.
+    Upstream,
+}
+
+/// A source of one NAR.
+#[async_trait]
+pub(crate) trait Source: Send + Sync {
+    /// Who it is.
+    fn remote(&self) -> &dyn Remote;
+
+    /// What it can do with this NAR.
+    fn abilities(&self) -> Abilities;
+
+    /// What is known of it now.
+    fn standing(&self) -> Standing;
+
+    /// How many bytes it gave so far, to all transfers together.
+    fn given(&self) -> u64;
+
+    /// Notes that it gave so many bytes.
+    fn gave(&self, bytes: u64);
+
+    /// Opens the NAR, uncompressed, from byte `from` on.
+    ///
+    /// # Errors
+    /// It cannot be reached, does not have the NAR any more, or offers another length.
+    async fn open(&self, nar: &NarId, from: u64) -> Result<Box<dyn ByteFlow>, SourceError>;
+}
+
+/// The bytes of a NAR, uncompressed, on their way from one source.
+pub(crate) trait ByteFlow: Send {
+    /// The next bytes, never none; `None` at the end of what the source sends. May be polled again later, or not at all.
+    ///
+    /// # Errors
+    /// The source broke, or what it sends does not decode. Nothing comes after that.
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, SourceError>>>;
+
+    /// How many bytes came from the network so far; tells work from silence when nothing comes out.
+    fn received(&self) -> u64;
+}

@@ -1,0 +1,272 @@
+//! Carries out what the scheduler decides: nothing is decided here.
+
+use super::assembly::Assembly;
+use super::flight::Flight;
+use super::scheduler::{Action, Candidate, Event, Scheduler};
+use super::suspects::Suspects;
+use crate::fetch::activity::{Activity, Trace};
+use crate::fetch::blame::{About, Blame};
+use crate::fetch::error::{SourceError, TransferError};
+use crate::fetch::resolve::resolution::Resolution;
+use crate::fetch::source::{NarId, Source};
+use crate::metrics::Metrics;
+use crate::nix::{NarHash, PathInfo};
+use crate::peers::Sample;
+use bytes::Bytes;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::time::{Sleep, sleep};
+
+/// What all transfers share.
+pub(crate) struct Shared {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) activity: Arc<Activity>,
+    pub(crate) blame: Arc<Blame>,
+    pub(crate) suspects: Suspects,
+}
+
+/// Who looks for more sources.
+pub(crate) type Search = Pin<Box<dyn Future<Output = Vec<Arc<dyn Source>>> + Send>>;
+
+/// A transfer under way.
+pub(crate) struct Transfer<F> {
+    shared: Arc<Shared>,
+    resolution: Arc<Resolution>,
+    /// Asks everybody who has the NAR.
+    find: F,
+    trace: Arc<Trace>,
+    assembly: Assembly,
+    scheduler: Scheduler,
+    /// By their keys.
+    sources: Vec<Arc<dyn Source>>,
+    flight: Option<Flight>,
+    /// What went well, to be told once the content has turned out right.
+    samples: Vec<(Arc<dyn Source>, Sample)>,
+    /// How many sources are known to the resolution.
+    known: watch::Receiver<usize>,
+    search: Option<Search>,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+/// What is waited for.
+enum Step {
+    Chunk(Option<Result<Bytes, SourceError>>),
+    Found(Vec<Arc<dyn Source>>),
+    Known,
+    Rested,
+}
+
+impl<F> Transfer<F>
+where
+    F: Fn(&PathInfo) -> Search + Send,
+{
+    /// Of the NAR of `resolution` into `assembly`.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        resolution: Arc<Resolution>,
+        find: F,
+        assembly: Assembly,
+        trace: Arc<Trace>,
+    ) -> Self {
+        let PathInfo { nar_hash, nar_size, .. } = resolution.info;
+        Self {
+            scheduler: Scheduler::new(nar_hash, nar_size, assembly.is_restartable()),
+            known: resolution.subscribe(),
+            shared,
+            resolution,
+            find,
+            trace,
+            assembly,
+            sources: Vec::new(),
+            flight: None,
+            samples: Vec::new(),
+            search: None,
+            pause: None,
+        }
+    }
+
+    /// Runs it to its end, which its readers are told.
+    pub(crate) async fn run(mut self) -> Result<(), TransferError> {
+        let outcome = self.drive().await.map_err(|error| self.explained(error));
+        let (metrics, path) = (&self.shared.metrics, &self.resolution.info.path);
+        match &outcome {
+            Ok(()) => metrics.transfers_completed.add(1),
+            Err(TransferError::Abandoned) => log::debug!(path:% = path; "given up: nobody reads"),
+            Err(error) => {
+                metrics.transfers_failed.add(1);
+                log::info!(path:% = path, reason:% = error; "a transfer failed: {error}");
+            }
+        }
+        self.assembly.finish(outcome.clone());
+        outcome
+    }
+
+    async fn drive(&mut self) -> Result<(), TransferError> {
+        self.known.mark_unchanged();
+        self.found(self.resolution.sources());
+        loop {
+            while let Some(action) = self.scheduler.next_action() {
+                match action {
+                    Action::Request { key, from } => self.request(key, from),
+                    Action::Pause(pause) => self.pause = Some(Box::pin(sleep(pause))), // backoff
+                    Action::Search => self.search = Some((self.find)(&self.resolution.info)),
+                    Action::StartOver { set_aside } => {
+                        self.samples.clear();
+                        self.assembly.start_over(set_aside);
+                    }
+                    Action::Verify => {
+                        let hash = self.verify().await?;
+                        self.handle(Event::PieceDone(hash));
+                    }
+                    Action::Compare(parts) => {
+                        let wrong = self.assembly.compare(parts).await;
+                        self.handle(Event::Compared(wrong));
+                    }
+                    Action::Blame(key, error) => {
+                        let about = About::Nar(&self.resolution.info.path);
+                        self.shared.blame.blame(self.sources[key].remote(), about, &error);
+                    }
+                    Action::Suspect(keys) => {
+                        let ids = keys.into_iter().map(|key| self.sources[key].remote().id());
+                        self.shared.suspects.add(self.resolution.info.nar_hash, ids);
+                    }
+                    Action::Finish(result) => return result,
+                }
+            }
+            match self.step().await {
+                Step::Chunk(Some(Ok(chunk))) => self.take(chunk).await?,
+                Step::Chunk(Some(Err(error))) => self.failed(error),
+                Step::Chunk(None) => {
+                    let (offset, size) = (self.scheduler.offset(), self.resolution.info.nar_size);
+                    self.failed(SourceError::Truncated(offset, size));
+                }
+                Step::Found(sources) => {
+                    self.search = None;
+                    self.found(sources);
+                    self.handle(Event::Searched);
+                }
+                Step::Known => self.found(self.resolution.sources()),
+                Step::Rested => {
+                    self.pause = None;
+                    self.handle(Event::Tick);
+                }
+            }
+        }
+    }
+
+    /// Waits for the next thing that happens.
+    async fn step(&mut self) -> Step {
+        let sources = &self.sources;
+        let has_other = self.scheduler.has_other(|key| sources[key].standing());
+        let (flight, search, pause, known) = (&mut self.flight, &mut self.search, &mut self.pause, &mut self.known);
+        let chunk = async {
+            match flight {
+                Some(flight) => flight.next(has_other).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            chunk = chunk => Step::Chunk(chunk),
+            found = present(search) => Step::Found(found),
+            () = present(pause) => Step::Rested,
+            // The resolution is ours: its sender lives.
+            Ok(()) = known.changed() => Step::Known,
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let sources = &self.sources;
+        self.scheduler.handle(event, |key| sources[key].standing());
+    }
+
+    /// Tells the scheduler of sources that it does not know yet.
+    fn found(&mut self, sources: Vec<Arc<dyn Source>>) {
+        let nar = self.resolution.info.nar_hash;
+        let mut new = Vec::new();
+        for source in sources {
+            let id = source.remote().id();
+            if self.sources.iter().all(|known| known.remote().id() != id) {
+                let suspicion = self.shared.suspects.suspicion(nar, &id);
+                new.push(Candidate { begins_anywhere: source.abilities().begins_anywhere, suspicion });
+                self.sources.push(source);
+            }
+        }
+        if !new.is_empty() {
+            self.handle(Event::Found(new));
+        }
+    }
+
+    fn request(&mut self, key: usize, from: u64) {
+        self.pause = None;
+        let source = Arc::clone(&self.sources[key]);
+        if from > 0 {
+            self.shared.metrics.transfers_failed_over.add(1);
+            let (path, id) = (&self.resolution.info.path, source.remote().id());
+            log::info!(path:% = path, source:% = id, bytes = from; "going on from {id} at byte {from}");
+        }
+        self.flight = Some(Flight::begin(source, NarId::from(&self.resolution.info), from));
+    }
+
+    /// Takes in what the source that sends gave.
+    async fn take(&mut self, chunk: Bytes) -> Result<(), TransferError> {
+        let Some(flight) = &mut self.flight else { return Ok(()) };
+        let id = flight.source.remote().id();
+        let metrics = &self.shared.metrics;
+        let counter = if id.is_peer() { &metrics.fetched_peer_bytes } else { &metrics.fetched_upstream_bytes };
+        counter.add(flight.fresh());
+        match self.assembly.take(chunk).await? {
+            Ok(bytes) => {
+                flight.taken(bytes);
+                self.trace.flows_from(id.name());
+                self.handle(Event::Received(bytes));
+                self.trace.reached(self.scheduler.offset());
+            }
+            Err(error) => self.failed(error),
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, error: SourceError) {
+        self.flight = None;
+        self.handle(Event::Failed(error));
+    }
+
+    /// The hash of all that came.
+    async fn verify(&mut self) -> Result<NarHash, TransferError> {
+        if let Some(flight) = self.flight.take() {
+            let sample = flight.sample();
+            self.samples.push((flight.source, sample));
+        }
+        let hash = self.assembly.verify().await.ok_or(TransferError::Abandoned)?;
+        let PathInfo { path, nar_hash, .. } = &self.resolution.info;
+        if hash == *nar_hash {
+            for (source, sample) in self.samples.drain(..) {
+                source.remote().succeeded(sample);
+            }
+            self.shared.suspects.clear(*nar_hash);
+        } else {
+            self.shared.metrics.verification_failures.add(1);
+            log::warn!(path:% = path; "wrong content came for {path}");
+        }
+        Ok(hash)
+    }
+
+    /// With the one who failed last.
+    fn explained(&self, error: TransferError) -> TransferError {
+        match (error, self.scheduler.last_failure()) {
+            (TransferError::NoSource(_), Some((key, reason))) => {
+                TransferError::NoSource(format!("{}: {reason}", self.sources[*key].remote().id()))
+            }
+            (error, _) => error,
+        }
+    }
+}
+
+/// Waits for what is there; for ever if nothing is.
+async fn present<T: Future + Unpin>(future: &mut Option<T>) -> T::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}

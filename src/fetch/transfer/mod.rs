@@ -1,0 +1,19 @@
+//! One NAR on its way from its sources to its readers.
+//!
+//! [`scheduler`] decides, [`driver`] carries out: it opens sources ([`flight`]), puts the bytes together ([`assembly`]) for the readers
+//! ([`fanout`]). [`registry`] knows which transfers are under way.
+
+pub(crate) mod assembly;
+pub(crate) mod driver;
+pub(crate) mod fanout;
+pub(crate) mod flight;
+pub(crate) mod hasher;
+pub(crate) mod min_rate;
+pub(crate) mod ranking;
+pub(crate) mod registry;
+pub(crate) mod scheduler;
+pub(crate) mod stall_timeout;
+pub(crate) mod suspects;
+
+#[cfg(test)]
+mod tests;

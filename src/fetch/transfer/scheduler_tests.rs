@@ -1,0 +1,262 @@
+use super::*;
+use crate::fetch::source::Tier;
+use proptest::prelude::*;
+
+const SIZE: u64 = 100;
+const RIGHT: [u8; 32] = [1; 32];
+const WRONG: [u8; 32] = [2; 32];
+const STANDING: Standing = Standing { usable: true, tier: Tier::Online, latency: None, throughput: None };
+const HONEST: Candidate = Candidate { begins_anywhere: true, suspicion: 0 };
+
+fn scheduler(restartable: bool) -> Scheduler {
+    Scheduler::new(NarHash::new(RIGHT), SIZE, restartable)
+}
+
+/// What is to be done after `event`, in words.
+fn after(scheduler: &mut Scheduler, event: Event) -> Vec<String> {
+    scheduler.handle(event, |_| STANDING);
+    std::iter::from_fn(|| scheduler.next_action()).map(|action| words(&action)).collect()
+}
+
+fn words(action: &Action) -> String {
+    match action {
+        Action::Request { key, from } => format!("request {key} from {from}"),
+        Action::Pause(pause) => format!("pause {pause:?}"),
+        Action::Search => "search".to_owned(),
+        Action::StartOver { set_aside: true } => "set aside".to_owned(),
+        Action::StartOver { set_aside: false } => "start over".to_owned(),
+        Action::Verify => "verify".to_owned(),
+        Action::Compare(parts) => {
+            let parts: Vec<_> = parts.iter().map(|part| format!("{} {:?}", part.from, part.range)).collect();
+            format!("compare {}", parts.join(", "))
+        }
+        Action::Blame(key, error) => format!("blame {key}: {error}"),
+        Action::Suspect(keys) => format!("suspect {keys:?}"),
+        Action::Finish(Ok(())) => "done".to_owned(),
+        Action::Finish(Err(error)) => format!("failed: {error}"),
+    }
+}
+
+fn broken() -> Event {
+    Event::Failed(SourceError::Connection("broken".into()))
+}
+
+fn piece(hash: [u8; 32]) -> Event {
+    Event::PieceDone(NarHash::new(hash))
+}
+
+#[test]
+fn one_source_sends_all() {
+    let mut scheduler = scheduler(true);
+    assert_eq!(after(&mut scheduler, Event::Found(vec![HONEST])), ["request 0 from 0"]);
+    assert!(after(&mut scheduler, Event::Received(60)).is_empty());
+    assert_eq!(after(&mut scheduler, Event::Received(40)), ["verify"]);
+    assert_eq!(after(&mut scheduler, piece(RIGHT)), ["done"]);
+}
+
+#[test]
+fn who_failed_is_tried_again_after_everybody_was_asked_and_a_pause_that_grows() {
+    let mut scheduler = scheduler(true);
+    after(&mut scheduler, Event::Found(vec![HONEST]));
+    assert_eq!(after(&mut scheduler, broken()), ["blame 0: broken", "search"]);
+    assert!(after(&mut scheduler, Event::Tick).is_empty(), "everybody is asked");
+    assert_eq!(after(&mut scheduler, Event::Searched), ["request 0 from 0"], "it has rested meanwhile");
+    assert_eq!(after(&mut scheduler, broken()), ["blame 0: broken", "pause 400ms"]);
+    assert_eq!(after(&mut scheduler, Event::Tick), ["request 0 from 0"]);
+    assert_eq!(after(&mut scheduler, broken()), ["blame 0: broken", "failed: no source is left: nobody has it"]);
+    assert_eq!(scheduler.last_failure(), Some(&(0, "broken".to_owned())));
+}
+
+#[test]
+fn one_that_turns_up_ends_the_pause() {
+    let mut scheduler = scheduler(true);
+    after(&mut scheduler, Event::Found(vec![HONEST]));
+    after(&mut scheduler, broken());
+    assert_eq!(after(&mut scheduler, Event::Found(vec![HONEST])), ["request 1 from 0"], "while everybody is asked");
+    after(&mut scheduler, Event::Searched);
+    after(&mut scheduler, Event::Received(10));
+    assert_eq!(after(&mut scheduler, broken()), ["blame 1: broken", "pause 100ms"]);
+    assert_eq!(after(&mut scheduler, Event::Found(vec![HONEST])), ["request 2 from 10"]);
+}
+
+#[test]
+fn a_stall_costs_two_chances_and_a_good_way_forgives() {
+    let stalled = || Event::Failed(SourceError::Stalled(Duration::from_secs(5)));
+    let mut one = scheduler(true);
+    after(&mut one, Event::Found(vec![HONEST]));
+    after(&mut one, stalled());
+    after(&mut one, Event::Searched);
+    after(&mut one, Event::Tick);
+    assert!(after(&mut one, stalled()).last().unwrap().starts_with("failed"));
+    let mut long = Scheduler::new(NarHash::new(RIGHT), 10 * GOOD_WAY, false);
+    after(&mut long, Event::Found(vec![HONEST]));
+    after(&mut long, stalled());
+    after(&mut long, Event::Searched);
+    for way in 1..9 {
+        after(&mut long, Event::Tick);
+        after(&mut long, Event::Received(GOOD_WAY));
+        assert_eq!(after(&mut long, stalled()).last().unwrap(), "pause 400ms", "{way} MiB");
+    }
+}
+
+#[test]
+fn decoding_from_the_start_is_the_last_resort() {
+    let compressed = Candidate { begins_anywhere: false, suspicion: 0 };
+    let mut scheduler = scheduler(false);
+    assert_eq!(after(&mut scheduler, Event::Found(vec![compressed, HONEST])), ["request 0 from 0"]);
+    assert!(scheduler.has_other(|_| STANDING));
+    after(&mut scheduler, Event::Received(10));
+    assert_eq!(after(&mut scheduler, broken()), ["blame 0: broken", "request 1 from 10"]);
+    assert!(!scheduler.has_other(|_| STANDING), "who failed, and would have to begin at the start");
+}
+
+#[test]
+fn wrong_content_of_one_source_is_its_fault() {
+    let mut scheduler = scheduler(true);
+    after(&mut scheduler, Event::Found(vec![HONEST, HONEST]));
+    after(&mut scheduler, Event::Received(SIZE));
+    let actions = after(&mut scheduler, piece(WRONG));
+    assert!(actions[0].starts_with("blame 0: sent a NAR with hash"), "{actions:?}");
+    assert_eq!(actions[1..], ["start over", "request 1 from 0"]);
+}
+
+#[test]
+fn wrong_content_of_several_is_nobodys_fault_until_the_right_content_shows() {
+    let mut scheduler = scheduler(true);
+    after(&mut scheduler, Event::Found(vec![HONEST, HONEST, HONEST]));
+    after(&mut scheduler, Event::Received(30));
+    after(&mut scheduler, broken());
+    after(&mut scheduler, Event::Received(70));
+    assert_eq!(after(&mut scheduler, piece(WRONG)), ["set aside", "request 1 from 0"]);
+    // From now on nothing is mixed.
+    after(&mut scheduler, Event::Received(50));
+    let anew = ["blame 1: broken", "start over", "request 2 from 0"];
+    assert_eq!(after(&mut scheduler, broken()), anew);
+    after(&mut scheduler, Event::Received(SIZE));
+    assert_eq!(after(&mut scheduler, piece(RIGHT)), ["compare 0 0..30, 1 30..100"]);
+    let wrong = vec![Part { from: 1, range: 30..100 }];
+    let blamed = "blame 1: sent wrong content in bytes 30 to 100 of a NAR";
+    assert_eq!(after(&mut scheduler, Event::Compared(wrong)), [blamed, "done"]);
+}
+
+#[test]
+fn what_was_read_is_not_begun_anew() {
+    let mut scheduler = scheduler(false);
+    after(&mut scheduler, Event::Found(vec![HONEST, HONEST]));
+    after(&mut scheduler, Event::Received(30));
+    after(&mut scheduler, broken());
+    after(&mut scheduler, Event::Received(70));
+    let actions = after(&mut scheduler, piece(WRONG));
+    assert_eq!(actions[0], "suspect [0, 1]");
+    assert!(actions[1].starts_with("failed: the content does not match its signature"), "{actions:?}");
+}
+
+#[test]
+fn suspects_come_last_and_alone() {
+    let suspect = Candidate { begins_anywhere: true, suspicion: 1 };
+    let mut scheduler = scheduler(false);
+    assert_eq!(after(&mut scheduler, Event::Found(vec![suspect, HONEST])), ["request 1 from 0"]);
+    after(&mut scheduler, Event::Received(30));
+    let gone = Event::Failed(SourceError::Status(404));
+    let actions = after(&mut scheduler, gone);
+    let refused = "failed: no source is left: its sources are not mixed after wrong content";
+    assert_eq!(actions[1..], ["suspect [1]", refused]);
+}
+
+/// What happens next, as far as it can.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Receive(u64),
+    Break,
+    Stall,
+    Lie,
+    Find,
+    End(bool),
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        6 => (1..=SIZE).prop_map(Fate::Receive),
+        2 => Just(Fate::Break),
+        1 => Just(Fate::Stall),
+        1 => Just(Fate::Lie),
+        1 => Just(Fate::Find),
+        3 => any::<bool>().prop_map(Fate::End),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 5000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever happens in whatever order: one request at a time, always from the byte that is missing; never more than one is
+    /// blamed for one failure, and only the one that was asked; what was read is never begun anew; and it ends.
+    #[test]
+    fn any_order_of_events_ends(fates in prop::collection::vec(fate(), 0..60), restartable: bool, count in 1..5_usize) {
+        let mut scheduler = scheduler(restartable);
+        let mut fates = fates.into_iter();
+        let (mut asked, mut offset, mut verifying, mut searching, mut aside) = (None, 0, false, false, false);
+        let mut sources = count;
+        let mut event = Event::Found(vec![HONEST; count]);
+        for step in 0.. {
+            prop_assert!(step < 1000, "it goes on for ever");
+            let failed = matches!(event, Event::Failed(_)).then_some(asked).flatten();
+            scheduler.handle(event, |_| STANDING);
+            let (mut finished, mut comparing) = (false, None);
+            while let Some(action) = scheduler.next_action() {
+                prop_assert!(!finished, "nothing after the end: {action:?}");
+                match action {
+                    Action::Request { key, from } => {
+                        prop_assert!(asked.is_none() || asked == failed, "one at a time");
+                        prop_assert_eq!(from, offset);
+                        asked = Some(key);
+                    }
+                    Action::StartOver { set_aside } => {
+                        prop_assert!(restartable, "readers have seen it");
+                        (offset, aside) = (0, aside || set_aside);
+                    }
+                    Action::Verify => {
+                        prop_assert_eq!(offset, SIZE);
+                        (verifying, asked) = (true, None);
+                    }
+                    Action::Blame(key, SourceError::Violation(Violation::NarHash(_))) => prop_assert!(key < sources),
+                    Action::Blame(key, _) => prop_assert_eq!(Some(key), failed),
+                    Action::Compare(parts) => {
+                        prop_assert!(aside, "there is something to compare with");
+                        comparing = Some(parts);
+                    }
+                    Action::Search => searching = true,
+                    Action::Finish(_) => finished = true,
+                    Action::Pause(_) | Action::Suspect(_) => {}
+                }
+            }
+            if finished {
+                return Ok(());
+            }
+            if failed.is_some() && asked == failed && scheduler.flight.is_none() {
+                asked = None;
+            }
+            event = match (comparing, verifying, asked, fates.next().unwrap_or(Fate::Break)) {
+                (Some(_), ..) => Event::Compared(Vec::new()),
+                (None, true, _, fate) => {
+                    verifying = false;
+                    let right = matches!(fate, Fate::End(true) | Fate::Receive(_));
+                    piece(if right { RIGHT } else { WRONG })
+                }
+                (_, _, _, Fate::Find) if sources < 8 => {
+                    sources += 1;
+                    Event::Found(vec![HONEST])
+                }
+                (_, _, Some(_), Fate::Receive(bytes)) => {
+                    let bytes = bytes.min(SIZE - offset);
+                    offset += bytes;
+                    Event::Received(bytes)
+                }
+                (_, _, Some(_), Fate::Stall) => Event::Failed(SourceError::Stalled(Duration::from_secs(1))),
+                (_, _, Some(_), Fate::Lie) => Event::Failed(Violation::Range.into()),
+                (_, _, Some(_), _) => broken(),
+                (_, _, None, _) if std::mem::take(&mut searching) => Event::Searched,
+                (_, _, None, _) => Event::Tick,
+            };
+        }
+    }
+}
