@@ -1,11 +1,13 @@
 //! Tests that keep `docs/` true: what can be compared with the code is compared.
 
+mod arrows;
+
 use crate::cli::exit;
 use crate::http::HttpMetrics;
 use crate::metrics::{Metrics, render_http};
 use crate::peers::NodeId;
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use arrows::{House, Module};
+use std::collections::BTreeSet;
 
 const ARCHITECTURE: &str = include_str!("../docs/architecture.md");
 const OPERATIONS: &str = include_str!("../docs/operations.md");
@@ -49,53 +51,26 @@ fn metrics() {
     assert_eq!(listed, names);
 }
 
-/// The rooms that the files of each room name, by `crate::ROOM`.
-fn arrows() -> BTreeMap<String, BTreeSet<String>> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut directories = vec![source.clone()];
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                directories.push(path);
-                continue;
-            }
-            let inside = path.strip_prefix(&source).unwrap().with_extension("");
-            let room = inside.iter().next().unwrap().to_str().unwrap();
-            let text = std::fs::read_to_string(&path).unwrap();
-            // Tests may build whole houses; what counts is the code. A file of tests is named so.
-            let is_test = inside.iter().any(|part| part.to_string_lossy().contains("test"));
-            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-            let named = if is_test { "" } else { code }.split("crate::").skip(1);
-            let rooms = named.map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap());
-            let is_room = |other: &&str| {
-                let path = source.join(other);
-                !other.is_empty() && *other != room && (path.is_dir() || path.with_extension("rs").exists())
-            };
-            arrows.entry(room.to_owned()).or_default().extend(rooms.filter(is_room).map(str::to_owned));
+#[test]
+fn a_room_uses_rooms_below_it_only() {
+    let house = House::read();
+    let rows = table(ARCHITECTURE, "## The house");
+    let rooms: Vec<&str> = rows.iter().map(|row| row[0].trim_matches(['`', '/', ' '])).collect();
+    let place = |module: &Module| {
+        let room = module.first()?;
+        let place = rooms.iter().position(|other| other == room);
+        Some(place.unwrap_or_else(|| panic!("docs/architecture.md does not name the room {room}")))
+    };
+    for (from, used) in house.arrows() {
+        for to in used {
+            let upwards = place(from).zip(place(&to)).is_some_and(|(from, to)| from < to);
+            assert!(!upwards, "{} uses {}, whose room is above its own", from.join("::"), to.join("::"));
         }
     }
-    arrows
 }
 
 #[test]
-fn nothing_imports_upwards() {
-    let rows = table(ARCHITECTURE, "## The house");
-    let name = |cell: &str| cell.trim_matches(['`', '/', ' ']).to_owned();
-    let rooms: Vec<String> = rows.iter().map(|row| name(row[0])).collect();
-    let arrows = arrows();
-    assert!(arrows["http"].contains("fetch") && !arrows["nix"].contains("store"), "{arrows:?}");
-    for room in arrows.keys().filter(|room| !["lib", "bin", "documents"].contains(&room.as_str())) {
-        assert!(rooms.contains(room), "docs/architecture.md does not name the room {room}");
-    }
-    for row in rows {
-        let room = name(row[0]);
-        let Some(used) = arrows.get(&room) else { panic!("there is no room {room}") };
-        let may: BTreeSet<String> = row[2].split('`').skip(1).step_by(2).map(name).collect();
-        let all = row[2].contains("all of these");
-        let beyond: Vec<&String> =
-            used.iter().filter(|other| **other != room && !all && !may.contains(*other)).collect();
-        assert!(beyond.is_empty(), "{room} uses {beyond:?}, which docs/architecture.md does not allow");
-    }
+fn no_files_use_each_other() {
+    let circle = House::read().circle().map(|circle| circle.iter().map(|module| module.join("::")).collect::<Vec<_>>());
+    assert_eq!(circle, None, "these use each other in a circle");
 }
