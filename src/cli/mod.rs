@@ -4,7 +4,6 @@
 mod agent;
 mod client;
 mod connect;
-mod demo;
 pub mod exit;
 mod failure;
 mod generate;

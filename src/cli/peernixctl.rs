@@ -121,11 +121,6 @@ async fn dispatch(verb: Verb, route: &Route, ask: bool, screen: &Screen) -> Done
         Verb::Status => verbs::status::run(route.connect(Start::Never).await, route, screen).await,
         Verb::Verify => verbs::verify::run(route.connect(Start::Never).await, route, screen).await,
         Verb::Version => verbs::status::version(route.connect(Start::Never).await.ok(), screen).await,
-        Verb::Demo(demo) => match super::demo::run(demo, screen.is_json()).await {
-            Ok(0) => Ok(()),
-            Ok(code) => Err(Failure::Ended(code)),
-            Err(error) => Err(Failure::other("demonstrate", format!("{error:#}"))),
-        },
         Verb::Completion { shell } => generate::completion(shell, screen),
         Verb::Generate { directory } => generate::everything(&directory),
         Verb::Bridge { never_start } => {
@@ -158,7 +153,6 @@ mod tests {
         let parse = |words: &[&str]| Args::try_parse_from([&["peernixctl"], words].concat());
         assert!(parse(&["peers", "--json"]).is_ok_and(|args| args.global.json == Some(JsonArgument::Auto)));
         assert!(parse(&["--json=short", "status"]).is_ok_and(|args| args.global.json == Some(JsonArgument::Short)));
-        assert!(parse(&["demo", "--json", "--size", "64MiB"]).is_ok());
         assert!(parse(&["-j", "--json=off"]).is_err());
         assert!(
             parse(&["peers", "--state", "online"]).is_ok() && parse(&["peers", "list", "--state", "online"]).is_ok()

@@ -13,7 +13,6 @@ pub(super) mod status;
 mod trust;
 pub(super) mod verify;
 
-use super::demo;
 use super::failure::Done;
 use super::generate::{Candidates, Shell};
 use super::output::Screen;
@@ -65,8 +64,6 @@ pub(super) enum Verb {
     LogLevel(service::Level),
     /// Look whether all is set up as it should be, and say what to do
     Verify,
-    /// Let three throwaway machines on loopback exchange store paths, kill one half-way, and report
-    Demo(demo::Args),
     /// Print the completions for a shell
     #[command(alias = "completions")]
     Completion {
@@ -119,7 +116,6 @@ impl Verb {
             | Self::Pins
             | Self::Monitor(_)
             | Self::Verify
-            | Self::Demo(_)
             | Self::Completion { .. }
             | Self::Version
             | Self::Generate { .. }
@@ -158,7 +154,6 @@ pub(super) async fn run(verb: Verb, control: &dyn Control, local: bool, screen: 
         Verb::Status
         | Verb::Verify
         | Verb::Version
-        | Verb::Demo(_)
         | Verb::Completion { .. }
         | Verb::Generate { .. }
         | Verb::Bridge { .. }

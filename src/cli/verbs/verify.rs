@@ -171,7 +171,7 @@ async fn gateway(status: Option<&Status>, checks: &mut Vec<Check>) {
         checks.push(Check::warn(CHECK, "it is off: this machine's Nix cannot ask it", "set [gateway] listen"));
         return;
     };
-    let ask = client::get_whole(address, "/nix-cache-info", CACHE_INFO_MAX);
+    let ask = client::get(address, "/nix-cache-info", CACHE_INFO_MAX);
     let remedy =
         "`journalctl -u peernix -e` may tell why; `systemctl status peernix-gateway.socket` whether systemd listens";
     checks.push(match tokio::time::timeout(GATEWAY_TIMEOUT, ask).await {
