@@ -39,19 +39,19 @@ run: cc
 	$(CARGO) run --locked --quiet --bin peernixd -- $(ARGS)
 
 demo: cc
-	$(CARGO) build --locked --bins
-	$(target)/debug/peernixctl demo $(ARGS)
+	$(CARGO) build --locked --bins --example demo
+	$(CARGO) run --locked --quiet --example demo -- $(ARGS)
 
 test: setup
 	$(stage) 'build the tests' $(CARGO) test --locked --no-run
-	$(stage) 'unit and integration tests' $(CARGO) test --locked --lib --bins $(integration)
+	$(stage) 'unit and integration tests' $(CARGO) test --locked --lib --bins --examples $(integration)
 	$(stage) 'documentation tests' $(CARGO) test --locked --doc
 	$(stage) 'NixOS' scripts/nixos-check.sh
 	$(stage) 'lab' $(CARGO) test --locked --test lab -- $(ARGS)
 	$(stage) 'machines' vm-tests/run --backend containers --programs $(target)/debug -j 2
 
 unit: cc
-	$(CARGO) test --locked --lib --bins $(integration) -- $(ARGS)
+	$(CARGO) test --locked --lib --bins --examples $(integration) -- $(ARGS)
 
 lab: setup
 	$(CARGO) test --locked --test lab -- $(ARGS)

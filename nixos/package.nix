@@ -17,6 +17,7 @@ in
         ../Cargo.lock
         # Cargo.toml names a file in each of these.
         ../benches
+        ../examples
         ../tests
         ../src
         ../Makefile

@@ -96,6 +96,21 @@ pub(crate) fn read_private(path: &Path, limit: u64, forbidden: u32) -> io::Resul
     Ok(Some(content))
 }
 
+/// Reads a plain file of at most `limit` bytes of text, whoever may write it; `None` if it has more.
+pub(crate) fn read_text(path: &Path, limit: u64) -> io::Result<Option<String>> {
+    let file = File::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "not a plain file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Ok(None);
+    }
+    let text = String::from_utf8(bytes).map_err(|_| io::Error::new(ErrorKind::InvalidData, "not UTF-8"))?;
+    Ok(Some(text))
+}
+
 /// Removes the temporary file, whichever way its writer ends.
 struct Temporary(PathBuf);
 

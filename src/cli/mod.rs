@@ -2,11 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod args;
 mod client;
 mod connect;
-mod demo;
+mod error;
 pub mod exit;
-mod failure;
 mod generate;
 mod output;
 pub mod peernixctl;

@@ -1,78 +1,14 @@
-//! The command line of `peernixctl`.
+//! What `peernixctl` does: reads its command line, reaches the service, runs the verb.
 
+use super::args::{Args, JsonArgument};
 use super::connect::{self, Route, Start, Transport};
-use super::failure::{Doing as _, Done, Failure};
+use super::error::{Doing as _, Done, VerbError};
 use super::output::{JsonForm, Screen};
 use super::verbs::{self, Verb};
 use super::{agent, exit, generate};
-use clap::{CommandFactory as _, Parser, ValueEnum};
+use clap::Parser as _;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
-
-/// Looks at the Peernix of this machine and tells it what to do.
-#[derive(Debug, Parser)]
-#[command(name = "peernixctl", version, max_term_width = 100, after_help = AFTER_HELP)]
-pub(super) struct Args {
-    #[command(flatten)]
-    global: Global,
-    #[command(subcommand)]
-    verb: Option<Verb>,
-}
-
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Common options")]
-struct Global {
-    /// Print JSON, which is the stable interface; the text is for people and may change
-    #[arg(long, global = true, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "auto")]
-    json: Option<JsonArgument>,
-    /// Print JSON: indented on a terminal, else on one line
-    #[arg(short = 'j', global = true, conflicts_with = "json")]
-    j: bool,
-    /// Print neither headers nor footers of tables
-    #[arg(long, global = true)]
-    no_legend: bool,
-    /// Do not send long texts through a pager
-    #[arg(long, global = true)]
-    no_pager: bool,
-    /// Ask nobody for a password
-    #[arg(long, global = true)]
-    no_ask_password: bool,
-    /// Do not cut texts to the width of the terminal
-    #[arg(short = 'l', long, global = true)]
-    full: bool,
-    /// Print results and errors only
-    #[arg(short, long, global = true)]
-    quiet: bool,
-    /// On which way to speak with the service
-    #[arg(long, global = true, value_name = "WAY", value_enum, default_value_t, hide_possible_values = false)]
-    transport: Transport,
-    /// Speak with the service of another machine, over ssh
-    #[arg(short = 'H', long, global = true, value_name = "[USER@]HOST")]
-    host: Option<String>,
-}
-
-/// The forms of `--json`; systemd's tools have the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum JsonArgument {
-    /// On one line
-    Short,
-    /// Indented
-    Pretty,
-    /// Text instead
-    Off,
-    #[value(hide = true)]
-    Auto,
-}
-
-const AFTER_HELP: &str = "\
-Without a command, `status` is shown. `peernixctl help COMMAND` and the man page peernixctl(1) tell more.
-Exit codes: 0 done, 1 it did not work, 2 usage, 3 peernixd does not run or the peer is offline,
-            4 no such object, 5 permission denied, 130 interrupted.";
-
-/// The command line, for completions, man pages and tests.
-pub(super) fn command() -> clap::Command {
-    Args::command()
-}
 
 /// Runs the program.
 #[must_use]
@@ -106,7 +42,7 @@ fn run(args: Args) -> Done<()> {
     screen.full = global.full;
     let verb = verb.unwrap_or_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::other("start", error))?;
+    let runtime = runtime.map_err(|error| VerbError::other("start", error))?;
     let route = Route { transport: global.transport, host: global.host };
     let ask = !global.no_ask_password && route.host.is_none() && route.transport != Transport::Varlink;
     let done = runtime.block_on(dispatch(verb, &route, ask, &screen));
@@ -121,11 +57,6 @@ async fn dispatch(verb: Verb, route: &Route, ask: bool, screen: &Screen) -> Done
         Verb::Status => verbs::status::run(route.connect(Start::Never).await, route, screen).await,
         Verb::Verify => verbs::verify::run(route.connect(Start::Never).await, route, screen).await,
         Verb::Version => verbs::status::version(route.connect(Start::Never).await.ok(), screen).await,
-        Verb::Demo(demo) => match super::demo::run(demo, screen.is_json()).await {
-            Ok(0) => Ok(()),
-            Ok(code) => Err(Failure::Ended(code)),
-            Err(error) => Err(Failure::other("demonstrate", format!("{error:#}"))),
-        },
         Verb::Completion { shell } => generate::completion(shell, screen),
         Verb::Generate { directory } => generate::everything(&directory),
         Verb::Bridge { never_start } => {
@@ -135,7 +66,7 @@ async fn dispatch(verb: Verb, route: &Route, ask: bool, screen: &Screen) -> Done
         Verb::Complete { what } => {
             // Nobody who presses Tab wants to read of errors.
             if let Ok(control) = route.connect(Start::Never).await {
-                generate::candidates(&*control, what, screen).await;
+                verbs::completion::candidates(&*control, what, screen).await;
             }
             Ok(())
         }
@@ -145,26 +76,5 @@ async fn dispatch(verb: Verb, route: &Route, ask: bool, screen: &Screen) -> Done
             let _agent = if ask && verb.changes() { agent::start().await } else { None };
             verbs::run(verb, &*control, route.host.is_none(), screen).await
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_sound() {
-        command().debug_assert();
-        let parse = |words: &[&str]| Args::try_parse_from([&["peernixctl"], words].concat());
-        assert!(parse(&["peers", "--json"]).is_ok_and(|args| args.global.json == Some(JsonArgument::Auto)));
-        assert!(parse(&["--json=short", "status"]).is_ok_and(|args| args.global.json == Some(JsonArgument::Short)));
-        assert!(parse(&["demo", "--json", "--size", "64MiB"]).is_ok());
-        assert!(parse(&["-j", "--json=off"]).is_err());
-        assert!(
-            parse(&["peers", "--state", "online"]).is_ok() && parse(&["peers", "list", "--state", "online"]).is_ok()
-        );
-        assert!(parse(&["pin", "x", "--for", "2d", "--until", "2030-01-01"]).is_err());
-        assert!(parse(&["completions", "zsh"]).is_ok() && parse(&["is-online", "tower", "-q"]).is_ok());
-        assert!(parse(&["log-level", "loud"]).is_err() && parse(&["fetch"]).is_err());
     }
 }

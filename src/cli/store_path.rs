@@ -1,6 +1,6 @@
 //! Store paths as people name them: in full, by their base name, by their hash, by a link such as `./result`.
 
-use super::failure::{Done, Failure};
+use super::error::{Done, VerbError};
 use crate::nix::{StoreHash, StorePath};
 use std::path::Path;
 
@@ -20,9 +20,9 @@ pub(super) fn meant(text: &str, local: bool) -> Done<String> {
     if local && let Ok(real) = std::fs::canonicalize(text) {
         let real = real.to_string_lossy();
         return within(&real)
-            .ok_or_else(|| Failure::Usage(format!("{text}: this leads to {real}, which is not in a store")));
+            .ok_or_else(|| VerbError::Usage(format!("{text}: this leads to {real}, which is not in a store")));
     }
-    Err(Failure::Usage(format!(
+    Err(VerbError::Usage(format!(
         "{text}: neither a store path nor a link to one; a store path looks like /nix/store/HASH-NAME"
     )))
 }
@@ -47,10 +47,15 @@ fn within(text: &str) -> Option<String> {
 fn by_hash(hash: StoreHash) -> Done<String> {
     let dir = std::env::var("NIX_STORE_DIR").unwrap_or_else(|_| STORE_DIR.to_owned());
     let start = format!("{hash}-");
-    let entries = Path::new(&dir).read_dir().map_err(|error| Failure::other(format!("look into {dir}"), error))?;
+    let entries = Path::new(&dir).read_dir().map_err(|error| VerbError::other(format!("look into {dir}"), error))?;
     let mut names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let found = names.find(|name| name.starts_with(&start) && name.parse::<StorePath>().is_ok());
-    found.ok_or_else(|| Failure::Usage(format!("{hash}: no path in {dir} has this hash; name it with its name")))
+    found.ok_or_else(|| VerbError::Usage(format!("{hash}: no path in {dir} has this hash; name it with its name")))
+}
+
+/// The part of a store path that people know it by.
+pub(super) fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 #[cfg(test)]
@@ -73,7 +78,7 @@ mod tests {
         let found = meant(link.to_str().unwrap(), true).unwrap();
         assert!(found.ends_with(NAME) && !found.ends_with("result"), "{found}");
         assert!(meant(link.to_str().unwrap(), false).is_err());
-        assert!(matches!(meant("/etc/passwd", true), Err(Failure::Usage(text)) if text.contains("not in a store")));
+        assert!(matches!(meant("/etc/passwd", true), Err(VerbError::Usage(text)) if text.contains("not in a store")));
         assert!(meant("hello", true).is_err());
     }
 }

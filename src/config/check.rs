@@ -1,6 +1,7 @@
 //! What a configuration must hold although every single value has the right form.
 
-use super::{Config, FleetMode, Policy, Problem};
+use super::error::Problem;
+use super::sections::{Config, FleetMode, Policy};
 use crate::keys::{GRACE_MAX, NAME_MAX};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path};

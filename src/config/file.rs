@@ -1,12 +1,18 @@
 //! From the text of the file to a [`Config`], collecting every problem on the way.
 
-use super::{Config, EXAMPLE, Problem, SECTIONS, check, keys_of};
+use super::check;
+use super::error::Problem;
+use super::keys::{SECTIONS, keys_of};
+use super::sections::Config;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+/// Every section and key with its meaning and default, for people: what `peernixd --print-default-config` prints.
+pub const EXAMPLE: &str = include_str!("../../docs/config.example.toml");
 
 /// The most syntax errors shown; what follows the first ones is usually their consequence.
 const SYNTAX_ERRORS_SHOWN: usize = 5;

@@ -1,6 +1,6 @@
 //! Which sections and keys there are: asked of the structs themselves, so that messages and documents cannot fall behind.
 
-use super::{Discovery, Fleet, Gateway, Keys, Limits, Log, Share, Store, Trust};
+use super::sections::{Discovery, Fleet, Gateway, Keys, Limits, Log, Share, Store, Trust};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use std::fmt;
 

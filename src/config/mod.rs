@@ -13,14 +13,13 @@ mod sections;
 mod value;
 
 pub use error::{ConfigError, Problem};
+pub use file::EXAMPLE;
 pub use keys::{SECTIONS, keys_of};
+pub use nix_conf::TrustedBy;
 pub use sections::*;
 pub use value::{Addresses, Upstream};
 
-use crate::nix::PublicKey;
-use serde::Deserialize;
-use std::fs::File;
-use std::io::{self, Read as _};
+use crate::files;
 use std::path::{Path, PathBuf};
 
 /// The largest configuration file read, in bytes.
@@ -28,47 +27,6 @@ pub const FILE_MAX: u64 = 1024 * 1024;
 
 /// The configuration of the whole machine.
 pub const SYSTEM_FILE: &str = "/etc/peernix/config.toml";
-
-/// Every section and key with its meaning and default, for people: what `peernixd --print-default-config` prints.
-pub const EXAMPLE: &str = include_str!("../../docs/config.example.toml");
-
-/// A whole configuration. [`Config::default`] is what an empty file means.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// The face towards Nix.
-    pub gateway: Gateway,
-    /// The face towards other machines.
-    pub share: Share,
-    /// This machine's store.
-    pub store: Store,
-    /// What may enter.
-    pub trust: Trust,
-    /// What is signed with.
-    pub keys: Keys,
-    /// How others are found.
-    pub discovery: Discovery,
-    /// Who is admitted.
-    pub fleet: Fleet,
-    /// What one client may take.
-    pub limits: Limits,
-    /// What is logged.
-    pub log: Log,
-    /// The file it was read from; `None` when there was no file.
-    #[serde(skip)]
-    pub origin: Option<PathBuf>,
-}
-
-/// The keys that a path must be signed by to be handed to Nix, and where they come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TrustedBy {
-    /// The keys.
-    pub keys: Vec<PublicKey>,
-    /// Where they stand, in words: a key of our configuration, files of Nix, or Nix's own default.
-    pub origin: String,
-    /// What was wrong in files that are not ours and was passed over.
-    pub notices: Vec<String>,
-}
 
 impl Config {
     /// Reads and checks the configuration: `file`, or the file at the usual place if there is one, or the defaults.
@@ -96,7 +54,7 @@ impl Config {
     /// Reads a file that must be there.
     fn read(file: &Path) -> Result<Self, ConfigError> {
         let unreadable = |source| ConfigError::Unreadable { file: file.to_owned(), source };
-        let text = read_bounded(file, FILE_MAX).map_err(unreadable)?;
+        let text = files::read_text(file, FILE_MAX).map_err(unreadable)?;
         let text = text.ok_or_else(|| ConfigError::TooLarge { file: file.to_owned(), limit: FILE_MAX })?;
         Self::from_text(&text, Some(file))
     }
@@ -133,21 +91,6 @@ impl Config {
         }
         nix_conf::trusted_public_keys(nix_conf_dir)
     }
-}
-
-/// Reads a plain file of at most `limit` bytes; `None` if it has more.
-fn read_bounded(file: &Path, limit: u64) -> io::Result<Option<String>> {
-    let open = File::open(file)?;
-    if !open.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
-    }
-    let mut bytes = Vec::new();
-    open.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit {
-        return Ok(None);
-    }
-    let text = String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))?;
-    Ok(Some(text))
 }
 
 #[cfg(test)]

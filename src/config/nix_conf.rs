@@ -3,7 +3,8 @@
 //! Source: the Nix manual, [nix.conf](https://nix.dev/manual/nix/stable/command-ref/conf-file): `name = value`, `#` to the
 //! end of the line, `extra-` adds to a list, `include` and `!include` (which may be missing) relative to the file.
 
-use super::{CACHE_NIXOS_ORG_KEY, TrustedBy, read_bounded};
+use super::sections::CACHE_NIXOS_ORG_KEY;
+use crate::files;
 use crate::nix::PublicKey;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,17 @@ const DEPTH_MAX: usize = 8;
 const FILES_MAX: usize = 64;
 /// How many keys are taken.
 const KEYS_MAX: usize = 1024;
+
+/// The keys that a path must be signed by to be handed to Nix, and where they come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedBy {
+    /// The keys.
+    pub keys: Vec<PublicKey>,
+    /// Where they stand, in words: a key of our configuration, files of Nix, or Nix's own default.
+    pub origin: String,
+    /// What was wrong in files that are not ours and was passed over.
+    pub notices: Vec<String>,
+}
 
 /// The keys that nix.conf in `dir` trusts, or the one that Nix has built in.
 ///
@@ -65,7 +77,7 @@ impl Reader {
             return;
         }
         self.files += 1;
-        match read_bounded(file, FILE_MAX) {
+        match files::read_text(file, FILE_MAX) {
             Ok(Some(text)) => self.text(&text, file, depth),
             Ok(None) => self.notices.push(format!("{shown}: not read: larger than {FILE_MAX} bytes")),
             Err(error) if error.kind() == io::ErrorKind::NotFound && missing == Missing::IsFine => {}

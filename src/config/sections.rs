@@ -1,4 +1,4 @@
-//! The sections of the configuration: one struct each, every key with its meaning and its default.
+//! The configuration and its sections: one struct each, every key with its meaning and its default.
 //!
 //! `docs/config.example.toml` says the same to administrators; a test keeps the two in step.
 
@@ -40,6 +40,33 @@ pub const MEMORY: u64 = 64 * 1024 * 1024;
 pub const GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// What is logged.
 pub const LOG_LEVEL: LevelFilter = LevelFilter::Info;
+
+/// A whole configuration. [`Config::default`] is what an empty file means.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The face towards Nix.
+    pub gateway: Gateway,
+    /// The face towards other machines.
+    pub share: Share,
+    /// This machine's store.
+    pub store: Store,
+    /// What may enter.
+    pub trust: Trust,
+    /// What is signed with.
+    pub keys: Keys,
+    /// How others are found.
+    pub discovery: Discovery,
+    /// Who is admitted.
+    pub fleet: Fleet,
+    /// What one client may take.
+    pub limits: Limits,
+    /// What is logged.
+    pub log: Log,
+    /// The file it was read from; `None` when there was no file.
+    #[serde(skip)]
+    pub origin: Option<PathBuf>,
+}
 
 /// `[gateway]`: the face towards this machine's Nix.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

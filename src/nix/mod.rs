@@ -9,6 +9,7 @@ pub mod base32;
 pub mod cache_info;
 pub mod content_address;
 pub mod hash;
+pub mod key;
 pub mod listing;
 pub mod nar;
 pub mod narinfo;
@@ -19,13 +20,15 @@ pub mod store_path;
 
 mod base64;
 mod error;
+mod proof;
 
 pub use content_address::ContentAddress;
 pub use error::FormatError;
 pub(crate) use error::quote;
 pub use hash::NarHash;
+pub use key::{PublicKey, SecretKey, TrustedKeys};
 pub use listing::Listing;
 pub use narinfo::{Compression, NarInfo};
 pub use path_info::PathInfo;
-pub use signature::{PublicKey, SecretKey, Signature, TrustedKeys};
+pub use signature::Signature;
 pub use store_path::{StoreDir, StoreHash, StorePath};

@@ -31,14 +31,6 @@ impl PathInfo {
         format!("1;{};{};{};{}", store_dir.join(&self.path), self.nar_hash, self.nar_size, references.join(","))
     }
 
-    /// Whether the path's own name proves this NAR hash and these references, so that no signature is needed.
-    ///
-    /// True only where the content address *is* the NAR hash; see [`ContentAddress::proves`].
-    #[must_use]
-    pub fn proves_itself(&self, store_dir: &StoreDir) -> bool {
-        self.ca.as_ref().is_some_and(|ca| ca.proves(self, store_dir))
-    }
-
     /// A path info for tests, the same as in `tests/golden`.
     #[cfg(test)]
     pub(crate) fn example() -> Self {

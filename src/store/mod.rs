@@ -16,6 +16,7 @@ mod layout;
 mod layouts;
 mod listing;
 mod logs;
+mod options;
 mod pattern;
 mod pins;
 mod prefetch;
@@ -32,12 +33,14 @@ pub use error::StoreError;
 pub use extras::{DebugInfo, Realisation};
 pub use garbage::{Garbage, GarbageOptions, GarbagePath, GarbageProgress, PROTECTED_MAX};
 pub use layout::Layout;
+pub use options::StoreOptions;
 pub use pins::{PIN_REASON_MAX, PINS_MAX, Pin, Pins};
 pub use policy::{Audience, Decision, PolicyOptions, Reason, SharePolicy, SharePolicyMode};
 pub use prefetch::{PREFETCH_MAX, Prefetch, PrefetchProgress, PrefetchResult, Prefetched};
+pub use record::ValidPath;
 pub use stream::ByteStream;
 
-use crate::nix::{NarHash, PathInfo, StoreDir, StoreHash, StorePath};
+use crate::nix::{NarHash, StoreDir, StoreHash, StorePath};
 use daemon::Daemon;
 use database::Database;
 use debuginfo::DebugPaths;
@@ -45,65 +48,11 @@ use layouts::Layouts;
 use listing::ListingSource;
 use reader::NarSource;
 use roots::{RootGuard, Roots};
-use std::ffi::OsString;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use stream::Blocks;
-
-/// Where a store is. The defaults are those of Nix.
-#[derive(Debug, Clone)]
-pub struct StoreOptions {
-    /// The store directory as it is written in paths (`[store] dir`).
-    pub dir: StoreDir,
-    /// Nix's state directory, with the database in `db/` (`[store] state_dir`).
-    pub state_dir: PathBuf,
-    /// What both are relative to: `/`, or the root of a chroot store as in Nix's `?root=` (`[store] root`).
-    pub root: PathBuf,
-    /// Nix's log directory; `log/nix` beside the state directory's parent unless set (`NIX_LOG_DIR`). Not below `root`.
-    pub log_dir: Option<PathBuf>,
-    /// The daemon's socket; `daemon-socket/socket` in the state directory unless set (`NIX_DAEMON_SOCKET_PATH`). Not
-    /// below `root`.
-    pub daemon_socket: Option<PathBuf>,
-}
-
-impl Default for StoreOptions {
-    fn default() -> Self {
-        Self {
-            dir: StoreDir::default(),
-            state_dir: "/nix/var/nix".into(),
-            root: "/".into(),
-            log_dir: None,
-            daemon_socket: None,
-        }
-    }
-}
-
-impl StoreOptions {
-    /// Takes over what Nix itself takes from its environment, `NIX_DAEMON_SOCKET_PATH` and `NIX_LOG_DIR`, by way of `get`.
-    /// For a chroot store they mean nothing.
-    #[must_use]
-    pub fn with_environment(mut self, get: impl Fn(&str) -> Option<OsString>) -> Self {
-        if self.root == Path::new("/") {
-            let path = |name| get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-            self.daemon_socket = self.daemon_socket.or_else(|| path("NIX_DAEMON_SOCKET_PATH"));
-            self.log_dir = self.log_dir.or_else(|| path("NIX_LOG_DIR"));
-        }
-        self
-    }
-}
-
-/// A path that is in the store, with what the store knows about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ValidPath {
-    /// What goes into a narinfo.
-    pub info: PathInfo,
-    /// When it was registered, in seconds since 1970.
-    pub registration_time: u64,
-    /// Whether it was built here: nobody else has to vouch for it.
-    pub ultimate: bool,
-}
 
 /// How the store is read at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

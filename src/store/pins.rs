@@ -5,39 +5,26 @@
 //! Why, since when and until when is in `pins.json` beside the links. The directory may be ours alone: the daemon looks
 //! into it as root. What a garbage collection finds dangling in `gcroots/auto` it removes itself.
 
+mod pin;
 mod stored;
+
+pub use pin::{PIN_REASON_MAX, PINS_MAX, Pin};
 
 use super::{Store, StoreError};
 use crate::nix::StorePath;
 use parking_lot::RwLock;
+use pin::check_reason;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use stored::Directory;
 use tokio::sync::{Mutex, Notify};
 
-/// How many pins there may be.
-pub const PINS_MAX: usize = 4096;
-/// How long a reason may be, in characters.
-pub const PIN_REASON_MAX: usize = 256;
 /// The longest wait for the end of a pin before the clock is looked at again: it may be set, and a machine may sleep.
 const CLOCK_CHECK: Duration = Duration::from_secs(60);
 /// How long the disk is left alone after the end of a pin could not be written down.
 const RETRY: Duration = Duration::from_secs(60);
-
-/// A path that is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pin {
-    /// Which.
-    pub path: StorePath,
-    /// Why, for people. May be empty.
-    pub reason: String,
-    /// Since when.
-    pub since: SystemTime,
-    /// Until when; for ever if unset.
-    pub until: Option<SystemTime>,
-}
 
 /// All pins of a store. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -240,33 +227,8 @@ impl Pins {
     }
 }
 
-fn check_reason(reason: &str) -> Result<(), StoreError> {
-    if reason.chars().count() > PIN_REASON_MAX {
-        return Err(StoreError::Argument(format!("a reason may have at most {PIN_REASON_MAX} characters")));
-    }
-    if reason.chars().any(char::is_control) {
-        return Err(StoreError::Argument(
-            "a reason may not contain line breaks or other control characters".to_owned(),
-        ));
-    }
-    Ok(())
-}
-
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)?
-}
-
-/// What a name of a link stands for, if it is one of ours.
-fn is_link_name(name: &Path) -> Option<StorePath> {
-    name.to_str()?.parse().ok()
-}
-
-/// The full text of a path in the file system, which the daemon needs.
-fn text(path: PathBuf) -> Result<String, StoreError> {
-    path.into_os_string().into_string().map_err(|path| StoreError::Configuration {
-        key: "the state directory",
-        what: format!("{} is not UTF-8, and the Nix daemon's protocol needs that", path.display()),
-    })
 }

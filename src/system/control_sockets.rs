@@ -4,7 +4,7 @@
 //! connection came in by. That holds inside user namespaces as well, where callers cannot be told apart.
 #![forbid(unsafe_code)]
 
-use super::sockets::{BACKLOG, SocketError};
+use super::socket_error::SocketError;
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Group, chown};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 
 /// The group whose members may change things.
 pub const ADMIN_GROUP: &str = "peernix-admin";
+
+/// How many connections wait in the kernel until they are accepted; the kernel bounds it by `net.core.somaxconn`.
+pub(super) const BACKLOG: i32 = 4096;
 
 /// One of the two sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,18 +65,6 @@ impl Drop for BoundPath {
         if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
             let _ = fs::remove_file(&self.path);
         }
-    }
-}
-
-/// What to do about a socket that cannot be had.
-pub(super) fn remedy(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another peernixd runs with this runtime directory: stop it, or set $RUNTIME_DIRECTORY"
-        }
-        io::ErrorKind::InvalidInput => "a socket's path has at most 107 bytes: set $RUNTIME_DIRECTORY to a shorter one",
-        io::ErrorKind::AlreadyExists => "something that is not a socket has this name: remove it",
-        _ => "the runtime directory must be writable for this user",
     }
 }
 

@@ -3,117 +3,19 @@
 //! Source: [sd_listen_fds(3)](https://www.freedesktop.org/software/systemd/man/sd_listen_fds.html). A socket that systemd
 //! holds goes on taking connections while the service restarts; nobody is refused.
 
-use super::control_sockets::{self, BoundPath, Control};
+use super::control_sockets::{self, BACKLOG, BoundPath, Control};
 use super::fdstore::Kept;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
-use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use thiserror::Error;
 
 pub use super::addresses::{ADDRESSES_FILE, Addresses};
-
-/// How many connections wait in the kernel until they are accepted; the kernel bounds it by `net.core.somaxconn`.
-pub(super) const BACKLOG: i32 = 4096;
-
-/// What a listening socket is for. Its name is the `FileDescriptorName=` of its socket unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Face {
-    /// The gateway: Nix on this machine.
-    Gateway,
-    /// The share: peers, over TLS.
-    Share,
-    /// The plain share: any Nix.
-    Plain,
-}
-
-impl Face {
-    const ALL: [Self; 3] = [Self::Gateway, Self::Share, Self::Plain];
-
-    /// The name of the file descriptor.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Gateway => "gateway",
-            Self::Share => "share",
-            Self::Plain => "plain",
-        }
-    }
-
-    /// The key of the configuration that says where it listens.
-    const fn key(self) -> &'static str {
-        match self {
-            Self::Gateway => "[gateway] listen",
-            Self::Share => "[share] listen",
-            Self::Plain => "[share] plain_listen",
-        }
-    }
-}
-
-impl fmt::Display for Face {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// A socket that the service cannot have.
-#[derive(Debug, Error)]
-pub enum SocketError {
-    /// It cannot listen there.
-    #[error("{face}: cannot listen on {address}: {source}; {}", remedy(.source, *.address, *.face))]
-    Listen {
-        /// What for.
-        face: Face,
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// It cannot listen for Varlink.
-    #[error("{}: cannot listen for Varlink: {source}; {}", path.display(), control_sockets::remedy(.source))]
-    Control {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// systemd handed over something that cannot be used.
-    #[error("the file descriptor '{name}' from systemd {what}; look at the socket unit")]
-    HandedOver {
-        /// Its `FileDescriptorName=`.
-        name: String,
-        /// What is wrong with it.
-        what: &'static str,
-    },
-    /// `$LISTEN_FDS` and its companions contradict each other.
-    #[error("the sockets from systemd cannot be taken: {0}; check $LISTEN_FDS and $LISTEN_FDNAMES")]
-    Protocol(io::Error),
-    /// The addresses could not be written down.
-    #[error("{0}: cannot be written: {1}")]
-    Addresses(String, io::Error),
-}
-
-/// What to do about a socket that cannot listen.
-fn remedy(error: &io::Error, address: SocketAddr, face: Face) -> String {
-    let key = face.key();
-    match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "another program has this port (`ss -ltnp 'sport = :{}'` shows which): stop it, or set {key}",
-            address.port()
-        ),
-        io::ErrorKind::PermissionDenied => {
-            format!("ports below 1024 need CAP_NET_BIND_SERVICE: take a higher one in {key}")
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            format!("no interface has this address (`ip address` shows them): set {key}")
-        }
-        _ => format!("set {key}"),
-    }
-}
+pub use super::face::Face;
+pub use super::socket_error::SocketError;
 
 /// Where each face is to listen if systemd does not say otherwise.
 #[derive(Debug, Clone, Copy)]

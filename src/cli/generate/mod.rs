@@ -3,11 +3,11 @@
 mod completion;
 mod man;
 
-pub(super) use completion::{Candidates, Shell, candidates};
 pub(super) use man::pages;
 
-use super::failure::{Done, Failure};
+use super::error::{Done, VerbError};
 use super::output::Screen;
+use super::verbs::completion::Shell;
 use std::path::Path;
 
 /// Prints the completions for a shell.
@@ -18,7 +18,7 @@ pub(super) fn completion(shell: Shell, screen: &Screen) -> Done<()> {
 /// Writes completions and man pages below a directory that becomes like `PREFIX/share`.
 pub(super) fn everything(directory: &Path) -> Done<()> {
     for shell in Shell::ALL {
-        write(&directory.join(shell.file()), &completion::script(shell))?;
+        write(&directory.join(completion::file(shell)), &completion::script(shell))?;
     }
     for (name, text) in pages() {
         let section = name.rsplit('.').next().unwrap_or_default();
@@ -29,5 +29,5 @@ pub(super) fn everything(directory: &Path) -> Done<()> {
 
 fn write(file: &Path, text: &str) -> Done<()> {
     let made = file.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(file, text));
-    made.map_err(|error| Failure::other(format!("write {}", file.display()), error))
+    made.map_err(|error| VerbError::other(format!("write {}", file.display()), error))
 }

@@ -12,8 +12,7 @@ pub(super) use style::{Paint, Style};
 pub(super) use table::{Cell, Table, facts};
 pub(super) use time::{Clock, latency};
 
-use serde_json::Value;
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 
 /// The longest text from elsewhere that is shown in one piece, in characters; longer ones are cut.
 const TEXT_MAX: usize = 400;
@@ -30,13 +29,6 @@ pub(super) fn print(text: &str) -> io::Result<()> {
 /// Writes a line to stderr. Nobody can be told if that fails.
 pub(super) fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
-}
-
-/// JSON for stdout: indented for people, on one line for programs.
-pub(super) fn json(value: &Value) -> String {
-    let mut text = if io::stdout().is_terminal() { format!("{value:#}") } else { value.to_string() };
-    text.push('\n');
-    text
 }
 
 /// A text that may come from another machine on one line, without anything that steers a terminal, and not too long.

@@ -1,8 +1,8 @@
 //! A job on its way: one line on stderr that is drawn again and again, and what becomes of it on Ctrl-C.
 
 use super::{Screen, complain, count, size, tame};
+use crate::cli::error::{Doing as _, Done, VerbError};
 use crate::cli::exit;
-use crate::cli::failure::{Doing as _, Done, Failure};
 use crate::control::{Control, Job, JobKind, JobState};
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ pub(crate) const fn doing(kind: JobKind) -> &'static str {
 /// Waits for the end of a job. On Ctrl-C only the waiting ends, as with `systemctl start`: the work is the service's.
 pub(crate) async fn until_done(control: &dyn Control, screen: &Screen, job: Job) -> Done<Job> {
     let what = doing(job.kind);
-    let interrupted = |error: io::Error| Failure::other("wait for a signal", error);
+    let interrupted = |error: io::Error| VerbError::other("wait for a signal", error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(interrupted)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(interrupted)?;
     let mut job = job;
@@ -50,22 +50,22 @@ pub(crate) async fn until_done(control: &dyn Control, screen: &Screen, job: Job)
     drop(line);
     match job.state {
         JobState::Done => Ok(job),
-        JobState::Failed => Err(Failure::Job { doing: what, message: job.message.clone(), job: Box::new(job) }),
+        JobState::Failed => Err(VerbError::Job { doing: what, message: job.message.clone(), job: Box::new(job) }),
         JobState::Cancelled => {
-            Err(Failure::Job { doing: what, message: format!("job {} was cancelled", job.id), job: Box::new(job) })
+            Err(VerbError::Job { doing: what, message: format!("job {} was cancelled", job.id), job: Box::new(job) })
         }
         JobState::Running => {
-            Err(Failure::Job { doing: what, message: "the service went away".to_owned(), job: Box::new(job) })
+            Err(VerbError::Job { doing: what, message: "the service went away".to_owned(), job: Box::new(job) })
         }
     }
 }
 
-fn left(line: Line<'_>, id: u64) -> Failure {
+fn left(line: Line<'_>, id: u64) -> VerbError {
     drop(line);
     complain(&format!(
         "Job {id} goes on. `peernixctl jobs show {id}` tells how; `peernixctl jobs cancel {id}` ends it."
     ));
-    Failure::Ended(exit::INTERRUPTED)
+    VerbError::Ended(exit::INTERRUPTED)
 }
 
 /// The line; gone when it is dropped.

@@ -1,10 +1,14 @@
 //! Where a verb's result goes: JSON or text, in colours or not, through a pager or not.
 
 use super::{Clock, Style, Table, complain, pager};
-use crate::cli::failure::{Done, Failure};
+use crate::cli::error::{Done, VerbError};
 use parking_lot::Mutex;
 use serde::Serialize;
+use serde_json::json;
 use std::io::{self, IsTerminal as _, Write};
+
+/// How many characters of an id are shown.
+const ID_SHOWN: usize = 12;
 
 /// What is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,13 +88,19 @@ impl Screen {
         if self.is_json() { self.write(&self.in_json(value, self.json)?) } else { self.write(&text()) }
     }
 
-    /// The same for what may be long.
+    /// Tells whether something changed: what was so already is no error.
+    pub(crate) fn changed(&self, changed: bool, done: &str, already: &str) -> Done<()> {
+        let text = || if self.quiet { String::new() } else { format!("{}\n", if changed { done } else { already }) };
+        self.show(&json!({ "changed": changed }), text)
+    }
+
+    /// The same as [`Self::show`] for what may be long.
     pub(crate) fn page<T: Serialize + ?Sized>(&self, value: &T, text: impl FnOnce() -> String) -> Done<()> {
         if self.is_json() || !self.pager {
             return self.show(value, text);
         }
         let text = text();
-        if pager::show(&text).map_err(Failure::Output)? { Ok(()) } else { self.write(&text) }
+        if pager::show(&text).map_err(VerbError::Output)? { Ok(()) } else { self.write(&text) }
     }
 
     /// One item of many: JSON always on one line, so that programs read line by line.
@@ -102,7 +112,7 @@ impl Screen {
     fn in_json<T: Serialize + ?Sized>(&self, value: &T, form: JsonForm) -> Done<String> {
         let json =
             if form == JsonForm::Pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
-        json.map(|text| text + "\n").map_err(|error| Failure::Output(error.into()))
+        json.map(|text| text + "\n").map_err(|error| VerbError::Output(error.into()))
     }
 
     /// Writes to stdout. A reader that has had enough is told apart, so that who writes on and on ends.
@@ -110,9 +120,14 @@ impl Screen {
         let mut out = self.out.lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::Closed),
-            Err(error) => Err(Failure::Output(error)),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(VerbError::Closed),
+            Err(error) => Err(VerbError::Output(error)),
         }
+    }
+
+    /// The beginning of an id that tells things apart for people.
+    pub(crate) fn short(&self, id: &str) -> String {
+        if self.full { id.to_owned() } else { id.chars().take(ID_SHOWN).collect() }
     }
 
     /// Tells something beside the result, to people only.

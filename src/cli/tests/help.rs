@@ -1,7 +1,7 @@
 //! The help of every verb.
 
 use super::golden;
-use crate::cli::{peernixctl, peernixd};
+use crate::cli::{args, peernixd};
 use clap::{Command, CommandFactory as _};
 
 /// The width of the pages, in characters.
@@ -18,7 +18,7 @@ fn pages(command: &mut Command, name: &str, pages: &mut Vec<(String, String)>) {
 #[test]
 fn the_help_of_every_verb() {
     let mut all = Vec::new();
-    for (mut command, name) in [(peernixctl::command(), "peernixctl"), (peernixd::Args::command(), "peernixd")] {
+    for (mut command, name) in [(args::command(), "peernixctl"), (peernixd::Args::command(), "peernixd")] {
         command = command.term_width(WIDTH);
         command.build();
         pages(&mut command, name, &mut all);
@@ -39,7 +39,7 @@ fn the_help_of_every_verb() {
 
 #[test]
 fn exit_codes_are_in_the_help() {
-    let help = peernixctl::command().render_help().to_string();
+    let help = args::command().render_help().to_string();
     for (code, _) in crate::cli::exit::CTL_CODES {
         assert!(help.contains(&format!("{code} ")), "{code}");
     }

@@ -3,10 +3,10 @@
 use super::sample::{BASH, HELLO, Sample};
 use super::{golden, kept, unkept};
 use crate::cli::connect::{Route, Transport};
-use crate::cli::failure::Failure;
+use crate::cli::error::VerbError;
+use crate::cli::exit;
 use crate::cli::output::{JsonForm, Screen};
 use crate::cli::verbs::{self, Verb};
-use crate::cli::{exit, generate};
 use crate::control::{Control, ErrorKind};
 use clap::{FromArgMatches as _, Subcommand as _};
 use serde_json::Value;
@@ -23,7 +23,7 @@ async fn run(words: &[&str], screen: &Screen) -> u8 {
         Verb::Version => verbs::status::version(Some(control), screen).await,
         Verb::Verify => verbs::verify::run(Ok(control), &route, screen).await,
         Verb::Complete { what } => {
-            generate::candidates(&*control, what, screen).await;
+            verbs::completion::candidates(&*control, what, screen).await;
             Ok(())
         }
         verb => verbs::run(verb, &*control, false, screen).await,
@@ -173,11 +173,11 @@ async fn quiet_is_quiet_and_legends_can_be_left_out() {
 fn every_kind_of_error_has_a_code_and_ends_in_words() {
     for kind in ErrorKind::ALL {
         let error = crate::control::ControlError::new(*kind, "");
-        let code = Failure::Control { doing: "test".to_owned(), error }.tell();
+        let code = VerbError::Control { doing: "test".to_owned(), error }.tell();
         assert_eq!(code, exit::of_kind(*kind));
         assert!((1..=5).contains(&code), "{kind:?}: {code}");
     }
-    assert_eq!(Failure::Closed.tell(), 0);
+    assert_eq!(VerbError::Closed.tell(), 0);
 }
 
 #[tokio::test]

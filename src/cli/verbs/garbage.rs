@@ -1,7 +1,8 @@
 //! `peernixctl gc`.
 
-use super::{jobs, size, span};
-use crate::cli::failure::{Doing as _, Done};
+use super::jobs;
+use super::values::{size, span};
+use crate::cli::error::{Doing as _, Done};
 use crate::cli::output::{Screen, count, progress, size as told};
 use crate::control::{Control, GarbageOptions, microseconds};
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! `peernixctl jobs`, and how all that runs as a job ends.
 
-use super::{base_name, changed};
-use crate::cli::failure::{Doing as _, Done, Failure};
+use crate::cli::error::{Doing as _, Done, VerbError};
 use crate::cli::output::{Cell, Paint, Screen, Table, count, facts, progress::doing, size, tame};
+use crate::cli::store_path::base_name;
 use crate::control::{Control, Job, JobPath, JobState};
 use serde_json::json;
 
@@ -60,7 +60,7 @@ pub(super) async fn run(args: Args, control: &dyn Control, screen: &Screen) -> D
         }
         Verb::Cancel(One { job: id }) => {
             let ran = control.cancel_job(id).await.doing(format!("cancel job {id}"))?;
-            changed(screen, ran, &format!("Cancelled job {id}."), &format!("Job {id} has ended already."))
+            screen.changed(ran, &format!("Cancelled job {id}."), &format!("Job {id} has ended already."))
         }
     }
 }
@@ -86,7 +86,7 @@ pub(super) async fn ended(
 ) -> Done<()> {
     let (job, failure) = match ended {
         Ok(job) => (job, None),
-        Err(Failure::Job { doing, message, job }) => (Job::clone(&job), Some(Failure::Job { doing, message, job })),
+        Err(VerbError::Job { doing, message, job }) => (Job::clone(&job), Some(VerbError::Job { doing, message, job })),
         Err(other) => return Err(other),
     };
     let paths = paths_of(control, job.id).await.unwrap_or_default();

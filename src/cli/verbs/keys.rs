@@ -1,7 +1,7 @@
 //! `peernixctl keys`: the keys that sign what is built here.
 
-use super::{changed, span};
-use crate::cli::failure::{Doing as _, Done};
+use super::values::span;
+use crate::cli::error::{Doing as _, Done};
 use crate::cli::output::{Cell, Paint, Screen, Table, count, tame};
 use crate::control::{Control, ControlError, ErrorKind, Key, KeyState};
 use std::time::Duration;
@@ -72,7 +72,7 @@ pub(super) async fn run(args: Args, control: &dyn Control, screen: &Screen) -> D
         Verb::Revoke { key, reason } => {
             let done = control.revoke_key(&key, &reason).await.doing(format!("revoke key '{}'", tame(&key)))?;
             let key = tame(&key);
-            changed(screen, done, &format!("Revoked {key}."), &format!("{key} is revoked already."))?;
+            screen.changed(done, &format!("Revoked {key}."), &format!("{key} is revoked already."))?;
             if done {
                 screen.note("Other machines trust it until `peernixctl trust remove` is said there.");
             }

@@ -1,5 +1,6 @@
 //! The verbs of `peernixctl`: one file a group, each with its arguments, what it asks, and how the answer looks.
 
+pub(super) mod completion;
 mod garbage;
 mod jobs;
 mod keys;
@@ -11,17 +12,14 @@ mod service;
 mod statistics;
 pub(super) mod status;
 mod trust;
+mod values;
 pub(super) mod verify;
 
-use super::demo;
-use super::failure::Done;
-use super::generate::{Candidates, Shell};
+use super::error::Done;
 use super::output::Screen;
-use crate::control::{Control, LogLevel};
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use serde_json::json;
+use crate::control::Control;
+use completion::{Candidates, Shell};
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// What can be done.
 #[derive(Debug, Default, clap::Subcommand)]
@@ -65,8 +63,6 @@ pub(super) enum Verb {
     LogLevel(service::Level),
     /// Look whether all is set up as it should be, and say what to do
     Verify,
-    /// Let three throwaway machines on loopback exchange store paths, kill one half-way, and report
-    Demo(demo::Args),
     /// Print the completions for a shell
     #[command(alias = "completions")]
     Completion {
@@ -119,7 +115,6 @@ impl Verb {
             | Self::Pins
             | Self::Monitor(_)
             | Self::Verify
-            | Self::Demo(_)
             | Self::Completion { .. }
             | Self::Version
             | Self::Generate { .. }
@@ -158,67 +153,9 @@ pub(super) async fn run(verb: Verb, control: &dyn Control, local: bool, screen: 
         Verb::Status
         | Verb::Verify
         | Verb::Version
-        | Verb::Demo(_)
         | Verb::Completion { .. }
         | Verb::Generate { .. }
         | Verb::Bridge { .. }
         | Verb::Complete { .. } => Ok(()),
-    }
-}
-
-/// Tells whether something changed: what was so already is no error.
-fn changed(screen: &Screen, changed: bool, done: &str, already: &str) -> Done<()> {
-    let text = || if screen.quiet { String::new() } else { format!("{}\n", if changed { done } else { already }) };
-    screen.show(&json!({ "changed": changed }), text)
-}
-
-/// A span of time such as `2h` or `30d`.
-fn span(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| format!("'{text}' is not a span of time such as 90s, 2h or 30d"))
-}
-
-/// A number of bytes such as `10GiB`.
-fn size(text: &str) -> Result<u64, String> {
-    let size: Result<bytesize::ByteSize, _> = text.parse();
-    size.map(|size| size.as_u64()).map_err(|_| format!("'{text}' is not a size such as 10GiB or 500MB"))
-}
-
-/// One of the words of an enum of the interface, so that help and completions know them.
-fn word<T>(all: &'static [T], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
-where
-    T: Copy + Send + Sync + 'static,
-{
-    PossibleValuesParser::new(all.iter().map(|value| name(*value))).try_map(move |word| {
-        all.iter().copied().find(|value| name(*value) == word).ok_or_else(|| format!("unknown word '{word}'"))
-    })
-}
-
-/// The levels of the log.
-fn level() -> impl TypedValueParser<Value = LogLevel> {
-    word(LogLevel::ALL, LogLevel::as_str)
-}
-
-/// The beginning of an id that tells things apart for people.
-fn short(id: &str, screen: &Screen) -> String {
-    /// How many characters that are.
-    const SHOWN: usize = 12;
-    if screen.full { id.to_owned() } else { id.chars().take(SHOWN).collect() }
-}
-
-/// The part of a store path that people know it by.
-pub(crate) fn base_name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arguments_are_read() {
-        assert_eq!(span("2h"), Ok(Duration::from_secs(7200)));
-        assert!(span("soon").is_err_and(|error| error.contains("30d")));
-        assert_eq!(size("10GiB"), Ok(10 << 30));
-        assert!(size("lots").is_err());
     }
 }

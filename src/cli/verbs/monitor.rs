@@ -1,8 +1,9 @@
 //! `peernixctl monitor`: what happens as it happens, a line each.
 
-use super::{base_name, short, word};
-use crate::cli::failure::{Doing as _, Done, Failure};
+use super::values::word;
+use crate::cli::error::{Doing as _, Done, VerbError};
 use crate::cli::output::{Paint, Screen, size, tame};
+use crate::cli::store_path::base_name;
 use crate::control::{Control, ErrorKind, Event, EventFilter, EventItem, EventKind};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,7 +22,7 @@ pub(crate) struct Args {
 pub(super) async fn run(args: &Args, control: &dyn Control, screen: &Screen) -> Done<()> {
     let doing = "follow the events";
     // From here on a signal ends it between two lines.
-    let signals = |error| Failure::other(doing, error);
+    let signals = |error| VerbError::other(doing, error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let filter = EventFilter { kinds: args.kinds.clone(), after: args.after };
@@ -85,7 +86,7 @@ fn line(event: &Event, screen: &Screen) -> String {
     let kind = format!("{:KIND_WIDTH$}", event.kind.as_str());
     let kind = paint(event.kind).map_or_else(|| kind.clone(), |paint| screen.style.paint(paint, &kind));
     let mut parts = Vec::new();
-    let id = event.peer.as_deref().map(|id| tame(&short(id, screen)));
+    let id = event.peer.as_deref().map(|id| tame(&screen.short(id)));
     match (event.name.as_deref().filter(|name| !name.is_empty()), id) {
         (Some(name), Some(id)) => parts.push(format!("{} ({id})", tame(name))),
         (Some(one), None) => parts.push(tame(one)),

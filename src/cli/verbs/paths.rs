@@ -1,9 +1,10 @@
 //! `peernixctl query` and `fetch`.
 
-use super::{base_name, jobs};
-use crate::cli::failure::{Doing as _, Done};
+use super::jobs;
+use crate::cli::error::{Doing as _, Done};
 use crate::cli::output::{Cell, Paint, Screen, Table, count, facts, latency, progress, size, tame};
 use crate::cli::store_path;
+use crate::cli::store_path::base_name;
 use crate::control::{Control, PathReport};
 
 /// The arguments of `query`.
@@ -93,10 +94,8 @@ fn render(report: &PathReport, screen: &Screen) -> String {
         let mut table = Table::new(&["KIND", "~SOURCE", ">LATENCY", "COMPRESSION", ">FILE SIZE"]);
         for source in &report.sources {
             let name = source.name.as_ref().filter(|name| !name.is_empty());
-            let who = name.map_or_else(
-                || source.source.clone(),
-                |name| format!("{name} ({})", super::short(&source.source, screen)),
-            );
+            let who =
+                name.map_or_else(|| source.source.clone(), |name| format!("{name} ({})", screen.short(&source.source)));
             table.row(vec![
                 Cell::new(source.kind.as_str()),
                 Cell::new(who),

@@ -1,8 +1,7 @@
 //! `peernixctl peers` and `is-online`.
 
-use super::{changed, short};
+use crate::cli::error::{Doing as _, Done, VerbError};
 use crate::cli::exit;
-use crate::cli::failure::{Doing as _, Done, Failure};
 use crate::cli::output::{Cell, Paint, Screen, Table, count, facts, latency, size, tame};
 use crate::control::{Control, Peer, PeerFilter, microseconds};
 use clap::builder::PossibleValuesParser;
@@ -95,8 +94,7 @@ pub(super) async fn run(args: Args, control: &dyn Control, screen: &Screen) -> D
             let new = control.add_peer(&uri).await.doing(format!("add '{}'", tame(&uri)))?;
             let uri = tame(&uri);
             let already = format!("A peer is looked for at {uri} already.");
-            changed(
-                screen,
+            screen.changed(
                 new,
                 &format!("Looks for a peer at {uri} from now on; `peernixctl peers forget {uri}` ends that."),
                 &already,
@@ -105,17 +103,17 @@ pub(super) async fn run(args: Args, control: &dyn Control, screen: &Screen) -> D
         Verb::Forget(One { peer }) => {
             let done = control.forget_peer(&peer).await.doing(format!("forget peer '{}'", tame(&peer)))?;
             let name = tame(&peer);
-            changed(screen, done, &format!("Forgot {name}."), &format!("There was nothing to forget of {name}."))
+            screen.changed(done, &format!("Forgot {name}."), &format!("There was nothing to forget of {name}."))
         }
         Verb::Block { one: One { peer }, reason } => {
             let done = control.block_peer(&peer, &reason).await.doing(format!("block peer '{}'", tame(&peer)))?;
             let name = tame(&peer);
-            changed(screen, done, &format!("Blocked {name}."), &format!("{name} is blocked already."))
+            screen.changed(done, &format!("Blocked {name}."), &format!("{name} is blocked already."))
         }
         Verb::Unblock(One { peer }) => {
             let done = control.unblock_peer(&peer).await.doing(format!("unblock peer '{}'", tame(&peer)))?;
             let name = tame(&peer);
-            changed(screen, done, &format!("Unblocked {name}."), &format!("{name} is not blocked."))
+            screen.changed(done, &format!("Unblocked {name}."), &format!("{name} is not blocked."))
         }
         Verb::Ping { one: One { peer }, count } => {
             for _ in 0..count {
@@ -129,7 +127,7 @@ pub(super) async fn run(args: Args, control: &dyn Control, screen: &Screen) -> D
         }
         Verb::Refresh => {
             control.refresh_peers().await.doing("look for peers")?;
-            changed(screen, true, "Looks at every peer, and around for new ones.", "")
+            screen.changed(true, "Looks at every peer, and around for new ones.", "")
         }
     }
 }
@@ -140,7 +138,7 @@ pub(super) async fn is_online(args: &One, control: &dyn Control, screen: &Screen
     let online = peer.state == "online";
     let value = json!({ "id": peer.id, "name": peer.name, "online": online, "state": peer.state });
     screen.show(&value, || if screen.quiet { String::new() } else { format!("{}\n", tame(&peer.state)) })?;
-    if online { Ok(()) } else { Err(Failure::Ended(exit::NOT_RUNNING)) }
+    if online { Ok(()) } else { Err(VerbError::Ended(exit::NOT_RUNNING)) }
 }
 
 fn paint(state: &str) -> Paint {
@@ -184,7 +182,7 @@ fn table(peers: &[Peer], screen: &Screen) -> String {
         table.row(vec![
             Cell::new(dot(&peer.state)).paint(paint(&peer.state)),
             Cell::known(Some(&peer.name)),
-            Cell::new(short(&peer.id, screen)),
+            Cell::new(screen.short(&peer.id)),
             Cell::new(&peer.state).paint(paint(&peer.state)),
             Cell::known(peer.latency_usec.map(latency)),
             Cell::known(peer.throughput.map(rate)),

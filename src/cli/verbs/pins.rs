@@ -1,9 +1,10 @@
 //! `peernixctl pin`, `unpin` and `pins`.
 
-use super::{base_name, changed, span};
-use crate::cli::failure::{Doing as _, Done, Failure};
+use super::values::span;
+use crate::cli::error::{Doing as _, Done, VerbError};
 use crate::cli::output::{Cell, Screen, Table, count, tame};
 use crate::cli::store_path;
+use crate::cli::store_path::base_name;
 use crate::control::{Control, PinRequest};
 use std::time::Duration;
 
@@ -35,7 +36,8 @@ pub(crate) struct Unpin {
 pub(super) async fn pin(args: Pin, control: &dyn Control, local: bool, screen: &Screen) -> Done<()> {
     let path = store_path::meant(&args.path, local)?;
     let date = |text: &String| {
-        let wrong = || Failure::Usage(format!("{}: not a date such as 2026-12-24 or \"2026-12-24 18:00\"", tame(text)));
+        let wrong =
+            || VerbError::Usage(format!("{}: not a date such as 2026-12-24 or \"2026-12-24 18:00\"", tame(text)));
         screen.clock.parse(text).ok_or_else(wrong)
     };
     let until_timestamp = match args.span {
@@ -44,13 +46,13 @@ pub(super) async fn pin(args: Pin, control: &dyn Control, local: bool, screen: &
     };
     let request = PinRequest { path: path.clone(), reason: args.reason, until_timestamp };
     let new = control.pin(request).await.doing(format!("pin {path}"))?;
-    changed(screen, new, &format!("Pinned {path}."), &format!("{path} is pinned like this already."))
+    screen.changed(new, &format!("Pinned {path}."), &format!("{path} is pinned like this already."))
 }
 
 pub(super) async fn unpin(args: &Unpin, control: &dyn Control, local: bool, screen: &Screen) -> Done<()> {
     let path = store_path::meant(&args.pin, local)?;
     let was = control.unpin(&path).await.doing(format!("unpin {path}"))?;
-    changed(screen, was, &format!("Unpinned {path}."), &format!("{path} is not pinned."))
+    screen.changed(was, &format!("Unpinned {path}."), &format!("{path} is not pinned."))
 }
 
 pub(super) async fn list(control: &dyn Control, screen: &Screen) -> Done<()> {

@@ -1,8 +1,8 @@
 //! `peernixctl drain`, `undrain`, `reload` and `log-level`.
 
-use super::{changed, level as level_parser, span};
+use super::values::{level as level_parser, span};
+use crate::cli::error::{Doing as _, Done, VerbError};
 use crate::cli::exit;
-use crate::cli::failure::{Doing as _, Done, Failure};
 use crate::cli::output::{Screen, complain, tame, tame_lines};
 use crate::control::{Control, LogLevel};
 use serde_json::json;
@@ -33,12 +33,12 @@ impl Level {
 
 pub(super) async fn drain(args: &Drain, control: &dyn Control, screen: &Screen) -> Done<()> {
     let new = control.drain(args.limit).await.doing("drain the service")?;
-    changed(screen, new, "Takes no new work; what is under way goes on.", "Took no new work already.")
+    screen.changed(new, "Takes no new work; what is under way goes on.", "Took no new work already.")
 }
 
 pub(super) async fn undrain(control: &dyn Control, screen: &Screen) -> Done<()> {
     let new = control.undrain().await.doing("undrain the service")?;
-    changed(screen, new, "Takes new work again.", "Took new work already.")
+    screen.changed(new, "Takes new work again.", "Took new work already.")
 }
 
 pub(super) async fn reload(control: &dyn Control, screen: &Screen) -> Done<()> {
@@ -50,7 +50,7 @@ pub(super) async fn reload(control: &dyn Control, screen: &Screen) -> Done<()> {
         let reason = reload.error.as_deref().unwrap_or("no reason was given");
         complain(&format!("Failed to reload the configuration: {}", tame_lines(reason)));
         complain("The configuration before stays in force.");
-        return Err(Failure::Ended(exit::FAILURE));
+        return Err(VerbError::Ended(exit::FAILURE));
     }
     if !reload.restart_needed.is_empty() {
         let sections: Vec<String> =

@@ -1,7 +1,6 @@
 //! `peernixctl stats`.
 
-use super::{changed, short};
-use crate::cli::failure::{Doing as _, Done};
+use crate::cli::error::{Doing as _, Done};
 use crate::cli::output::{Cell, Paint, Screen, Table, count, facts, size};
 use crate::control::{Control, Statistics};
 
@@ -30,7 +29,7 @@ impl Args {
 pub(super) async fn run(args: &Args, control: &dyn Control, screen: &Screen) -> Done<()> {
     if matches!(args.verb, Some(Verb::Reset)) {
         control.reset_statistics().await.doing("reset the statistics")?;
-        return changed(screen, true, "Counts anew from now on.", "");
+        return screen.changed(true, "Counts anew from now on.", "");
     }
     let statistics = control.statistics().await.doing("show the statistics")?;
     screen.page(&statistics, || render(&statistics, screen))
@@ -87,8 +86,8 @@ fn render(statistics: &Statistics, screen: &Screen) -> String {
         let mut sources = Table::new(&["KIND", "~SOURCE", ">BYTES"]);
         for source in &statistics.sources {
             let name = source.name.as_ref().filter(|name| !name.is_empty());
-            let who = name
-                .map_or_else(|| source.source.clone(), |name| format!("{name} ({})", short(&source.source, screen)));
+            let who =
+                name.map_or_else(|| source.source.clone(), |name| format!("{name} ({})", screen.short(&source.source)));
             sources.row(vec![Cell::new(source.kind.as_str()), Cell::new(who), Cell::new(size(source.bytes))]);
         }
         let footer = format!("{} listed.", count(statistics.sources.len() as u64, "source"));

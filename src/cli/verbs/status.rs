@@ -1,7 +1,7 @@
 //! `peernixctl status` and `version`: how the service is, or why it is not there.
 
 use crate::cli::connect::Route;
-use crate::cli::failure::{Doing as _, Done, Failure};
+use crate::cli::error::{Doing as _, Done, VerbError};
 use crate::cli::output::{Clock, Paint, Screen, complain, count, facts, size, tame};
 use crate::cli::{exit, systemd};
 use crate::control::{Control, ControlError, ErrorKind, Outcome, ServiceState, Statistics, Status};
@@ -55,7 +55,7 @@ fn down(error: &ControlError, unit: Option<&systemd::Unit>, screen: &Screen) -> 
             "Start it with `systemctl start peernix`, or as this user with `peernixd`."
         });
     }
-    Err(Failure::Ended(exit::NOT_RUNNING))
+    Err(VerbError::Ended(exit::NOT_RUNNING))
 }
 
 fn render(status: &Status, statistics: Option<&Statistics>, screen: &Screen) -> String {
@@ -191,7 +191,7 @@ mod tests {
         };
         let (screen, out) = kept(crate::cli::output::JsonForm::Off);
         let failure = down(&error, Some(&unit), &screen).unwrap_err();
-        assert!(matches!(failure, Failure::Ended(exit::NOT_RUNNING)));
+        assert!(matches!(failure, VerbError::Ended(exit::NOT_RUNNING)));
         assert_eq!(
             unkept(&out),
             "× peernixd does not run\n  Reason: peernixd does not run: nobody listens\n    Unit: failed (failed); result: \

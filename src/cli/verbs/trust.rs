@@ -1,7 +1,6 @@
 //! `peernixctl trust`: the keys whose signatures let a path in.
 
-use super::changed;
-use crate::cli::failure::{Doing as _, Done};
+use crate::cli::error::{Doing as _, Done};
 use crate::cli::output::{Cell, Paint, Screen, Table, count, tame};
 use crate::control::{Control, TrustOrigin, TrustedKey};
 
@@ -49,13 +48,13 @@ pub(super) async fn run(args: Args, control: &dyn Control, screen: &Screen) -> D
         Verb::Add { public_key, comment } => {
             let name = tame(public_key.split(':').next().unwrap_or_default());
             let new = control.trust(&public_key, &comment).await.doing(format!("trust '{}'", tame(&public_key)))?;
-            changed(screen, new, &format!("Lets in what {name} signed."), &format!("{name} is trusted already."))
+            screen.changed(new, &format!("Lets in what {name} signed."), &format!("{name} is trusted already."))
         }
         Verb::Remove { trusted } => {
             let done = control.distrust(&trusted).await.doing(format!("distrust '{}'", tame(&trusted)))?;
             let name = tame(trusted.split(':').next().unwrap_or_default());
             let already = format!("{name} is distrusted already.");
-            changed(screen, done, &format!("Lets in no more what only {name} signed."), &already)
+            screen.changed(done, &format!("Lets in no more what only {name} signed."), &already)
         }
     }
 }

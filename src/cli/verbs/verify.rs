@@ -1,17 +1,18 @@
 //! `peernixctl verify`: looks whether all is set up as it should be, and says what to do.
 
+mod check;
 mod permissions;
 
 use crate::cli::client;
 use crate::cli::connect::{self, Route};
-use crate::cli::failure::{Done, Failure};
+use crate::cli::error::{Done, VerbError};
 use crate::cli::output::{Cell, Paint, Screen, count, tame};
 use crate::cli::{exit, systemd};
 use crate::config::Config;
 use crate::control::{Control, ErrorKind, Outcome, ServiceState, Status};
 use crate::nix::PublicKey;
 use crate::system::directories::Directories;
-use serde::Serialize;
+use check::{Check, Verdict};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,46 +27,6 @@ const UNITS: [&str; 5] =
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest nix-cache-info, in bytes.
 const CACHE_INFO_MAX: usize = 4096;
-
-/// How a check came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Verdict {
-    Ok,
-    Warn,
-    Fail,
-    /// It could not be looked at.
-    Skip,
-}
-
-/// One thing that was looked at.
-#[derive(Debug, Serialize)]
-struct Check {
-    check: &'static str,
-    result: Verdict,
-    message: String,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<String>,
-}
-
-impl Check {
-    fn ok(check: &'static str, message: impl Into<String>) -> Self {
-        Self { check, result: Verdict::Ok, message: message.into(), remedy: None }
-    }
-
-    fn skip(check: &'static str, message: impl Into<String>) -> Self {
-        Self { result: Verdict::Skip, ..Self::ok(check, message) }
-    }
-
-    fn warn(check: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { result: Verdict::Warn, remedy: Some(remedy.into()), ..Self::ok(check, message) }
-    }
-
-    fn fail(check: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { result: Verdict::Fail, remedy: Some(remedy.into()), ..Self::ok(check, message) }
-    }
-}
 
 /// Looks at everything, and fails if something is broken.
 pub(crate) async fn run(reached: Outcome<Arc<dyn Control>>, route: &Route, screen: &Screen) -> Done<()> {
@@ -85,7 +46,7 @@ pub(crate) async fn run(reached: Outcome<Arc<dyn Control>>, route: &Route, scree
         units(unit.is_some(), &mut checks).await;
     }
     screen.show(&checks, || render(&checks, screen))?;
-    if checks.iter().any(|check| check.result == Verdict::Fail) { Err(Failure::Ended(exit::FAILURE)) } else { Ok(()) }
+    if checks.iter().any(|check| check.result == Verdict::Fail) { Err(VerbError::Ended(exit::FAILURE)) } else { Ok(()) }
 }
 
 async fn service(reached: Outcome<Arc<dyn Control>>, checks: &mut Vec<Check>) -> Option<Status> {
@@ -171,7 +132,7 @@ async fn gateway(status: Option<&Status>, checks: &mut Vec<Check>) {
         checks.push(Check::warn(CHECK, "it is off: this machine's Nix cannot ask it", "set [gateway] listen"));
         return;
     };
-    let ask = client::get_whole(address, "/nix-cache-info", CACHE_INFO_MAX);
+    let ask = client::get(address, "/nix-cache-info", CACHE_INFO_MAX);
     let remedy =
         "`journalctl -u peernix -e` may tell why; `systemctl status peernix-gateway.socket` whether systemd listens";
     checks.push(match tokio::time::timeout(GATEWAY_TIMEOUT, ask).await {

@@ -3,11 +3,12 @@
 //! Source: Nix's `schema.sql` and `ca-specific-schema.sql` (schema version 10). Columns `ultimate`, `sigs` and `ca` came
 //! one by one; the tables of realisations exist only where content-addressed derivations were tried.
 
-use super::{Database, Failure, Handle};
+use super::connections::{Database, Handle};
+use super::error::QueryError;
 use crate::nix::realisation::BuildTraceKey;
 use crate::nix::{FormatError, PathInfo, Signature, StoreDir, StoreHash, StorePath};
 use crate::store::{StoreError, ValidPath, record};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Row, params};
 use std::sync::Arc;
 
 /// How many references of one path are read. The largest real closures have a few ten thousand paths in all.
@@ -18,33 +19,6 @@ const OUTPUTS_MAX: u32 = 256;
 const DEPENDENCIES_MAX: u32 = 4096;
 /// How many paths with debug information are known at once; the newest stay.
 pub(crate) const DEBUG_PATHS_MAX: u32 = 4096;
-
-/// What this database's schema has.
-#[derive(Debug, Clone)]
-pub(super) struct Columns {
-    /// The statement for a path info by hash part.
-    path_info: String,
-}
-
-impl Columns {
-    pub(super) fn of(connection: &Connection) -> Result<Self, rusqlite::Error> {
-        let mut statement = connection.prepare("select name from pragma_table_info('ValidPaths')")?;
-        let names: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        let column = |name: &str| {
-            if names.iter().any(|known| known == name) { format!("v.{name}") } else { "null".to_owned() }
-        };
-        // One statement is one snapshot: a path whose references are deleted under our hands is never seen half.
-        let path_info = format!(
-            "select v.id, v.path, v.hash, v.registrationTime, v.narSize, v.deriver, {}, {}, {}, t.path \
-             from ValidPaths v left join Refs r on r.referrer = v.id left join ValidPaths t on t.id = r.reference \
-             where v.path >= ?1 and v.path < ?2",
-            column("ultimate"),
-            column("sigs"),
-            column("ca"),
-        );
-        Ok(Self { path_info })
-    }
-}
 
 /// A realisation as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,20 +113,20 @@ impl Database {
 }
 
 /// Whether there is such a table, now: a newer Nix may make one while we have the database open.
-fn has_table(handle: &Handle, name: &str) -> Result<bool, Failure> {
+fn has_table(handle: &Handle, name: &str) -> Result<bool, QueryError> {
     let mut statement =
         handle.connection.prepare_cached("select 1 from sqlite_master where type = 'table' and name = ?1")?;
     Ok(statement.exists([name])?)
 }
 
-fn path_info(handle: &Handle, dir: &StoreDir, hash: StoreHash) -> Result<Option<ValidPath>, Failure> {
+fn path_info(handle: &Handle, dir: &StoreDir, hash: StoreHash) -> Result<Option<ValidPath>, QueryError> {
     let mut statement = handle.connection.prepare_cached(&handle.columns.path_info)?;
     // '.' follows '-' in ASCII: between the two lie exactly the paths with this hash part.
     let mut rows = statement.query([format!("{dir}/{hash}-"), format!("{dir}/{hash}.")])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let id: i64 = row.get(0)?;
     let path_text = text(row, 1)?.to_owned();
-    let bad = |source| Failure::Record(StoreError::Record { path: path_text.clone(), source });
+    let bad = |source| QueryError::Record(StoreError::Record { path: path_text.clone(), source });
     let path = dir.parse(&path_text).map_err(bad)?;
     if path.hash() != hash {
         return Ok(None);
@@ -186,7 +160,7 @@ fn path_info(handle: &Handle, dir: &StoreDir, hash: StoreHash) -> Result<Option<
     Ok(Some(ValidPath { info, registration_time, ultimate }))
 }
 
-fn paths(handle: &Handle, dir: &StoreDir, sql: &str, key: &str) -> Result<Vec<StorePath>, Failure> {
+fn paths(handle: &Handle, dir: &StoreDir, sql: &str, key: &str) -> Result<Vec<StorePath>, QueryError> {
     let mut statement = handle.connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![key, OUTPUTS_MAX])?;
     let mut found = Vec::new();
@@ -204,7 +178,7 @@ fn realisation(
     dir: &StoreDir,
     derivation_hash: &str,
     output: &str,
-) -> Result<Option<RealisationRecord>, Failure> {
+) -> Result<Option<RealisationRecord>, QueryError> {
     let sql = "select r.id, v.path, r.signatures from Realisations r join ValidPaths v on v.id = r.outputPath \
                where r.drvPath = ?1 and r.outputName = ?2";
     let mut statement = handle.connection.prepare_cached(sql)?;
@@ -226,19 +200,19 @@ fn realisation(
     Ok(Some(RealisationRecord { output, signatures, dependencies }))
 }
 
-fn store_path(dir: &StoreDir, text: &str) -> Result<StorePath, Failure> {
-    dir.parse(text).map_err(|source| Failure::Record(StoreError::Record { path: text.to_owned(), source }))
+fn store_path(dir: &StoreDir, text: &str) -> Result<StorePath, QueryError> {
+    dir.parse(text).map_err(|source| QueryError::Record(StoreError::Record { path: text.to_owned(), source }))
 }
 
-fn text<'row>(row: &'row Row<'_>, index: usize) -> Result<&'row str, Failure> {
-    row.get_ref(index)?.as_str().map_err(|error| Failure::Sqlite(error.into()))
+fn text<'row>(row: &'row Row<'_>, index: usize) -> Result<&'row str, QueryError> {
+    row.get_ref(index)?.as_str().map_err(|error| QueryError::Sqlite(error.into()))
 }
 
-fn optional_text<'row>(row: &'row Row<'_>, index: usize) -> Result<&'row str, Failure> {
-    let text = row.get_ref(index)?.as_str_or_null().map_err(|error| Failure::Sqlite(error.into()))?;
+fn optional_text<'row>(row: &'row Row<'_>, index: usize) -> Result<&'row str, QueryError> {
+    let text = row.get_ref(index)?.as_str_or_null().map_err(|error| QueryError::Sqlite(error.into()))?;
     Ok(text.unwrap_or_default())
 }
 
-fn signatures(row: &Row<'_>, index: usize) -> Result<Vec<Signature>, Failure> {
+fn signatures(row: &Row<'_>, index: usize) -> Result<Vec<Signature>, QueryError> {
     Ok(record::signatures(optional_text(row, index)?.split_ascii_whitespace()))
 }

@@ -1,6 +1,6 @@
 //! In which order dead paths go, and which of them when not all of them shall.
 
-use super::{GarbageOptions, GarbagePath};
+use super::types::{GarbageOptions, GarbagePath};
 use crate::nix::StorePath;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};

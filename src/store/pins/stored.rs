@@ -1,6 +1,6 @@
 //! Pins on the disk: one symbolic link each, and `pins.json`, which says why.
 
-use super::{PINS_MAX, Pin, check_reason, is_link_name, text};
+use super::pin::{PINS_MAX, Pin, check_reason};
 use crate::files;
 use crate::nix::{StoreDir, StorePath};
 use crate::store::StoreError;
@@ -159,4 +159,17 @@ fn micros(time: SystemTime) -> u64 {
 fn time(micros: u64) -> SystemTime {
     // What no clock can show is as good as for ever.
     UNIX_EPOCH.checked_add(Duration::from_micros(micros)).unwrap_or(UNIX_EPOCH)
+}
+
+/// What a name of a link stands for, if it is one of ours.
+fn is_link_name(name: &Path) -> Option<StorePath> {
+    name.to_str()?.parse().ok()
+}
+
+/// The full text of a path in the file system, which the daemon needs.
+fn text(path: PathBuf) -> Result<String, StoreError> {
+    path.into_os_string().into_string().map_err(|path| StoreError::Configuration {
+        key: "the state directory",
+        what: format!("{} is not UTF-8, and the Nix daemon's protocol needs that", path.display()),
+    })
 }

@@ -1,6 +1,6 @@
 //! The man pages of the two interfaces: what they have in common with the code is taken from it.
 
-use super::{heading, page, paragraphs, see_also, term};
+use super::page::{heading, page, paragraphs, see_also, term};
 use crate::control::varlink::DESCRIPTIONS;
 use crate::control::{Action, ErrorKind, EventKind};
 use clap_mangen::roff::{Roff, bold, italic, roman};

@@ -1,6 +1,6 @@
 //! Whether files are open to those who should have them, and to nobody else: the secrets of the service and its sockets.
 
-use super::Check;
+use super::check::Check;
 use crate::cli::output::count;
 use crate::cli::systemd::RUNTIME_DIRECTORY;
 use crate::system::control_sockets::{ADMIN_GROUP, Control};

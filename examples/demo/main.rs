@@ -1,4 +1,4 @@
-//! `peernixctl demo`: three throwaway machines on loopback, in the time of a breath.
+//! `make demo`: three throwaway machines on loopback, in the time of a breath.
 //!
 //! Two machines have the same signed paths, the third has none. The real Nix of the third fetches the closure through its
 //! gateway; half-way through the largest path the machine that sends it is killed. What is shown is what Nix then says, what
@@ -6,23 +6,31 @@
 
 mod content;
 mod fetch;
+mod http;
 mod machine;
 mod relay;
 mod report;
 mod store;
 mod workspace;
 
-use super::{client, exit, output};
-use crate::nix::SecretKey;
-use crate::peers::FixedPeer;
+#[cfg(test)]
+mod tests;
+
 use anyhow::{Context as _, bail};
 use bytesize::ByteSize;
+use clap::Parser;
 use fetch::{Client, Options};
 use machine::{Machine, Plan};
+use peernix::cli::exit;
+use peernix::nix::SecretKey;
+use peernix::peers::FixedPeer;
 use relay::{Line, Meter, Relay};
 use report::{Report, Source};
 use serde::Deserialize;
 use std::future::Future;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::Closure;
@@ -49,9 +57,13 @@ struct Row {
     state: String,
 }
 
-/// What can be chosen.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+/// The largest `/peers`, in bytes.
+const PEERS_MAX: usize = 64 * 1024;
+
+/// Lets three throwaway machines on loopback exchange store paths, kills one half-way, and reports.
+#[derive(Debug, Parser)]
+#[command(name = "demo", max_term_width = 100)]
+struct Args {
     /// The size of the largest path
     #[arg(long, default_value = "192MiB", value_name = "SIZE", value_parser = size)]
     size: ByteSize,
@@ -64,24 +76,60 @@ pub(crate) struct Args {
     /// Leave stores, configurations and logs behind
     #[arg(long)]
     keep: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 fn size(text: &str) -> Result<ByteSize, String> {
     match text.parse::<ByteSize>() {
         Ok(size) if (SIZE_MIN..=SIZE_MAX).contains(&size.as_u64()) => Ok(size),
-        Ok(_) => Err(format!("not between {} and {}", output::size(SIZE_MIN), output::size(SIZE_MAX))),
+        Ok(_) => Err(format!("not between {} and {}", bytes(SIZE_MIN), bytes(SIZE_MAX))),
         Err(_) => Err("not a size such as 192MiB".to_owned()),
     }
 }
 
-/// Runs it, cleans up, reports.
-pub(crate) async fn run(args: Args, json: bool) -> anyhow::Result<u8> {
+/// A number of bytes for people.
+fn bytes(number: u64) -> String {
+    ByteSize(number).display().iec().to_string()
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let told = run(&args, &std::env::temp_dir())
+        .await
+        .and_then(|report| report.map_or(Ok(exit::INTERRUPTED), |report| tell(&report, args.json)));
+    match told {
+        Ok(code) => code.into(),
+        Err(error) => {
+            progress(&format!("Failed to demonstrate: {error:#}"));
+            exit::FAILURE.into()
+        }
+    }
+}
+
+/// Prints the report and returns the exit code.
+fn tell(report: &Report, json: bool) -> anyhow::Result<u8> {
+    let mut stdout = io::stdout().lock();
+    if !json {
+        stdout.write_all(report.render().as_bytes())?;
+    } else if stdout.is_terminal() {
+        writeln!(stdout, "{}", serde_json::to_string_pretty(report)?)?;
+    } else {
+        writeln!(stdout, "{}", serde_json::to_string(report)?)?;
+    }
+    Ok(if report.ok { 0 } else { exit::FAILURE })
+}
+
+/// Runs it below a directory for temporary files and cleans up; no report if it was interrupted.
+async fn run(args: &Args, temporary: &Path) -> anyhow::Result<Option<Report>> {
     // The large path is in three stores; the rest is small.
-    let workspace = Workspace::new(args.size.as_u64() * 3 + SIZE_MIN * 2, args.keep)?;
+    let workspace = Workspace::new(temporary, args.size.as_u64() * 3 + SIZE_MIN * 2, args.keep)?;
     let mut machines = Vec::new();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let outcome = tokio::select! {
-        outcome = tokio::time::timeout(Duration::from_secs(args.timeout), exchange(&args, &workspace, &mut machines)) => Some(outcome),
+        outcome = tokio::time::timeout(Duration::from_secs(args.timeout), exchange(args, &workspace, &mut machines)) => Some(outcome),
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
     };
@@ -93,19 +141,17 @@ pub(crate) async fn run(args: Args, json: bool) -> anyhow::Result<u8> {
     }
     // Removing some hundred megabytes takes a moment.
     tokio::task::spawn_blocking(move || drop(workspace)).await?;
-    let report = match outcome {
-        None => return Ok(exit::INTERRUPTED),
+    match outcome {
+        None => Ok(None),
         Some(Err(_)) => bail!("not done after {} seconds; --timeout gives more, --keep leaves the logs", args.timeout),
-        Some(Ok(report)) => report?,
-    };
-    let text = if json { output::json(&serde_json::to_value(&report)?) } else { report.render() };
-    output::print(&text)?;
-    Ok(if report.ok { 0 } else { exit::FAILURE })
+        Some(Ok(report)) => report.map(Some),
+    }
 }
 
 /// Tells on stderr what is being done.
 fn progress(text: &str) {
-    output::complain(text);
+    // Nobody can be told if that fails.
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Runs work that blocks where it may.
@@ -120,7 +166,7 @@ async fn exchange(args: &Args, workspace: &Workspace, machines: &mut Vec<Machine
     getrandom::fill(&mut key_seed)?;
     let secret = Arc::new(SecretKey::from_seed("peernix-demo-1", key_seed)?);
     let (key, seed) = (secret.public(), getrandom::u64()?);
-    progress(&format!("Making signed store paths, the largest of {} …", output::size(args.size.as_u64())));
+    progress(&format!("Making signed store paths, the largest of {} …", bytes(args.size.as_u64())));
     let dir = |name: &str| workspace.path.join(name);
     let stores = SOURCES.map(|name| {
         let (root, secret, size) = (dir(name).join("root"), Arc::clone(&secret), args.size.as_u64());
@@ -197,7 +243,7 @@ async fn fetch_and_kill(
 async fn met(machine: &Machine, peers: usize) -> anyhow::Result<()> {
     let deadline = Instant::now() + MEET_TIMEOUT;
     loop {
-        let (_, answer) = client::ask(&[machine.gateway], "/peers").await?;
+        let answer = http::get_whole(machine.gateway, "/peers", PEERS_MAX).await?;
         let known: Vec<Row> = serde_json::from_slice(&answer).context("/peers is not what peernixd says")?;
         if known.iter().filter(|peer| peer.state == "online").count() >= peers {
             return Ok(());
@@ -238,16 +284,5 @@ fn report(
         pause_ms: pause.map(|pause| pause.as_millis()),
         sources,
         verified,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_bounded() {
-        assert!(size("192MiB").is_ok());
-        assert!(size("1MiB").is_err() && size("1PiB").is_err() && size("big").is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! What the demonstration tells at its end.
 
-use super::super::output::size;
+use super::bytes;
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -55,15 +55,15 @@ impl Report {
         line("fetched by", self.client.clone());
         line(
             "closure",
-            format!("{} paths, {}, the largest {}", self.paths, size(self.nar_bytes), size(self.largest_bytes)),
+            format!("{} paths, {}, the largest {}", self.paths, bytes(self.nar_bytes), bytes(self.largest_bytes)),
         );
         line("machines met after", format!("{} ms", self.met_ms));
-        line("fetched in", format!("{:.2} s, {}/s", seconds(self.fetch_ms), size(self.bytes_per_second)));
-        line("killed (SIGKILL)", format!("{}, after {}", self.killed, size(self.killed_after_bytes)));
+        line("fetched in", format!("{:.2} s, {}/s", seconds(self.fetch_ms), bytes(self.bytes_per_second)));
+        line("killed (SIGKILL)", format!("{}, after {}", self.killed, bytes(self.killed_after_bytes)));
         let pause = |pause| format!("{pause} ms, the longest wait for a byte after that");
         line("pause", self.pause_ms.map_or_else(|| "nothing came after that".to_owned(), pause));
         for source in &self.sources {
-            line(&format!("from {}", source.name), size(source.bytes));
+            line(&format!("from {}", source.name), bytes(source.bytes));
         }
         let verified = match self.verified {
             Some(paths) => format!("{paths} of {} paths read again, every byte is right", self.paths),

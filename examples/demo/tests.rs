@@ -1,23 +1,20 @@
-//! `peernixctl demo` does what the README says.
+//! The demonstration does what the README says.
 
-use crate::running::program;
+use super::*;
 
-fn demonstrate(arguments: &[&str]) -> serde_json::Value {
-    let home = tempfile::tempdir().unwrap();
-    let mut demo = program("peernixctl", home.path());
+async fn demonstrate(arguments: &[&str]) -> serde_json::Value {
+    let args = Args::try_parse_from([&["demo", "--size", "64MiB"], arguments].concat()).unwrap();
     // A directory of its own shows that nothing is left behind.
-    let output = demo.args(["demo", "--json", "--size", "64MiB"]).args(arguments).env("TMPDIR", home.path()).output();
-    let output = output.unwrap();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stdout));
+    let home = tempfile::tempdir().unwrap();
+    let report = run(&args, home.path()).await.unwrap().unwrap();
     let left: Vec<_> = home.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.is_empty(), "{left:?}");
-    serde_json::from_slice(&output.stdout).unwrap()
+    serde_json::to_value(report).unwrap()
 }
 
-#[test]
-fn a_machine_dies_and_nothing_is_lost() {
-    let report = demonstrate(&["--no-nix"]);
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_dies_and_nothing_is_lost() {
+    let report = demonstrate(&["--no-nix"]).await;
     assert_eq!((report["ok"].as_bool(), report["paths"].as_u64()), (Some(true), Some(23)), "{report}");
     assert!(report["pause_ms"].as_u64().is_some_and(|pause| pause < 2000), "{report}");
     // Both machines sent something: the transfer was continued, not begun anew.
@@ -27,13 +24,20 @@ fn a_machine_dies_and_nothing_is_lost() {
     assert!(sent.iter().all(|bytes| *bytes > 0) && sent.iter().sum::<u64>() < whole + whole / 4, "{report}");
 }
 
-#[test]
-fn the_real_nix_notices_nothing() {
+#[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+async fn the_real_nix_notices_nothing() {
     if std::process::Command::new("nix-store").arg("--version").output().is_err() {
         eprintln!("SKIPPED: there is no nix-store here; scripts/setup installs it");
         return;
     }
-    let report = demonstrate(&[]);
+    let report = demonstrate(&[]).await;
     assert!(report["client"].as_str().unwrap().contains("Nix"), "{report}");
     assert_eq!((report["ok"].as_bool(), report["verified"].as_u64()), (Some(true), Some(23)), "{report}");
+}
+
+#[test]
+fn sizes_are_bounded() {
+    assert!(size("192MiB").is_ok());
+    assert!(size("1MiB").is_err() && size("1PiB").is_err() && size("big").is_err());
 }

@@ -1,14 +1,14 @@
 //! A directory for a while, gone afterwards with everything in it.
 
-use crate::nix::base32;
 use anyhow::Context as _;
 use nix::sys::statvfs::statvfs;
+use peernix::nix::base32;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// A directory below the system's one for temporary files.
+/// A directory among other temporary ones.
 pub(super) struct Workspace {
     pub(super) path: PathBuf,
     /// Whether it stays.
@@ -16,13 +16,12 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
-    /// Makes one with room for `bytes`.
-    pub(super) fn new(bytes: u64, keep: bool) -> anyhow::Result<Self> {
-        let parent = std::env::temp_dir();
-        let space = statvfs(&parent).with_context(|| format!("{}", parent.display()))?;
+    /// Makes one below `parent` with room for `bytes`.
+    pub(super) fn new(parent: &Path, bytes: u64, keep: bool) -> anyhow::Result<Self> {
+        let space = statvfs(parent).with_context(|| format!("{}", parent.display()))?;
         let free = space.blocks_available().saturating_mul(space.fragment_size());
         if free < bytes {
-            let [needed, free] = [bytes, free].map(super::super::output::size);
+            let [needed, free] = [bytes, free].map(super::bytes);
             anyhow::bail!(
                 "{} has {free} free and {needed} are needed: set $TMPDIR, or a smaller --size",
                 parent.display()
@@ -41,7 +40,7 @@ impl Drop for Workspace {
         if !self.keep
             && let Err(error) = remove(&self.path)
         {
-            super::super::output::complain(&format!("{} is left over: {error}", self.path.display()));
+            super::progress(&format!("{} is left over: {error}", self.path.display()));
         }
     }
 }

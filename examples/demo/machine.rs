@@ -1,13 +1,12 @@
 //! A throwaway machine: a `peernixd` with directories, keys and ports of its own.
 
-use crate::config::Config;
-use crate::nix::PublicKey;
-use crate::peers::{FixedPeer, NodeId, NodeKey};
-use crate::system::sockets::Addresses;
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::ffi::OsStr;
+use peernix::config::Config;
+use peernix::nix::PublicKey;
+use peernix::peers::{FixedPeer, NodeId, NodeKey};
+use peernix::system::sockets::Addresses;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt as _;
@@ -168,17 +167,13 @@ async fn ready(manager: &UnixDatagram) -> anyhow::Result<()> {
     }
 }
 
-/// The `peernixd` that belongs to this program.
+/// The `peernixd` of the same build: examples are made in a directory beside the programs.
 fn peernixd() -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe()?;
-    let beside = this.with_file_name("peernixd");
-    if this.file_name() == Some(OsStr::new("peernixd")) || !beside.exists() {
-        bail!(
-            "{} is missing: peernixctl and peernixd belong into one directory (`cargo build` makes both)",
-            beside.display()
-        );
-    }
-    Ok(beside)
+    let programs = this.parent().and_then(Path::parent).context("there is no directory above this program's")?;
+    let peernixd = programs.join("peernixd");
+    ensure!(peernixd.exists(), "{} is missing: `cargo build --bins` makes it", peernixd.display());
+    Ok(peernixd)
 }
 
 /// Adds the last lines of a machine's log to an error.
@@ -195,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_configuration_of_a_machine_is_sound() {
-        let key: PublicKey = crate::config::CACHE_NIXOS_ORG_KEY.parse().unwrap();
+        let key: PublicKey = peernix::config::CACHE_NIXOS_ORG_KEY.parse().unwrap();
         let peer: FixedPeer = format!("{}@127.0.0.1:7", NodeKey::from_seed([1; 32]).id()).parse().unwrap();
         let text = configuration(Path::new("/tmp/a \"b\""), &key, std::slice::from_ref(&peer)).unwrap();
         let config = Config::from_text(&text, None).unwrap();

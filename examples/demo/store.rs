@@ -3,9 +3,9 @@
 //! Source: the tables that `nix-store --init` makes. Nix reads and verifies the result as its own.
 
 use super::content::{Node, Random, directory, write};
-use crate::nix::hash::Hash;
-use crate::nix::{PathInfo, SecretKey, StoreDir, StoreHash, StorePath};
 use anyhow::Context as _;
+use peernix::nix::hash::Hash;
+use peernix::nix::{PathInfo, SecretKey, StoreDir, StoreHash, StorePath};
 use rusqlite::{Connection, params};
 use sha2::{Digest as _, Sha256};
 use std::fs;
@@ -166,7 +166,7 @@ fn register(db: &Path, dir: &StoreDir, paths: &[PathInfo]) -> anyhow::Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nix::TrustedKeys;
+    use peernix::nix::TrustedKeys;
     use std::process::Command;
 
     #[test]

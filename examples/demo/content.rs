@@ -1,8 +1,8 @@
 //! What the demonstration's store paths are made of: trees of files that no compression makes smaller, written to disk and
 //! hashed as a NAR in one go.
 
-use crate::nix::NarHash;
-use crate::nix::nar::Writer;
+use peernix::nix::NarHash;
+use peernix::nix::nar::Writer;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};

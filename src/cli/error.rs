@@ -6,11 +6,11 @@ use std::fmt;
 use std::io;
 
 /// What comes out of a verb.
-pub(super) type Done<T> = Result<T, Failure>;
+pub(super) type Done<T> = Result<T, VerbError>;
 
 /// A verb that failed.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum VerbError {
     /// The service refused, or could not be asked.
     Control {
         /// What was to be done, after "Failed to".
@@ -44,7 +44,7 @@ pub(super) enum Failure {
     Ended(u8),
 }
 
-impl Failure {
+impl VerbError {
     /// Something on this side that did not work.
     pub(super) fn other(doing: impl Into<String>, reason: impl fmt::Display) -> Self {
         Self::Other { doing: doing.into(), reason: reason.to_string() }
@@ -83,7 +83,7 @@ pub(super) trait Doing<T> {
 
 impl<T> Doing<T> for Outcome<T> {
     fn doing(self, doing: impl Into<String>) -> Done<T> {
-        self.map_err(|error| Failure::Control { doing: doing.into(), error })
+        self.map_err(|error| VerbError::Control { doing: doing.into(), error })
     }
 }
 

@@ -1,19 +1,18 @@
 //! The one who asks: the real Nix where it is installed, else a small client of our own that checks the same things.
 
-use super::super::client;
+use super::http;
 use super::store::Closure;
-use crate::nix::nar::Reader;
-use crate::nix::{NarHash, NarInfo, PublicKey, StoreDir, TrustedKeys};
 use anyhow::{Context as _, bail, ensure};
 use http_body_util::BodyExt as _;
+use peernix::nix::nar::Reader;
+use peernix::nix::narinfo::NARINFO_MAX;
+use peernix::nix::{Compression, NarHash, NarInfo, PublicKey, StoreDir, TrustedKeys};
 use sha2::{Digest as _, Sha256};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use tokio::process::Command;
 
-/// The largest narinfo accepted, in bytes.
-const NARINFO_MAX: usize = crate::nix::narinfo::NARINFO_MAX;
 /// Words of Nix that mean that something went wrong, even if it got better.
 const COMPLAINTS: [&str; 4] = ["error", "retrying", "unable to download", "HTTP error"];
 /// How many characters of Nix's complaints are repeated.
@@ -143,13 +142,13 @@ async fn own_fetch(options: &Options<'_>, closure: &Closure) -> anyhow::Result<(
     let trusted: TrustedKeys = [options.key.clone()].into_iter().collect();
     for wanted in &closure.paths {
         let hash = wanted.path.hash();
-        let text = client::get_whole(options.gateway, &format!("/{hash}.narinfo"), NARINFO_MAX).await?;
+        let text = http::get_whole(options.gateway, &format!("/{hash}.narinfo"), NARINFO_MAX).await?;
         let text = std::str::from_utf8(&text).with_context(|| format!("{hash}.narinfo"))?;
         let narinfo = NarInfo::parse(text, &dir).with_context(|| format!("{hash}.narinfo"))?;
         ensure!(narinfo.info.path == wanted.path, "{hash}.narinfo is of another path");
         ensure!(trusted.voucher(&narinfo.info, &dir).is_some(), "{hash}.narinfo has no signature that counts");
-        ensure!(narinfo.compression == crate::nix::Compression::None, "{hash}: compressed, which peers never do");
-        let mut body = client::get(options.gateway, &format!("/{}", narinfo.url)).await?.into_body();
+        ensure!(narinfo.compression == Compression::None, "{hash}: compressed, which peers never do");
+        let mut body = http::get(options.gateway, &format!("/{}", narinfo.url)).await?.into_body();
         let mut hasher = Sha256::new();
         let mut reader = Reader::new(narinfo.info.nar_size);
         while let Some(frame) = body.frame().await {
