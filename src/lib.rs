@@ -8,7 +8,7 @@
 //! * [`store`]: this machine's store: path infos, NARs from any offset, and the policy of what is shared.
 //! * [`peers`]: the other machines: identity, discovery, table, connections.
 //! * [`fetch`]: getting a path: lookup, transfer, verification, upstreams.
-//! * [`http`]: the cache protocol: what both faces share, and the two of them.
+//! * [`http`]: the cache protocol: what gateway and share have in common, and the two of them.
 //! * [`system`]: the host: sockets, directories, log, network changes, and what systemd wants to know.
 //! * [`config`]: what the administrator wrote.
 //! * [`control`]: what an administrator can do, over D-Bus and Varlink.

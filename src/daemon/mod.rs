@@ -1,9 +1,9 @@
 //! The life of the service: configuration → prepare (bind, read keys, open the store, lock itself in) → run → drain.
 #![forbid(unsafe_code)]
 
-mod faces;
 mod front;
 mod journal;
+mod listeners;
 mod options;
 mod prepare;
 mod reload;
@@ -14,8 +14,8 @@ use crate::config::Config;
 use crate::control::{self, Controller};
 use crate::fetch::Fetcher;
 use crate::http::gateway::Gateway;
-use crate::http::{Draining, HttpMetrics, ShareFace};
-use crate::metrics::Statistics;
+use crate::http::{Draining, ShareHandler};
+use crate::metrics::{HttpMetrics, Statistics};
 use crate::peers::{self, Peers};
 use crate::system::directories::Directories;
 use crate::system::heartbeat::Heartbeats;
@@ -26,7 +26,7 @@ use crate::system::notify::Notifier;
 use crate::system::pressure::Pressure;
 use crate::system::sockets::{Addresses, Sockets, Wanted};
 use anyhow::Context as _;
-use faces::Towards;
+use listeners::Towards;
 use options::DRAIN;
 pub(crate) use options::node_key;
 use prepare::Host;
@@ -94,8 +94,8 @@ struct Daemon {
     statistics: Arc<Statistics>,
     gateway: Arc<Gateway>,
     gateway_metrics: Arc<HttpMetrics>,
-    share: Arc<Draining<ShareFace>>,
-    plain: Arc<Draining<ShareFace>>,
+    share: Arc<Draining<ShareHandler>>,
+    plain: Arc<Draining<ShareHandler>>,
     share_metrics: Arc<HttpMetrics>,
     acceptor: peers::link::Acceptor,
     sockets: Sockets,
@@ -106,14 +106,14 @@ struct Daemon {
 impl Daemon {
     /// Serves until a signal says to stop, and then until everything under way is done or [`DRAIN`] is over.
     async fn run(mut self, mut signals: Signals, stop: CancellationToken) {
-        let faces = TaskTracker::new();
+        let serving = TaskTracker::new();
         let gateway_limits = options::gateway_limits(&self.current.config);
         let share_limits = options::share_limits(&self.current.config);
         let sockets = std::mem::take(&mut self.sockets);
         let share = (&self.share, &self.share_metrics);
-        faces::serve(&faces, share, &share_limits, Towards::Peers(self.acceptor), sockets.share, &stop);
+        listeners::serve(&serving, share, &share_limits, Towards::Peers(self.acceptor), sockets.share, &stop);
         let plain = (&self.plain, &self.share_metrics);
-        faces::serve(&faces, plain, &share_limits, Towards::Anyone, sockets.plain, &stop);
+        listeners::serve(&serving, plain, &share_limits, Towards::Anyone, sockets.plain, &stop);
 
         let control_stop = CancellationToken::new();
         let front_ends = front::open(&self.controller, sockets.varlink, sockets.varlink_admin, &control_stop).await;
@@ -124,8 +124,8 @@ impl Daemon {
         // Nix waits in the queue of the socket meanwhile: what nobody is known to have yet, it would not ask for again for an hour.
         self.current.peers.settled(SETTLING).await;
         let gateway = (&self.gateway, &self.gateway_metrics);
-        faces::serve(&faces, gateway, &gateway_limits, Towards::Nix, sockets.gateway, &stop);
-        faces::announce(&self.addresses);
+        listeners::serve(&serving, gateway, &gateway_limits, Towards::Nix, sockets.gateway, &stop);
+        listeners::announce(&self.addresses);
         front_ends.own_name().await;
         self.current.state.working();
         log::info!(message_id = ids::STARTED; "peernixd {} serves", env!("CARGO_PKG_VERSION"));
@@ -145,12 +145,12 @@ impl Daemon {
         self.notifier.stopping(&format!("Draining {transfers} transfer(s)"));
         warm::keep(&self.notifier, &self.current.peers, &self.statistics);
         stop.cancel();
-        faces.close();
+        serving.close();
         self.transfers.close();
         // The others learn at once that nothing new can be had here, while what was begun goes on.
         self.current.peers.shutdown().await;
         let drained = async {
-            faces.wait().await;
+            serving.wait().await;
             self.transfers.wait().await;
         };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {

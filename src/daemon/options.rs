@@ -27,8 +27,8 @@ pub(super) fn store(config: &Config) -> StoreOptions {
     .with_environment(|name| std::env::var_os(name))
 }
 
-/// What is shared, where `own_keys` are the public halves of this machine's own signing keys.
-pub(super) fn share_policy(config: &Config, own_keys: TrustedKeys) -> Result<SharePolicy, StoreError> {
+/// What is shared. Which keys are this machine's own is the share's to say.
+pub(super) fn share_policy(config: &Config) -> Result<SharePolicy, StoreError> {
     let options = PolicyOptions {
         mode: match config.share.policy {
             Policy::Off => SharePolicyMode::Off,
@@ -36,7 +36,7 @@ pub(super) fn share_policy(config: &Config, own_keys: TrustedKeys) -> Result<Sha
             Policy::SignedAndOwn => SharePolicyMode::SignedAndOwn,
         },
         public_keys: config.share.public_keys.iter().cloned().collect(),
-        own_keys,
+        own_keys: TrustedKeys::default(),
         deny: config.share.deny.clone(),
     };
     SharePolicy::new(options, config.store.dir.clone())

@@ -7,9 +7,9 @@ use crate::control::{Controller, Listen, Parts, Reloader, ServiceInfo, StateCell
 use crate::fetch::{self, Fetcher};
 use crate::http::gateway::Gateway;
 use crate::http::share::{Share, ShareOptions};
-use crate::http::{Drain, Draining, HttpMetrics};
+use crate::http::{Drain, Draining, Route};
 use crate::keys::{SigningKeys, TrustList};
-use crate::metrics::{Metrics, Statistics};
+use crate::metrics::{HttpMetrics, Metrics, Statistics};
 use crate::nix::TrustedKeys;
 use crate::peers::{self, Peers, PeersOptions};
 use crate::resilience::Versioned;
@@ -88,7 +88,7 @@ impl Daemon {
         };
         let fetcher = Fetcher::new(fetch_options, peers.clone(), Arc::clone(&metrics), transfers.clone());
         tokio::spawn(tell_of_network(network, fetcher.clone()));
-        let (gateway_metrics, share_metrics) = (Arc::<HttpMetrics>::default(), Arc::<HttpMetrics>::default());
+        let [gateway_metrics, share_metrics] = [(); 2].map(|()| Arc::new(HttpMetrics::new(&Route::NAMES)));
         let faces = vec![("gateway", Arc::clone(&gateway_metrics)), ("share", Arc::clone(&share_metrics))];
         let statistics = Arc::new(Statistics::new(Arc::clone(&metrics), faces.clone()));
         if let Some(exported) = warm_statistics
@@ -106,10 +106,11 @@ impl Daemon {
             metrics,
             http_metrics: faces.clone(),
         };
+        let policy = Versioned::new(options::share_policy(&config)?);
         let share = Share::new(ShareOptions {
             store: store.clone(),
-            policy: Arc::new(options::share_policy(&config, keys.own())?),
-            signing_keys: keys.signing(),
+            policy: policy.clone(),
+            signing: keys.versioned().clone(),
             upload_limit: config.share.upload_limit,
             limits: options::share_limits(&config),
         });
@@ -143,7 +144,7 @@ impl Daemon {
         if let Some(pressure) = pressure {
             tokio::spawn(drop_caches(pressure.watch(stop.clone()), store, fetcher.clone()));
         }
-        let peers_face = Arc::new(share.towards_peers(peers.clone(), admission.clone()));
+        let peers_share = Arc::new(share.towards_peers(peers.clone(), admission.clone()));
         let acceptor = peers::link::Acceptor::new(&key, admission)?.guarded_by(&peers);
         let events = controller.event_log().clone();
         Ok(Self {
@@ -153,7 +154,7 @@ impl Daemon {
                 file,
                 fetcher,
                 peers,
-                share: Arc::clone(&share),
+                policy,
                 keys,
                 controller: controller.clone(),
                 trust,
@@ -169,7 +170,7 @@ impl Daemon {
             statistics,
             gateway: Arc::new(gateway),
             gateway_metrics,
-            share: Arc::new(Draining::new(peers_face, Arc::clone(&drain))),
+            share: Arc::new(Draining::new(peers_share, Arc::clone(&drain))),
             plain: Arc::new(Draining::new(Arc::new(share.plain()), drain)),
             share_metrics,
             acceptor,

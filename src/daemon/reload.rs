@@ -4,14 +4,14 @@ use super::options;
 use crate::config::{Config, Discovery, Gateway, Policy, Share, Trust};
 use crate::control::{self, Controller, Event, EventKind, EventLog, ServiceState, StateCell, timestamp};
 use crate::fetch::Fetcher;
-use crate::http;
 use crate::keys::{SigningKeys, TrustList};
 use crate::peers::{Peers, State};
+use crate::resilience::Versioned;
+use crate::store::SharePolicy;
 use crate::system::journal;
 use crate::system::message_ids as ids;
 use crate::system::sockets::Addresses;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// The configuration in force, and the rooms that follow it.
@@ -23,7 +23,8 @@ pub(super) struct Current {
     pub(super) file: Option<PathBuf>,
     pub(super) fetcher: Fetcher,
     pub(super) peers: Peers,
-    pub(super) share: Arc<http::Share>,
+    /// What may be shared.
+    pub(super) policy: Versioned<SharePolicy>,
     pub(super) keys: SigningKeys,
     pub(super) controller: Controller,
     pub(super) trust: TrustList,
@@ -68,7 +69,7 @@ impl Current {
     /// Puts a configuration in force; gives the sections with changes that have to wait. Does all of it or nothing.
     async fn apply(&mut self, new: Config, trusted: crate::config::TrustedBy) -> Result<Vec<String>, String> {
         // What can fail comes first.
-        let policy = options::share_policy(&new, self.keys.own()).map_err(|error| error.to_string())?;
+        let policy = options::share_policy(&new).map_err(|error| error.to_string())?;
         self.keys.configure(new.keys.name.clone(), new.keys.grace);
         if new.share.policy == Policy::SignedAndOwn
             && let Err(error) = self.keys.ensure().await
@@ -76,7 +77,7 @@ impl Current {
             self.keys.configure(self.config.keys.name.clone(), self.config.keys.grace);
             return Err(error.to_string());
         }
-        self.share.set_policy(Arc::new(policy));
+        self.policy.set(policy);
         journal::set_level(new.log.level);
         let origin = options::origin(&new);
         self.trust.set_base(trusted.keys, origin).await;
@@ -84,8 +85,7 @@ impl Current {
         self.fetcher.set_upstreams(&upstreams);
         self.fetcher.set_budget(Duration::from_millis(new.gateway.budget_ms));
         self.peers.set_fixed(&new.discovery.peers);
-        // Last, because a key may have been made or retired meanwhile.
-        self.controller.follow_keys();
+        self.controller.follow_trust();
         let waiting = waiting(&self.started, &new);
         self.config = new;
         Ok(waiting)

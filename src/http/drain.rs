@@ -1,13 +1,15 @@
 //! Taking no new work: lookups are answered with "not found", so that whoever asks goes elsewhere, while NARs that were
 //! promised before are served to their end.
 
-use super::server::{Handler, Request};
-use super::{Body, Route, reply};
+use super::protocol::body::Body;
+use super::protocol::reply;
+use super::protocol::routes::Route;
+use super::server::listener::{Handler, Request};
 use hyper::Response;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Whether new work is taken; shared by all faces and by whoever decides it.
+/// Whether new work is taken; shared by all listeners and by whoever decides it.
 #[derive(Debug, Default)]
 pub struct Drain(AtomicBool);
 
@@ -30,14 +32,14 @@ impl Drain {
     }
 }
 
-/// A face that refuses new work while its [`Drain`] is on.
+/// A handler that refuses new work while its [`Drain`] is on.
 pub struct Draining<H> {
     inner: Arc<H>,
     drain: Arc<Drain>,
 }
 
 impl<H> Draining<H> {
-    /// The face `inner`, with `drain` before it.
+    /// What answers is `inner`, with `drain` before it.
     #[must_use]
     pub const fn new(inner: Arc<H>, drain: Arc<Drain>) -> Self {
         Self { inner, drain }
@@ -56,7 +58,7 @@ impl<H: Handler> Handler for Draining<H> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Caller;
+    use crate::http::server::listener::Caller;
     use hyper::{HeaderMap, StatusCode};
 
     struct Everything;

@@ -1,35 +1,33 @@
 //! The cache protocol over HTTP: what the gateway (towards Nix) and the share (towards other machines) have in common,
 //! and the two of them.
 //!
-//! A request goes [`server`] (connections, their limits and time) → [`routes`] (its path becomes a [`Route`]) → a face,
-//! which answers with a [`Body`] by the forms in [`reply`]. Everything that arrives here was sent by strangers.
+//! A request goes [`server`] (connections, their limits and time) → [`protocol::routes`] (its path becomes a [`Route`]) → a
+//! [`Handler`], which answers with a [`Body`] by the forms in [`reply`]. Everything that arrives here was sent by strangers.
+//!
+//! The files, each using only those before it:
+//!
+//! * `error`;
+//! * [`protocol`], what is said: [`routes`], [`range`], [`body`](protocol::body), [`reply`], `host`;
+//! * [`server`], to whom, how much and how long: [`limits`](server::limits), [`listener`](server::listener) (its types),
+//!   `connection_limit`, `caught`, `deadline`, `watch`, `tracked`, `exchange`, `connection`, `serve`;
+//! * [`drain`];
+//! * [`gateway`]: `narinfo`, `nar`, `documents`, `status`, and before them all which route is whose;
+//! * [`share`]: `throttle`, `upload_slots`, `upload`, `known`, `rules`, `core`, and then as in the gateway.
 #![forbid(unsafe_code)]
 
-pub mod body;
 pub mod drain;
 pub mod gateway;
-pub mod limits;
-pub mod metrics;
-pub mod range;
-pub mod reply;
-pub mod routes;
+pub mod protocol;
 pub mod server;
 pub mod share;
-pub mod throttle;
-pub mod turns;
 
-mod connection;
 mod error;
-mod host;
-mod seats;
-mod seldom;
-mod watch;
 
-pub use body::Body;
 pub use drain::{Drain, Draining};
 pub use error::HttpError;
-pub use limits::{Limits, WhenFull};
-pub use metrics::HttpMetrics;
-pub use routes::Route;
-pub use server::{Caller, Face, Handler, Request};
-pub use share::{Explanation, Share, ShareFace, ShareOptions};
+pub use protocol::body::Body;
+pub use protocol::routes::Route;
+pub use protocol::{range, reply, routes};
+pub use server::limits::{Limits, WhenFull};
+pub use server::{Caller, Handler, Listener, Request};
+pub use share::{Explanation, Share, ShareHandler, ShareOptions};

@@ -24,7 +24,7 @@ mod tests;
 mod trust_tests;
 
 pub use error::KeysError;
-pub use signing::{KeySource, Rotated, SigningKeys, SigningOptions};
+pub use signing::{KeySource, Rotated, Signing, SigningKeys, SigningOptions};
 pub use trust::TrustList;
 pub use view::{KeyState, KeyView, Managed, Origin, TrustedView};
 

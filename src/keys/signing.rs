@@ -5,12 +5,12 @@ use super::ring::{Key, Ring};
 use super::stored::{self, DIRECTORY, FILE};
 use super::view::{KeyState, KeyView, Managed};
 use super::{KeysError, NAME_MAX, check_comment, fingerprint};
-use crate::nix::{SecretKey, TrustedKeys};
+use crate::nix::{PathInfo, SecretKey, TrustedKeys};
+use crate::resilience::Versioned;
 use parking_lot::{Mutex, RwLock};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -48,6 +48,33 @@ pub struct Rotated {
     pub new: KeyView,
 }
 
+/// What the keys are for, at one time.
+#[derive(Debug, Clone, Default)]
+pub struct Signing {
+    /// The keys that sign what was built here: the active one and those in grace, the newest first.
+    pub keys: Arc<[Arc<SecretKey>]>,
+    /// The public halves of all keys whose signatures mean "built here": all but those that were revoked.
+    pub own: TrustedKeys,
+}
+
+impl Signing {
+    /// A credential signs alone; else what the ring says.
+    fn new(credential: Option<&Arc<SecretKey>>, ring: &Ring) -> Self {
+        let keys = match credential {
+            Some(credential) => [Arc::clone(credential)].into(),
+            None => ring.secrets().cloned().collect(),
+        };
+        let ours = ring.0.iter().filter(|key| key.state() != KeyState::Revoked).map(|key| key.public.clone());
+        Self { keys, own: ours.chain(credential.iter().map(|key| key.public())).collect() }
+    }
+
+    /// The keys that sign and have not signed this yet.
+    pub fn missing<'a>(&'a self, info: &'a PathInfo) -> impl Iterator<Item = &'a Arc<SecretKey>> {
+        let signed = |key: &SecretKey| info.signatures.iter().any(|signature| signature.key_name() == key.name());
+        self.keys.iter().filter(move |key| !signed(key))
+    }
+}
+
 /// This machine's signing keys. A cheap handle: clones are the same.
 #[derive(Clone)]
 pub struct SigningKeys(Arc<Inner>);
@@ -61,7 +88,7 @@ struct Inner {
     current: RwLock<Current>,
     /// Held by whoever changes something, from reading what is to writing what will be.
     changing: tokio::sync::Mutex<()>,
-    generation: watch::Sender<u64>,
+    signing: Versioned<Signing>,
 }
 
 /// What the configuration says of keys to come.
@@ -73,8 +100,6 @@ struct Defaults {
 /// The keys as they are.
 struct Current {
     ring: Ring,
-    /// Those of them that sign.
-    signing: Arc<[Arc<SecretKey>]>,
     /// The file is behind.
     unsaved: bool,
 }
@@ -100,16 +125,16 @@ impl SigningKeys {
         let file = state_dir.join(DIRECTORY).join(FILE);
         let (path, now) = (file.clone(), clock.now());
         let ring = blocking(move || stored::load(&path, now)).await?;
-        let signing = signing(credential.as_ref(), &ring);
+        let signing = Versioned::new(Signing::new(credential.as_ref(), &ring));
         let keys = Self(Arc::new(Inner {
             file,
             host,
             clock,
             credential,
             defaults: Mutex::new(Defaults { name, grace }),
-            current: RwLock::new(Current { ring, signing, unsaved: false }),
+            current: RwLock::new(Current { ring, unsaved: false }),
             changing: tokio::sync::Mutex::default(),
-            generation: watch::Sender::new(0),
+            signing,
         }));
         keys.retire_due().await;
         Ok(keys)
@@ -218,29 +243,16 @@ impl SigningKeys {
         views
     }
 
-    /// The keys that sign now: the active one and those in grace, the newest first.
+    /// What signs now, and what counts as built here. A change is in force before the call that made it returns; with each
+    /// one [`Self::list`] has changed as well.
     #[must_use]
-    pub fn signing(&self) -> Arc<[Arc<SecretKey>]> {
-        Arc::clone(&self.0.current.read().signing)
-    }
-
-    /// The public halves of all keys whose signatures mean "built here": all but those that were revoked.
-    #[must_use]
-    pub fn own(&self) -> TrustedKeys {
-        let ring = self.ring();
-        let ours = ring.0.iter().filter(|key| key.state() != KeyState::Revoked).map(|key| key.public.clone());
-        ours.chain(self.0.credential.iter().map(|key| key.public())).collect()
-    }
-
-    /// Moves whenever [`Self::signing`], [`Self::own`] or [`Self::list`] change.
-    #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.0.generation.subscribe()
+    pub fn versioned(&self) -> &Versioned<Signing> {
+        &self.0.signing
     }
 
     /// Retires keys when their grace ends, for ever; a task of the service.
     pub async fn tend(self) {
-        let mut changes = self.subscribe();
+        let mut changes = self.0.signing.subscribe();
         loop {
             changes.borrow_and_update();
             self.retire_due().await;
@@ -303,21 +315,13 @@ impl SigningKeys {
     }
 
     fn publish(&self, ring: Ring, unsaved: bool) {
-        let signing = signing(self.0.credential.as_ref(), &ring);
-        *self.0.current.write() = Current { ring, signing, unsaved };
-        self.0.generation.send_modify(|generation| *generation += 1);
+        let signing = Signing::new(self.0.credential.as_ref(), &ring);
+        *self.0.current.write() = Current { ring, unsaved };
+        self.0.signing.set(signing);
     }
 
     fn saved(&self) {
         self.0.current.write().unsaved = false;
-    }
-}
-
-/// The keys that sign: a credential alone, else what the ring says.
-fn signing(credential: Option<&Arc<SecretKey>>, ring: &Ring) -> Arc<[Arc<SecretKey>]> {
-    match credential {
-        Some(credential) => [Arc::clone(credential)].into(),
-        None => ring.secrets().cloned().collect(),
     }
 }
 

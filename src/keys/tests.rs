@@ -56,7 +56,7 @@ impl Machine {
 }
 
 fn signing(keys: &SigningKeys) -> Vec<String> {
-    keys.signing().iter().map(|key| key.name().to_owned()).collect()
+    keys.versioned().now().keys.iter().map(|key| key.name().to_owned()).collect()
 }
 
 fn states(keys: &SigningKeys) -> Vec<(String, KeyState)> {
@@ -68,7 +68,7 @@ fn of(pairs: &[(&str, KeyState)]) -> Vec<(String, KeyState)> {
 }
 
 fn own(keys: &SigningKeys) -> Vec<String> {
-    let mut names: Vec<String> = keys.own().names().map(str::to_owned).collect();
+    let mut names: Vec<String> = keys.versioned().now().own.names().map(str::to_owned).collect();
     names.sort();
     names
 }
@@ -78,14 +78,17 @@ async fn active_then_grace_then_retired() {
     use KeyState::{Active, Grace, Retired};
     let machine = Machine::new();
     let keys = machine.open().await;
-    assert!(keys.signing().is_empty() && keys.list().is_empty() && !machine.file().exists(), "none is made unasked");
+    assert!(
+        keys.versioned().now().keys.is_empty() && keys.list().is_empty() && !machine.file().exists(),
+        "none is made unasked"
+    );
     assert!(keys.ensure().await.unwrap());
     assert!(!keys.ensure().await.unwrap());
     assert_eq!(states(&keys), of(&[("tower-1", Active)]));
 
-    let mut changes = keys.subscribe();
+    let mut changes = keys.versioned().subscribe();
     changes.borrow_and_update();
-    let secret = keys.signing()[0].to_file();
+    let secret = keys.versioned().now().keys[0].to_file();
     assert!(machine.content().contains(secret.as_str()));
     let rotated = keys.rotate(None).await.unwrap();
     assert!(changes.has_changed().unwrap());
@@ -94,8 +97,8 @@ async fn active_then_grace_then_retired() {
     assert_eq!((rotated.new.name.as_str(), rotated.new.state, rotated.new.created), ("tower-2", Active, NOW));
     assert_eq!(signing(&keys), ["tower-2", "tower-1"], "both sign");
     let mut info = PathInfo::example();
-    info.signatures = keys.signing().iter().map(|key| key.sign(&info, &StoreDir::default())).collect();
-    assert_eq!(keys.own().valid_signatures(&info, &StoreDir::default()).len(), 2);
+    info.signatures = keys.versioned().now().keys.iter().map(|key| key.sign(&info, &StoreDir::default())).collect();
+    assert_eq!(keys.versioned().now().own.valid_signatures(&info, &StoreDir::default()).len(), 2);
 
     let reopened = machine.open().await;
     assert_eq!((reopened.list(), signing(&reopened)), (keys.list(), signing(&keys)), "it is kept");
@@ -123,7 +126,7 @@ async fn a_machine_that_slept_looks_at_its_clock() {
     let keys = machine.open().await;
     keys.ensure().await.unwrap();
     keys.rotate(None).await.unwrap();
-    let mut changes = keys.subscribe();
+    let mut changes = keys.versioned().subscribe();
     let task = tokio::spawn(keys.clone().tend());
     machine.set_clock(NOW + GRACE.as_secs());
     let begun = Instant::now();
@@ -168,14 +171,14 @@ async fn what_is_revoked_signs_and_vouches_for_nothing() {
     assert!(matches!(error, KeysError::KeyInUse(_)) && error.to_string().contains("rotate first"), "{error}");
     assert!(matches!(keys.revoke("tower-9\n", "").await, Err(KeysError::NoSuchKey(name)) if !name.contains('\n')));
     assert!(matches!(keys.revoke("tower-1", "two\nlines").await, Err(KeysError::Comment)));
-    let secret = keys.signing()[2].to_file();
-    let generation = *keys.subscribe().borrow();
+    let secret = keys.versioned().now().keys[2].to_file();
+    let generation = keys.versioned().generation();
     let print = keys.list()[1].fingerprint.clone();
     let revoked = keys.revoke(&print, "a stolen laptop").await.unwrap().unwrap();
     assert_eq!((revoked.name.as_str(), revoked.fingerprint, revoked.state), ("tower-2", print, Revoked));
     assert_eq!(keys.revoke("tower-1", "").await.unwrap().unwrap().name, "tower-1");
     assert_eq!(keys.revoke("tower-2", "").await.unwrap(), None, "it is revoked already");
-    assert_eq!(*keys.subscribe().borrow(), generation + 2);
+    assert_eq!(keys.versioned().generation(), generation + 2);
     for keys in [keys, machine.open().await] {
         assert_eq!(signing(&keys), ["tower-4", "tower-3"]);
         assert_eq!(own(&keys), ["tower-3", "tower-4"]);
@@ -237,7 +240,7 @@ async fn files_are_private_and_damaged_ones_are_kept() {
 
     let good = machine.content();
     let (active, grace) = (&keys.list()[1], &keys.list()[0]);
-    let [secret, other] = [0, 1].map(|index| keys.signing()[index].to_file());
+    let [secret, other] = [0, 1].map(|index| keys.versioned().now().keys[index].to_file());
     let mut damaged = vec![
         good.replace("\"version\":1", "\"version\":2"),
         good.replace("\"grace\",", "\"active\","),
@@ -347,12 +350,12 @@ async fn numbers_are_limited() {
     for _ in 0..SIGNING_MAX {
         keys.rotate(None).await.unwrap();
     }
-    assert_eq!(keys.signing().len(), SIGNING_MAX);
+    assert_eq!(keys.versioned().now().keys.len(), SIGNING_MAX);
     assert!(matches!(keys.rotate(None).await, Err(KeysError::TooMany { count: SIGNING_MAX, .. })));
     let too_long = keys.rotate(Some(GRACE_MAX + Duration::from_secs(1))).await;
     assert!(matches!(too_long, Err(KeysError::Grace)));
     keys.rotate(Some(Duration::ZERO)).await.unwrap();
-    assert_eq!(keys.signing().len(), SIGNING_MAX);
+    assert_eq!(keys.versioned().now().keys.len(), SIGNING_MAX);
 
     let now = Moment { unix: NOW, instant: Instant::now() };
     let mut ring = Ring::default();

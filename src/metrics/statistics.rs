@@ -2,11 +2,9 @@
 //!
 //! A reset moves a baseline and touches no counter: Prometheus takes a counter that goes back for a restarted program.
 
-use super::Metrics;
-use crate::http::HttpMetrics;
+use super::{HttpMetrics, Metrics, Snapshot};
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use thiserror::Error;
@@ -15,31 +13,6 @@ use thiserror::Error;
 const VERSION: u32 = 1;
 /// The largest export taken over, in bytes: every counter twice, with room to spare.
 pub const EXPORT_MAX: usize = 256 * 1024;
-
-/// The values of counters at one time, by name. Those of a face are under its name: `gateway.bytes_sent`,
-/// `share.requests.narinfo.2xx`; those of upstreams under their host: `fetched_upstream_bytes.cache.nixos.org`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Snapshot(pub BTreeMap<String, u64>);
-
-impl Snapshot {
-    /// The value of this name; 0 for one that was never counted.
-    #[must_use]
-    pub fn get(&self, name: &str) -> u64 {
-        self.0.get(name).copied().unwrap_or_default()
-    }
-
-    /// What was counted since `before`.
-    #[must_use]
-    pub fn since(&self, before: &Self) -> Self {
-        Self(self.0.iter().map(|(name, value)| (name.clone(), value.saturating_sub(before.get(name)))).collect())
-    }
-
-    /// The values whose names begin with `prefix`, which is left out: `under("fetched_upstream_bytes.")` is bytes by host.
-    pub fn under(&self, prefix: &str) -> impl Iterator<Item = (&str, u64)> {
-        self.0.iter().filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, *value)))
-    }
-}
 
 /// Why counters of another run were not taken over.
 #[derive(Debug, Error)]
@@ -152,16 +125,20 @@ impl Statistics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Route;
     use hyper::StatusCode;
     use std::sync::atomic::Ordering::Relaxed;
 
+    fn counting() -> Statistics {
+        let listeners = ["gateway", "share"].map(|name| (name, Arc::new(HttpMetrics::new(&["index", "health"]))));
+        Statistics::new(Arc::default(), listeners.into())
+    }
+
     fn statistics() -> Statistics {
-        let statistics = Statistics::new(Arc::default(), vec![("gateway", Arc::default()), ("share", Arc::default())]);
+        let statistics = counting();
         statistics.metrics.lookups_peer.add(3);
         statistics.metrics.upstream("cache.example.org").add(10);
         statistics.faces[1].1.bytes_sent.fetch_add(7, Relaxed);
-        statistics.faces[0].1.answered(Some(Route::Health.index()), StatusCode::OK);
+        statistics.faces[0].1.answered(Some(1), StatusCode::OK);
         statistics
     }
 
@@ -184,7 +161,7 @@ mod tests {
         let before = statistics();
         before.reset();
         before.metrics.lookups_peer.add(1);
-        let after = Statistics::new(Arc::default(), vec![("gateway", Arc::default()), ("share", Arc::default())]);
+        let after = counting();
         after.metrics.lookups_peer.add(100);
         after.restore(&before.export()).unwrap();
         assert_eq!((after.totals().get("lookups_peer"), after.since_reset().0.get("lookups_peer")), (104, 101));

@@ -56,7 +56,7 @@ pub struct AcceptLoop<L> {
 }
 
 impl<L: Listener> AcceptLoop<L> {
-    /// Accepts from `listener`. `what` is what the log calls it: "no HTTP connection can be accepted…".
+    /// Accepts from `listener`. `what` is what the log calls it: "no Varlink connection can be accepted…".
     #[must_use]
     pub const fn new(listener: L, what: &'static str) -> Self {
         Self { listener, what, backoff: Backoff::new(PAUSES) }
@@ -75,7 +75,7 @@ impl<L: Listener> AcceptLoop<L> {
                 }
                 Err(error) if is_one_connections_fault(&error) => {}
                 Err(error) => {
-                    log::log!(UNABLE.level(), reason:% = error; "no {} connection can be accepted at the moment", self.what);
+                    log::log!(UNABLE.level(), reason:% = error; "no {} can be accepted at the moment", self.what);
                     let pause = self.backoff.next();
                     tokio::select! {
                         () = relief.notified() => {}

@@ -5,13 +5,13 @@ use crate::support::nix::NixStore;
 use crate::support::{serve, serve_with};
 use hyper::Response;
 use peernix::fetch::{self, Fetcher};
-use peernix::http::{Body, Handler, Limits, Request, Route, Share, reply};
+use peernix::http::{Body, Handler, Limits, Request, Route, reply};
 use peernix::keys::{KeySource, SigningKeys, SigningOptions};
 use peernix::nix::{Compression, NarHash, NarInfo, PathInfo, SecretKey, StoreDir, StoreHash, StorePath, TrustedKeys};
 use peernix::peers::link::Acceptor;
 use peernix::peers::{Admission, Discovery, NodeId, NodeKey, Peer, Peers, PeersOptions, State};
 use peernix::resilience::Versioned;
-use peernix::store::{Decision, PolicyOptions, Reason, SharePolicy, SharePolicyMode};
+use peernix::store::{Decision, Reason, SharePolicyMode};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
@@ -29,19 +29,9 @@ async fn signing_keys(state: &tempfile::TempDir) -> SigningKeys {
     SigningKeys::open(options).await.unwrap()
 }
 
-fn policy(store: &NixStore, mode: SharePolicyMode, deny: &[&str]) -> Arc<SharePolicy> {
-    let options = PolicyOptions {
-        mode,
-        public_keys: [store.key.clone()].into_iter().collect(),
-        own_keys: TrustedKeys::default(),
-        deny: deny.iter().map(ToString::to_string).collect(),
-    };
-    Arc::new(SharePolicy::new(options, store.dir()).unwrap())
-}
-
 /// The names of the keys whose signatures of `info` are valid, in their order.
 fn signers(store: &NixStore, keys: &SigningKeys, info: &PathInfo) -> Vec<String> {
-    let ours = keys.own().valid_signatures(info, &store.dir());
+    let ours = keys.versioned().now().own.valid_signatures(info, &store.dir());
     let trusted: TrustedKeys = [store.key.clone()].into_iter().collect();
     let theirs = trusted.valid_signatures(info, &store.dir());
     assert_eq!(ours.len() + theirs.len(), info.signatures.len(), "each is valid: {:?}", info.signatures);
@@ -53,7 +43,8 @@ async fn narinfos_follow_a_rotation() {
     let store = NixStore::shared();
     let state = tempfile::tempdir().unwrap();
     let keys = signing_keys(&state).await;
-    let share = store.share(SharePolicyMode::Signed, 0).await;
+    let policy = Versioned::new(store.policy(SharePolicyMode::Signed, &[]));
+    let share = store.share_following(&policy, keys.versioned()).await;
     let server = serve(share.plain(), Limits::share()).await;
     let mut client = Client::connect(server.address).await;
     let path = format!("/{}.narinfo", store.paths["dep"].hash());
@@ -66,7 +57,6 @@ async fn narinfos_follow_a_rotation() {
             "grace is over" => drop(keys.rotate(Some(Duration::ZERO)).await.unwrap()),
             _ => drop(keys.rotate(None).await.unwrap()),
         }
-        share.set_signing_keys(keys.signing(), keys.own());
         // At once, although what was put together a moment ago is fresh.
         let narinfo = NarInfo::parse(client.get(&path).await.text(), &store.dir()).unwrap();
         told.push(signers(&store, &keys, &narinfo.info).join(" "));
@@ -86,7 +76,8 @@ async fn narinfos_follow_a_rotation() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_policy_holds_at_once_and_says_why() {
     let store = NixStore::shared();
-    let share = store.share(SharePolicyMode::Signed, 0).await;
+    let policy = Versioned::new(store.policy(SharePolicyMode::Signed, &[]));
+    let share = store.share_following(&policy, &Versioned::default()).await;
     let server = serve(share.plain(), Limits::share()).await;
     let mut client = Client::connect(server.address).await;
     let hash = store.paths["dep"].hash();
@@ -102,7 +93,7 @@ async fn another_policy_holds_at_once_and_says_why() {
         (SharePolicyMode::SignedAndOwn, vec![], 200, Decision::Serve),
         (SharePolicyMode::Signed, vec!["de?"], 404, refuse(Reason::Denied("de?".into()))),
     ] {
-        share.set_policy(policy(&store, mode, &deny));
+        policy.set(store.policy(mode, &deny));
         for url in &urls {
             assert_eq!(client.get(url).await.status, status, "{url} with {mode:?} {deny:?}");
         }
@@ -116,9 +107,9 @@ async fn both_audiences_are_explained() {
     let store = NixStore::shared();
     let state = tempfile::tempdir().unwrap();
     let keys = signing_keys(&state).await;
+    let policy = Versioned::new(store.policy(SharePolicyMode::SignedAndOwn, &["*-secret*"]));
+    let share = store.share_following(&policy, keys.versioned()).await;
     keys.ensure().await.unwrap();
-    let share: Arc<Share> = store.share(SharePolicyMode::SignedAndOwn, 0).await;
-    share.set_signing_keys(keys.signing(), keys.own());
     let explained = share.explain(store.paths["unsigned"].hash()).await.unwrap().unwrap();
     assert_eq!(explained.path.info.path, store.paths["unsigned"]);
     let decisions = (explained.anyone, explained.enrolled);

@@ -7,6 +7,7 @@ use peernix::http::Limits;
 use peernix::nix::{Compression, NarInfo, TrustedKeys};
 use peernix::peers::link::Acceptor;
 use peernix::peers::{Admission, Discovery, NodeKey, Peers, PeersOptions, State};
+use peernix::resilience::Versioned;
 use peernix::store::SharePolicyMode;
 use std::fs;
 use std::sync::Arc;
@@ -223,8 +224,8 @@ async fn a_store_that_is_not_there() {
     let options = peernix::store::StoreOptions { root: store.root().join("nowhere"), ..Default::default() };
     let options = peernix::http::ShareOptions {
         store: peernix::store::Store::open(options).await.unwrap(),
-        policy: Arc::new(peernix::store::SharePolicy::new(Default::default(), Default::default()).unwrap()),
-        signing_keys: Arc::default(),
+        policy: Versioned::new(peernix::store::SharePolicy::new(Default::default(), Default::default()).unwrap()),
+        signing: Versioned::default(),
         upload_limit: 0,
         limits: Limits::share(),
     };

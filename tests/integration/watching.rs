@@ -5,9 +5,8 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::Response;
 use peernix::fetch::{FetchEvent, Fetcher, Options, SourceName};
-use peernix::http::server::{Face, Request};
-use peernix::http::{Body, Handler, HttpMetrics, Limits, Route, reply};
-use peernix::metrics::Metrics;
+use peernix::http::{Body, Handler, Limits, Listener, Request, Route, reply};
+use peernix::metrics::{HttpMetrics, Metrics};
 use peernix::nix::{Compression, NarInfo, StoreDir};
 use peernix::peers::link::Acceptor;
 use peernix::peers::{Admission, Discovery, NodeId, NodeKey, Peer, Peers, PeersOptions, State};
@@ -90,9 +89,9 @@ impl Machine {
         peers.introduced(NodeKey::from_seed([2; 32]).id(), "127.0.0.1:1".parse().unwrap(), 1);
         let share = Arc::new(OnePath { peers: peers.clone(), sample, lies: AtomicBool::new(false) });
         let tls = Some(Acceptor::new(&key, Admission::Open).unwrap().guarded_by(&peers));
-        let metrics = Arc::<HttpMetrics>::default();
-        let face = Face { handler: share.clone(), limits: Limits::share(), metrics, tls, local_only: false };
-        tokio::spawn(Arc::new(face).serve(listener, stop.clone()));
+        let metrics = Arc::new(HttpMetrics::new(&Route::NAMES));
+        let serving = Listener { handler: share.clone(), limits: Limits::share(), metrics, tls, local_only: false };
+        tokio::spawn(Arc::new(serving).serve(listener, stop.clone()));
         Self { peers, id: key.id(), share, address: address.to_string(), stop }
     }
 }

@@ -12,7 +12,6 @@ pub(super) fn start(controller: &Controller) {
     let parts = &controller.0.parts;
     spawn(controller, peers(controller.clone(), parts.peers.subscribe()));
     spawn(controller, fetches(controller.clone(), parts.fetcher.subscribe()));
-    spawn(controller, signing_keys(controller.clone(), parts.keys.subscribe()));
     spawn(controller, trusted_keys(controller.clone(), parts.trust.subscribe()));
     spawn(controller, parts.keys.clone().tend());
     spawn(controller, super::store::expire_pins(controller.clone()));
@@ -96,13 +95,6 @@ fn fetch_event(controller: &Controller, event: FetchEvent) -> Event {
             message: Some(reason),
             ..Event::new(EventKind::TrustViolation)
         },
-    }
-}
-
-/// The grace of a key may end at any time.
-async fn signing_keys(controller: Controller, mut changes: watch::Receiver<u64>) {
-    while changes.changed().await.is_ok() {
-        keys::follow_keys(&controller);
     }
 }
 

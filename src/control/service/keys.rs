@@ -1,4 +1,4 @@
-//! Keys that sign, and keys that are trusted. Whatever changes one of them has all rooms follow at once.
+//! Keys that sign, and keys that are trusted. A change of either is in force when it is answered.
 
 use super::Controller;
 use crate::control::types::{Key, KeyState, Managed, Rotation, TrustOrigin, TrustedKey};
@@ -15,9 +15,7 @@ pub(super) fn list(controller: &Controller) -> Vec<Key> {
 }
 
 pub(super) async fn rotate(controller: &Controller, grace: Option<Duration>) -> Outcome<Rotation> {
-    let rotated = controller.0.parts.keys.rotate(grace).await;
-    follow_keys(controller);
-    let rotated = rotated?;
+    let rotated = controller.0.parts.keys.rotate(grace).await?;
     let rotation = Rotation { old: rotated.old.map(key), new: key(rotated.new) };
     controller.tell(Event {
         name: Some(rotation.new.name.clone()),
@@ -29,21 +27,11 @@ pub(super) async fn rotate(controller: &Controller, grace: Option<Duration>) -> 
 }
 
 pub(super) async fn revoke(controller: &Controller, fingerprint: &str, reason: &str) -> Outcome<bool> {
-    let revoked = controller.0.parts.keys.revoke(fingerprint, reason).await;
-    // Also when it could not be written down: it is in force all the same.
-    follow_keys(controller);
-    let Some(key) = revoked? else { return Ok(false) };
+    let Some(key) = controller.0.parts.keys.revoke(fingerprint, reason).await? else { return Ok(false) };
     let message = (!reason.is_empty()).then(|| reason.to_owned());
     let (name, from) = (Some(key.name), Some(key.fingerprint));
     controller.tell(Event { name, from, message, ..Event::new(EventKind::KeyRevoked) });
     Ok(true)
-}
-
-/// Has the share sign with the keys that sign now.
-pub(super) fn follow_keys(controller: &Controller) {
-    let _turn = controller.0.following.lock();
-    let parts = &controller.0.parts;
-    parts.share.set_signing_keys(parts.keys.signing(), parts.keys.own());
 }
 
 pub(super) fn trusted(controller: &Controller) -> Vec<TrustedKey> {

@@ -16,9 +16,9 @@ use super::types::{
 };
 use super::{Control, ControlError, ErrorKind, Event, EventKind, EventLog, Events, Jobs, Outcome, Progress};
 use crate::fetch::Fetcher;
-use crate::http::{Drain, HttpMetrics, Share};
+use crate::http::{Drain, Share};
 use crate::keys::{SigningKeys, TrustList};
-use crate::metrics;
+use crate::metrics::{self, HttpMetrics};
 use crate::peers::Peers;
 use crate::store::{Pins, Store};
 use async_trait::async_trait;
@@ -74,7 +74,7 @@ struct Inner {
     parts: Parts,
     events: EventLog,
     jobs: Jobs,
-    /// Held from the reading of keys to their being in force everywhere, so that what is older never comes later.
+    /// Held from the reading of the trusted keys to their being in force everywhere, so that what is older never comes later.
     following: Mutex<()>,
     surveys: Semaphore,
     pings: Semaphore,
@@ -120,9 +120,8 @@ impl Controller {
         }
     }
 
-    /// Has all rooms follow the keys that sign and the keys that are trusted now.
-    pub fn follow_keys(&self) {
-        keys::follow_keys(self);
+    /// Has all rooms follow the keys that are trusted now.
+    pub fn follow_trust(&self) {
         keys::follow_trust(self);
     }
 

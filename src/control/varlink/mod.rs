@@ -11,6 +11,7 @@
 mod client;
 mod connection;
 mod interfaces;
+mod limits;
 mod protocol;
 mod server;
 #[cfg(test)]
@@ -18,8 +19,9 @@ mod tests;
 
 pub use client::{Client, Stream};
 pub use interfaces::{DESCRIPTIONS, METHODS};
+pub use limits::Limits;
 pub use protocol::{Call, Decoder, Parameters, Refusal};
-pub use server::{Limits, Server, serve};
+pub use server::{Server, serve};
 
 /// The socket on which everybody may ask, in the runtime directory.
 pub const READ_ONLY_SOCKET: &str = "org.peernix";

@@ -4,148 +4,71 @@
 //! like what is not there, and so does everything that fails before its first byte: whoever asks has other sources, and
 //! a Nix that asks us directly must never see an error.
 
+mod core;
+mod documents;
 mod known;
 mod nar;
-mod records;
+mod narinfo;
 mod rules;
+mod status;
+mod throttle;
+mod upload;
+mod upload_slots;
 
-use super::reply::{self, keep, media};
-use super::seldom::Seldom;
-use super::throttle::Throttle;
-use super::turns::Turns;
-use super::{Body, Handler, Limits, Request, Route};
-use crate::nix::SecretKey;
-use crate::nix::cache_info::CacheInfo;
-use crate::peers::{Admission, Peers, hello};
-use crate::store::{Audience, SharePolicy, Store, StoreError};
-use bytes::Bytes;
+pub use self::core::{Explanation, Share, ShareOptions};
+
+use super::protocol::body::Body;
+use super::protocol::reply;
+use super::protocol::routes::Route;
+use super::server::listener::{Handler, Request};
+use crate::peers::{self, Admission, Peers};
+use crate::resilience::LogThrottle;
+use crate::store::{Audience, StoreError};
 use hyper::Response;
-use known::KnownPaths;
-use rules::CurrentRules;
-pub use rules::Explanation;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
-/// The priority of the share as an ordinary cache: before cache.nixos.org (40), behind our own gateway (10).
-pub const PRIORITY: i32 = 30;
-
-/// What a share is made of.
-pub struct ShareOptions {
-    /// Where everything comes from.
-    pub store: Store,
-    /// What may be shared.
-    pub policy: Arc<SharePolicy>,
-    /// The keys that sign what was built here.
-    pub signing_keys: Arc<[Arc<SecretKey>]>,
-    /// How many bytes a second may leave, 0 for no limit (`[share] upload_limit`).
-    pub upload_limit: u64,
-    /// Of these, the number of transfers.
-    pub limits: Limits,
-}
-
-/// The share. It has up to two faces; limits, caches and counters are theirs together.
-pub struct Share {
-    store: Store,
-    rules: CurrentRules,
-    known: KnownPaths,
-    throttle: Option<Arc<Throttle>>,
-    turns: Arc<Turns>,
-    cache_info: Bytes,
-    complaints: Seldom,
-    /// NARs, or parts of them, that were begun.
-    pub nars_begun: AtomicU64,
-    /// Requests for paths that are here and may not be shared.
-    pub refusals: AtomicU64,
-}
+/// Times in which the store cannot be read.
+static TROUBLE: LogThrottle = LogThrottle::new();
 
 impl Share {
-    /// Puts a share together.
+    /// What it answers as an ordinary binary cache, to anyone (`[share] plain_listen`).
     #[must_use]
-    pub fn new(options: ShareOptions) -> Arc<Self> {
-        let ShareOptions { store, policy, signing_keys, upload_limit, limits } = options;
-        let cache_info = CacheInfo { store_dir: store.dir().clone(), want_mass_query: true, priority: Some(PRIORITY) };
-        Arc::new(Self {
-            store,
-            rules: CurrentRules::new(policy, signing_keys),
-            known: KnownPaths::new(),
-            throttle: Throttle::new(upload_limit),
-            turns: Turns::new(&limits),
-            cache_info: cache_info.render().into(),
-            complaints: Seldom::new(),
-            nars_begun: AtomicU64::new(0),
-            refusals: AtomicU64::new(0),
-        })
+    pub fn plain(self: &Arc<Self>) -> ShareHandler {
+        ShareHandler { share: Arc::clone(self), towards: Towards::Anyone }
     }
 
-    /// Its face as an ordinary binary cache, for anyone (`[share] plain_listen`).
+    /// What it answers to peers, on a TLS listener that lets in whom `admission` admits.
     #[must_use]
-    pub fn plain(self: &Arc<Self>) -> ShareFace {
-        ShareFace { share: Arc::clone(self), towards: Towards::Anyone }
-    }
-
-    /// Its face towards peers, on a TLS listener that lets in whom `admission` admits.
-    #[must_use]
-    pub fn towards_peers(self: &Arc<Self>, peers: Peers, admission: Admission) -> ShareFace {
-        ShareFace { share: Arc::clone(self), towards: Towards::Peers(peers, admission) }
+    pub fn towards_peers(self: &Arc<Self>, peers: Peers, admission: Admission) -> ShareHandler {
+        ShareHandler { share: Arc::clone(self), towards: Towards::Peers(peers, admission) }
     }
 }
 
-/// An answer, if what was asked for is here and may be shared.
-type Found = Result<Option<Response<Body>>, StoreError>;
-
-/// Who is on the other side of a face.
+/// Who is on the other side of a listener.
 enum Towards {
     Anyone,
     Peers(Peers, Admission),
 }
 
-/// One face of a [`Share`].
-pub struct ShareFace {
+/// What a [`Share`] answers on one of its listeners.
+pub struct ShareHandler {
     share: Arc<Share>,
     towards: Towards,
 }
 
-impl ShareFace {
+impl ShareHandler {
     fn audience(&self, request: &Request) -> Audience {
         match (&self.towards, request.caller.node) {
             (Towards::Peers(_, admission), Some(node)) => match admission.audience(node) {
-                crate::peers::Audience::Enrolled => Audience::Enrolled,
-                crate::peers::Audience::Anyone => Audience::Anyone,
+                peers::Audience::Enrolled => Audience::Enrolled,
+                peers::Audience::Anyone => Audience::Anyone,
             },
             (Towards::Anyone, _) | (Towards::Peers(..), None) => Audience::Anyone,
         }
     }
-
-    /// A peer greets, and is greeted.
-    fn hello(&self, request: &Request) -> Response<Body> {
-        let (Towards::Peers(peers, _), Some(node)) = (&self.towards, request.caller.node) else {
-            return reply::not_found();
-        };
-        if let Some(port) = hello::share_port(&request.headers) {
-            peers.introduced(node, request.caller.address, port);
-        }
-        reply::ok(media::JSON, keep::NEVER, peers.hello_response())
-    }
-
-    async fn health(&self) -> Response<Body> {
-        let state = if self.share.store.check().await.is_ok() { "ready" } else { "no store" };
-        reply::json(&serde_json::json!({ "state": state }))
-    }
-
-    fn index(&self) -> Response<Body> {
-        reply::text(match self.towards {
-            Towards::Anyone => {
-                "Peernix: a binary cache with what this machine's Nix store shares.\n\n\
-                 To use it, add its address to nix.conf:\n\n\
-                 \x20   extra-substituters = http://THIS-HOST:PORT\n\n\
-                 Only signed paths are here; Nix accepts those whose key is in its trusted-public-keys.\n"
-            }
-            Towards::Peers(..) => "Peernix: this port is for other machines with Peernix.\n",
-        })
-    }
 }
 
-impl Handler for ShareFace {
+impl Handler for ShareHandler {
     async fn answer(&self, request: Request) -> Response<Body> {
         let share = &self.share;
         let audience = self.audience(&request);
@@ -157,16 +80,22 @@ impl Handler for ShareFace {
             Route::Realisation(output) => share.realisation(output, audience).await,
             Route::BuildTrace(key) => share.build_trace(key, audience).await,
             Route::DebugInfo(id) => share.debuginfo(id, audience).await,
-            Route::CacheInfo => Ok(Some(reply::ok(media::CACHE_INFO, keep::SHORT, share.cache_info.clone()))),
-            Route::Health => Ok(Some(self.health().await)),
+            Route::CacheInfo => Ok(Some(status::cache_info(share.store.dir()))),
+            Route::Health => Ok(Some(status::health(&share.store).await)),
             Route::Version => Ok(Some(reply::version())),
-            Route::Index => Ok(Some(self.index())),
-            Route::Hello => Ok(Some(self.hello(&request))),
+            Route::Index => Ok(Some(reply::text(match self.towards {
+                Towards::Anyone => status::INDEX,
+                Towards::Peers(..) => status::INDEX_FOR_PEERS,
+            }))),
+            Route::Hello => Ok(match (&self.towards, request.caller.node) {
+                (Towards::Peers(peers, _), Some(node)) => Some(status::hello(peers, node, &request)),
+                _ => None,
+            }),
             // The gateway's, and nobody else's business.
             Route::Metrics | Route::Peers => Ok(None),
         };
         let found = found.unwrap_or_else(|error| {
-            complain(&share.complaints, &request.route, &error);
+            complain(&request.route, &error);
             None
         });
         found.unwrap_or_else(reply::not_found)
@@ -174,9 +103,9 @@ impl Handler for ShareFace {
 }
 
 /// Tells the administrator about trouble with the store.
-fn complain(seldom: &Seldom, about: &Route, error: &StoreError) {
+fn complain(about: &Route, error: &StoreError) {
     if is_trouble(error) {
-        log::log!(seldom.level(), path:% = about, reason:% = error; "the share says 'not found': trouble with the store");
+        log::log!(TROUBLE.level(), path:% = about, reason:% = error; "the share says 'not found': trouble with the store");
     } else {
         log::debug!(path:% = about, reason:% = error; "not served");
     }

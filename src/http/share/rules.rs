@@ -1,80 +1,94 @@
 //! What the share goes by, which changes while it serves: the policy and the keys that sign.
 //!
-//! A request takes the rules once. What is put together under them is remembered under their number, so that nothing that
-//! other rules allowed is found again, not even from a request that began before they changed.
+//! A request takes the rules once. What is found under them is remembered with them, so that nothing that other rules
+//! allowed is found again, not even from a request that began before they changed.
 
-use super::Share;
-use crate::nix::{SecretKey, StoreHash, TrustedKeys};
-use crate::store::{Audience, Decision, SharePolicy, StoreError, ValidPath};
-use parking_lot::RwLock;
+use super::known::KnownPaths;
+use crate::keys::Signing;
+use crate::resilience::{Version, Versioned};
+use crate::store::SharePolicy;
+use parking_lot::Mutex;
 use std::sync::Arc;
 
-/// The rules that hold at one time.
+/// The rules that hold at one time, and the paths that were found under them. The secrets of the keys are not among them:
+/// nothing here keeps those of a key that signs no more.
 pub(super) struct Rules {
-    pub(super) policy: Arc<SharePolicy>,
-    /// The keys that sign what was built here.
-    pub(super) keys: Arc<[Arc<SecretKey>]>,
-    /// Another one after each change.
-    pub(super) number: u64,
+    /// That of the configuration, with the keys of this machine in it.
+    pub(super) policy: SharePolicy,
+    pub(super) known: KnownPaths,
+    /// Of the policy and of the keys that they were made of.
+    generations: (u64, u64),
 }
 
 /// The rules that hold now.
-pub(super) struct CurrentRules(RwLock<Arc<Rules>>);
+pub(super) struct CurrentRules {
+    policy: Versioned<SharePolicy>,
+    signing: Versioned<Signing>,
+    made: Mutex<Arc<Rules>>,
+}
 
 impl CurrentRules {
-    pub(super) fn new(policy: Arc<SharePolicy>, keys: Arc<[Arc<SecretKey>]>) -> Self {
-        Self(RwLock::new(Arc::new(Rules { policy, keys, number: 0 })))
+    pub(super) fn new(policy: Versioned<SharePolicy>, signing: Versioned<Signing>) -> Self {
+        let made = Mutex::new(Arc::new(Rules::new(&policy.now(), &signing.now())));
+        Self { policy, signing, made }
     }
 
+    /// The rules that hold now.
     pub(super) fn now(&self) -> Arc<Rules> {
-        Arc::clone(&self.0.read())
+        self.with_keys().0
     }
 
-    fn change(&self, change: impl FnOnce(&Rules) -> Rules) {
-        let mut now = self.0.write();
-        *now = Arc::new(Rules { number: now.number + 1, ..change(&now) });
+    /// The same, and the keys that sign what was built here.
+    pub(super) fn with_keys(&self) -> (Arc<Rules>, Arc<Signing>) {
+        // Locked before anything is looked at, so that what is older never comes later.
+        let mut made = self.made.lock();
+        let (policy, signing) = (self.policy.now(), self.signing.now());
+        if made.generations != (policy.generation, signing.generation) {
+            *made = Arc::new(Rules::new(&policy, &signing));
+        }
+        (Arc::clone(&made), signing.value)
     }
 }
 
-/// Why a path would be served or refused: for the administrator's eyes.
-#[derive(Debug, Clone)]
-pub struct Explanation {
-    /// What the store knows of it.
-    pub path: Arc<ValidPath>,
-    /// What anyone on the network gets.
-    pub anyone: Decision,
-    /// What an enrolled machine gets.
-    pub enrolled: Decision,
-    /// The names of our keys that would sign it, beside the signatures that it has.
-    pub signed_here_by: Vec<String>,
+impl Rules {
+    fn new(policy: &Version<SharePolicy>, signing: &Version<Signing>) -> Self {
+        let generations = (policy.generation, signing.generation);
+        Self { policy: policy.with_own_keys(signing.own.clone()), known: KnownPaths::new(), generations }
+    }
 }
 
-impl Share {
-    /// Puts another policy in force. Every request that begins after this is answered by it; a NAR on its way is sent to
-    /// its end.
-    pub fn set_policy(&self, policy: Arc<SharePolicy>) {
-        self.rules.change(|now| Rules { policy, keys: Arc::clone(&now.keys), number: 0 });
-        self.known.forget();
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nix::{PathInfo, SecretKey, StoreDir};
+    use crate::store::{Audience, Decision, PolicyOptions, Reason, SharePolicyMode, ValidPath};
+
+    fn policy(mode: SharePolicyMode) -> SharePolicy {
+        SharePolicy::new(PolicyOptions { mode, ..PolicyOptions::default() }, StoreDir::default()).unwrap()
     }
 
-    /// Signs with other keys from now on, and counts as built here what `own` signed. The rest of the policy stays.
-    pub fn set_signing_keys(&self, signing: Arc<[Arc<SecretKey>]>, own: TrustedKeys) {
-        self.rules.change(|now| Rules { policy: Arc::new(now.policy.with_own_keys(own)), keys: signing, number: 0 });
-        self.known.forget();
-    }
+    #[test]
+    fn they_are_made_anew_when_something_changed_and_only_then() {
+        let (configured, signing) = (Versioned::new(policy(SharePolicyMode::Off)), Versioned::<Signing>::default());
+        let rules = CurrentRules::new(configured.clone(), signing.clone());
+        let before = rules.now();
+        assert!(Arc::ptr_eq(&before, &rules.now()));
 
-    /// What would be answered to a request for this hash, and why; `None` if there is no such path here.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub async fn explain(&self, hash: StoreHash) -> Result<Option<Explanation>, StoreError> {
-        let Some(path) = self.store.path_info(hash).await? else { return Ok(None) };
-        let rules = self.rules.now();
-        let [anyone, enrolled] =
-            [Audience::Anyone, Audience::Enrolled].map(|audience| rules.policy.decide(&path, audience));
-        let is_new = |name: &&str| !path.info.signatures.iter().any(|signature| signature.key_name() == *name);
-        let signers = rules.keys.iter().map(|key| key.name()).filter(|_| path.ultimate);
-        let signed_here_by = signers.filter(is_new).map(str::to_owned).collect();
-        Ok(Some(Explanation { path, anyone, enrolled, signed_here_by }))
+        // Signed here, but the store has forgotten that it was built here.
+        let key = SecretKey::from_seed("own-1", [7; 32]).unwrap();
+        let mut info = PathInfo::example();
+        info.signatures = vec![key.sign(&info, &StoreDir::default())];
+        let path = ValidPath { info, registration_time: 1, ultimate: false };
+        let decide = |rules: &Rules| rules.policy.decide(&path, Audience::Enrolled);
+        configured.set(policy(SharePolicyMode::SignedAndOwn));
+        assert_eq!(decide(&rules.now()), Decision::Refuse(Reason::NoCountingSignature));
+        signing.set(Signing { keys: Arc::default(), own: [key.public()].into_iter().collect() });
+        let (after, keys) = rules.with_keys();
+        assert_eq!((decide(&after), keys.own.is_empty()), (Decision::Serve, false));
+        assert!(Arc::ptr_eq(&after, &rules.now()));
+        assert_eq!(decide(&before), Decision::Refuse(Reason::Off), "who took them goes by them to the end");
+        configured.set(policy(SharePolicyMode::SignedAndOwn));
+        assert_eq!(decide(&rules.now()), Decision::Serve, "another policy keeps the keys");
+        assert!(!Arc::ptr_eq(&after, &rules.now()), "and begins with nothing found");
     }
 }

@@ -6,7 +6,8 @@ pub mod nix;
 use bytes::Bytes;
 use hyper::Response;
 use hyper::body::{Body as HttpBody, Frame};
-use peernix::http::{Body, Face, Handler, HttpMetrics, Limits, Request, Route, reply};
+use peernix::http::{Body, Handler, Limits, Listener, Request, Route, reply};
+use peernix::metrics::HttpMetrics;
 use peernix::peers::link::Acceptor;
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -51,9 +52,10 @@ pub async fn serve(handler: impl Handler, limits: Limits) -> Running {
 pub async fn serve_with(handler: impl Handler, limits: Limits, tls: Option<Acceptor>, listen: &str) -> Running {
     let listener = TcpListener::bind(listen).await.expect("a port of the loopback interface");
     let address = listener.local_addr().expect("a bound address");
-    let (metrics, stop) = (Arc::new(HttpMetrics::default()), CancellationToken::new());
-    let face = Face { handler: Arc::new(handler), limits, metrics: Arc::clone(&metrics), tls, local_only: false };
-    let served = tokio::spawn(Arc::new(face).serve(listener, stop.clone()));
+    let (metrics, stop) = (Arc::new(HttpMetrics::new(&Route::NAMES)), CancellationToken::new());
+    let serving =
+        Listener { handler: Arc::new(handler), limits, metrics: Arc::clone(&metrics), tls, local_only: false };
+    let served = tokio::spawn(Arc::new(serving).serve(listener, stop.clone()));
     Running { address, metrics, stop, served }
 }
 

@@ -2,7 +2,9 @@
 
 use parking_lot::Mutex;
 use peernix::http::{Limits, Share, ShareOptions};
+use peernix::keys::Signing;
 use peernix::nix::{NarHash, PublicKey, StoreDir, StorePath, TrustedKeys};
+use peernix::resilience::Versioned;
 use peernix::store::{PolicyOptions, SharePolicy, SharePolicyMode, Store, StoreOptions};
 use std::collections::BTreeMap;
 use std::fs;
@@ -158,12 +160,25 @@ impl NixStore {
     }
 
     pub async fn share_with(&self, mode: SharePolicyMode, upload_limit: u64, limits: Limits) -> Arc<Share> {
-        let public_keys: TrustedKeys = [self.key.clone()].into_iter().collect();
-        let deny = vec!["*-secret*".to_owned()];
-        let options = PolicyOptions { mode, public_keys, own_keys: TrustedKeys::default(), deny };
-        let policy = Arc::new(SharePolicy::new(options, self.dir()).unwrap());
-        let signing_keys = Arc::default();
-        Share::new(ShareOptions { store: self.open().await, policy, signing_keys, upload_limit, limits })
+        let (policy, signing) = (Versioned::new(self.policy(mode, &["*-secret*"])), Versioned::default());
+        Share::new(ShareOptions { store: self.open().await, policy, signing, upload_limit, limits })
+    }
+
+    /// A share of it that follows what changes.
+    pub async fn share_following(&self, policy: &Versioned<SharePolicy>, signing: &Versioned<Signing>) -> Arc<Share> {
+        let (store, policy, signing) = (self.open().await, policy.clone(), signing.clone());
+        Share::new(ShareOptions { store, policy, signing, upload_limit: 0, limits: Limits::share() })
+    }
+
+    /// A policy in which this store's key counts.
+    pub fn policy(&self, mode: SharePolicyMode, deny: &[&str]) -> SharePolicy {
+        let options = PolicyOptions {
+            mode,
+            public_keys: [self.key.clone()].into_iter().collect(),
+            own_keys: TrustedKeys::default(),
+            deny: deny.iter().map(ToString::to_string).collect(),
+        };
+        SharePolicy::new(options, self.dir()).unwrap()
     }
 }
 

@@ -1,24 +1,35 @@
-//! What the store knows beside the content of paths: build logs, realisations, debug information.
+//! What the store knows beside the content of paths: listings, build logs, realisations, debug information.
 //!
 //! Each of these leads to a store path, and is shared if that path is; the store room judges.
 
-use super::{Found, Share};
-use crate::http::reply::{self, keep, media};
-use crate::http::routes::{BuildId, NarName};
-use crate::http::{Body, Request};
+use super::core::{Found, Share};
+use crate::http::protocol::body::Body;
+use crate::http::protocol::reply::{self, keep, media};
+use crate::http::protocol::routes::{BuildId, NarName};
+use crate::http::server::listener::Request;
 use crate::nix::realisation::{BuildTraceKey, DrvOutput};
-use crate::nix::{Compression, StorePath};
+use crate::nix::{Compression, StoreHash, StorePath};
 use crate::store::{Audience, Realisation};
 use hyper::Response;
 
 impl Share {
+    /// `/HASH.ls`: the listing, with the place of each file in the NAR.
+    pub(super) async fn listing(&self, hash: StoreHash, audience: Audience, request: &Request) -> Found {
+        let Some(known) = self.known(hash, audience).await? else { return Ok(None) };
+        let Some(slot) = self.upload.slot(request).await else { return Ok(None) };
+        let layout = self.store.layout(&known.path).await?;
+        let stream = self.store.listing(&layout).await?;
+        let body = self.upload.body(stream, slot, request).await?;
+        Ok(Some(reply::ok(media::JSON, keep::SHORT, body)))
+    }
+
     /// `/log/DRV`.
     pub(super) async fn log(&self, derivation: &StorePath, audience: Audience, request: &Request) -> Found {
         let Some(stream) = self.store.build_log(derivation, &self.rules.now().policy, audience).await? else {
             return Ok(None);
         };
-        let Some(turn) = self.turns.take(request.caller.address.ip()).await else { return Ok(None) };
-        let body = self.body(stream, turn, request).await?;
+        let Some(slot) = self.upload.slot(request).await else { return Ok(None) };
+        let body = self.upload.body(stream, slot, request).await?;
         Ok(Some(reply::ok(media::TEXT, keep::SHORT, body)))
     }
 

@@ -1,6 +1,6 @@
 //! The one body type of all answers.
 
-use super::HttpError;
+use crate::http::error::HttpError;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use std::fmt;

@@ -1,7 +1,7 @@
-//! The faces: which sockets are served by whom, under which limits.
+//! The listeners: which sockets are served by whom, under which limits.
 
-use crate::http::server::Face;
-use crate::http::{Handler, HttpMetrics, Limits};
+use crate::http::{Handler, Limits, Listener};
+use crate::metrics::HttpMetrics;
 use crate::peers::link::Acceptor;
 use crate::system::sockets::Addresses;
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Who is on the other side of a face.
+/// Who is on the other side of a listener.
 pub(super) enum Towards {
     /// The Nix of this machine.
     Nix,
@@ -19,13 +19,13 @@ pub(super) enum Towards {
     Anyone,
 }
 
-/// Serves a face on each of its sockets.
+/// Serves on each of these sockets.
 pub(super) fn serve<H: Handler>(
     tasks: &TaskTracker,
     (handler, metrics): (&Arc<H>, &Arc<HttpMetrics>),
     limits: &Limits,
     towards: Towards,
-    listeners: Vec<TcpListener>,
+    sockets: Vec<TcpListener>,
     stop: &CancellationToken,
 ) {
     let (tls, local_only) = match towards {
@@ -34,18 +34,18 @@ pub(super) fn serve<H: Handler>(
         Towards::Anyone => (None, false),
     };
     let (handler, metrics) = (Arc::clone(handler), Arc::clone(metrics));
-    let face = Arc::new(Face { handler, limits: limits.clone(), metrics, tls, local_only });
-    for listener in listeners {
-        match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => {
-                tasks.spawn(Arc::clone(&face).serve(listener, stop.clone()));
+    let listener = Arc::new(Listener { handler, limits: limits.clone(), metrics, tls, local_only });
+    for socket in sockets {
+        match tokio::net::TcpListener::from_std(socket) {
+            Ok(socket) => {
+                tasks.spawn(Arc::clone(&listener).serve(socket, stop.clone()));
             }
             Err(error) => log::error!("a socket cannot be served: {error}"),
         }
     }
 }
 
-/// Says where the faces are, and the one line that Nix needs.
+/// Says where they are, and the one line that Nix needs.
 pub(super) fn announce(addresses: &Addresses) {
     if let Some(share) = addresses.share {
         log::info!(address:% = share; "peers are served on {share}");

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 /// What the `Host` of a request says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Host {
+pub(crate) enum Host {
     /// An address, `localhost`, or (in HTTP/1.0) nothing.
     Local,
     /// Some other name.
@@ -17,7 +17,7 @@ pub(super) enum Host {
 }
 
 impl Host {
-    pub(super) fn of(version: Version, headers: &HeaderMap) -> Self {
+    pub(crate) fn of(version: Version, headers: &HeaderMap) -> Self {
         let mut hosts = headers.get_all(HOST).iter();
         match (hosts.next(), hosts.next()) {
             (Some(host), None) => host.to_str().map_or(Self::Doubtful, Self::parse),

@@ -20,7 +20,7 @@ pub const WRITE_BUFFER: usize = 64 * 1024;
 /// time-out that is 2 KiB/s: slower than any network that Nix can be used on.
 pub const STALL_BYTES: u64 = 64 * 1024;
 
-/// What a face allows.
+/// What a listener allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// How many connections there are at once.

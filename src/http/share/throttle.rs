@@ -24,7 +24,7 @@ const PIECE_MAX: u64 = 64 * 1024;
 
 /// The line that bodies share.
 #[derive(Debug)]
-pub struct Throttle {
+pub(super) struct Throttle {
     /// Bytes a second, never zero.
     limit: u64,
     /// In bytes.
@@ -35,8 +35,7 @@ pub struct Throttle {
 
 impl Throttle {
     /// A line of `limit` bytes a second; zero means none.
-    #[must_use]
-    pub fn new(limit: u64) -> Option<Arc<Self>> {
+    pub(super) fn new(limit: u64) -> Option<Arc<Self>> {
         if limit == 0 {
             return None;
         }
@@ -59,7 +58,7 @@ impl Throttle {
 }
 
 /// A body that keeps to a [`Throttle`].
-pub struct Throttled<B> {
+pub(super) struct Throttled<B> {
     inner: B,
     throttle: Arc<Throttle>,
     /// What `inner` gave and was not sent yet.
@@ -71,7 +70,7 @@ pub struct Throttled<B> {
 
 impl<B> Throttled<B> {
     /// Makes `inner` keep to `throttle`.
-    pub fn new(inner: B, throttle: Arc<Throttle>) -> Self {
+    pub(super) fn new(inner: B, throttle: Arc<Throttle>) -> Self {
         Self { inner, throttle, rest: Bytes::new(), reserved: false, timer: Box::pin(sleep_until(Instant::now())) }
     }
 }

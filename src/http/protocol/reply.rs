@@ -1,6 +1,6 @@
 //! The forms of our answers: which headers go with which status.
 
-use super::Body;
+use super::body::Body;
 use super::range::Part;
 use bytes::Bytes;
 use hyper::header::{

@@ -1,13 +1,8 @@
-//! Every counter of the daemon, by name, and their Prometheus text.
-//!
-//! Source of the format: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
+//! The counters of the rooms that fetch, and the values of counters by name.
 
-mod statistics;
-
-pub use statistics::{EXPORT_MAX, Snapshot, Statistics, StatisticsError};
-
-use crate::http::HttpMetrics;
+use super::text::family;
 use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -37,10 +32,35 @@ impl Counter {
     }
 }
 
+/// The values of counters at one time, by name. Those of a face are under its name: `gateway.bytes_sent`,
+/// `share.requests.narinfo.2xx`; those of upstreams under their host: `fetched_upstream_bytes.cache.nixos.org`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Snapshot(pub BTreeMap<String, u64>);
+
+impl Snapshot {
+    /// The value of this name; 0 for one that was never counted.
+    #[must_use]
+    pub fn get(&self, name: &str) -> u64 {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+
+    /// What was counted since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self(self.0.iter().map(|(name, value)| (name.clone(), value.saturating_sub(before.get(name)))).collect())
+    }
+
+    /// The values whose names begin with `prefix`, which is left out: `under("fetched_upstream_bytes.")` is bytes by host.
+    pub fn under(&self, prefix: &str) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, *value)))
+    }
+}
+
 /// Declares the struct and its text from one table, so that no counter can be forgotten in either.
 macro_rules! metrics {
     ($($field:ident: $name:literal $(, $label:literal)?; $help:literal;)*) => {
-        /// The counters of the rooms that fetch. Those of HTTP are kept with the connections they count.
+        /// The counters of the rooms that fetch. Those of HTTP are [`super::HttpMetrics`].
         #[derive(Debug, Default)]
         pub struct Metrics {
             $(#[doc = $help] pub $field: Counter,)*
@@ -122,47 +142,6 @@ impl Metrics {
             let _ = writeln!(text, "{name}{{upstream=\"{host}\"}} {}", bytes.get());
         }
     }
-}
-
-/// Appends the Prometheus text of what the servers counted, each under the name of its face.
-pub fn render_http(faces: &[(&str, &HttpMetrics)], text: &mut String) {
-    family(text, "peernix_http_requests_total", "counter", "Requests answered, by face, route and class of status.");
-    for (face, metrics) in faces {
-        for (route, class, count) in metrics.requests() {
-            let _ = writeln!(
-                text,
-                "peernix_http_requests_total{{face=\"{face}\",route=\"{route}\",status=\"{class}\"}} {count}"
-            );
-        }
-    }
-    type Read = fn(&HttpMetrics) -> &AtomicU64;
-    let numbers: [(&str, &str, &str, Read); 9] = [
-        ("peernix_http_sent_bytes_total", "counter", "Bytes given to the network.", |m| &m.bytes_sent),
-        ("peernix_http_connections_total", "counter", "Connections accepted.", |m| &m.connections),
-        ("peernix_http_connections", "gauge", "Connections open now.", |m| &m.connections_now),
-        ("peernix_http_refused_total", "counter", "Connections closed because there were too many.", |m| &m.refused),
-        ("peernix_http_handshakes_failed_total", "counter", "TLS handshakes that failed.", |m| &m.handshakes_failed),
-        ("peernix_http_header_timeouts_total", "counter", "Heads that did not come in time.", |m| &m.header_timeouts),
-        ("peernix_http_stalled_total", "counter", "Connections whose reader stalled.", |m| &m.stalled),
-        ("peernix_http_broken_total", "counter", "Answers cut off because their source failed.", |m| &m.broken),
-        ("peernix_http_panics_total", "counter", "Panics caught.", |m| &m.panics),
-    ];
-    for (name, kind, help, read) in numbers {
-        family(text, name, kind, help);
-        for (face, metrics) in faces {
-            let _ = writeln!(text, "{name}{{face=\"{face}\"}} {}", read(metrics).load(Ordering::Relaxed));
-        }
-    }
-}
-
-/// Appends one number that goes up and down.
-pub fn render_gauge(name: &str, help: &str, value: u64, text: &mut String) {
-    family(text, name, "gauge", help);
-    let _ = writeln!(text, "{name} {value}");
-}
-
-fn family(text: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! What a connection is doing, seen from its reads and writes, and until when it may.
 //!
 //! hyper has one time-out for the head of a request, which also runs while nothing is asked, and none for readers that
-//! stop reading. Here the reads and writes leave marks, and one timer a connection looks at them when the earliest of
-//! its deadlines is due: a request costs two looks at the clock and no change of a timer.
+//! stop reading. Here the reads and writes leave marks, which tell when the earliest of the deadlines of a connection is due:
+//! a request costs two looks at the clock.
 
-use super::Limits;
-use super::limits::STALL_BYTES;
-use super::metrics::HttpMetrics;
+use super::limits::{Limits, STALL_BYTES};
+use crate::metrics::HttpMetrics;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -57,7 +56,7 @@ pub(super) fn earlier(one: Option<Due>, other: Option<Due>) -> Option<Due> {
 /// The marks of one connection. They are written and read by the one task that drives it; they are atomic because its
 /// parts may not share anything less.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct Marks {
     start: Instant,
     phase: AtomicU8,
     /// When the phase began, in milliseconds since the start.
@@ -70,7 +69,7 @@ pub(super) struct Progress {
     taken: AtomicU64,
 }
 
-impl Progress {
+impl Marks {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             start: Instant::now(),
@@ -177,20 +176,20 @@ impl Progress {
 /// A stream whose reads and writes leave marks.
 pub(super) struct Watched<S> {
     inner: S,
-    progress: Arc<Progress>,
+    marks: Arc<Marks>,
     metrics: Arc<HttpMetrics>,
 }
 
 impl<S> Watched<S> {
-    pub(super) const fn new(inner: S, progress: Arc<Progress>, metrics: Arc<HttpMetrics>) -> Self {
-        Self { inner, progress, metrics }
+    pub(super) const fn new(inner: S, marks: Arc<Marks>, metrics: Arc<HttpMetrics>) -> Self {
+        Self { inner, marks, metrics }
     }
 
     fn mark(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match written {
-            Poll::Pending => self.progress.write_blocked(),
+            Poll::Pending => self.marks.write_blocked(),
             Poll::Ready(Ok(bytes)) => {
-                self.progress.wrote(bytes);
+                self.marks.wrote(bytes);
                 self.metrics.bytes_sent.fetch_add(bytes as u64, Relaxed);
             }
             Poll::Ready(Err(_)) => {}
@@ -204,7 +203,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
         if buf.filled().len() != before {
-            self.progress.read();
+            self.marks.read();
         }
         read
     }
@@ -232,8 +231,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.inner).poll_flush(cx);
         match &flushed {
-            Poll::Pending => self.progress.write_blocked(),
-            Poll::Ready(_) => self.progress.flushed(),
+            Poll::Pending => self.marks.write_blocked(),
+            Poll::Ready(_) => self.marks.flushed(),
         }
         flushed
     }
@@ -241,8 +240,58 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let done = Pin::new(&mut self.inner).poll_shutdown(cx);
         if done.is_pending() {
-            self.progress.write_blocked();
+            self.marks.write_blocked();
         }
         done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_connection_waits_for_has_its_time() {
+        let limits = Limits::share();
+        let (marks, start) = (Marks::new(), Instant::now());
+        assert!(marks.is_asking());
+        assert_eq!(marks.deadline(&limits), Some((start + limits.header_timeout, Overdue::Head)));
+        advance(SECOND).await;
+        marks.read();
+        marks.read();
+        assert_eq!(marks.deadline(&limits), Some((start + SECOND + limits.header_timeout, Overdue::Head)));
+        marks.answering();
+        assert!(!marks.is_asking() && marks.deadline(&limits).is_none(), "an answer may take its time");
+        advance(SECOND).await;
+        marks.answered();
+        assert_eq!(marks.deadline(&limits), Some((start + 2 * SECOND + limits.idle_timeout, Overdue::Idle)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_must_take_something_in_time() {
+        let limits = Limits::share();
+        let (marks, start) = (Marks::new(), Instant::now());
+        marks.answering();
+        marks.write_blocked();
+        let stalled = Some((start + limits.stall_timeout, Overdue::Stalled));
+        assert_eq!(marks.deadline(&limits), stalled);
+        advance(SECOND).await;
+        marks.wrote(1);
+        marks.write_blocked();
+        marks.answered();
+        assert_eq!(
+            marks.deadline(&limits),
+            stalled,
+            "a trickle counts for nothing, and it is not idle before it has read"
+        );
+        marks.wrote(usize::try_from(STALL_BYTES).unwrap());
+        assert!(!marks.is_blocked());
+        assert_eq!(marks.deadline(&limits).map(|(_, why)| why), Some(Overdue::Idle));
+        marks.write_blocked();
+        marks.flushed();
+        assert!(!marks.is_blocked());
     }
 }

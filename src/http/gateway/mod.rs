@@ -1,0 +1,75 @@
+//! The face towards Nix: a binary cache on loopback that has whatever somebody in reach has.
+//!
+//! Nix aborts or stalls on 5xx, 408 and 429, and forgets about a cache that it cannot reach; so the answers here are 200,
+//! 206, 304 and 404, whatever happens behind, and a body that cannot be finished ends its connection.
+
+mod documents;
+mod nar;
+mod narinfo;
+mod status;
+
+use super::drain::Drain;
+use super::protocol::body::Body;
+use super::protocol::reply::{self, keep, media};
+use super::protocol::routes::Route;
+use super::server::listener::{Handler, Request};
+use crate::fetch::Fetcher;
+use crate::metrics::{HttpMetrics, Metrics};
+use crate::nix::StoreDir;
+use crate::peers::Peers;
+use hyper::Response;
+use status::Health;
+use std::sync::Arc;
+
+/// What the gateway says of itself and whom it asks.
+pub struct Gateway {
+    /// The room that gets paths.
+    pub fetcher: Fetcher,
+    /// The other machines, for those who want to see them.
+    pub peers: Peers,
+    /// The store directory of all paths.
+    pub store_dir: StoreDir,
+    /// The priority in `nix-cache-info`; Nix asks lower numbers first.
+    pub priority: i32,
+    /// Whether new lookups are answered with "not found", so that Nix goes to its next substituter.
+    pub drain: Arc<Drain>,
+    /// The counters of fetching.
+    pub metrics: Arc<Metrics>,
+    /// The counters of the listeners, by name.
+    pub http_metrics: Vec<(&'static str, Arc<HttpMetrics>)>,
+}
+
+impl Handler for Gateway {
+    async fn answer(&self, request: Request) -> Response<Body> {
+        // What is for this machine's eyes, wherever the administrator has the gateway listen.
+        let local = request.caller.address.ip().is_loopback();
+        let Request { route, head, headers, .. } = request;
+        match route {
+            route if self.drain.refuses(&route) => reply::not_found(),
+            Route::Health | Route::Metrics | Route::Peers if !local => reply::not_found(),
+            Route::Index => reply::text(status::index(&headers)),
+            Route::CacheInfo => {
+                let cache_info = status::cache_info(self.store_dir.clone(), self.priority);
+                reply::ok(media::CACHE_INFO, keep::NEVER, cache_info)
+            }
+            Route::NarInfo(hash) => narinfo::narinfo(&self.fetcher, &self.store_dir, hash).await,
+            Route::Nar(name) => nar::nar(&self.fetcher, name, &headers, head).await,
+            Route::Listing(_) | Route::Realisation(_) | Route::BuildTrace(_) | Route::DebugInfo(_) => {
+                documents::document(&self.fetcher, &route, media::JSON).await
+            }
+            Route::Log(_) => documents::document(&self.fetcher, &route, media::TEXT).await,
+            Route::Health => reply::json(&self.health()),
+            Route::Version => reply::version(),
+            Route::Metrics => reply::text(status::metrics(&self.metrics, &self.http_metrics, &self.health())),
+            Route::Peers => reply::json(&self.peers.snapshot()),
+            // Between peers, on the share.
+            Route::Hello => reply::not_found(),
+        }
+    }
+}
+
+impl Gateway {
+    fn health(&self) -> Health {
+        Health::now(&self.fetcher, &self.peers, &self.drain)
+    }
+}

@@ -1,0 +1,67 @@
+//! What the gateway says of itself and of the service behind it.
+
+use crate::fetch::Fetcher;
+use crate::http::drain::Drain;
+use crate::metrics::{self, HttpMetrics, Metrics};
+use crate::nix::StoreDir;
+use crate::nix::cache_info::CacheInfo;
+use crate::peers::{Peers, State};
+use hyper::HeaderMap;
+use hyper::header::HOST;
+use std::sync::Arc;
+
+/// `/`.
+pub(super) fn index(headers: &HeaderMap) -> String {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:7649");
+    format!(
+        "This is the gateway of Peernix {}, a binary cache that has what the machines around it have.\n\n\
+         Nix uses it with this line in nix.conf:\n\n    extra-substituters = http://{host}\n\n\
+         /peers lists the machines, /metrics the counters.\n",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// `/nix-cache-info`.
+pub(super) fn cache_info(store_dir: StoreDir, priority: i32) -> String {
+    CacheInfo { store_dir, want_mass_query: true, priority: Some(priority) }.render()
+}
+
+/// What `/health` says.
+#[derive(serde::Serialize)]
+pub(super) struct Health {
+    state: &'static str,
+    version: &'static str,
+    peers_known: usize,
+    peers_online: usize,
+    transfers: usize,
+}
+
+impl Health {
+    pub(super) fn now(fetcher: &Fetcher, peers: &Peers, drain: &Drain) -> Self {
+        let peers = peers.snapshot();
+        Self {
+            state: if drain.is_on() { "draining" } else { "running" },
+            version: env!("CARGO_PKG_VERSION"),
+            peers_known: peers.len(),
+            peers_online: peers.iter().filter(|peer| peer.state == State::Online).count(),
+            transfers: fetcher.transfers_running(),
+        }
+    }
+}
+
+/// `/metrics`: the counters of fetching, those of the listeners by name, and a few numbers of now.
+pub(super) fn metrics(counters: &Metrics, http: &[(&'static str, Arc<HttpMetrics>)], health: &Health) -> String {
+    let mut text = String::with_capacity(8 * 1024);
+    counters.render(&mut text);
+    let http: Vec<_> = http.iter().map(|(name, metrics)| (*name, metrics.as_ref())).collect();
+    metrics::render_http(&http, &mut text);
+    let Health { peers_known, peers_online, transfers, .. } = health;
+    for (name, help, value) in [
+        ("peernix_peers_known", "Peers in the table.", peers_known),
+        ("peernix_peers_online", "Peers that answer.", peers_online),
+        ("peernix_transfers", "Transfers under way.", transfers),
+    ] {
+        metrics::render_gauge(name, help, *value as u64, &mut text);
+    }
+    text
+}

@@ -1,0 +1,62 @@
+//! One request and its answer: what holds for every listener is checked here, before its handler is asked.
+
+use super::caught::caught;
+use super::listener::{Caller, Handler, Listener, Request};
+use super::tracked::Tracked;
+use super::watch::Marks;
+use crate::http::protocol::host::Host;
+use crate::http::protocol::reply;
+use crate::http::protocol::routes::Route;
+use crate::peers::Visitor;
+use hyper::body::{Body as _, Incoming};
+use hyper::{Method, Response};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// From what hyper read to an answer; the last one of its connection if the server stops.
+pub(super) async fn answer<H: Handler>(
+    listener: &Listener<H>,
+    request: hyper::Request<Incoming>,
+    (caller, visitor): (Caller, Option<Arc<Visitor>>),
+    marks: Arc<Marks>,
+    stop: &CancellationToken,
+) -> Response<Tracked> {
+    let (head, body) = request.into_parts();
+    let is_head = head.method == Method::HEAD;
+    let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+    let route = Route::parse(target);
+    let index = route.as_ref().map(Route::index);
+    let host = Host::of(head.version, &head.headers);
+    let blocked = visitor.as_ref().is_some_and(|visitor| visitor.is_blocked());
+    // What the blocked one is told is told to its end; only what was begun before is cut off.
+    let visitor = visitor.filter(|_| !blocked);
+    let mut response = if blocked {
+        reply::closing(reply::not_found())
+    } else if host == Host::Doubtful {
+        reply::bad_request()
+    } else if !is_head && head.method != Method::GET {
+        reply::method_not_allowed()
+    } else if host == Host::Elsewhere && listener.local_only {
+        log::debug!(peer:% = caller.address; "a request meant for another host, perhaps made by a web page");
+        reply::not_found()
+    } else if let Some(route) = route {
+        let request = Request { route, head: is_head, headers: head.headers, caller };
+        caught(listener.handler.answer(request)).await.unwrap_or_else(|panic| {
+            panic.note(caller.address, &listener.metrics);
+            reply::closing(reply::not_found())
+        })
+    } else {
+        reply::not_found()
+    };
+    // A body is read by nobody, so that what comes next on this connection would not be a request.
+    if !body.is_end_stream() || stop.is_cancelled() {
+        response = reply::closing(response);
+    }
+    drop(body);
+    listener.metrics.answered(index, response.status());
+    log::debug!(peer:% = caller.address, status = response.status().as_u16(), path = target; "answered");
+    response.map(|body| {
+        let body = if is_head { body.into_announced() } else { body };
+        Tracked::new(body, visitor, marks, Arc::clone(&listener.metrics))
+    })
+}

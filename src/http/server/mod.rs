@@ -1,0 +1,18 @@
+//! Who may ask for how much and how long: listening, connections, their limits, their deadlines and their end.
+//!
+//! What a request means is the [`Handler`]'s business; what a request may be is decided here and is the same for every
+//! listener: GET and HEAD only, no bodies, one `Host`, a path that is a [`Route`](super::Route).
+
+pub mod limits;
+pub mod listener;
+
+mod caught;
+mod connection;
+mod connection_limit;
+mod deadline;
+mod exchange;
+mod serve;
+mod tracked;
+mod watch;
+
+pub use listener::{Caller, Handler, Listener, Request};

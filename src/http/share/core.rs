@@ -1,0 +1,74 @@
+//! The share itself: what all its endpoints work with.
+
+use super::rules::CurrentRules;
+use super::upload::Upload;
+use crate::http::protocol::body::Body;
+use crate::http::server::limits::Limits;
+use crate::keys::Signing;
+use crate::nix::StoreHash;
+use crate::resilience::Versioned;
+use crate::store::{Audience, Decision, SharePolicy, Store, StoreError, ValidPath};
+use hyper::Response;
+use std::sync::Arc;
+
+/// What a share is made of.
+pub struct ShareOptions {
+    /// Where everything comes from.
+    pub store: Store,
+    /// What may be shared, as the configuration says. Every request that begins after a change is answered by it; a NAR on
+    /// its way is sent to its end.
+    pub policy: Versioned<SharePolicy>,
+    /// The keys that sign what was built here, and those whose signatures say so; changes are followed as of the policy.
+    pub signing: Versioned<Signing>,
+    /// How many bytes a second may leave, 0 for no limit (`[share] upload_limit`).
+    pub upload_limit: u64,
+    /// Of these, the number of transfers.
+    pub limits: Limits,
+}
+
+/// The share. It has up to two listeners; limits and caches are theirs together.
+pub struct Share {
+    pub(super) store: Store,
+    pub(super) rules: CurrentRules,
+    pub(super) upload: Upload,
+}
+
+/// An answer, if what was asked for is here and may be shared.
+pub(super) type Found = Result<Option<Response<Body>>, StoreError>;
+
+/// Why a path would be served or refused: for the administrator's eyes.
+#[derive(Debug, Clone)]
+pub struct Explanation {
+    /// What the store knows of it.
+    pub path: Arc<ValidPath>,
+    /// What anyone on the network gets.
+    pub anyone: Decision,
+    /// What an enrolled machine gets.
+    pub enrolled: Decision,
+    /// The names of our keys that would sign it, beside the signatures that it has.
+    pub signed_here_by: Vec<String>,
+}
+
+impl Share {
+    /// Puts a share together.
+    #[must_use]
+    pub fn new(options: ShareOptions) -> Arc<Self> {
+        let ShareOptions { store, policy, signing, upload_limit, limits } = options;
+        let (rules, upload) = (CurrentRules::new(policy, signing), Upload::new(upload_limit, &limits));
+        Arc::new(Self { store, rules, upload })
+    }
+
+    /// What would be answered to a request for this hash, and why; `None` if there is no such path here.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn explain(&self, hash: StoreHash) -> Result<Option<Explanation>, StoreError> {
+        let Some(path) = self.store.path_info(hash).await? else { return Ok(None) };
+        let (rules, signing) = self.rules.with_keys();
+        let [anyone, enrolled] =
+            [Audience::Anyone, Audience::Enrolled].map(|audience| rules.policy.decide(&path, audience));
+        let signers = signing.missing(&path.info).filter(|_| path.ultimate);
+        let signed_here_by = signers.map(|key| key.name().to_owned()).collect();
+        Ok(Some(Explanation { path, anyone, enrolled, signed_here_by }))
+    }
+}

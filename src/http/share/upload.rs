@@ -1,0 +1,68 @@
+//! What leaves this machine: in a slot, and within the upload limit.
+
+use super::throttle::{Throttle, Throttled};
+use super::upload_slots::{Slot, UploadSlots};
+use crate::http::protocol::body::Body;
+use crate::http::server::limits::Limits;
+use crate::http::server::listener::Request;
+use crate::store::{ByteStream, StoreError};
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// The line that all answers from the store share.
+pub(super) struct Upload {
+    throttle: Option<Arc<Throttle>>,
+    slots: UploadSlots,
+}
+
+impl Upload {
+    /// With `limit` bytes a second, 0 for no limit.
+    pub(super) fn new(limit: u64, limits: &Limits) -> Self {
+        Self { throttle: Throttle::new(limit), slots: UploadSlots::new(limits) }
+    }
+
+    /// Waits for a slot for the answer to `request`, `None` if it takes too long.
+    pub(super) async fn slot(&self, request: &Request) -> Option<Slot> {
+        self.slots.take(request.caller.address.ip()).await
+    }
+
+    /// A body that keeps to the upload limit and holds its slot, with its first bytes read: what fails before them is
+    /// still a 404. For a HEAD, its length alone.
+    pub(super) async fn body(&self, stream: ByteStream, slot: Slot, request: &Request) -> Result<Body, StoreError> {
+        let length = stream.remaining();
+        if request.head {
+            return Ok(length.map_or_else(Body::empty, Body::announced));
+        }
+        let stream = InSlot { inner: stream, _slot: slot };
+        match &self.throttle {
+            Some(throttle) => Body::begun(length, Throttled::new(stream, Arc::clone(throttle))).await,
+            None => Body::begun(length, stream).await,
+        }
+    }
+}
+
+/// A stream that gives its slot back when it is dropped.
+struct InSlot {
+    inner: ByteStream,
+    _slot: Slot,
+}
+
+impl HttpBody for InSlot {
+    type Data = Bytes;
+    type Error = StoreError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StoreError>>> {
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
