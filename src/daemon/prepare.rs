@@ -57,7 +57,7 @@ impl Daemon {
             log::info!("a key was made that signs what is built here; `peernixctl keys export` shows its public half");
         }
         let trust = trust_list(&config, directories).await?;
-        let trusted = trust.current();
+        let trusted = trust.trusted().now();
 
         let store = open_store(&config).await?;
         let pins = Pins::open(store.clone(), &directories.state).await?;
@@ -70,8 +70,8 @@ impl Daemon {
             admission: admission.clone(),
             state_dir: Some(directories.state.clone()),
             discovery: options::discovery(&config),
-            trusted_keys: trusted.names().map(str::to_owned).collect(),
-            warm: warm_peers,
+            trusted_keys: trust.trusted(),
+            handover: warm_peers,
             network: Some(network.clone()),
         };
         let peers = Peers::start(peers_options, &key, &CancellationToken::new()).await?;
@@ -184,7 +184,7 @@ async fn trust_list(config: &Config, directories: &Directories) -> anyhow::Resul
         log::warn!("{notice}");
     }
     let list = TrustList::open(&directories.state, trusted.keys, options::origin(config)).await?;
-    let count = list.current().names().count();
+    let count = list.trusted().now().names().count();
     log::info!(keys = count, origin = trusted.origin.as_str(); "paths may enter that are signed by one of {count} key(s), of {} and as added", trusted.origin);
     Ok(list)
 }

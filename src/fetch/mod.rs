@@ -295,11 +295,11 @@ impl Fetcher {
         None
     }
 
-    /// Puts other trusted keys in force, here and in what peers are told. Every lookup that begins after this is judged by
+    /// Puts other trusted keys in force. Every lookup that begins after this is judged by
     /// them, and nothing found before is remembered: what only a key that is gone signed is refused at once, narinfo and
     /// NAR. Transfers that already have a reader end as they began; Nix itself judges what they bring.
     pub fn set_trust(&self, keys: TrustedKeys) {
-        self.0.lookup.trust.set(keys, &self.0.lookup.peers);
+        self.0.lookup.trust.set(keys);
         // They are not found any more; this gives their memory back.
         self.0.answers.invalidate_all();
     }

@@ -8,7 +8,7 @@ use super::Trust;
 use super::error::{Lie, SourceError};
 use super::source;
 use crate::nix::{PathInfo, StoreHash, TrustedKeys};
-use crate::peers::{Peer, Peers};
+use crate::peers::Peer;
 use parking_lot::RwLock;
 use std::sync::Arc;
 
@@ -51,14 +51,9 @@ impl CurrentTrust {
         }
     }
 
-    /// Puts other keys in force, and has peers told of them.
-    pub(super) fn set(&self, keys: TrustedKeys, peers: &Peers) {
-        let mut names: Vec<String> = keys.names().map(str::to_owned).collect();
-        // What does not fit into the header is left out: the same ones each time.
-        names.sort_unstable();
+    /// Puts other keys in force.
+    pub(super) fn set(&self, keys: TrustedKeys) {
         let mut now = self.0.write();
-        // Within the lock: whoever takes the new trust asks with the new names.
-        peers.set_trusted_keys(&names);
         let trust = Trust { keys, store_dir: now.trust.store_dir.clone() };
         *now = Trusted { trust: Arc::new(trust), number: now.number + 1 };
     }

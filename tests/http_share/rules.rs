@@ -10,6 +10,7 @@ use peernix::keys::{KeySource, SigningKeys, SigningOptions};
 use peernix::nix::{Compression, NarHash, NarInfo, PathInfo, SecretKey, StoreDir, StoreHash, StorePath, TrustedKeys};
 use peernix::peers::link::Acceptor;
 use peernix::peers::{Admission, Discovery, NodeId, NodeKey, Peer, Peers, PeersOptions, State};
+use peernix::resilience::Versioned;
 use peernix::store::{Decision, PolicyOptions, Reason, SharePolicy, SharePolicyMode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,7 +152,11 @@ async fn peers_are_told_of_other_trusted_keys() {
     let server = serve_with(face, Limits::share(), Some(acceptor), "127.0.0.1:0").await;
     let fixed = vec![server.address.to_string().parse().unwrap()];
     let discovery = Discovery { mdns: None, fixed };
-    let options = PeersOptions { discovery, trusted_keys: vec!["counts".into()], ..PeersOptions::default() };
+    let trusted = |names: &[&str]| -> TrustedKeys {
+        names.iter().map(|name| SecretKey::from_seed(*name, [7; 32]).unwrap().public()).collect()
+    };
+    let keys = Versioned::new(trusted(&["counts"]));
+    let options = PeersOptions { discovery, trusted_keys: keys.clone(), ..PeersOptions::default() };
     let asking = Peers::start(options, &theirs, &stop).await.unwrap();
     let peer = online(&asking, ours.id()).await;
     let path = format!("/{}.narinfo", store.paths["dep"].hash());
@@ -159,7 +164,7 @@ async fn peers_are_told_of_other_trusted_keys() {
         [(None, 200), (Some(vec!["other-1"]), 404), (Some(vec!["other-1", "counts"]), 200), (Some(vec![]), 200)]
     {
         if let Some(names) = &names {
-            asking.set_trusted_keys(&names.iter().map(ToString::to_string).collect::<Vec<_>>());
+            keys.set(trusted(names));
         }
         let answer = peer.get(&path, None).await.unwrap();
         assert_eq!(answer.status(), status, "{names:?}");

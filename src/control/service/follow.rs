@@ -3,7 +3,9 @@
 use super::{Controller, keys};
 use crate::control::types::{Event, EventKind};
 use crate::fetch::FetchEvent;
+use crate::nix::TrustedKeys;
 use crate::peers::{PeerEvent, State};
+use crate::resilience::Version;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::watch;
 
@@ -13,7 +15,7 @@ pub(super) fn start(controller: &Controller) {
     spawn(controller, peers(controller.clone(), parts.peers.subscribe()));
     spawn(controller, fetches(controller.clone(), parts.fetcher.subscribe()));
     spawn(controller, signing_keys(controller.clone(), parts.keys.subscribe()));
-    spawn(controller, trusted_keys(controller.clone(), parts.trust.subscribe()));
+    spawn(controller, trusted_keys(controller.clone(), parts.trust.trusted().subscribe()));
     spawn(controller, parts.keys.clone().tend());
     spawn(controller, super::store::expire_pins(controller.clone()));
 }
@@ -51,15 +53,13 @@ fn peer_event(event: PeerEvent) -> Event {
             ..about(EventKind::PeerStateChanged, id, name)
         },
         PeerEvent::Forgotten { id, name } => about(EventKind::PeerRemoved, id, name),
-        PeerEvent::Banned { id, name, reason, .. } | PeerEvent::Blocked { id, name, reason } => {
+        PeerEvent::Banned { id, name, reason } | PeerEvent::Blocked { id, name, reason } => {
             Event { message: Some(reason), ..about(EventKind::PeerBlocked, id, name) }
         }
         PeerEvent::Unblocked { id, name } => {
             Event { to: Some(State::Offline.to_string()), ..about(EventKind::PeerUnblocked, id, name) }
         }
-        PeerEvent::Added { address, name } => {
-            Event { name, message: Some(address), ..Event::new(EventKind::PeerAdded) }
-        }
+        PeerEvent::Added { address } => Event { message: Some(address), ..Event::new(EventKind::PeerAdded) },
     }
 }
 
@@ -107,7 +107,7 @@ async fn signing_keys(controller: Controller, mut changes: watch::Receiver<u64>)
 }
 
 /// The configuration may be read again at any time.
-async fn trusted_keys(controller: Controller, mut changes: watch::Receiver<u64>) {
+async fn trusted_keys(controller: Controller, mut changes: watch::Receiver<Version<TrustedKeys>>) {
     while changes.changed().await.is_ok() {
         keys::follow_trust(&controller);
     }

@@ -78,7 +78,7 @@ fn tell_of_trust(controller: &Controller, changed: bool, key: &str, to: &str) {
 pub(super) fn follow_trust(controller: &Controller) {
     let _turn = controller.0.following.lock();
     let parts = &controller.0.parts;
-    let trusted = parts.trust.current();
+    let trusted = parts.trust.trusted().now();
     parts.fetcher.set_trust(TrustedKeys::clone(&trusted));
 }
 
