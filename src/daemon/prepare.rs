@@ -10,7 +10,6 @@ use crate::http::share::{Share, ShareOptions};
 use crate::http::{Drain, Draining, Route};
 use crate::keys::{SigningKeys, TrustList};
 use crate::metrics::{HttpMetrics, Metrics, Statistics};
-use crate::nix::TrustedKeys;
 use crate::peers::{self, Peers, PeersOptions};
 use crate::resilience::Versioned;
 use crate::store::{Access, Pins, Store};
@@ -58,7 +57,6 @@ impl Daemon {
             log::info!("a key was made that signs what is built here; `peernixctl keys export` shows its public half");
         }
         let trust = trust_list(&config, directories).await?;
-        let trusted = trust.current();
 
         let store = open_store(&config).await?;
         let pins = Pins::open(store.clone(), &directories.state).await?;
@@ -71,8 +69,8 @@ impl Daemon {
             admission: admission.clone(),
             state_dir: Some(directories.state.clone()),
             discovery: options::discovery(&config),
-            trusted_keys: trusted.names().map(str::to_owned).collect(),
-            warm: warm_peers,
+            trusted_keys: trust.trusted(),
+            handover: warm_peers,
             network: Some(network.clone()),
         };
         let peers = Peers::start(peers_options, &key, &CancellationToken::new()).await?;
@@ -80,7 +78,7 @@ impl Daemon {
         let metrics = Arc::new(Metrics::default());
         let transfers = TaskTracker::new();
         let fetch_options = fetch::Options {
-            trusted_keys: Versioned::new(TrustedKeys::clone(&trusted)),
+            trusted_keys: trust.trusted(),
             store_dir: config.store.dir.clone(),
             upstreams: config.gateway.upstreams.iter().map(|upstream| upstream.uri().clone()).collect(),
             budget: Duration::from_millis(config.gateway.budget_ms),
@@ -156,7 +154,6 @@ impl Daemon {
                 peers,
                 policy,
                 keys,
-                controller: controller.clone(),
                 trust,
                 state,
                 events,
@@ -187,7 +184,7 @@ async fn trust_list(config: &Config, directories: &Directories) -> anyhow::Resul
         log::warn!("{notice}");
     }
     let list = TrustList::open(&directories.state, trusted.keys, options::origin(config)).await?;
-    let count = list.current().names().count();
+    let count = list.trusted().now().names().count();
     log::info!(keys = count, origin = trusted.origin.as_str(); "paths may enter that are signed by one of {count} key(s), of {} and as added", trusted.origin);
     Ok(list)
 }

@@ -2,7 +2,7 @@
 
 use super::options;
 use crate::config::{Config, Discovery, Gateway, Policy, Share, Trust};
-use crate::control::{self, Controller, Event, EventKind, EventLog, ServiceState, StateCell, timestamp};
+use crate::control::{self, Event, EventKind, EventLog, ServiceState, StateCell, timestamp};
 use crate::fetch::Fetcher;
 use crate::keys::{SigningKeys, TrustList};
 use crate::peers::{Peers, State};
@@ -26,7 +26,6 @@ pub(super) struct Current {
     /// What may be shared.
     pub(super) policy: Versioned<SharePolicy>,
     pub(super) keys: SigningKeys,
-    pub(super) controller: Controller,
     pub(super) trust: TrustList,
     pub(super) state: StateCell,
     pub(super) events: EventLog,
@@ -85,7 +84,6 @@ impl Current {
         self.fetcher.set_upstreams(&upstreams);
         self.fetcher.set_budget(Duration::from_millis(new.gateway.budget_ms));
         self.peers.set_fixed(&new.discovery.peers);
-        self.controller.follow_trust();
         let waiting = waiting(&self.started, &new);
         self.config = new;
         Ok(waiting)

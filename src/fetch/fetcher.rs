@@ -119,11 +119,6 @@ impl Fetcher {
         None
     }
 
-    /// Shim until the list gives its versions.
-    pub fn set_trust(&self, keys: TrustedKeys) {
-        self.0.resolver.trusted.set(keys);
-    }
-
     /// What happens from now on. A listener that falls far behind misses some and is told so; nobody waits for it.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<FetchEvent> {

@@ -11,10 +11,10 @@ use super::trust_file::{self, Added, Decisions, FILE, KEYS_MAX};
 use super::view::{Origin, TrustedView};
 use super::{KeysError, check_comment, fingerprint};
 use crate::nix::{PublicKey, TrustedKeys};
+use crate::resilience::Versioned;
 use parking_lot::RwLock;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::watch;
 
 /// The trust list. A cheap handle: clones are the same.
 #[derive(Clone)]
@@ -24,9 +24,10 @@ struct Inner {
     file: PathBuf,
     clock: Clock,
     current: RwLock<Arc<Current>>,
+    /// What comes of it.
+    trusted: Versioned<TrustedKeys>,
     /// Held by whoever changes something, from reading what is to writing what will be.
     changing: tokio::sync::Mutex<()>,
-    generation: watch::Sender<u64>,
 }
 
 #[derive(Clone)]
@@ -34,20 +35,20 @@ struct Current {
     base: Vec<PublicKey>,
     origin: Origin,
     decisions: Decisions,
-    /// What comes of all that.
-    trusted: Arc<TrustedKeys>,
     /// The file is behind.
     unsaved: bool,
 }
 
 impl Current {
-    fn new(base: Vec<PublicKey>, origin: Origin, decisions: Decisions) -> Self {
-        let is_distrusted = |key: &PublicKey| decisions.distrusted.contains(key);
-        let added = decisions.added.iter().map(|added| &added.key);
+    const fn new(base: Vec<PublicKey>, origin: Origin, decisions: Decisions) -> Self {
+        Self { base, origin, decisions, unsaved: false }
+    }
+
+    /// What comes of all that.
+    fn trusted(&self) -> TrustedKeys {
+        let added = self.decisions.added.iter().map(|added| &added.key);
         // Of two keys with one name the last one stays: what a file says.
-        let counting = added.chain(&base).filter(|key| !is_distrusted(key)).cloned();
-        let trusted = Arc::new(counting.collect());
-        Self { base, origin, decisions, trusted, unsaved: false }
+        added.chain(&self.base).filter(|key| !self.decisions.distrusted.contains(key)).cloned().collect()
     }
 
     /// The keys that count.
@@ -92,22 +93,16 @@ impl TrustList {
         Ok(Self(Arc::new(Inner {
             file,
             clock,
+            trusted: Versioned::new(current.trusted()),
             current: RwLock::new(Arc::new(current)),
             changing: tokio::sync::Mutex::default(),
-            generation: watch::Sender::new(0),
         })))
     }
 
-    /// The keys that count now.
+    /// The keys that count, as they change: another generation whenever they or [`Self::list`] change.
     #[must_use]
-    pub fn current(&self) -> Arc<TrustedKeys> {
-        Arc::clone(&self.now().trusted)
-    }
-
-    /// Moves whenever [`Self::current`] or [`Self::list`] change.
-    #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.0.generation.subscribe()
+    pub fn trusted(&self) -> Versioned<TrustedKeys> {
+        self.0.trusted.clone()
     }
 
     /// All keys, the configured ones first, those included that were distrusted.
@@ -227,8 +222,7 @@ impl TrustList {
     fn publish(&self, change: impl FnOnce(&Current) -> Current) {
         let mut current = self.0.current.write();
         *current = Arc::new(change(&current));
-        drop(current);
-        self.0.generation.send_modify(|generation| *generation += 1);
+        self.0.trusted.set(current.trusted());
     }
 }
 

@@ -17,7 +17,7 @@ async fn open(state: &TempDir, base: &[PublicKey]) -> TrustList {
 }
 
 fn names(list: &TrustList) -> Vec<String> {
-    let mut names: Vec<String> = list.current().names().map(str::to_owned).collect();
+    let mut names: Vec<String> = list.trusted().now().names().map(str::to_owned).collect();
     names.sort();
     names
 }
@@ -27,7 +27,7 @@ async fn what_is_added_stays_until_it_is_removed() {
     let state = tempfile::tempdir().unwrap();
     let (base, tower) = (key("cache-1", 1), key("tower-1", 2));
     let list = open(&state, std::slice::from_ref(&base)).await;
-    let mut changes = list.subscribe();
+    let mut changes = list.trusted().subscribe();
     assert!(list.add(&format!(" {tower}\n"), "in the cellar", Some("tower")).await.unwrap());
     assert!(changes.has_changed().unwrap());
     changes.borrow_and_update();
@@ -49,7 +49,7 @@ async fn what_is_added_stays_until_it_is_removed() {
         assert_eq!(view, expected);
     }
     let list = open(&state, &[base]).await;
-    let mut changes = list.subscribe();
+    let mut changes = list.trusted().subscribe();
     assert!(list.remove("tower-1").await.unwrap());
     assert!(changes.has_changed().unwrap());
     changes.borrow_and_update();
@@ -98,7 +98,7 @@ async fn one_name_means_one_key() {
     assert!(matches!(list.add(&base.to_string(), "", None).await, Err(KeysError::NameTaken(_))));
     // A name removes whatever has it.
     assert!(list.remove("cache-1").await.unwrap());
-    assert!(list.current().is_empty());
+    assert!(list.trusted().now().is_empty());
 
     let tower = key("tower-1", 3);
     list.add(&tower.to_string(), "", None).await.unwrap();
@@ -106,7 +106,7 @@ async fn one_name_means_one_key() {
     let mut info = crate::nix::PathInfo::example();
     let secret = SecretKey::from_seed("tower-1", [4; 32]).unwrap();
     info.signatures = vec![secret.sign(&info, &Default::default())];
-    assert!(list.current().voucher(&info, &Default::default()).is_some(), "what the administrator wrote wins");
+    assert!(list.trusted().now().voucher(&info, &Default::default()).is_some(), "what the administrator wrote wins");
 }
 
 #[tokio::test]
@@ -134,11 +134,11 @@ async fn distrust_needs_no_disk_and_trust_does() {
     assert!(matches!(list.add(&key("tower-1", 2).to_string(), "", None).await, Err(KeysError::File { .. })));
     assert_eq!(names(&list), ["cache-1"]);
     assert!(matches!(list.remove("cache-1").await, Err(KeysError::NotSaved(_))));
-    assert!(list.current().is_empty(), "in force all the same");
+    assert!(list.trusted().now().is_empty(), "in force all the same");
     fs::remove_file(&inside).unwrap();
     assert!(!list.remove("cache-1").await.unwrap(), "it does not count already");
     assert!(
-        TrustList::open(&inside, base, Origin::Configuration).await.unwrap().current().is_empty(),
+        TrustList::open(&inside, base, Origin::Configuration).await.unwrap().trusted().now().is_empty(),
         "written down now"
     );
 }

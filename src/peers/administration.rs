@@ -1,13 +1,16 @@
 //! What an administrator does with peers: add, forget, block, unblock, ping, look again, and find one by what people call it.
 
-use super::decisions::{ADDED_MAX, AddedPeer, BLOCKED_MAX};
-use super::discovery::fixed::Attendant;
-use super::discovery::{FixedPeer, fixed};
+use super::decisions::{ADDED_MAX, BLOCKED_MAX};
+use super::discovery::FixedPeer;
+use super::discovery::fixed::Search;
 use super::error::{LinkError, PeersError};
-use super::hello::{TEXT_MAX, disturbing};
-use super::peer::shortened;
-use super::table::{Block, PeerEvent, unix};
-use super::{NodeId, Peers, memory};
+use super::handle::Peers;
+use super::hello::TEXT_MAX;
+use super::identity::NodeId;
+use super::peer::{Peer, shortened};
+use super::persistence;
+use super::record::{Block, unix};
+use super::state::PeerEvent;
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
@@ -29,22 +32,16 @@ pub enum Added {
 
 impl Peers {
     /// Adds a peer at `uri` (`HOST:PORT` or `NODEID@HOST:PORT`) as if it were in the configuration, also after a restart.
-    /// `name` is what the administrator calls it. Without a node id, whoever answers there is taken by its key; with one, it
-    /// replaces what was added for that address without it or with another.
+    /// Without a node id, whoever answers there is taken by its key; with one, it replaces what was added for that address
+    /// without it or with another.
     ///
     /// Who is blocked can be added, and stays blocked.
     ///
     /// # Errors
     /// `uri` is no address, or this machine's own, or of a node that is not a member of the fleet, or the configuration
-    /// expects anybody else at that address; `name` is empty, long or has control characters; there are too many; the
-    /// decision cannot be written down.
-    pub async fn add(&self, uri: &str, name: Option<&str>) -> Result<Added, PeersError> {
+    /// expects anybody else at that address; there are too many; the decision cannot be written down.
+    pub async fn add(&self, uri: &str) -> Result<Added, PeersError> {
         let peer: FixedPeer = uri.parse()?;
-        if let Some(name) = name
-            && (name.is_empty() || name.len() > TEXT_MAX || name.chars().any(disturbing))
-        {
-            return Err(PeersError::Name);
-        }
         match peer.id {
             Some(id) if id == self.0.id => return Err(PeersError::Ourselves),
             Some(id) if !self.0.admission.admits(id) => return Err(LinkError::NotAdmitted(id).into()),
@@ -52,33 +49,32 @@ impl Peers {
         }
         let turn = self.0.decisions.turn().await;
         let says_as_much = |other: &FixedPeer| peer.id.is_none() || other.id == peer.id;
-        for other in self.0.attendants().iter().filter(|attendant| attendant.peer.is_same_address(&peer)) {
+        for other in self.0.searches().iter().filter(|search| search.peer.is_same_address(&peer)) {
             if says_as_much(&other.peer) {
                 return Ok(Added::AlreadyThere);
             }
-            if other.added.is_none() {
+            if !other.added {
                 return Err(PeersError::Configured(other.peer.to_string()));
             }
         }
-        let added = AddedPeer { peer: peer.clone(), name: name.map(str::to_owned) };
         let new = turn.change(|content| {
-            if content.added.iter().any(|other| other.peer.is_same_address(&peer) && says_as_much(&other.peer)) {
+            if content.added.iter().any(|other| other.is_same_address(&peer) && says_as_much(other)) {
                 return Ok(false);
             }
-            content.added.retain(|other| !other.peer.is_same_address(&peer));
+            content.added.retain(|other| !other.is_same_address(&peer));
             if content.added.len() >= ADDED_MAX {
                 return Err(PeersError::TooMany { what: "peers can be added", limit: ADDED_MAX });
             }
-            content.added.push(added.clone());
+            content.added.push(peer.clone());
             Ok(true)
         });
         if !new.await? {
             return Ok(Added::AlreadyThere);
         }
-        self.0.end_attendants(|other| other.peer.is_same_address(&peer));
+        self.0.end_searches(|other| other.peer.is_same_address(&peer));
         log::info!(address:% = peer; "peer added");
-        let _ = self.0.notices.events.send(PeerEvent::Added { address: peer.to_string(), name: added.name.clone() });
-        fixed::begin(&self.0, added.peer, Some(added.name));
+        let _ = self.0.notices.events.send(PeerEvent::Added { address: peer.to_string() });
+        self.0.begin_search(peer, true);
         Ok(Added::New)
     }
 
@@ -90,7 +86,7 @@ impl Peers {
     /// # Errors
     /// The decision cannot be written down.
     pub async fn forget(&self, id: NodeId) -> Result<bool, PeersError> {
-        let dropped = self.drop_added(|attendant| attendant.is_for(id), |peer| peer.id == Some(id)).await?;
+        let dropped = self.drop_added(|search| search.is_for(id), |peer| peer.id == Some(id)).await?;
         let known = self.0.forget(id);
         if known || dropped {
             log::info!(peer:% = id; "peer forgotten at the administrator's word");
@@ -113,11 +109,11 @@ impl Peers {
         let meant: FixedPeer = address.parse()?;
         let is_it = |peer: &FixedPeer| peer.is_same_address(&meant) && (meant.id.is_none() || meant.id == peer.id);
         let found: Vec<NodeId> = {
-            let attendants = self.0.attendants();
-            let added = attendants.iter().filter(|attendant| attendant.added.is_some() && is_it(&attendant.peer));
-            added.filter_map(|attendant| attendant.peer.id.or_else(|| attendant.found())).collect()
+            let searches = self.0.searches();
+            let added = searches.iter().filter(|search| search.added && is_it(&search.peer));
+            added.filter_map(|search| search.peer.id.or_else(|| search.found())).collect()
         };
-        let dropped = self.drop_added(|attendant| is_it(&attendant.peer), is_it).await?;
+        let dropped = self.drop_added(|search| is_it(&search.peer), is_it).await?;
         if dropped {
             log::info!(address:% = meant; "an added peer is not looked for any more");
             for id in found {
@@ -128,38 +124,36 @@ impl Peers {
     }
 
     /// Who was added at run time and is not among the peers, because nobody answered there yet: the address as
-    /// [`Self::forget_address`] takes it, and what the administrator calls it.
+    /// [`Self::forget_address`] takes it.
     #[must_use]
-    pub fn added_unseen(&self) -> Vec<(String, Option<String>)> {
-        let attendants = self.0.attendants();
-        let is_seen = |attendant: &Attendant| {
-            let id = attendant.found().or(attendant.peer.id);
+    pub fn added_unseen(&self) -> Vec<String> {
+        let searches = self.0.searches();
+        let is_seen = |search: &Search| {
+            let id = search.found().or(search.peer.id);
             id.is_some_and(|id| self.0.table.get(id).is_some())
         };
-        let unseen = attendants.iter().filter(|attendant| !is_seen(attendant));
-        unseen.filter_map(|attendant| Some((attendant.peer.to_string(), attendant.added.clone()?))).collect()
+        let unseen = searches.iter().filter(|search| search.added && !is_seen(search));
+        unseen.map(|search| search.peer.to_string()).collect()
     }
 
     /// Ends the search for what was added, by who looks for it and by what is written down. False if nothing was.
     async fn drop_added(
         &self,
-        attends: impl Fn(&Attendant) -> bool,
+        is_meant: impl Fn(&Search) -> bool,
         is_it: impl Fn(&FixedPeer) -> bool,
     ) -> Result<bool, PeersError> {
         let turn = self.0.decisions.turn().await;
-        let ended = self.0.end_attendants(|attendant| attendant.added.is_some() && attends(attendant));
+        let ended = self.0.end_searches(|search| search.added && is_meant(search));
         let dropped = turn.change(|content| {
             let before = content.added.len();
-            content.added.retain(|one| {
-                !is_it(&one.peer) && !ended.iter().any(|attendant| attendant.peer.is_same_address(&one.peer))
-            });
+            content.added.retain(|one| !is_it(one) && !ended.iter().any(|search| search.peer.is_same_address(one)));
             Ok(content.added.len() < before)
         });
         let outcome = dropped.await;
         if outcome.is_err() {
             // Nothing was decided, so everything goes on.
-            for attendant in ended {
-                fixed::begin(&self.0, attendant.peer.clone(), attendant.added.clone());
+            for search in ended {
+                self.0.begin_search(search.peer.clone(), true);
             }
         }
         outcome
@@ -240,10 +234,10 @@ impl Peers {
     /// Takes over another list of configured peers (`[discovery] peers`): begins to look for new ones, and stops looking for
     /// those that are gone, which are then peers like others. Those that were added at run time stay.
     pub fn set_fixed(&self, configured: &[FixedPeer]) {
-        self.0.end_attendants(|attendant| attendant.added.is_none() && !configured.contains(&attendant.peer));
+        self.0.end_searches(|search| !search.added && !configured.contains(&search.peer));
         for peer in configured {
-            if !self.0.attendants().iter().any(|attendant| attendant.peer == *peer) {
-                fixed::begin(&self.0, peer.clone(), None);
+            if !self.0.searches().iter().any(|search| search.peer == *peer) {
+                self.0.begin_search(peer.clone(), false);
             }
         }
     }
@@ -254,21 +248,19 @@ impl Peers {
     }
 
     /// Who is meant by `text`: a whole identity, a beginning of at least [`PREFIX_MIN`] characters that is one peer's only,
-    /// or a name (its own or the administrator's for it) that is one peer's only. Names prove nothing: any peer can take
-    /// any name, but not without making it ambiguous.
+    /// or a name that is one peer's only. Names prove nothing: any peer can take any name, but not without making it ambiguous.
     ///
     /// # Errors
     /// Nobody is meant, or several.
     pub fn resolve(&self, text: &str) -> Result<NodeId, PeersError> {
         if let Ok(id) = text.parse::<NodeId>() {
-            let is_sought = || self.0.attendants().iter().any(|one| one.added.is_some() && one.is_for(id));
+            let is_sought = || self.0.searches().iter().any(|one| one.added && one.is_for(id));
             let known = self.0.table.get(id).is_some() || self.0.decisions.is_blocked(id) || is_sought();
             return if known { Ok(id) } else { Err(PeersError::NoSuchPeer(text.to_owned())) };
         }
-        let is_meant = |peer: &super::Peer| {
-            let record = peer.record();
+        let is_meant = |peer: &Peer| {
             let begins = text.len() >= PREFIX_MIN && peer.id().to_string().starts_with(text);
-            begins || (!text.is_empty() && (record.name == text || record.label.as_deref() == Some(text)))
+            begins || (!text.is_empty() && peer.name() == text)
         };
         let meant: BTreeSet<NodeId> =
             self.0.table.all().iter().filter(|peer| is_meant(peer)).map(|peer| peer.id()).collect();
@@ -292,9 +284,9 @@ impl Peers {
     }
 
     /// What is known about the peers, for a program that is about to take over: what `peers.json` holds and what was
-    /// measured. JSON with a version, at most [`memory::SIZE_MAX`] bytes.
+    /// measured. JSON with a version, at most as large as that file may be.
     #[must_use]
     pub fn export(&self) -> Vec<u8> {
-        memory::export(&self.0)
+        persistence::export(&self.0)
     }
 }

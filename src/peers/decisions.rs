@@ -2,18 +2,18 @@
 //! who is blocked.
 //!
 //! ```json
-//! {"version":1,"added":[{"address":"tower:7650","name":"the big one"}],
+//! {"version":1,"added":[{"address":"tower:7650"}],
 //!  "blocked":[{"id":"…","reason":"…","since":1789000000}]}
 //! ```
 //!
-//! Unlike what is merely remembered (`memory`), none of it may be lost: every decision is on the disk before it is
+//! Unlike what is merely remembered (`persistence`), none of it may be lost: every decision is on the disk before it is
 //! confirmed, and a file that makes no sense is set aside instead of being written over. One that cannot be read may still
 //! say whom to keep out, so nothing starts without it.
 
 use super::discovery::FixedPeer;
 use super::error::PeersError;
 use super::identity::NodeId;
-use super::table::Block;
+use super::record::Block;
 use crate::files;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
@@ -33,18 +33,10 @@ pub(super) const ADDED_MAX: usize = 256;
 /// The most peers that can be blocked; far below the size of the table, which keeps all of them.
 pub(super) const BLOCKED_MAX: usize = 1024;
 
-/// A peer that the administrator added.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct AddedPeer {
-    pub(super) peer: FixedPeer,
-    /// What the administrator calls it.
-    pub(super) name: Option<String>,
-}
-
 /// All decisions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Content {
-    pub(super) added: Vec<AddedPeer>,
+    pub(super) added: Vec<FixedPeer>,
     pub(super) blocked: BTreeMap<NodeId, Block>,
 }
 
@@ -60,8 +52,6 @@ struct Written {
 #[derive(Debug, Serialize, Deserialize)]
 struct WrittenPeer {
     address: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -155,7 +145,7 @@ fn render(content: &Content) -> io::Result<Vec<u8>> {
     let blocked = content.blocked.iter();
     let written = Written {
         version: VERSION,
-        added: added.map(|one| WrittenPeer { address: one.peer.to_string(), name: one.name.clone() }).collect(),
+        added: added.map(|one| WrittenPeer { address: one.to_string() }).collect(),
         blocked: blocked
             .map(|(id, block)| WrittenBlock { id: *id, reason: block.reason.clone(), since: block.since })
             .collect(),
@@ -203,8 +193,7 @@ fn parse(text: &[u8]) -> Result<Content, String> {
     }
     let mut content = Content::default();
     for one in written.added.into_iter().take(ADDED_MAX) {
-        let peer = one.address.parse().map_err(|error: PeersError| error.to_string())?;
-        content.added.push(AddedPeer { peer, name: one.name });
+        content.added.push(one.address.parse().map_err(|error: PeersError| error.to_string())?);
     }
     let blocked = written.blocked.into_iter().take(BLOCKED_MAX);
     content.blocked = blocked.map(|one| (one.id, Block { reason: one.reason, since: one.since })).collect();
@@ -214,7 +203,7 @@ fn parse(text: &[u8]) -> Result<Content, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peers::identity::NodeKey;
+    use crate::peers::NodeKey;
 
     fn block(content: &mut Content) -> Result<bool, PeersError> {
         let block = Block { reason: "loud".into(), since: 7 };
@@ -227,7 +216,7 @@ mod tests {
         let decisions = Decisions::load(Some(dir.path().to_owned())).await.unwrap();
         assert_eq!(decisions.content(), Content::default());
         let add = |content: &mut Content| {
-            content.added.push(AddedPeer { peer: "tower:1".parse().unwrap(), name: Some("é".into()) });
+            content.added.push("tower:1".parse().unwrap());
             Ok(true)
         };
         let turn = decisions.turn().await;

@@ -46,9 +46,6 @@ pub enum PeersError {
     /// A fixed peer of the configuration.
     #[error("'{0}' is not a peer's address (expected HOST:PORT or NODEID@HOST:PORT, IPv6 addresses in brackets)")]
     FixedPeer(String),
-    /// A name given to a peer.
-    #[error("a peer's name has 1 to 64 bytes and no control characters")]
-    Name,
     /// A peer that is this machine.
     #[error("that is this machine itself")]
     Ourselves,

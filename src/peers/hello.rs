@@ -73,7 +73,7 @@ impl Hello {
 }
 
 /// Characters that change how the rest of a line is shown, besides the control characters proper.
-pub(super) fn disturbing(c: char) -> bool {
+fn disturbing(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
@@ -87,7 +87,7 @@ pub fn share_port(headers: &HeaderMap) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peers::identity::NodeKey;
+    use crate::peers::NodeKey;
     use proptest::prelude::*;
 
     fn hello() -> Hello {

@@ -1,33 +1,17 @@
-//! Who a machine is on the network: an ed25519 key made on first start, and the public half that names it.
+//! Who a machine is on the network: the public half of its node key, which names it.
 //!
 //! The node key proves identity inside TLS ([RFC 7250](https://www.rfc-editor.org/rfc/rfc7250) raw public keys) and
 //! nothing else: it never signs store paths.
 
-use super::error::PeersError;
-use crate::files;
 use crate::nix::{FormatError, base32};
-use ed25519_dalek::{SigningKey, VerifyingKey};
+use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
 use std::str::FromStr;
-use zeroize::{Zeroize, Zeroizing};
-
-/// The name of the key file in the state directory.
-pub const KEY_FILE: &str = "node.key";
-/// The size of the key file in bytes: the seed of RFC 8032 and nothing else.
-const SEED_LEN: usize = 32;
-/// Permission bits that no key file may have: anything for group and others.
-const FORBIDDEN_MODE: u32 = 0o077;
 
 /// DER of a `SubjectPublicKeyInfo` for ed25519 up to its 32 bytes of key
 /// ([RFC 8410](https://www.rfc-editor.org/rfc/rfc8410) section 4).
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-/// DER of a PKCS #8 `OneAsymmetricKey` for ed25519 up to its 32 bytes of seed (RFC 8410 section 7).
-const PKCS8_PREFIX: [u8; 16] =
-    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 
 /// A machine's name on the network: its ed25519 public key. Displayed as 52 characters of Nix base-32.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,6 +30,11 @@ impl NodeId {
             Ok(key) if !key.is_weak() => Ok(Self(bytes)),
             _ => Err(FormatError::KeyBytes(bytes.len())),
         }
+    }
+
+    /// The public half of a key of our own.
+    pub(super) fn of(key: &VerifyingKey) -> Self {
+        Self(key.to_bytes())
     }
 
     /// The bytes of the public key.
@@ -99,177 +88,11 @@ impl<'de> Deserialize<'de> for NodeId {
     }
 }
 
-/// A machine's secret half. Its bytes are wiped when it is dropped and never printed.
-pub struct NodeKey {
-    key: SigningKey,
-    id: NodeId,
-}
-
-impl NodeKey {
-    /// The key that a credential holds: the same 32 bytes as in [`KEY_FILE`].
-    ///
-    /// # Errors
-    /// Not exactly 32 bytes.
-    pub fn from_credential(secret: &[u8]) -> Result<Self, PeersError> {
-        let seed: Zeroizing<[u8; SEED_LEN]> =
-            Zeroizing::new(secret.try_into().map_err(|_| PeersError::CredentialSize(secret.len()))?);
-        Ok(Self::from_seed(*seed))
-    }
-
-    /// Reads the key in `state_dir`, or makes one (and the directory) on first use. Blocks.
-    ///
-    /// # Errors
-    /// A key file that cannot be read or written, that others may read, or that is not exactly 32 bytes.
-    pub fn load_or_create(state_dir: &Path) -> Result<Self, PeersError> {
-        let path = state_dir.join(KEY_FILE);
-        if let Some(key) = Self::load(&path)? {
-            return Ok(key);
-        }
-        let mut seed = Zeroizing::new([0; SEED_LEN]);
-        getrandom::fill(seed.as_mut_slice())
-            .map_err(|error| PeersError::file("make", &path, std::io::Error::other(error.to_string())))?;
-        files::create_private_dir(state_dir).map_err(|error| PeersError::file("create", state_dir, error))?;
-        match files::create_atomically(&path, seed.as_slice()) {
-            Ok(()) => Ok(Self::from_seed(*seed)),
-            // Another program of ours was first (`--print-node-id` beside the daemon): its key is the machine's.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                Self::load(&path)?.ok_or_else(|| PeersError::file("read", &path, ErrorKind::NotFound.into()))
-            }
-            Err(error) => Err(PeersError::file("write", &path, error)),
-        }
-    }
-
-    /// The key of a 32-byte seed.
-    #[must_use]
-    pub fn from_seed(mut seed: [u8; SEED_LEN]) -> Self {
-        let key = SigningKey::from_bytes(&seed);
-        seed.zeroize();
-        let id = NodeId(key.verifying_key().to_bytes());
-        Self { key, id }
-    }
-
-    /// The public half.
-    #[must_use]
-    pub const fn id(&self) -> NodeId {
-        self.id
-    }
-
-    /// The key as PKCS #8, for the TLS library.
-    pub(super) fn to_pkcs8(&self) -> Zeroizing<Vec<u8>> {
-        let mut der = Zeroizing::new(Vec::with_capacity(PKCS8_PREFIX.len() + SEED_LEN));
-        der.extend_from_slice(&PKCS8_PREFIX);
-        der.extend_from_slice(self.key.as_bytes());
-        der
-    }
-
-    /// The key at `path`, or `None` where there is no file.
-    fn load(path: &Path) -> Result<Option<Self>, PeersError> {
-        let unreadable = |error| PeersError::file("read", path, error);
-        // A link in place of the key could make us read another file with our rights.
-        let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
-        let mut file = match std::fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unreadable(error)),
-        };
-        let metadata = file.metadata().map_err(unreadable)?;
-        if !metadata.is_file() {
-            return Err(unreadable(std::io::Error::other("not a regular file")));
-        }
-        if metadata.mode() & FORBIDDEN_MODE != 0 {
-            return Err(PeersError::KeyMode { path: path.to_owned(), mode: metadata.mode() & 0o7777 });
-        }
-        if metadata.size() != SEED_LEN as u64 {
-            return Err(PeersError::KeySize { path: path.to_owned(), size: metadata.size() });
-        }
-        let mut seed = Zeroizing::new([0; SEED_LEN]);
-        file.read_exact(seed.as_mut_slice()).map_err(unreadable)?;
-        Ok(Some(Self::from_seed(*seed)))
-    }
-}
-
-impl fmt::Debug for NodeKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NodeKey").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peers::NodeKey;
     use proptest::prelude::*;
-    use std::fs::{Permissions, set_permissions, write};
-    use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn made_once_and_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = dir.path().join("not/yet");
-        let made = NodeKey::load_or_create(&state).unwrap();
-        assert_eq!(NodeKey::load_or_create(&state).unwrap().id(), made.id());
-        assert_ne!(NodeKey::load_or_create(dir.path()).unwrap().id(), made.id());
-        let metadata = state.join(KEY_FILE).metadata().unwrap();
-        assert_eq!((metadata.mode() & 0o7777, metadata.size()), (0o600, 32));
-        // Nothing is left of the temporary file.
-        assert_eq!(std::fs::read_dir(&state).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn starts_at_the_same_moment_agree() {
-        let dir = tempfile::tempdir().unwrap();
-        let ids: Vec<NodeId> = std::thread::scope(|scope| {
-            let starts: Vec<_> =
-                (0..8).map(|_| scope.spawn(|| NodeKey::load_or_create(dir.path()).unwrap().id())).collect();
-            starts.into_iter().map(|start| start.join().unwrap()).collect()
-        });
-        assert_eq!(ids, [ids[0]; 8]);
-    }
-
-    #[test]
-    fn bad_files_are_refused_and_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(KEY_FILE);
-        write(&path, [7; 31]).unwrap();
-        set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        let error = NodeKey::load_or_create(dir.path()).unwrap_err();
-        assert!(matches!(error, PeersError::KeySize { size: 31, .. }), "{error}");
-        write(&path, [7; 32]).unwrap();
-        set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
-        let error = NodeKey::load_or_create(dir.path()).unwrap_err();
-        assert!(matches!(error, PeersError::KeyMode { mode: 0o640, .. }), "{error}");
-        assert!(error.to_string().contains("chmod 600"), "{error}");
-        assert_eq!(std::fs::read(&path).unwrap(), [7; 32]);
-        std::fs::remove_file(&path).unwrap();
-        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
-        assert!(NodeKey::load_or_create(dir.path()).is_err());
-    }
-
-    #[test]
-    fn a_credential_is_the_same_32_bytes() {
-        assert_eq!(NodeKey::from_credential(&[7; 32]).unwrap().id(), NodeKey::from_seed([7; 32]).id());
-        for size in [0, 31, 33] {
-            let error = NodeKey::from_credential(&vec![7; size]).unwrap_err();
-            assert!(matches!(error, PeersError::CredentialSize(found) if found == size), "{error}");
-        }
-    }
-
-    #[test]
-    fn text_and_der_forms() {
-        // RFC 8032 section 7.1, test 1.
-        let seed = data_encoding::HEXLOWER
-            .decode(b"9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
-            .unwrap();
-        let key = NodeKey::from_seed(seed.try_into().unwrap());
-        let public = data_encoding::HEXLOWER.encode(key.id().as_bytes());
-        assert_eq!(public, "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
-        let text = key.id().to_string();
-        assert_eq!((text.len(), text.parse::<NodeId>().unwrap()), (NodeId::TEXT_LEN, key.id()));
-        assert_eq!(serde_json::to_string(&key.id()).unwrap(), format!("\"{text}\""));
-        assert_eq!(serde_json::from_str::<NodeId>(&format!("\"{text}\"")).unwrap(), key.id());
-        assert_eq!(NodeId::from_spki(&key.id().to_spki()).unwrap(), key.id());
-        assert_eq!(key.to_pkcs8().len(), 48);
-        assert!(!format!("{key:?}").contains("9d61b1"));
-    }
 
     #[test]
     fn weak_and_malformed_keys_are_no_identity() {

@@ -45,7 +45,7 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peers::identity::NodeKey;
+    use crate::peers::NodeKey;
 
     #[test]
     fn only_listed_keys_are_enrolled() {

@@ -3,9 +3,9 @@
 use super::error::LinkError;
 use super::hello::Hello;
 use super::identity::NodeId;
-use super::link::{Connection, Pool, Target};
-use super::table::{Ban, Block, PeerEvent, PeerStatus, Record, Source, State};
-use super::trusted_keys::Told;
+use super::link::{Connection, Transport};
+use super::record::{Ban, Block, PeerStatus, Record};
+use super::state::{PeerEvent, Provenance, State};
 use hyper::Response;
 use hyper::body::Incoming;
 use parking_lot::{Mutex, MutexGuard};
@@ -60,21 +60,19 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What all peers share: who hears of changes, and what each of them is told.
+/// What all peers share: who hears of changes.
 pub(super) struct Notices {
     /// For whoever subscribed.
     pub(super) events: broadcast::Sender<PeerEvent>,
     /// For whoever writes the peers down: something worth remembering changed.
     pub(super) worth_saving: Notify,
-    /// What is accepted here, for the header that says so.
-    pub(super) trusted_keys: Arc<Told>,
 }
 
 /// A handle to one peer.
 pub struct Peer {
     id: NodeId,
     record: Mutex<Record>,
-    pool: Pool,
+    transport: Box<dyn Transport>,
     notices: Arc<Notices>,
     /// Whether the administrator named it as a member.
     enrolled: bool,
@@ -89,22 +87,21 @@ pub struct Peer {
 impl Peer {
     pub(super) fn new(
         id: NodeId,
-        source: Source,
-        target: Target,
+        provenance: Provenance,
+        transport: Box<dyn Transport>,
         notices: Arc<Notices>,
         gone: CancellationToken,
         enrolled: bool,
         block: Option<Block>,
     ) -> Self {
-        let mut record = Record::new(source);
+        let mut record = Record::new(provenance);
         if block.is_some() {
             record.state = State::Blocked;
             record.block = block;
         }
         let record = Mutex::new(record);
-        let pool = Pool::new(id, target, notices.trusted_keys.clone());
         let (bytes_in, bytes_out) = Default::default();
-        Self { id, record, pool, notices, enrolled, bytes_in, bytes_out, look: Notify::new(), gone }
+        Self { id, record, transport, notices, enrolled, bytes_in, bytes_out, look: Notify::new(), gone }
     }
 
     /// Its identity, which TLS proves on every connection.
@@ -173,7 +170,7 @@ impl Peer {
             }
             record.addresses.list()
         };
-        match self.pool.get(path_and_query, range_from, &addresses).await {
+        match self.transport.get(path_and_query, range_from, &addresses).await {
             Ok((response, latency)) => {
                 self.record().health.answered(latency);
                 Ok(response)
@@ -226,13 +223,13 @@ impl Peer {
         let name = self.name();
         log::warn!(peer:% = self.id, name:% = name, reason:% = reason; "peer banned for {duration:?}");
         self.set_ban(Ban { until: Instant::now() + duration, reason: reason.clone() });
-        let _ = self.notices.events.send(PeerEvent::Banned { id: self.id, name, reason, seconds: duration.as_secs() });
+        let _ = self.notices.events.send(PeerEvent::Banned { id: self.id, name, reason });
     }
 
     /// The administrator blocks the peer.
     pub(super) fn block(&self, block: Block) {
         self.change(State::Blocked, |record| record.block = Some(block));
-        self.pool.clear();
+        self.transport.clear();
         self.look.notify_one();
     }
 
@@ -250,7 +247,7 @@ impl Peer {
 
     pub(super) fn set_ban(&self, ban: Ban) {
         self.change(State::Blocked, |record| record.ban = Some(ban));
-        self.pool.clear();
+        self.transport.clear();
         self.look.notify_one();
         self.notices.worth_saving.notify_one();
     }
@@ -275,17 +272,17 @@ impl Peer {
     }
 
     /// Takes in that someone says the peer is at `addresses`. True if an address is news.
-    pub(super) fn claimed(&self, addresses: &[SocketAddr], source: Source) -> bool {
+    pub(super) fn claimed(&self, addresses: &[SocketAddr], provenance: Provenance) -> bool {
         let mut record = self.record();
-        record.source = record.source.max(source);
+        record.provenance = record.provenance.max(provenance);
         record.heard = Instant::now();
-        record.addresses.claimed(addresses, source)
+        record.addresses.claimed(addresses, provenance)
     }
 
     /// Makes a connection for the task that attends to the peer.
     pub(super) async fn dial(&self) -> Result<Connection, LinkError> {
         let addresses = self.record().addresses.list();
-        self.pool.dial(&addresses).await
+        self.transport.dial(&addresses).await
     }
 
     /// The peer answered a greeting.
@@ -307,7 +304,7 @@ impl Peer {
         if came || moved {
             self.notices.worth_saving.notify_one();
         }
-        self.pool.purge();
+        self.transport.purge();
     }
 
     /// Its connection ended, or an answer is overdue.
@@ -317,13 +314,13 @@ impl Peer {
 
     /// Closes the connections that nobody uses.
     pub(super) fn close(&self) {
-        self.pool.clear();
+        self.transport.clear();
     }
 
     /// It could not be reached.
     pub(super) fn lost(&self) {
         self.change(State::Offline, |_| ());
-        self.pool.clear();
+        self.transport.clear();
     }
 
     /// Changes the record and then the state; tells whoever listens. A banned peer stays blocked until the ban is gone.

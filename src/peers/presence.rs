@@ -1,18 +1,18 @@
-//! Attending to one peer: reach it, watch its connection, notice when it is gone, try again with growing pauses.
+//! Monitoring one peer: reach it, watch its connection, notice when it is gone, try again with growing pauses.
 //!
 //! The connection that is watched carries a greeting every now and then and nothing else, so its end means that the
 //! peer's program ended, and an overdue answer means that the peer is asleep, unplugged or stuck.
 
 use super::error::LinkError;
 use super::hello::Hello;
-use super::hub::{Hub, WATCHED_MAX};
-use super::link::Connection;
+use super::link::{Connection, RETRY_PAUSES};
 use super::peer::Peer;
-use super::table::Source;
-use super::table::breaker::{Backoff, spread};
+use super::state::Provenance;
+use crate::resilience::Backoff;
+use crate::resilience::backoff::spread;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until};
 
 /// How often a peer that is online is greeted.
@@ -30,21 +30,46 @@ const LOOK_GAP: Duration = Duration::from_millis(250);
 /// A connection that ended before this age says that the peer is not well, even though it answered.
 const SHORT_LIVED: Duration = Duration::from_secs(3);
 
-/// Attends to `peer` until it is dropped from the table or everything stops.
-pub(super) async fn attend(hub: Arc<Hub>, peer: Arc<Peer>) {
-    let gone = peer.gone.clone();
-    gone.run_until_cancelled(Attendant { hub, peer, backoff: Backoff::default(), short_lived: 0 }.run()).await;
+/// How many peers that were online before are dialled at once.
+const DIALS_KNOWN: usize = 32;
+/// How many strangers are dialled at once: a flood of them must not keep us from those we know.
+const DIALS_STRANGERS: usize = 16;
+/// How many peers have a connection of their own that is watched; the others are greeted on a new one each time.
+const WATCHED_MAX: usize = 256;
+
+/// What the tasks that monitor peers may do at once, all together.
+pub(super) struct Limits {
+    dials_known: Semaphore,
+    dials_strangers: Semaphore,
+    watched: Semaphore,
 }
 
-struct Attendant {
-    hub: Arc<Hub>,
+impl Default for Limits {
+    fn default() -> Self {
+        let [dials_known, dials_strangers, watched] = [DIALS_KNOWN, DIALS_STRANGERS, WATCHED_MAX].map(Semaphore::new);
+        Self { dials_known, dials_strangers, watched }
+    }
+}
+
+/// Monitors `peer`; `share_port` is where it can call us back. True once it has not been heard of for so long that it may be
+/// dropped, false when it was dropped meanwhile or everything stops.
+pub(super) async fn monitor(peer: Arc<Peer>, share_port: u16, limits: Arc<Limits>) -> bool {
+    let gone = peer.gone.clone();
+    let monitor = Monitor { peer, share_port, limits, backoff: Backoff::new(RETRY_PAUSES), short_lived: 0 };
+    gone.run_until_cancelled(monitor.run()).await.is_some()
+}
+
+struct Monitor {
     peer: Arc<Peer>,
+    share_port: u16,
+    limits: Arc<Limits>,
     backoff: Backoff,
     /// How many connections in a row ended soon.
     short_lived: u32,
 }
 
-impl Attendant {
+impl Monitor {
+    /// Ends when the peer may be dropped.
     async fn run(mut self) {
         loop {
             if let Some(until) = self.peer.blocked_until() {
@@ -72,7 +97,6 @@ impl Attendant {
             }
             self.peer.lost();
             if self.peer.record().is_stale() {
-                self.hub.forget(self.peer.id());
                 return;
             }
             let pause = self.backoff.next();
@@ -92,17 +116,17 @@ impl Attendant {
     /// Connects and greets.
     async fn reach(&self) -> Result<(Connection, Hello, Duration), LinkError> {
         let known = self.peer.record().last_seen.is_some();
-        let dials = if known { &self.hub.dials_known } else { &self.hub.dials_strangers };
-        // Closed never: the semaphore lives as long as the hub.
+        let dials = if known { &self.limits.dials_known } else { &self.limits.dials_strangers };
+        // Closed never: the semaphore lives as long as the limits.
         let _permit = dials.acquire().await;
         let mut connection = self.peer.dial().await?;
-        let (hello, latency) = connection.greet(self.hub.share_port, FIRST_ANSWER_LIMIT).await?;
+        let (hello, latency) = connection.greet(self.share_port, FIRST_ANSWER_LIMIT).await?;
         Ok((connection, hello, latency))
     }
 
     /// Greets the peer now and then, until it is in doubt. Tells why it is.
     async fn watch(&self, connection: Connection) -> LinkError {
-        let permit = self.hub.watched.try_acquire();
+        let permit = self.limits.watched.try_acquire();
         let mut watched: Option<(Connection, SemaphorePermit<'_>)> = permit.ok().map(|permit| (connection, permit));
         loop {
             if !self.wait(watched.as_ref().map(|(connection, _)| connection)).await {
@@ -114,7 +138,7 @@ impl Attendant {
             let answer = match &mut watched {
                 Some((connection, _)) => {
                     let address = connection.address();
-                    let answer = Box::pin(connection.greet(self.hub.share_port, ANSWER_LIMIT)).await;
+                    let answer = Box::pin(connection.greet(self.share_port, ANSWER_LIMIT)).await;
                     answer.map(|answer| (answer, address))
                 }
                 None => Box::pin(self.reach()).await.map(|(other, hello, latency)| ((hello, latency), other.address())),
@@ -128,7 +152,7 @@ impl Attendant {
 
     /// Waits until the peer should be greeted. False if its connection ended.
     async fn wait(&self, connection: Option<&Connection>) -> bool {
-        let others = WATCHED_MAX - self.hub.watched.available_permits();
+        let others = WATCHED_MAX - self.limits.watched.available_permits();
         // Lossless: at most WATCHED_MAX.
         #[allow(clippy::cast_possible_truncation)]
         let interval = (GREETING_SPACING * others as u32).clamp(GREETING_INTERVAL, GREETING_INTERVAL_MOST);
@@ -149,7 +173,7 @@ impl Attendant {
 
     /// Says why the peer could not be reached, loudly where the administrator can do something about it.
     fn explain(&self, error: &LinkError) {
-        let ours = self.peer.record().source == Source::Fixed;
+        let ours = self.peer.record().provenance == Provenance::Fixed;
         match error {
             LinkError::Identity { .. } | LinkError::NoIdentity | LinkError::Protocol if ours => {
                 log::warn!(peer:% = self.peer.id(), reason:% = error; "a fixed peer is not who it should be");

@@ -1,18 +1,26 @@
 //! Several machines in one process, over loopback.
 
 mod administration;
+mod peer;
 
+use super::link::Acceptor;
+use super::table::PEERS_MAX;
 use super::*;
-use crate::peers::link::Acceptor;
+use crate::resilience::Versioned;
 use http_body_util::Full;
 use hyper::Response;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -35,7 +43,7 @@ struct Setup<'a> {
     address: Option<SocketAddr>,
     admission: Admission,
     network: Option<watch::Receiver<u64>>,
-    warm: Option<Vec<u8>>,
+    handover: Option<Vec<u8>>,
 }
 
 fn key(seed: u8) -> NodeKey {
@@ -50,14 +58,14 @@ impl Machine {
         let address = listener.local_addr().unwrap();
         let acceptor = Acceptor::new(&key, setup.admission.clone()).unwrap();
         let options = PeersOptions {
-            trusted_keys: Vec::new(),
+            trusted_keys: Versioned::default(),
             name: format!("machine-{seed}"),
             share_port: address.port(),
             admission: setup.admission,
             state_dir: setup.state_dir.map(Path::to_owned),
             discovery: Discovery { mdns: None, fixed: setup.fixed.iter().map(|peer| peer.parse().unwrap()).collect() },
             network: setup.network,
-            warm: setup.warm,
+            handover: setup.handover,
         };
         let peers = Peers::start(options, &key, &CancellationToken::new()).await.unwrap();
         let acceptor = acceptor.guarded_by(&peers);
@@ -128,10 +136,10 @@ async fn one_address_makes_both_know_each_other() {
     let status = a.peers.get(b.id).unwrap().status();
     assert_eq!(
         (status.name.as_str(), status.source, &status.addresses[..]),
-        ("machine-2", Source::Introduced, &[b.address][..])
+        ("machine-2", Provenance::Introduced, &[b.address][..])
     );
     assert!(status.latency_us.is_some() && status.last_seen.is_some());
-    assert_eq!(b.peers.get(a.id).unwrap().status().source, Source::Fixed);
+    assert_eq!(b.peers.get(a.id).unwrap().status().source, Provenance::Fixed);
     assert_eq!(b.peers.candidates().iter().map(|peer| peer.id()).collect::<Vec<_>>(), [a.id]);
     // Nothing of it is lost on its way to JSON.
     let json = serde_json::to_value(b.peers.snapshot()).unwrap();
@@ -209,14 +217,14 @@ async fn peers_are_remembered() {
     let again = Machine::start(2, Setup { state_dir: Some(dir.path()), ..Setup::default() }).await;
     again.sees(a.id, State::Online).await;
     let status = again.peers.get(a.id).unwrap().status();
-    assert_eq!((status.source, status.name.as_str()), (Source::Remembered, "machine-1"));
+    assert_eq!((status.source, status.name.as_str()), (Provenance::Remembered, "machine-1"));
     a.sees(key(2).id(), State::Online).await;
 }
 
 #[tokio::test]
 async fn a_memory_that_cannot_be_read_is_begun_anew() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join(memory::FILE);
+    let path = dir.path().join(persistence::FILE);
     std::fs::write(&path, b"{\"version\":1,\"peers\":[{\"id\":\"x\"}]}").unwrap();
     let a = Machine::start(1, Setup::default()).await;
     let b = Machine::start(
@@ -305,9 +313,9 @@ async fn the_table_is_bounded_and_strangers_go_first() {
         NodeKey::from_seed(seed).id()
     };
     for n in 0..5000 {
-        a.peers.0.learn(fake(n), &[nobody], Source::Remembered);
+        a.peers.0.learn(fake(n), &[nobody], Provenance::Remembered);
     }
-    assert_eq!(a.peers.snapshot().len(), table::PEERS_MAX);
+    assert_eq!(a.peers.snapshot().len(), PEERS_MAX);
     assert_eq!(a.peers.get(b.id).unwrap().state(), State::Online);
     assert!(a.peers.get(fake(0)).is_none() && a.peers.get(fake(4999)).is_some());
     let begun = Instant::now();

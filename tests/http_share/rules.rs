@@ -143,7 +143,11 @@ async fn peers_are_told_of_other_trusted_keys() {
     let server = serve_with(face, Limits::share(), Some(acceptor), "127.0.0.1:0").await;
     let fixed = vec![server.address.to_string().parse().unwrap()];
     let discovery = Discovery { mdns: None, fixed };
-    let options = PeersOptions { discovery, trusted_keys: vec!["counts".into()], ..PeersOptions::default() };
+    let trusted = |names: &[&str]| -> TrustedKeys {
+        names.iter().map(|name| SecretKey::from_seed(*name, [7; 32]).unwrap().public()).collect()
+    };
+    let keys = Versioned::new(trusted(&["counts"]));
+    let options = PeersOptions { discovery, trusted_keys: keys.clone(), ..PeersOptions::default() };
     let asking = Peers::start(options, &theirs, &stop).await.unwrap();
     let peer = online(&asking, ours.id()).await;
     let path = format!("/{}.narinfo", store.paths["dep"].hash());
@@ -151,7 +155,7 @@ async fn peers_are_told_of_other_trusted_keys() {
         [(None, 200), (Some(vec!["other-1"]), 404), (Some(vec!["other-1", "counts"]), 200), (Some(vec![]), 200)]
     {
         if let Some(names) = &names {
-            asking.set_trusted_keys(&names.iter().map(ToString::to_string).collect::<Vec<_>>());
+            keys.set(trusted(names));
         }
         let answer = peer.get(&path, None).await.unwrap();
         assert_eq!(answer.status(), status, "{names:?}");
@@ -207,8 +211,9 @@ async fn nobody_is_banned_for_an_answer_to_another_question() {
     let options = PeersOptions { discovery: Discovery { mdns: None, fixed }, ..PeersOptions::default() };
     let asking = Peers::start(options, &ours, &stop).await.unwrap();
     let peer = online(&asking, theirs.id()).await;
+    let keys = Versioned::new(trusted("a-1"));
     let options = fetch::Options {
-        trusted_keys: Versioned::new(trusted("a-1")),
+        trusted_keys: keys.clone(),
         store_dir: dir,
         upstreams: vec![],
         budget: Duration::from_secs(5),
@@ -221,12 +226,12 @@ async fn nobody_is_banned_for_an_answer_to_another_question() {
         async move { fetcher.narinfo(hash).await.is_some() }
     });
     late.arrived.notified().await;
-    fetcher.set_trust(trusted("b-1"));
+    keys.set(trusted("b-1"));
     late.told.add_permits(1);
     assert!(!lookup.await.unwrap(), "what held when it began does not trust it");
     assert_eq!(peer.state(), State::Online, "nobody lied");
     assert!(fetcher.narinfo(hash).await.is_some());
-    fetcher.set_trust(trusted("c-1"));
+    keys.set(trusted("c-1"));
     assert!(fetcher.narinfo(hash).await.is_none());
     assert_eq!(peer.state(), State::Blocked, "now it was asked for signatures by c-1");
     asking.shutdown().await;

@@ -54,7 +54,7 @@ async fn problems(controller: &Controller) -> Vec<String> {
         ),
         Err(error) => problems.push(format!("Nothing of this machine's store can be shared: {error}.")),
     }
-    for (address, _) in parts.peers.added_unseen() {
+    for address in parts.peers.added_unseen() {
         problems.push(format!("Nobody has answered yet at {address}, which was added as a peer."));
     }
     if let Some(reload) = parts.state.last_reload().filter(|reload| !reload.success) {

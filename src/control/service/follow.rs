@@ -1,18 +1,16 @@
 //! What happens in the rooms, told to those who listen.
 
-use super::{Controller, keys};
+use super::Controller;
 use crate::control::types::{Event, EventKind};
 use crate::fetch::FetchEvent;
 use crate::peers::{PeerEvent, State};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
-use tokio::sync::watch;
 
 /// Begins to follow the rooms, until the controller stops.
 pub(super) fn start(controller: &Controller) {
     let parts = &controller.0.parts;
     spawn(controller, peers(controller.clone(), parts.peers.subscribe()));
     spawn(controller, fetches(controller.clone(), parts.fetcher.subscribe()));
-    spawn(controller, trusted_keys(controller.clone(), parts.trust.subscribe()));
     spawn(controller, parts.keys.clone().tend());
     spawn(controller, super::store::expire_pins(controller.clone()));
 }
@@ -50,15 +48,13 @@ fn peer_event(event: PeerEvent) -> Event {
             ..about(EventKind::PeerStateChanged, id, name)
         },
         PeerEvent::Forgotten { id, name } => about(EventKind::PeerRemoved, id, name),
-        PeerEvent::Banned { id, name, reason, .. } | PeerEvent::Blocked { id, name, reason } => {
+        PeerEvent::Banned { id, name, reason } | PeerEvent::Blocked { id, name, reason } => {
             Event { message: Some(reason), ..about(EventKind::PeerBlocked, id, name) }
         }
         PeerEvent::Unblocked { id, name } => {
             Event { to: Some(State::Offline.to_string()), ..about(EventKind::PeerUnblocked, id, name) }
         }
-        PeerEvent::Added { address, name } => {
-            Event { name, message: Some(address), ..Event::new(EventKind::PeerAdded) }
-        }
+        PeerEvent::Added { address } => Event { message: Some(address), ..Event::new(EventKind::PeerAdded) },
     }
 }
 
@@ -95,12 +91,5 @@ fn fetch_event(controller: &Controller, event: FetchEvent) -> Event {
             message: Some(reason),
             ..Event::new(EventKind::TrustViolation)
         },
-    }
-}
-
-/// The configuration may be read again at any time.
-async fn trusted_keys(controller: Controller, mut changes: watch::Receiver<u64>) {
-    while changes.changed().await.is_ok() {
-        keys::follow_trust(&controller);
     }
 }

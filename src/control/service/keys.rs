@@ -4,7 +4,6 @@ use super::Controller;
 use crate::control::types::{Key, KeyState, Managed, Rotation, TrustOrigin, TrustedKey};
 use crate::control::{ControlError, ErrorKind, Event, EventKind, Outcome};
 use crate::keys::{self, KeyView, KeysError, Origin, TrustedView};
-use crate::nix::TrustedKeys;
 use std::time::Duration;
 
 /// Microseconds in a second.
@@ -39,18 +38,13 @@ pub(super) fn trusted(controller: &Controller) -> Vec<TrustedKey> {
 }
 
 pub(super) async fn trust(controller: &Controller, public_key: &str, comment: &str) -> Outcome<bool> {
-    let changed = controller.0.parts.trust.add(public_key, comment, None).await;
-    follow_trust(controller);
-    let changed = changed?;
+    let changed = controller.0.parts.trust.add(public_key, comment, None).await?;
     tell_of_trust(controller, changed, public_key, "trusted");
     Ok(changed)
 }
 
 pub(super) async fn distrust(controller: &Controller, key: &str) -> Outcome<bool> {
-    let changed = controller.0.parts.trust.remove(key).await;
-    // Also when it could not be written down: it is in force all the same.
-    follow_trust(controller);
-    let changed = changed?;
+    let changed = controller.0.parts.trust.remove(key).await?;
     tell_of_trust(controller, changed, key, "distrusted");
     Ok(changed)
 }
@@ -60,14 +54,6 @@ fn tell_of_trust(controller: &Controller, changed: bool, key: &str, to: &str) {
         let name = key.split(':').next().unwrap_or(key).to_owned();
         controller.tell(Event { name: Some(name), to: Some(to.to_owned()), ..Event::new(EventKind::TrustChanged) });
     }
-}
-
-/// Has what enters be judged by the keys that are trusted now, and the peers told which these are.
-pub(super) fn follow_trust(controller: &Controller) {
-    let _turn = controller.0.following.lock();
-    let parts = &controller.0.parts;
-    let trusted = parts.trust.current();
-    parts.fetcher.set_trust(TrustedKeys::clone(&trusted));
 }
 
 fn key(view: KeyView) -> Key {

@@ -74,8 +74,6 @@ struct Inner {
     parts: Parts,
     events: EventLog,
     jobs: Jobs,
-    /// Held from the reading of the trusted keys to their being in force everywhere, so that what is older never comes later.
-    following: Mutex<()>,
     surveys: Semaphore,
     pings: Semaphore,
     /// Ends the time limit of the drain.
@@ -91,7 +89,6 @@ impl Controller {
     pub fn new(parts: Parts) -> Self {
         let events = EventLog::default();
         let controller = Self(Arc::new(Inner {
-            following: Mutex::default(),
             surveys: Semaphore::new(SURVEYS),
             pings: Semaphore::new(PINGS),
             jobs: Jobs::new(events.clone()),
@@ -118,11 +115,6 @@ impl Controller {
         if tokio::time::timeout(SHUTDOWN_LIMIT, self.0.tasks.wait()).await.is_err() {
             log::warn!("not every job ended within {} s", SHUTDOWN_LIMIT.as_secs());
         }
-    }
-
-    /// Has all rooms follow the keys that are trusted now.
-    pub fn follow_trust(&self) {
-        keys::follow_trust(self);
     }
 
     /// The events, for those who tell of what happens elsewhere.

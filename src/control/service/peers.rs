@@ -67,7 +67,7 @@ fn strangers(controller: &Controller) -> impl Iterator<Item = Peer> {
 }
 
 pub(super) async fn add(controller: &Controller, uri: &str) -> Outcome<bool> {
-    Ok(controller.0.parts.peers.add(uri, None).await? == Added::New)
+    Ok(controller.0.parts.peers.add(uri).await? == Added::New)
 }
 
 pub(super) async fn forget(controller: &Controller, name: &str) -> Outcome<bool> {
@@ -146,9 +146,8 @@ impl From<PeersError> for ControlError {
             PeersError::Ambiguous { .. } => ErrorKind::AmbiguousPeer,
             PeersError::FixedPeer(_) | PeersError::Ourselves => ErrorKind::InvalidUri,
             // Not that it does not answer: nobody would hear the answer.
-            PeersError::Link(LinkError::NotAdmitted(_)) => ErrorKind::InvalidArgument,
+            PeersError::Link(LinkError::NotAdmitted(_)) | PeersError::Configured(_) => ErrorKind::InvalidArgument,
             PeersError::Link(_) => ErrorKind::PeerUnreachable,
-            PeersError::Name | PeersError::Configured(_) => ErrorKind::InvalidArgument,
             PeersError::TooMany { .. } => ErrorKind::LimitExceeded,
             _ => ErrorKind::Failed,
         };

@@ -32,7 +32,7 @@ const LATE_LOOKUPS: usize = 64;
 /// Who is asked, and whose word counts.
 pub(crate) struct Resolver {
     pub(crate) network: Arc<dyn Network>,
-    pub(crate) trusted: Versioned<TrustedKeys>,
+    trusted: Versioned<TrustedKeys>,
     store_dir: StoreDir,
     /// How long a lookup may take in all, in microseconds.
     budget: AtomicU64,

@@ -5,15 +5,14 @@
 //! Everything heard is a claim. It may bring us to dial a neighbour, who then has to prove the identity; it never takes
 //! a peer away, it only makes us look.
 
-use super::super::hub::{Hub, changed};
-use super::super::identity::NodeId;
-use super::super::table::breaker::Backoff;
-use super::super::table::{ADDRESSES_MAX, Source};
 use super::on_link::Links;
-use crate::resilience::TokenBucket;
+use super::sighting::{Sighting, Surroundings, changed};
+use crate::peers::identity::NodeId;
+use crate::peers::link::{ADDRESSES_MAX, RETRY_PAUSES};
+use crate::peers::state::Provenance;
+use crate::resilience::{Backoff, TokenBucket};
 use mdns_sd::{IfKind, Receiver, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent, ServiceInfo};
 use std::net::{SocketAddr, SocketAddrV6};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
@@ -35,25 +34,21 @@ const RECORDS_CHECK: Duration = Duration::from_secs(5);
 const HEALTHY: Duration = Duration::from_secs(60);
 /// How long the daemon may take to answer us, and to say goodbye.
 const ANSWER_LIMIT: Duration = Duration::from_millis(500);
-/// The longest name of a site in an announcement, in bytes.
-const SITE_MAX: usize = 63;
 
 /// How mDNS is used.
 #[derive(Debug, Clone, Default)]
 pub struct Mdns {
     /// The names of the interfaces; empty means all but loopback, which has to be named.
     pub interfaces: Vec<String>,
-    /// The site that is announced; empty for none.
-    pub site: String,
 }
 
 /// Announces and listens until everything stops, then says goodbye.
-pub(crate) async fn run(hub: Arc<Hub>, options: Mdns) {
-    let mut backoff = Backoff::default();
-    while !hub.stop.is_cancelled() {
+pub(crate) async fn run(surroundings: Surroundings, options: Mdns) {
+    let mut backoff = Backoff::new(RETRY_PAUSES);
+    while !surroundings.stop.is_cancelled() {
         let begun = Instant::now();
-        let error = match Session::start(&hub, &options) {
-            Ok(mut session) => match session.listen(&hub, &options).await {
+        let error = match Session::start(&surroundings, &options) {
+            Ok(mut session) => match session.listen(&surroundings, &options).await {
                 Ok(End::Stop) => return session.leave().await,
                 Ok(End::Flooded) => {
                     log::warn!("more than {RECORDS_MAX} mDNS records: someone floods the network; they are forgotten");
@@ -72,7 +67,7 @@ pub(crate) async fn run(hub: Arc<Hub>, options: Mdns) {
         }
         let pause = backoff.next();
         log::warn!(reason:% = error; "mDNS stopped; it is started again in {pause:.1?}");
-        hub.stop.run_until_cancelled(sleep(pause)).await;
+        surroundings.stop.run_until_cancelled(sleep(pause)).await;
     }
 }
 
@@ -94,7 +89,7 @@ struct Session {
 }
 
 impl Session {
-    fn start(hub: &Hub, options: &Mdns) -> mdns_sd::Result<Self> {
+    fn start(surroundings: &Surroundings, options: &Mdns) -> mdns_sd::Result<Self> {
         let daemon = ServiceDaemon::new()?;
         daemon.set_ip_check_interval(ADDRESS_CHECK_SECONDS)?;
         if options.interfaces.is_empty() {
@@ -104,7 +99,7 @@ impl Session {
             let names = options.interfaces.iter().cloned().map(IfKind::Name);
             daemon.enable_interface(names.collect::<Vec<_>>())?;
         }
-        let announcement = announcement(hub, options)?;
+        let announcement = announcement(surroundings)?;
         if let Some(announcement) = &announcement {
             daemon.register(announcement.clone())?;
         }
@@ -114,21 +109,21 @@ impl Session {
     }
 
     /// Listens until everything stops, or too much was heard.
-    async fn listen(&mut self, hub: &Arc<Hub>, options: &Mdns) -> mdns_sd::Result<End> {
-        let mut network = hub.network.clone();
-        let mut refresh = hub.refresh.subscribe();
+    async fn listen(&mut self, surroundings: &Surroundings, options: &Mdns) -> mdns_sd::Result<End> {
+        let mut network = surroundings.network.clone();
+        let mut refresh = surroundings.refresh.clone();
+        refresh.mark_unchanged();
         let mut refreshes = TokenBucket::new(REFRESHES_PER_SECOND);
         let mut check = interval(RECORDS_CHECK);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut dropped: u64 = 0;
         loop {
             tokio::select! {
-                () = hub.stop.cancelled() => return Ok(End::Stop),
+                () = surroundings.stop.cancelled() => return Ok(End::Stop),
                 event = self.events.recv_async() => {
                     let event = event.map_err(|_| mdns_sd::Error::Msg("its thread ended".to_owned()))?;
-                    match self.rate.permits() {
-                        true => self.hear(hub, options, event),
-                        false => dropped += 1,
+                    if !self.rate.permits() || !self.hear(surroundings, options, event) {
+                        dropped += 1;
                     }
                 }
                 () = changed(&mut network) => self.look_again(options)?,
@@ -151,15 +146,16 @@ impl Session {
         }
     }
 
-    fn hear(&mut self, hub: &Arc<Hub>, options: &Mdns, event: ServiceEvent) {
-        match event {
+    /// Passes on what an event says of peers. False if it had to be dropped, because earlier ones were not taken in yet.
+    fn hear(&mut self, surroundings: &Surroundings, options: &Mdns, event: ServiceEvent) -> bool {
+        let sighting = match event {
             ServiceEvent::ServiceResolved(service) => {
                 let Some(id) = identity(&service) else {
                     log::debug!("an mDNS announcement that is not of our version, or malformed");
-                    return;
+                    return true;
                 };
-                if id == hub.id {
-                    return;
+                if id == surroundings.id {
+                    return true;
                 }
                 let mut addresses = self.neighbours(&service);
                 if addresses.is_empty() {
@@ -168,18 +164,19 @@ impl Session {
                     addresses = self.neighbours(&service);
                 }
                 log::debug!(peer:% = id, addresses:? = addresses; "mDNS announcement");
-                if !addresses.is_empty() {
-                    hub.learn(id, &addresses, Source::Mdns);
+                if addresses.is_empty() {
+                    return true;
                 }
+                let (provenance, sender) = (Provenance::Mdns, surroundings.stop.clone());
+                Sighting::Here { id, addresses, provenance, added: false, sender }
             }
-            ServiceEvent::ServiceRemoved(_, name) => {
-                if let Some(peer) = instance(&name).and_then(|id| hub.table.get(id)) {
-                    log::debug!(peer:% = peer.id(); "mDNS goodbye");
-                    peer.look.notify_one();
-                }
-            }
-            _ => {}
-        }
+            ServiceEvent::ServiceRemoved(_, name) => match instance(&name) {
+                Some(id) => Sighting::Goodbye(id),
+                None => return true,
+            },
+            _ => return true,
+        };
+        surroundings.sightings.try_send(sighting).is_ok()
     }
 
     /// The announced addresses that we may dial.
@@ -254,19 +251,16 @@ impl Session {
 }
 
 /// What we announce; nothing when there is no share to come to.
-fn announcement(hub: &Hub, options: &Mdns) -> mdns_sd::Result<Option<ServiceInfo>> {
-    if hub.share_port == 0 {
+fn announcement(surroundings: &Surroundings) -> mdns_sd::Result<Option<ServiceInfo>> {
+    if surroundings.share_port == 0 {
         return Ok(None);
     }
-    let id = hub.id.to_string();
-    let mut properties = vec![("id", id.as_str()), ("v", VERSION)];
-    if !options.site.is_empty() && options.site.len() <= SITE_MAX {
-        properties.push(("site", &options.site));
-    }
+    let id = surroundings.id.to_string();
+    let properties = [("id", id.as_str()), ("v", VERSION)];
     // The id is the host's name too: unlike the real one, no other mDNS responder on this machine claims it.
     let host = format!("{id}.local.");
     let mut service =
-        ServiceInfo::new(SERVICE, &id, &host, (), hub.share_port, properties.as_slice())?.enable_addr_auto();
+        ServiceInfo::new(SERVICE, &id, &host, (), surroundings.share_port, &properties[..])?.enable_addr_auto();
     // A name made of a public key is nobody else's, so the 750 ms of asking for it first are saved.
     service.set_requires_probe(false);
     Ok(Some(service))
@@ -290,7 +284,7 @@ fn instance(fullname: &str) -> Option<NodeId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peers::identity::NodeKey;
+    use crate::peers::NodeKey;
 
     #[test]
     fn names_of_instances() {

@@ -1,11 +1,17 @@
 //! How machines find each other: announcements on the link, and addresses that the administrator wrote down.
+//!
+//! Whoever looks for peers knows nothing of what becomes of them: each sends what it finds, as a `Sighting`, over one
+//! channel.
 
 pub(super) mod fixed;
+mod fixed_peer;
 pub(super) mod mdns;
 mod on_link;
+mod sighting;
 
-pub use fixed::FixedPeer;
+pub use fixed_peer::FixedPeer;
 pub use mdns::Mdns;
+pub(super) use sighting::{Sighting, Surroundings};
 
 /// What is looked for, and where.
 #[derive(Debug, Clone, Default)]

@@ -1,9 +1,8 @@
 //! One connection to a peer: a request at a time, and word when it ends.
 
-use super::super::error::LinkError;
-use super::super::hello::{self, Hello};
-use super::super::identity::NodeId;
-use super::RESPONSE_LIMIT;
+use crate::peers::error::LinkError;
+use crate::peers::hello::{self, Hello};
+use crate::peers::identity::NodeId;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
@@ -17,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+/// How long the head of a response may take once the request is sent. Whoever waits for one hedges long before.
+const RESPONSE_LIMIT: Duration = Duration::from_secs(10);
 /// The longest request target sent, in bytes: what the share accepts.
 const TARGET_MAX: usize = 2048;
 /// The largest head of a response, in bytes.

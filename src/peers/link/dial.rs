@@ -1,11 +1,12 @@
 //! Making a connection: the addresses race, each a moment behind the one before.
 
-use super::super::error::{LinkError, PeersError};
-use super::super::identity::{NodeId, NodeKey};
-use super::super::membership::Admission;
 use super::connection::Connection;
-use super::tls::{ClientIdentity, peer_id, refine};
-use super::{CONNECT_LIMIT, HANDSHAKE_LIMIT};
+use super::tls::{ClientIdentity, HANDSHAKE_LIMIT, peer_id, refine};
+use crate::peers::error::{LinkError, PeersError};
+use crate::peers::identity::NodeId;
+use crate::peers::membership::Admission;
+use crate::peers::node_key::NodeKey;
+use crate::resilience::Schedule;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
@@ -18,8 +19,13 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-/// The most addresses tried for one connection.
-const ADDRESSES_MAX: usize = 8;
+/// How long a TCP connection may take: the kernel repeats one lost SYN after a second.
+const CONNECT_LIMIT: Duration = Duration::from_millis(1500);
+/// The most addresses of one peer, kept for it and tried for one connection.
+pub(crate) const ADDRESSES_MAX: usize = 8;
+/// The pauses before a peer is tried again.
+pub(crate) const RETRY_PAUSES: Schedule =
+    Schedule { first: Duration::from_secs(1), factor: 2, most: Duration::from_secs(300), spread: true };
 /// The head start of each address before the next is tried too. [RFC 8305](https://www.rfc-editor.org/rfc/rfc8305) says
 /// 250 ms for the Internet; a LAN answers in a few.
 const HEAD_START: Duration = Duration::from_millis(100);
@@ -36,6 +42,11 @@ pub(crate) struct Target(Arc<ClientConfig>);
 impl Dialler {
     pub(crate) fn new(key: &NodeKey, admission: Admission) -> Result<Self, PeersError> {
         ClientIdentity::new(key, admission).map(Self)
+    }
+
+    /// Whether connections to `id` are allowed.
+    pub(crate) fn admits(&self, id: NodeId) -> bool {
+        self.0.admission.admits(id)
     }
 
     /// This node, or (with `None`) whichever is admitted.

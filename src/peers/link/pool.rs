@@ -1,10 +1,11 @@
 //! The connections to one peer: used by one request at a time, kept for the next, bounded in number and age.
 
-use super::super::error::LinkError;
-use super::super::identity::NodeId;
-use super::super::trusted_keys::{TRUSTED_KEYS_HEADER, Told};
 use super::connection::{Connection, request};
 use super::dial::Target;
+use super::transport::{Pending, Transport};
+use crate::peers::error::LinkError;
+use crate::peers::identity::NodeId;
+use crate::peers::trusted_keys::{TRUSTED_KEYS_HEADER, TrustedKeysHeader};
 use hyper::Response;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -29,7 +30,7 @@ pub(crate) struct Pool {
     id: NodeId,
     target: Target,
     /// Goes with every request.
-    trusted_keys: Arc<Told>,
+    trusted_keys: Arc<TrustedKeysHeader>,
     slots: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Idle>>>,
 }
@@ -40,51 +41,8 @@ struct Idle {
 }
 
 impl Pool {
-    pub(crate) fn new(id: NodeId, target: Target, trusted_keys: Arc<Told>) -> Self {
+    pub(crate) fn new(id: NodeId, target: Target, trusted_keys: Arc<TrustedKeysHeader>) -> Self {
         Self { id, target, trusted_keys, slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)), idle: Arc::default() }
-    }
-
-    /// Makes a connection that does not belong to the pool.
-    pub(crate) async fn dial(&self, addresses: &[SocketAddr]) -> Result<Connection, LinkError> {
-        self.target.dial(addresses).await
-    }
-
-    /// Sends a GET, over a kept connection if there is one, else over a new one to the first of `addresses` that
-    /// answers. Tells how long the head of the response took once the request was sent.
-    pub(crate) async fn get(
-        &self,
-        path_and_query: &str,
-        range_from: Option<u64>,
-        addresses: &[SocketAddr],
-    ) -> Result<(Response<Incoming>, Duration), LinkError> {
-        let mut message = request(self.id, path_and_query, range_from)?;
-        if let Some(names) = self.trusted_keys.value() {
-            message.headers_mut().insert(TRUSTED_KEYS_HEADER, names);
-        }
-        let slot = timeout(SLOT_LIMIT, self.slots.clone().acquire_owned()).await;
-        let Ok(Ok(slot)) = slot else { return Err(LinkError::Busy(CONNECTIONS_MAX)) };
-        let (connection, answer) = match self.take() {
-            Some(mut kept) => match kept.request(message.clone()).await {
-                Ok(answer) => (kept, answer),
-                // The share closes what is idle, perhaps while the request was on its way. A GET may be repeated.
-                Err(LinkError::Http(_)) => self.fresh(message, addresses).await?,
-                Err(error) => return Err(error),
-            },
-            None => self.fresh(message, addresses).await?,
-        };
-        let idle = self.idle.clone();
-        tokio::spawn(async move {
-            let mut connection = connection;
-            // Ends when the body is read to its end, or dropped.
-            if connection.is_reusable().await {
-                let mut idle = idle.lock();
-                if idle.len() < IDLE_MAX {
-                    idle.push(Idle { connection, since: Instant::now() });
-                }
-            }
-            drop(slot);
-        });
-        Ok(answer)
     }
 
     async fn fresh(
@@ -102,15 +60,58 @@ impl Pool {
         self.purge();
         self.idle.lock().pop().map(|idle| idle.connection)
     }
+}
 
-    /// Closes what was kept too long, and forgets what the other side closed.
-    pub(crate) fn purge(&self) {
+impl Transport for Pool {
+    /// Over a kept connection if there is one, else over a new one to the first of `addresses` that answers.
+    fn get<'a>(
+        &'a self,
+        path_and_query: &'a str,
+        range_from: Option<u64>,
+        addresses: &'a [SocketAddr],
+    ) -> Pending<'a, (Response<Incoming>, Duration)> {
+        Box::pin(async move {
+            let mut message = request(self.id, path_and_query, range_from)?;
+            if let Some(names) = self.trusted_keys.value() {
+                message.headers_mut().insert(TRUSTED_KEYS_HEADER, names);
+            }
+            let slot = timeout(SLOT_LIMIT, self.slots.clone().acquire_owned()).await;
+            let Ok(Ok(slot)) = slot else { return Err(LinkError::Busy(CONNECTIONS_MAX)) };
+            let (connection, answer) = match self.take() {
+                Some(mut kept) => match kept.request(message.clone()).await {
+                    Ok(answer) => (kept, answer),
+                    // The share closes what is idle, perhaps while the request was on its way. A GET may be repeated.
+                    Err(LinkError::Http(_)) => self.fresh(message, addresses).await?,
+                    Err(error) => return Err(error),
+                },
+                None => self.fresh(message, addresses).await?,
+            };
+            let idle = self.idle.clone();
+            tokio::spawn(async move {
+                let mut connection = connection;
+                // Ends when the body is read to its end, or dropped.
+                if connection.is_reusable().await {
+                    let mut idle = idle.lock();
+                    if idle.len() < IDLE_MAX {
+                        idle.push(Idle { connection, since: Instant::now() });
+                    }
+                }
+                drop(slot);
+            });
+            Ok(answer)
+        })
+    }
+
+    fn dial<'a>(&'a self, addresses: &'a [SocketAddr]) -> Pending<'a, Connection> {
+        Box::pin(self.target.dial(addresses))
+    }
+
+    fn purge(&self) {
         let mut idle = self.idle.lock();
         idle.retain(|idle| idle.since.elapsed() < IDLE_TIME && !idle.connection.is_closed());
     }
 
-    /// Closes every connection without use.
-    pub(crate) fn clear(&self) {
+    fn clear(&self) {
         self.idle.lock().clear();
     }
 }

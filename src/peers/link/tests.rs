@@ -1,9 +1,13 @@
 //! TLS and the connection pool over real sockets.
 
+use super::dial::Target;
+use super::pool::CONNECTIONS_MAX;
+use super::tls::HANDSHAKE_LIMIT;
 use super::*;
 use crate::peers::error::LinkError;
-use crate::peers::identity::{NodeId, NodeKey};
+use crate::peers::identity::NodeId;
 use crate::peers::membership::Admission;
+use crate::peers::node_key::NodeKey;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -18,6 +22,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;

@@ -4,13 +4,11 @@
 //! [RFC 7250](https://www.rfc-editor.org/rfc/rfc7250) carries the keys, [RFC 8446](https://www.rfc-editor.org/rfc/rfc8446)
 //! the rest.
 
-use super::super::Peers;
-use super::super::error::{LinkError, PeersError};
-use super::super::hub::Hub;
-use super::super::identity::{NodeId, NodeKey};
-use super::super::membership::Admission;
-use super::super::visitor::Visitor;
-use super::{ALPN, HANDSHAKE_LIMIT};
+use super::guard::{Guard, Visitor};
+use crate::peers::error::{LinkError, PeersError};
+use crate::peers::identity::NodeId;
+use crate::peers::membership::Admission;
+use crate::peers::node_key::NodeKey;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls13_signature_with_raw_key};
@@ -24,9 +22,16 @@ use rustls::{
 };
 use std::io;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+/// The protocol's name in ALPN; its number changes when old and new machines cannot understand each other.
+pub const ALPN: &[u8] = b"peernix/1";
+
+/// How long a TLS handshake may take, on either side. On a LAN it takes milliseconds; the rest is for busy machines.
+pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(3);
 
 /// What both sides agree on: ed25519 for identities, AES-128-GCM first because it is the fastest where AES is in
 /// hardware, ChaCha20 for where it is not.
@@ -43,11 +48,8 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
 /// The only version. (TLS 1.2 is compiled in, for what the upstream client may meet.)
 static VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
-/// The TLS configuration of the share: it lets in whom `admission` admits. [`Acceptor`] adds the limits around it.
-///
-/// # Errors
-/// The TLS library refuses the key, which would be a defect of ours.
-pub fn server_config(key: &NodeKey, admission: Admission) -> Result<Arc<ServerConfig>, PeersError> {
+/// The TLS configuration of the share: it lets in whom `admission` admits.
+fn server_config(key: &NodeKey, admission: Admission) -> Result<Arc<ServerConfig>, PeersError> {
     let mut config = ServerConfig::builder_with_provider(PROVIDER.clone())
         .with_protocol_versions(VERSIONS)?
         .with_client_cert_verifier(Arc::new(Verifier { expected: None, admission }))
@@ -62,7 +64,7 @@ pub fn server_config(key: &NodeKey, admission: Admission) -> Result<Arc<ServerCo
 /// This machine's side of the connections that it makes.
 pub(super) struct ClientIdentity {
     config: ClientConfig,
-    admission: Admission,
+    pub(super) admission: Admission,
 }
 
 impl ClientIdentity {
@@ -99,28 +101,28 @@ fn certified(key: &NodeKey) -> Result<Arc<CertifiedKey>, PeersError> {
 pub struct Acceptor {
     tls: TlsAcceptor,
     /// Who knows which peers are blocked; without, none is.
-    hub: Option<Arc<Hub>>,
+    guard: Option<Arc<dyn Guard>>,
 }
 
 impl Acceptor {
-    /// An acceptor with the configuration of [`server_config`].
+    /// Lets in whom `admission` admits.
     ///
     /// # Errors
-    /// As for [`server_config`].
+    /// The TLS library refuses the key, which would be a defect of ours.
     pub fn new(key: &NodeKey, admission: Admission) -> Result<Self, PeersError> {
-        Ok(Self { tls: server_config(key, admission)?.into(), hub: None })
+        Ok(Self { tls: server_config(key, admission)?.into(), guard: None })
     }
 
-    /// Refuses those who are blocked in `peers`, and has what others take counted there.
+    /// Refuses those who are blocked by `guard`, and has what others take counted there.
     #[must_use]
-    pub fn guarded_by(self, peers: &Peers) -> Self {
-        Self { hub: Some(peers.0.clone()), ..self }
+    pub fn guarded_by(self, guard: &(impl Guard + Clone + 'static)) -> Self {
+        Self { guard: Some(Arc::new(guard.clone())), ..self }
     }
 
     /// The one who was accepted as `id`, for those who serve the connection; `None` if nobody guards it.
     #[must_use]
     pub fn visitor(&self, id: NodeId) -> Option<Visitor> {
-        self.hub.clone().map(|hub| Visitor::new(id, hub))
+        self.guard.clone().map(|guard| Visitor::new(id, guard))
     }
 
     /// Shakes hands and tells who is at the other end.
@@ -137,8 +139,8 @@ impl Acceptor {
         let stream = handshake.await.map_err(elapsed)?.map_err(|error| refine(error, LinkError::Accept))?;
         let id = peer_id(stream.get_ref().1)?;
         // After the handshake, which is what proves who it is; dropping the stream closes it.
-        if let Some(block) = self.hub.as_ref().and_then(|hub| hub.decisions.block_of(id)) {
-            return Err(LinkError::Blocked(block.reason));
+        if let Some(reason) = self.guard.as_ref().and_then(|guard| guard.block_reason(id)) {
+            return Err(LinkError::Blocked(reason));
         }
         Ok((stream, id))
     }
@@ -148,7 +150,7 @@ impl Acceptor {
 ///
 /// # Errors
 /// No key, or no agreement on the protocol: a connection made with another configuration than ours.
-pub fn peer_id(connection: &CommonState) -> Result<NodeId, LinkError> {
+pub(super) fn peer_id(connection: &CommonState) -> Result<NodeId, LinkError> {
     // A client that offers no protocol at all gets through the handshake.
     if connection.alpn_protocol() != Some(ALPN) {
         return Err(LinkError::Protocol);

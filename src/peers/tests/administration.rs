@@ -23,24 +23,24 @@ async fn an_added_peer_is_like_a_configured_one_also_after_a_restart() {
     let b = Machine::start(2, Setup { state_dir: Some(dir.path()), ..Setup::default() }).await;
     let mut events = b.peers.subscribe();
     let address = a.address.to_string();
-    assert_eq!(b.peers.add(&address, Some("the tower")).await.unwrap(), Added::New);
-    assert_eq!(b.peers.add(&address, None).await.unwrap(), Added::AlreadyThere);
+    assert_eq!(b.peers.add(&address).await.unwrap(), Added::New);
+    assert_eq!(b.peers.add(&address).await.unwrap(), Added::AlreadyThere);
     b.sees(a.id, State::Online).await;
     let status = b.peers.get(a.id).unwrap().status();
-    assert_eq!((status.source, status.added, status.label.as_deref()), (Source::Fixed, true, Some("the tower")));
+    assert_eq!((status.source, status.added), (Provenance::Fixed, true));
     assert!(status.first_seen.is_some() && status.score > 0.0 && status.admission == "open");
     let added = heard(&mut events, |event| matches!(event, PeerEvent::Added { .. })).await;
-    assert_eq!(added, PeerEvent::Added { address, name: Some("the tower".into()) });
+    assert_eq!(added, PeerEvent::Added { address });
     let online = |event: &PeerEvent| matches!(event, PeerEvent::Changed { to: State::Online, .. });
     let PeerEvent::Changed { name, .. } = heard(&mut events, online).await else { panic!() };
     assert_eq!(name, "machine-1");
     b.peers.shutdown().await;
     b.kill();
-    std::fs::remove_file(dir.path().join(memory::FILE)).unwrap();
+    std::fs::remove_file(dir.path().join(persistence::FILE)).unwrap();
 
     let b = Machine::start(2, Setup { state_dir: Some(dir.path()), ..Setup::default() }).await;
     b.sees(a.id, State::Online).await;
-    assert_eq!(b.peers.get(a.id).unwrap().status().label.as_deref(), Some("the tower"));
+    assert!(b.peers.get(a.id).unwrap().status().added);
     // Forgotten, it stays away: nothing else knows it. (The other one would greet us, so it must not.)
     a.kill();
     assert!(b.peers.forget(key(1).id()).await.unwrap());
@@ -49,7 +49,7 @@ async fn an_added_peer_is_like_a_configured_one_also_after_a_restart() {
     b.peers.shutdown().await;
     b.kill();
     let b = Machine::start(2, Setup { state_dir: Some(dir.path()), ..Setup::default() }).await;
-    assert!(b.peers.snapshot().is_empty() && b.peers.0.attendants().is_empty());
+    assert!(b.peers.snapshot().is_empty() && b.peers.0.searches().is_empty());
 }
 
 #[tokio::test]
@@ -59,9 +59,9 @@ async fn what_never_answered_can_be_seen_and_forgotten() {
     // A port that nobody listens on, and a name that nobody has.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let pinned = format!("{}@nobody.invalid:1", key(3).id());
-    b.peers.add(&closed, Some("tower")).await.unwrap();
-    b.peers.add(&pinned, None).await.unwrap();
-    let expected = [(closed.clone(), Some("tower".to_owned())), (pinned, None)];
+    b.peers.add(&closed).await.unwrap();
+    b.peers.add(&pinned).await.unwrap();
+    let expected = [closed.clone(), pinned];
     assert_eq!(b.peers.added_unseen(), expected);
     assert!(!b.peers.forget_address(&format!("{}@{closed}", key(4).id())).await.unwrap(), "another node is meant");
     assert!(b.peers.forget_address(&closed).await.unwrap());
@@ -69,16 +69,16 @@ async fn what_never_answered_can_be_seen_and_forgotten() {
     assert!(matches!(b.peers.forget_address("tower").await, Err(PeersError::FixedPeer(_))));
     assert_eq!(b.peers.resolve(&key(3).id().to_string()).unwrap(), key(3).id());
     assert!(b.peers.forget(key(3).id()).await.unwrap());
-    assert!(b.peers.added_unseen().is_empty() && b.peers.0.attendants().is_empty());
+    assert!(b.peers.added_unseen().is_empty() && b.peers.0.searches().is_empty());
     b.peers.shutdown().await;
     b.kill();
     let b = Machine::start(2, Setup { state_dir: Some(dir.path()), ..Setup::default() }).await;
-    assert!(b.peers.0.attendants().is_empty());
+    assert!(b.peers.0.searches().is_empty());
 
     // One that was found is forgotten with its address.
     let a = Machine::start(1, Setup::default()).await;
     let address = a.address.to_string();
-    b.peers.add(&address, None).await.unwrap();
+    b.peers.add(&address).await.unwrap();
     b.sees(a.id, State::Online).await;
     assert!(b.peers.added_unseen().is_empty());
     a.kill();
@@ -98,12 +98,12 @@ async fn an_address_with_a_node_id_replaces_the_one_without() {
         (&fourth, Added::New),
         ("127.0.0.1:2", Added::AlreadyThere),
     ] {
-        assert_eq!(b.peers.add(text, None).await.unwrap(), outcome, "{text}");
+        assert_eq!(b.peers.add(text).await.unwrap(), outcome, "{text}");
     }
-    let sought: Vec<String> = b.peers.0.attendants().iter().map(|attendant| attendant.peer.to_string()).collect();
+    let sought: Vec<String> = b.peers.0.searches().iter().map(|search| search.peer.to_string()).collect();
     assert_eq!(sought, ["127.0.0.1:2", &fourth]);
     assert_eq!(b.peers.0.decisions.content().added.len(), 1);
-    let error = b.peers.add(&format!("{}@127.0.0.1:2", key(3).id()), None).await.unwrap_err();
+    let error = b.peers.add(&format!("{}@127.0.0.1:2", key(3).id())).await.unwrap_err();
     assert!(matches!(error, PeersError::Configured(_)), "{error}");
 }
 
@@ -111,12 +111,11 @@ async fn an_address_with_a_node_id_replaces_the_one_without() {
 async fn what_makes_no_sense_is_not_added() {
     let members = Admission::Static([key(2).id()].into());
     let b = Machine::start(2, Setup { admission: members, ..Setup::default() }).await;
-    let message = async |uri: &str, name: Option<&str>| b.peers.add(uri, name).await.unwrap_err().to_string();
-    assert!(message("tower", None).await.starts_with("'tower' is not a peer's address"));
-    assert!(message("tower:1", Some("a\u{202e}b")).await.contains("name"));
-    assert!(message(&format!("{}@tower:1", key(2).id()), None).await.contains("itself"));
-    assert!(message(&format!("{}@tower:1", key(3).id()), None).await.contains("not among the nodes"));
-    assert!(b.peers.0.attendants().is_empty());
+    let message = async |uri: &str| b.peers.add(uri).await.unwrap_err().to_string();
+    assert!(message("tower").await.starts_with("'tower' is not a peer's address"));
+    assert!(message(&format!("{}@tower:1", key(2).id())).await.contains("itself"));
+    assert!(message(&format!("{}@tower:1", key(3).id())).await.contains("not among the nodes"));
+    assert!(b.peers.0.searches().is_empty());
 }
 
 #[tokio::test]
@@ -167,7 +166,7 @@ async fn a_ban_is_told_and_can_be_lifted() {
     b.peers.get(a.id).unwrap().ban("it lied", Duration::from_secs(3600));
     let banned = heard(&mut events, |event| matches!(event, PeerEvent::Banned { .. })).await;
     let name = "machine-1".to_owned();
-    assert_eq!(banned, PeerEvent::Banned { id: a.id, name, reason: "it lied".into(), seconds: 3600 });
+    assert_eq!(banned, PeerEvent::Banned { id: a.id, name, reason: "it lied".into() });
     assert!(b.peers.unblock(a.id).await.unwrap());
     b.sees(a.id, State::Online).await;
 }
@@ -210,29 +209,29 @@ async fn another_configuration_begins_and_ends_searches() {
     b.sees(a.id, State::Online).await;
     b.peers.set_fixed(&[c.address.to_string().parse().unwrap()]);
     b.sees(c.id, State::Online).await;
-    assert_eq!(b.peers.0.attendants().len(), 1);
+    assert_eq!(b.peers.0.searches().len(), 1);
     // It is still there, but as one like others.
     let status = b.peers.get(a.id).unwrap().status();
-    assert!(status.state == State::Online && status.source < Source::Fixed, "{status:?}");
+    assert!(status.state == State::Online && status.source < Provenance::Fixed, "{status:?}");
     b.peers.set_fixed(&[c.address.to_string().parse().unwrap()]);
-    assert_eq!(b.peers.0.attendants().len(), 1);
+    assert_eq!(b.peers.0.searches().len(), 1);
 }
 
 #[tokio::test]
 async fn people_name_peers_in_several_ways() {
     let a = Machine::start(1, Setup::default()).await;
     let b = Machine::start(2, Setup::default()).await;
-    b.peers.add(&a.address.to_string(), Some("tower")).await.unwrap();
+    b.peers.add(&a.address.to_string()).await.unwrap();
     b.sees(a.id, State::Online).await;
     let text = a.id.to_string();
-    for meant in [text.as_str(), &text[..PREFIX_MIN], &text[..20], "machine-1", "tower"] {
+    for meant in [text.as_str(), &text[..PREFIX_MIN], &text[..20], "machine-1"] {
         assert_eq!(b.peers.resolve(meant).unwrap(), a.id, "{meant}");
     }
     for nobody in [&text[..PREFIX_MIN - 1], "", "machine", key(9).id().to_string().as_str()] {
         assert!(matches!(b.peers.resolve(nobody), Err(PeersError::NoSuchPeer(_))), "{nobody}");
     }
     // A second one of that name.
-    b.peers.0.learn(key(4).id(), &[], Source::Remembered).unwrap().record().name = "machine-1".to_owned();
+    b.peers.0.learn(key(4).id(), &[], Provenance::Remembered).unwrap().record().name = "machine-1".to_owned();
     let error = b.peers.resolve("machine-1").unwrap_err().to_string();
     assert!(error.contains(&text) && error.contains(&key(4).id().to_string()), "{error}");
 }
@@ -251,13 +250,13 @@ async fn what_is_known_survives_a_restart_without_a_file() {
     let (before, exported) = (peer.status(), b.peers.export());
     b.kill();
     a.kill();
-    let b = Machine::start(2, Setup { warm: Some(exported.clone()), ..Setup::default() }).await;
+    let b = Machine::start(2, Setup { handover: Some(exported.clone()), ..Setup::default() }).await;
     let after = b.peers.get(key(1).id()).unwrap().status();
     assert_eq!((&after.name, &after.addresses, after.first_seen), (&before.name, &before.addresses, before.first_seen));
     assert_eq!((after.latency_us, after.throughput), (before.latency_us, before.throughput));
     assert_eq!((after.bytes_in, after.failures, after.breaker_ms.is_some()), (1 << 20, 3, true));
-    assert_eq!(memory::import(&b.peers.0, exported).await.unwrap(), 1);
+    assert_eq!(persistence::import(&b.peers.0, exported).await.unwrap(), 1);
     for bad in [&b""[..], b"{}", br#"{"version":2,"peers":[]}"#] {
-        assert!(memory::import(&b.peers.0, bad.to_vec()).await.is_err());
+        assert!(persistence::import(&b.peers.0, bad.to_vec()).await.is_err());
     }
 }

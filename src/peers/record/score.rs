@@ -1,10 +1,9 @@
 //! How well a peer does: smoothed measures, and one number to rank peers by.
 
+use crate::resilience::Ewma;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// The weight of the newest measure in each average.
-const NEWEST: f64 = 0.2;
 /// Bodies below this size, in bytes, say more about latency than about throughput.
 const THROUGHPUT_BYTES_MIN: u64 = 256 * 1024;
 /// A throughput that is worth half of the throughput's share of the score, in bytes per second: a 1 Gbit/s link.
@@ -20,87 +19,72 @@ const SHARES: [f64; 2] = [0.65, 0.35];
 const LATENCY_MOST: f64 = 3600.0;
 const THROUGHPUT_MOST: f64 = 1e13;
 
-/// The measures of one peer.
-#[derive(Debug)]
+/// The measures of one peer; kept over a restart in this form.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Health {
     /// Seconds to the first byte.
-    latency: Option<f64>,
+    latency: Ewma,
     /// Bytes per second.
-    throughput: Option<f64>,
+    throughput: Ewma,
     /// The part of requests that go well.
-    success: f64,
-}
-
-/// The same, to be kept over a restart.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Measures {
-    latency: Option<f64>,
-    throughput: Option<f64>,
-    success: f64,
+    success: Ewma,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self { latency: None, throughput: None, success: 1.0 }
+        Self { latency: Ewma::default(), throughput: Ewma::default(), success: Ewma::at(1.0) }
     }
 }
 
 impl Health {
-    /// What was measured so far.
-    pub(crate) const fn measures(&self) -> Measures {
-        Measures { latency: self.latency, throughput: self.throughput, success: self.success }
-    }
-
     /// Goes on from what was measured before; what makes no sense is left out.
-    pub(crate) fn restore(&mut self, measures: Measures) {
-        let sound = |number: f64, most: f64| number.is_finite() && (0.0..=most).contains(&number);
-        self.latency = measures.latency.filter(|seconds| sound(*seconds, LATENCY_MOST)).or(self.latency);
-        self.throughput = measures.throughput.filter(|rate| sound(*rate, THROUGHPUT_MOST)).or(self.throughput);
-        if sound(measures.success, 1.0) {
-            self.success = measures.success;
-        }
+    pub(crate) fn restore(&mut self, before: Self) {
+        let take_over = |mine: &mut Ewma, before: Ewma, most: f64| {
+            if before.get().is_some_and(|measure| (0.0..=most).contains(&measure)) {
+                *mine = before;
+            }
+        };
+        take_over(&mut self.latency, before.latency, LATENCY_MOST);
+        take_over(&mut self.throughput, before.throughput, THROUGHPUT_MOST);
+        take_over(&mut self.success, before.success, 1.0);
     }
 
     /// The first byte of an answer took this long.
     pub(crate) fn answered(&mut self, latency: Duration) {
-        average(&mut self.latency, latency.as_secs_f64());
+        self.latency.add(latency.as_secs_f64());
     }
 
     /// A body came whole.
     pub(crate) fn succeeded(&mut self, bytes: u64, elapsed: Duration) {
-        self.success += NEWEST * (1.0 - self.success);
+        self.success.add(1.0);
         if bytes >= THROUGHPUT_BYTES_MIN && !elapsed.is_zero() {
             // Beyond 2^53 bytes a rounded number does as well.
             #[allow(clippy::cast_precision_loss)]
-            average(&mut self.throughput, bytes as f64 / elapsed.as_secs_f64());
+            self.throughput.add(bytes as f64 / elapsed.as_secs_f64());
         }
     }
 
     /// A request went wrong.
     pub(crate) fn failed(&mut self) {
-        self.success -= NEWEST * self.success;
+        self.success.add(0.0);
     }
 
     /// The smoothed time to the first byte.
     pub(crate) fn latency(&self) -> Option<Duration> {
-        self.latency.map(Duration::from_secs_f64)
+        self.latency.get().map(Duration::from_secs_f64)
     }
 
     /// The smoothed throughput in bytes per second.
     pub(crate) const fn throughput(&self) -> Option<f64> {
-        self.throughput
+        self.throughput.get()
     }
 
     /// From 0 (useless) to 1 (perfect). Success multiplies: what fails is worth nothing, however fast.
     pub(crate) fn score(&self) -> f64 {
-        let throughput = self.throughput.map_or(UNKNOWN, |rate| rate / (rate + THROUGHPUT_HALF));
-        let latency = self.latency.map_or(UNKNOWN, |seconds| LATENCY_HALF / (LATENCY_HALF + seconds));
-        (SHARES[0] * throughput + SHARES[1] * latency) * self.success
+        let throughput = self.throughput.get().map_or(UNKNOWN, |rate| rate / (rate + THROUGHPUT_HALF));
+        let latency = self.latency.get().map_or(UNKNOWN, |seconds| LATENCY_HALF / (LATENCY_HALF + seconds));
+        (SHARES[0] * throughput + SHARES[1] * latency) * self.success.get().unwrap_or(1.0)
     }
-}
-
-fn average(average: &mut Option<f64>, newest: f64) {
-    *average = Some(average.map_or(newest, |old| old + NEWEST * (newest - old)));
 }
 
 #[cfg(test)]
@@ -143,11 +127,12 @@ mod tests {
     fn measures_survive_and_nonsense_does_not() {
         let before = measured(3, 70_000_000);
         let mut after = Health::default();
-        after.restore(before.measures());
-        assert_eq!(after.measures(), before.measures());
+        after.restore(before);
+        assert_eq!(after, before);
         for bad in [-1.0, f64::NAN, f64::INFINITY, 1e300] {
-            after.restore(Measures { latency: Some(bad), throughput: Some(bad), success: bad });
-            assert_eq!(after.measures(), before.measures(), "{bad}");
+            let bad = Ewma::at(bad);
+            after.restore(Health { latency: bad, throughput: bad, success: bad });
+            assert_eq!(after, before, "{bad:?}");
         }
     }
 

@@ -9,9 +9,12 @@
 //! file that cannot be read is reported and begun anew.
 
 use super::hello::TEXT_MAX;
-use super::hub::Hub;
 use super::identity::NodeId;
-use super::table::{ADDRESSES_MAX, Ban, Measures, PEERS_MAX, PeerStatus, REMEMBERED, Source, unix};
+use super::link::ADDRESSES_MAX;
+use super::record::{Ban, Health, PeerStatus, REMEMBERED, unix};
+use super::shared::Shared;
+use super::state::Provenance;
+use super::table::PEERS_MAX;
 use crate::files;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
@@ -33,7 +36,7 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(5);
 const BAN_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Memory {
+struct Content {
     version: u32,
     peers: Vec<Remembered>,
 }
@@ -51,13 +54,13 @@ struct Remembered {
     first_seen: Option<u64>,
     /// Only in what is handed over to the next run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    warm: Option<Warm>,
+    handover: Option<Handover>,
 }
 
 /// What grows old too soon to be written down, but survives a restart.
 #[derive(Debug, Serialize, Deserialize)]
-struct Warm {
-    measures: Measures,
+struct Handover {
+    measures: Health,
     failures: u32,
     /// For how long the breaker keeps requests away, in milliseconds.
     breaker_ms: Option<u64>,
@@ -73,7 +76,7 @@ struct RememberedBan {
 }
 
 /// Reads the file in `state_dir` and puts the peers into the table, whose tasks dial them at once.
-pub(super) async fn recall(hub: &Arc<Hub>, state_dir: &Path) {
+pub(super) async fn recall(shared: &Arc<Shared>, state_dir: &Path) {
     let path = state_dir.join(FILE);
     let read = {
         let path = path.clone();
@@ -88,11 +91,11 @@ pub(super) async fn recall(hub: &Arc<Hub>, state_dir: &Path) {
         // The task cannot be cancelled, and does not panic.
         Err(_) => return,
     };
-    take_over(hub, peers);
+    take_over(shared, peers);
 }
 
 /// Puts peers that were known before into the table; tells how many.
-fn take_over(hub: &Arc<Hub>, peers: Vec<Remembered>) -> usize {
+fn take_over(shared: &Arc<Shared>, peers: Vec<Remembered>) -> usize {
     let now = SystemTime::now();
     let time = |seconds: u64| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).map(|time| time.min(now));
     let mut count = 0;
@@ -108,21 +111,25 @@ fn take_over(hub: &Arc<Hub>, peers: Vec<Remembered>) -> usize {
             continue;
         }
         let addresses: Vec<SocketAddr> = one.addresses.into_iter().take(ADDRESSES_MAX).collect();
-        if let Some(peer) = hub.learn(one.id, &addresses, Source::Remembered) {
+        if let Some(peer) = shared.learn(one.id, &addresses, Provenance::Remembered) {
             let mut record = peer.record();
             record.last_seen = seen.map(|seen| seen.min(now));
             record.first_seen = one.first_seen.and_then(time);
-            if let Some(warm) = &one.warm {
-                record.health.restore(warm.measures);
-                record.breaker.restore(warm.failures, warm.breaker_ms.map(Duration::from_millis), Instant::now());
+            if let Some(handover) = &one.handover {
+                record.health.restore(handover.measures);
+                record.breaker.restore(
+                    handover.failures,
+                    handover.breaker_ms.map(Duration::from_millis),
+                    Instant::now(),
+                );
             }
             if one.name.len() <= TEXT_MAX && !one.name.chars().any(char::is_control) {
                 record.name = one.name;
             }
             drop(record);
-            if let Some(warm) = one.warm {
-                peer.gave(warm.bytes_in);
-                peer.took(warm.bytes_out);
+            if let Some(handover) = one.handover {
+                peer.gave(handover.bytes_in);
+                peer.took(handover.bytes_out);
             }
             count += 1;
             if let Some(ban) = ban {
@@ -148,24 +155,24 @@ fn parse(content: &[u8]) -> io::Result<Vec<Remembered>> {
     if content.len() as u64 > SIZE_MAX {
         return Err(io::Error::other(format!("it is larger than {SIZE_MAX} bytes")));
     }
-    let memory: Memory = serde_json::from_slice(content)?;
-    if memory.version != VERSION {
-        return Err(io::Error::other(format!("its version is {}, not {VERSION}", memory.version)));
+    let content: Content = serde_json::from_slice(content)?;
+    if content.version != VERSION {
+        return Err(io::Error::other(format!("its version is {}, not {VERSION}", content.version)));
     }
-    Ok(memory.peers)
+    Ok(content.peers)
 }
 
 /// Writes the file whenever something worth remembering changed, at most every few seconds, and once more at the end.
-pub(super) async fn keep(hub: Arc<Hub>, state_dir: PathBuf) {
+pub(super) async fn keep(shared: Arc<Shared>, state_dir: PathBuf) {
     let mut healthy = true;
     loop {
         let stopping = tokio::select! {
-            () = hub.notices.worth_saving.notified() => false,
-            () = hub.stop.cancelled() => true,
+            () = shared.notices.worth_saving.notified() => false,
+            () = shared.stop.cancelled() => true,
         };
-        let memory = gather(&hub, false);
+        let content = gather(&shared, false);
         let dir = state_dir.clone();
-        let written = tokio::task::spawn_blocking(move || write(&dir, &memory)).await;
+        let written = tokio::task::spawn_blocking(move || write(&dir, &content)).await;
         match written.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(()) => healthy = true,
             // Once: a full disk would else be told of with every peer that comes or goes.
@@ -180,35 +187,35 @@ pub(super) async fn keep(hub: Arc<Hub>, state_dir: PathBuf) {
             return;
         }
         // The pause between writes; changes meanwhile wait for its end, the end of everything does not.
-        let _ = tokio::time::timeout(WRITE_INTERVAL, hub.stop.cancelled()).await;
+        let _ = tokio::time::timeout(WRITE_INTERVAL, shared.stop.cancelled()).await;
     }
 }
 
 /// The same for the next run of the program, with what was measured.
-pub(super) fn export(hub: &Hub) -> Vec<u8> {
-    let mut memory = gather(hub, true);
-    memory.peers.sort_by_key(|peer| std::cmp::Reverse(peer.last_seen));
+pub(super) fn export(shared: &Shared) -> Vec<u8> {
+    let mut content = gather(shared, true);
+    content.peers.sort_by_key(|peer| std::cmp::Reverse(peer.last_seen));
     loop {
         // Texts, numbers and lists of them: there is nothing that JSON could not hold.
-        let text = serde_json::to_vec(&memory).unwrap_or_default();
+        let text = serde_json::to_vec(&content).unwrap_or_default();
         if text.len() as u64 <= SIZE_MAX {
             return text;
         }
         // Never with what honest peers are called; the latest are the most useful.
-        memory.peers.truncate(memory.peers.len() / 2);
+        content.peers.truncate(content.peers.len() / 2);
     }
 }
 
 /// Takes over what [`export`] gave, read off the reactor; tells how many peers.
-pub(super) async fn import(hub: &Arc<Hub>, exported: Vec<u8>) -> io::Result<usize> {
+pub(super) async fn import(shared: &Arc<Shared>, exported: Vec<u8>) -> io::Result<usize> {
     let parsed = tokio::task::spawn_blocking(move || parse(&exported)).await;
-    Ok(take_over(hub, parsed.unwrap_or_else(|error| Err(io::Error::other(error)))?))
+    Ok(take_over(shared, parsed.unwrap_or_else(|error| Err(io::Error::other(error)))?))
 }
 
-fn gather(hub: &Hub, warm: bool) -> Memory {
+fn gather(shared: &Shared, handover: bool) -> Content {
     let now = Instant::now();
     let mut peers: Vec<Remembered> = Vec::new();
-    for peer in hub.table.all() {
+    for peer in shared.table.all() {
         let record = peer.record();
         let ban = record.ban.as_ref().filter(|ban| ban.until > now).and_then(|ban| {
             let until = unix(SystemTime::now() + (ban.until - now))?;
@@ -219,23 +226,22 @@ fn gather(hub: &Hub, warm: bool) -> Memory {
         }
         let (name, addresses) = (record.name.clone(), record.addresses.list());
         let (first_seen, last_seen) = (record.first_seen.and_then(unix), record.last_seen.and_then(unix));
-        let measured =
-            warm.then(|| (record.health.measures(), record.breaker.failures(), record.breaker.remaining(now)));
+        let measured = handover.then(|| (record.health, record.breaker.failures(), record.breaker.remaining(now)));
         drop(record);
-        let warm = measured.map(|(measures, failures, rest)| {
+        let handover = measured.map(|(measures, failures, rest)| {
             let breaker_ms = rest.map(|rest| u64::try_from(rest.as_millis()).unwrap_or(u64::MAX));
             let PeerStatus { bytes_in, bytes_out, .. } = peer.status();
-            Warm { measures, failures, breaker_ms, bytes_in, bytes_out }
+            Handover { measures, failures, breaker_ms, bytes_in, bytes_out }
         });
-        peers.push(Remembered { id: peer.id(), name, addresses, last_seen, ban, first_seen, warm });
+        peers.push(Remembered { id: peer.id(), name, addresses, last_seen, ban, first_seen, handover });
     }
     peers.sort_by_key(|peer| peer.id);
-    Memory { version: VERSION, peers }
+    Content { version: VERSION, peers }
 }
 
-fn write(state_dir: &Path, memory: &Memory) -> io::Result<()> {
+fn write(state_dir: &Path, content: &Content) -> io::Result<()> {
     files::create_private_dir(state_dir)?;
-    files::replace_atomically(&state_dir.join(FILE), &serde_json::to_vec(memory)?)
+    files::replace_atomically(&state_dir.join(FILE), &serde_json::to_vec(content)?)
 }
 
 #[cfg(test)]

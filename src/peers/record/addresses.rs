@@ -1,11 +1,9 @@
 //! Where one peer may be reached: a few addresses, those that worked before those that were only claimed.
 
-use super::state::Source;
+use crate::peers::link::ADDRESSES_MAX;
+use crate::peers::state::Provenance;
 use std::net::{IpAddr, SocketAddr};
 use tokio::time::Instant;
-
-/// The most addresses kept for a peer.
-pub(crate) const ADDRESSES_MAX: usize = 8;
 
 /// The addresses of one peer, the best first.
 #[derive(Debug, Default)]
@@ -14,7 +12,7 @@ pub(crate) struct Addresses(Vec<Entry>);
 #[derive(Debug)]
 struct Entry {
     address: SocketAddr,
-    source: Source,
+    provenance: Provenance,
     /// When the peer proved its identity there.
     worked: Option<Instant>,
     /// When it was last claimed.
@@ -23,17 +21,17 @@ struct Entry {
 
 impl Addresses {
     /// Someone claims that the peer is at each of `claims`. True if that is news.
-    pub(crate) fn claimed(&mut self, claims: &[SocketAddr], source: Source) -> bool {
+    pub(crate) fn claimed(&mut self, claims: &[SocketAddr], provenance: Provenance) -> bool {
         let now = Instant::now();
         let mut news = Vec::new();
         for address in claims.iter().copied().map(canonical).take(ADDRESSES_MAX) {
             match self.0.iter_mut().find(|entry| entry.address == address) {
                 Some(entry) => {
                     entry.heard = now;
-                    entry.source = entry.source.max(source);
+                    entry.provenance = entry.provenance.max(provenance);
                 }
                 None => {
-                    self.0.push(Entry { address, source, worked: None, heard: now });
+                    self.0.push(Entry { address, provenance, worked: None, heard: now });
                     news.push(address);
                 }
             }
@@ -50,7 +48,7 @@ impl Addresses {
         let now = Instant::now();
         match self.0.iter_mut().find(|entry| entry.address == address) {
             Some(entry) => entry.worked = Some(now),
-            None => self.0.push(Entry { address, source: Source::Remembered, worked: Some(now), heard: now }),
+            None => self.0.push(Entry { address, provenance: Provenance::Remembered, worked: Some(now), heard: now }),
         }
         self.order();
         self.0.truncate(ADDRESSES_MAX);
@@ -67,11 +65,12 @@ impl Addresses {
         self.0.iter().any(|entry| entry.address == address && entry.worked.is_some())
     }
 
-    /// Worked before claimed, latest first; among claims the surer source, then the latest, then IPv4, which has no
+    /// Worked before claimed, latest first; among claims the surer provenance, then the latest, then IPv4, which has no
     /// scope that could be wrong.
     fn order(&mut self) {
-        self.0
-            .sort_by_key(|entry| std::cmp::Reverse((entry.worked, entry.source, entry.heard, entry.address.is_ipv4())));
+        self.0.sort_by_key(|entry| {
+            std::cmp::Reverse((entry.worked, entry.provenance, entry.heard, entry.address.is_ipv4()))
+        });
     }
 }
 
@@ -101,15 +100,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_worked_stays_whatever_is_claimed() {
         let mut addresses = Addresses::default();
-        assert!(addresses.claimed(&[address(1)], Source::Mdns));
+        assert!(addresses.claimed(&[address(1)], Provenance::Mdns));
         addresses.worked(address(1));
         for last in 2..200 {
             tokio::time::advance(std::time::Duration::from_millis(1)).await;
-            assert!(addresses.claimed(&[address(last)], Source::Mdns));
+            assert!(addresses.claimed(&[address(last)], Provenance::Mdns));
         }
         let list = addresses.list();
         assert_eq!((list.len(), list[0], list[1]), (ADDRESSES_MAX, address(1), address(199)));
-        assert!(!addresses.claimed(&[address(199)], Source::Mdns));
+        assert!(!addresses.claimed(&[address(199)], Provenance::Mdns));
         addresses.worked(address(7));
         assert_eq!(addresses.list()[..2], [address(7), address(1)]);
     }
@@ -117,9 +116,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn surer_sources_first() {
         let mut addresses = Addresses::default();
-        addresses.claimed(&[address(1)], Source::Fixed);
-        addresses.claimed(&[address(2)], Source::Introduced);
-        addresses.claimed(&[address(3)], Source::Mdns);
+        addresses.claimed(&[address(1)], Provenance::Fixed);
+        addresses.claimed(&[address(2)], Provenance::Introduced);
+        addresses.claimed(&[address(3)], Provenance::Mdns);
         assert_eq!(addresses.list(), [address(1), address(3), address(2)]);
     }
 

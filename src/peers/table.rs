@@ -1,18 +1,8 @@
-//! What is known about every peer: state, measures, circuit breaker, bans; bounded in number.
-
-mod addresses;
-pub(super) mod breaker;
-mod record;
-mod score;
-mod state;
-
-pub(super) use addresses::{ADDRESSES_MAX, canonical};
-pub(super) use record::{Ban, REMEMBERED, Record, unix};
-pub(super) use score::Measures;
-pub use state::{BanStatus, Block, PeerEvent, PeerStatus, Source, State};
+//! All peers that are known, bounded in number.
 
 use super::identity::NodeId;
 use super::peer::Peer;
+use super::state::State;
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -1,63 +1,71 @@
 //! All that is known about one peer; whoever changes it holds its lock for a moment and never across an await.
 
-use super::addresses::Addresses;
-use super::breaker::Breaker;
-use super::score::Health;
-use super::state::{BanStatus, Block, PeerStatus, Source, State};
-use crate::peers::identity::NodeId;
+mod addresses;
+mod score;
+mod status;
+
+pub(super) use addresses::canonical;
+pub(super) use score::Health;
+pub use status::{BanStatus, Block, PeerStatus};
+
+use super::identity::NodeId;
+use super::link::RETRY_PAUSES;
+use super::state::{Provenance, State};
+use crate::resilience::Breaker;
+use addresses::Addresses;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
+/// How many requests in a row must fail before requests are kept away.
+const FAILURES_MAX: u32 = 3;
 /// How long a peer that was never reached is kept after it was last heard of.
-pub(crate) const STRANGER_KEPT: Duration = Duration::from_secs(10 * 60);
+const STRANGER_KEPT: Duration = Duration::from_secs(10 * 60);
 /// How long a peer is kept after it was last online.
-pub(crate) const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
+pub(super) const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What is known about one peer.
 #[derive(Debug)]
-pub(crate) struct Record {
-    pub(crate) state: State,
-    pub(crate) source: Source,
-    pub(crate) name: String,
-    pub(crate) version: String,
-    pub(crate) addresses: Addresses,
-    pub(crate) health: Health,
-    pub(crate) breaker: Breaker,
-    pub(crate) ban: Option<Ban>,
+pub(super) struct Record {
+    pub(super) state: State,
+    pub(super) provenance: Provenance,
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) addresses: Addresses,
+    pub(super) health: Health,
+    pub(super) breaker: Breaker,
+    pub(super) ban: Option<Ban>,
     /// By the administrator.
-    pub(crate) block: Option<Block>,
-    /// Whether the administrator added it at run time, and under which name.
-    pub(crate) added: bool,
-    pub(crate) label: Option<String>,
+    pub(super) block: Option<Block>,
+    /// Whether the administrator added it at run time.
+    pub(super) added: bool,
     /// When it was first online.
-    pub(crate) first_seen: Option<SystemTime>,
+    pub(super) first_seen: Option<SystemTime>,
     /// When it was last online.
-    pub(crate) last_seen: Option<SystemTime>,
+    pub(super) last_seen: Option<SystemTime>,
     /// When anyone last claimed anything about it.
-    pub(crate) heard: Instant,
+    pub(super) heard: Instant,
 }
 
 /// Why and until when there is nothing to do with a peer.
 #[derive(Debug, Clone)]
-pub(crate) struct Ban {
-    pub(crate) until: Instant,
-    pub(crate) reason: String,
+pub(super) struct Ban {
+    pub(super) until: Instant,
+    pub(super) reason: String,
 }
 
 impl Record {
-    pub(crate) fn new(source: Source) -> Self {
+    pub(super) fn new(provenance: Provenance) -> Self {
         Self {
             state: State::Discovered,
-            source,
+            provenance,
             name: String::new(),
             version: String::new(),
             addresses: Addresses::default(),
             health: Health::default(),
-            breaker: Breaker::default(),
+            breaker: Breaker::new(FAILURES_MAX, RETRY_PAUSES),
             ban: None,
             block: None,
             added: false,
-            label: None,
             first_seen: None,
             last_seen: None,
             heard: Instant::now(),
@@ -65,13 +73,13 @@ impl Record {
     }
 
     /// Why there is nothing to do with the peer, if so.
-    pub(crate) fn refusal(&self) -> Option<&str> {
+    pub(super) fn refusal(&self) -> Option<&str> {
         let block = self.block.as_ref().map(|block| block.reason.as_str());
         block.or(self.ban.as_ref().map(|ban| ban.reason.as_str()))
     }
 
     /// The rank among candidates, the larger the better; `None` if it cannot be asked now.
-    pub(crate) fn rank(&self, now: Instant) -> Option<f64> {
+    pub(super) fn rank(&self, now: Instant) -> Option<f64> {
         let usable = self.state == State::Online && self.breaker.permits(now);
         // One that is being tested comes after all others: scores are between 0 and 1.
         let doubt = f64::from(u8::from(self.breaker.is_doubtful()));
@@ -79,9 +87,9 @@ impl Record {
     }
 
     /// Whether it has not been heard of for so long that it may be dropped.
-    pub(crate) fn is_stale(&self) -> bool {
-        match (self.state, self.source, self.last_seen) {
-            (State::Online | State::Suspect | State::Blocked, ..) | (_, Source::Fixed, _) => false,
+    pub(super) fn is_stale(&self) -> bool {
+        match (self.state, self.provenance, self.last_seen) {
+            (State::Online | State::Suspect | State::Blocked, ..) | (_, Provenance::Fixed, _) => false,
             (_, _, None) => self.heard.elapsed() > STRANGER_KEPT,
             // A clock that went back makes it younger, never stale.
             (_, _, Some(seen)) => seen.elapsed().is_ok_and(|age| age > REMEMBERED),
@@ -89,9 +97,9 @@ impl Record {
     }
 
     /// How dispensable it is when the table is full, the smallest first; `None` if it is not.
-    pub(crate) fn eviction_order(&self) -> Option<(u8, Instant)> {
-        let class = match (self.state, self.source) {
-            (State::Online | State::Suspect, _) | (_, Source::Fixed) => return None,
+    pub(super) fn eviction_order(&self) -> Option<(u8, Instant)> {
+        let class = match (self.state, self.provenance) {
+            (State::Online | State::Suspect, _) | (_, Provenance::Fixed) => return None,
             // What the administrator decided must stay visible.
             _ if self.block.is_some() => return None,
             (State::Blocked, _) => 2,
@@ -102,7 +110,7 @@ impl Record {
     }
 
     /// What is shown to people and programs; what is kept outside the record is for the caller to fill in.
-    pub(crate) fn status(&self, id: NodeId) -> PeerStatus {
+    pub(super) fn status(&self, id: NodeId) -> PeerStatus {
         let now = Instant::now();
         let ban = self.ban.as_ref().filter(|ban| ban.until > now);
         // Rates and delays are far below the limits of their integers, and saturate.
@@ -114,7 +122,7 @@ impl Record {
             version: self.version.clone(),
             addresses: self.addresses.list(),
             state: self.state,
-            source: self.source,
+            source: self.provenance,
             latency_us: self.health.latency().map(|latency| saturate(latency.as_micros())),
             throughput,
             failures: self.breaker.failures(),
@@ -127,7 +135,6 @@ impl Record {
             score: self.health.score(),
             admission: "open",
             added: self.added,
-            label: self.label.clone(),
             block: self.block.clone(),
         }
     }
@@ -138,6 +145,6 @@ fn saturate(number: u128) -> u64 {
 }
 
 /// Seconds since 1970; `None` before that.
-pub(crate) fn unix(time: SystemTime) -> Option<u64> {
+pub(super) fn unix(time: SystemTime) -> Option<u64> {
     time.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
 }

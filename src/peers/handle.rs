@@ -1,0 +1,147 @@
+//! The room's handle: begins to look for peers, tells who is there and whom to ask, and ends.
+
+use super::decisions::Decisions;
+use super::discovery::mdns;
+use super::error::PeersError;
+use super::identity::NodeId;
+use super::link::Guard;
+use super::node_key::NodeKey;
+use super::options::PeersOptions;
+use super::peer::Peer;
+use super::persistence;
+use super::record::{PeerStatus, canonical};
+use super::shared::Shared;
+use super::state::{PeerEvent, Provenance, State};
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+/// How long [`Peers::shutdown`] waits for goodbyes and for the last write of what is remembered.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
+
+/// All peers. A cheap handle: clones are the same.
+#[derive(Clone)]
+pub struct Peers(pub(super) Arc<Shared>);
+
+impl Peers {
+    /// Starts to look for peers, until `stop` is cancelled or [`Peers::shutdown`] is called.
+    ///
+    /// # Errors
+    /// The key cannot be used for TLS; the administrator's decisions cannot be read. What is wrong on the network or in
+    /// remembered files is logged and survived.
+    pub async fn start(options: PeersOptions, key: &NodeKey, stop: &CancellationToken) -> Result<Self, PeersError> {
+        let decisions = Decisions::load(options.state_dir.clone()).await?;
+        let decided = decisions.content();
+        let shared = Shared::start(&options, key, decisions, stop)?;
+        for (id, block) in &decided.blocked {
+            shared.show_blocked(*id, block);
+        }
+        if let Some(state_dir) = options.state_dir {
+            persistence::recall(&shared, &state_dir).await;
+            shared.tasks.spawn(persistence::keep(shared.clone(), state_dir));
+        }
+        if let Some(handover) = options.handover
+            && let Err(error) = persistence::import(&shared, handover).await
+        {
+            log::warn!("cannot take over the peers of the run before: {error}; going on with what is remembered");
+        }
+        let configured = options.discovery.fixed;
+        for added in decided.added {
+            // What was written into the configuration meanwhile belongs there.
+            if !configured.iter().any(|peer| peer.is_same_address(&added)) {
+                shared.begin_search(added, true);
+            }
+        }
+        for peer in configured {
+            shared.begin_search(peer, false);
+        }
+        if let Some(mdns) = options.discovery.mdns {
+            shared.tasks.spawn(mdns::run(shared.surroundings(&shared.stop), mdns));
+        }
+        shared.tasks.spawn(shared.clone().watch_network());
+        Ok(Self(shared))
+    }
+
+    /// The peers that can be asked now, the best first: online, and the circuit breaker closed. Takes microseconds.
+    ///
+    /// Now and then another than the best is first, so that what is known of it does not grow old.
+    #[must_use]
+    pub fn candidates(&self) -> Vec<Arc<Peer>> {
+        self.0.candidates()
+    }
+
+    /// Waits until every peer that is known so far was reached or was found to be away, at most for `limit`. Before that, whoever
+    /// asks the candidates would not ask those of the run before.
+    pub async fn settled(&self, limit: Duration) {
+        let mut events = self.subscribe();
+        let all_tried = async {
+            while self.0.table.all().iter().any(|peer| peer.state() == State::Discovered) {
+                if matches!(events.recv().await, Err(broadcast::error::RecvError::Closed)) {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(limit, all_tried).await;
+    }
+
+    /// The peer with this identity.
+    #[must_use]
+    pub fn get(&self, id: NodeId) -> Option<Arc<Peer>> {
+        self.0.table.get(id)
+    }
+
+    /// Every peer known, in the order of their identities.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<PeerStatus> {
+        let mut peers: Vec<PeerStatus> = self.0.table.all().iter().map(|peer| peer.status()).collect();
+        peers.sort_by_key(|peer| peer.id);
+        peers
+    }
+
+    /// Changes from now on. A reader that falls far behind misses some and is told so.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<PeerEvent> {
+        self.0.notices.events.subscribe()
+    }
+
+    /// The body of this machine's answer to `GET /peernix/v1/hello`, `application/json`; see [`super::hello`].
+    #[must_use]
+    pub fn hello_response(&self) -> Bytes {
+        self.0.hello.clone()
+    }
+
+    /// Says that `id`, whose identity TLS proved, greeted us from `remote` and shares on `share_port` (from
+    /// [`super::hello::share_port`]). If it is news it is dialled back there, at that address and no other.
+    pub fn introduced(&self, id: NodeId, remote: SocketAddr, share_port: u16) {
+        let mut address = canonical(remote);
+        address.set_port(share_port);
+        if share_port != 0 {
+            self.0.learn(id, &[address], Provenance::Introduced);
+        }
+    }
+
+    /// Says goodbye on the network, remembers the peers and stops looking for them. Handles stay usable, so that
+    /// transfers under way can end.
+    pub async fn shutdown(&self) {
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        if tokio::time::timeout(SHUTDOWN_LIMIT, self.0.tasks.wait()).await.is_err() {
+            log::warn!("not every task of the peers ended within {SHUTDOWN_LIMIT:?}");
+        }
+    }
+}
+
+impl Guard for Peers {
+    fn block_reason(&self, id: NodeId) -> Option<String> {
+        self.0.decisions.block_of(id).map(|block| block.reason)
+    }
+
+    fn took(&self, id: NodeId, bytes: u64) {
+        if let Some(peer) = self.0.table.get(id) {
+            peer.took(bytes);
+        }
+    }
+}

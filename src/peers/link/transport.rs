@@ -1,0 +1,33 @@
+//! The way to one peer, whatever is under it.
+
+use super::connection::Connection;
+use crate::peers::error::LinkError;
+use hyper::Response;
+use hyper::body::Incoming;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
+
+/// An answer that will come, or an error.
+pub(crate) type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, LinkError>> + Send + 'a>>;
+
+/// Carries requests to one peer, at any of its addresses (the best first), and keeps connections for the next ones.
+pub(crate) trait Transport: Send + Sync {
+    /// Sends a GET, from byte `range_from` on if given. Gives the head of the response, and how long it took once the
+    /// request was sent.
+    fn get<'a>(
+        &'a self,
+        path_and_query: &'a str,
+        range_from: Option<u64>,
+        addresses: &'a [SocketAddr],
+    ) -> Pending<'a, (Response<Incoming>, Duration)>;
+
+    /// Makes a connection of its own, which carries no other requests.
+    fn dial<'a>(&'a self, addresses: &'a [SocketAddr]) -> Pending<'a, Connection>;
+
+    /// Closes what was kept too long, and forgets what the other side closed.
+    fn purge(&self);
+
+    /// Closes every connection without use.
+    fn clear(&self);
+}

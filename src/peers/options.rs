@@ -1,0 +1,30 @@
+//! What is told to this room from outside.
+
+use super::discovery::Discovery;
+use super::membership::Admission;
+use crate::nix::TrustedKeys;
+use crate::resilience::Versioned;
+use std::path::PathBuf;
+use tokio::sync::watch;
+
+/// What `Peers::start` is told.
+#[derive(Debug, Clone, Default)]
+pub struct PeersOptions {
+    /// This machine's name for people to read, usually its host name.
+    pub name: String,
+    /// The port that the share listens on, 0 when nothing is shared.
+    pub share_port: u16,
+    /// Who may take part.
+    pub admission: Admission,
+    /// Where `peers.json` is kept; `None` remembers nothing.
+    pub state_dir: Option<PathBuf>,
+    /// How peers are found.
+    pub discovery: Discovery,
+    /// The keys whose signatures are accepted here, as they change; peers are told their names with each request, see
+    /// [`super::trusted_keys`].
+    pub trusted_keys: Versioned<TrustedKeys>,
+    /// What `Peers::export` of the run before gave, if it was kept; better than what `peers.json` says.
+    pub handover: Option<Vec<u8>>,
+    /// Moves when the network changes (`system::network::watch`); `None` when nobody watches it.
+    pub network: Option<watch::Receiver<u64>>,
+}

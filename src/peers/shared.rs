@@ -1,0 +1,303 @@
+//! What the tasks of this room share: who we are, the table, and the limits on what they do at once.
+
+use super::decisions::Decisions;
+use super::discovery::fixed::{self, KnownPeers, Search};
+use super::discovery::{FixedPeer, Sighting, Surroundings};
+use super::error::PeersError;
+use super::hello::{Hello, TEXT_MAX};
+use super::identity::NodeId;
+use super::link::{Dialler, Pool};
+use super::membership::{Admission, Audience};
+use super::node_key::NodeKey;
+use super::options::PeersOptions;
+use super::peer::{Notices, Peer};
+use super::presence;
+use super::record::Block;
+use super::state::{PeerEvent, Provenance, State};
+use super::table::{Inserted, Table};
+use super::trusted_keys::TrustedKeysHeader;
+use crate::resilience::TokenBucket;
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How many new peers may appear in a second.
+const STRANGERS_PER_SECOND: u32 = 50;
+/// How many sightings may wait to be taken in, which is a matter of microseconds.
+const SIGHTINGS_MAX: usize = 256;
+/// How many events a slow listener may fall behind.
+const EVENTS_MAX: usize = 1024;
+/// Of so many rankings one begins with a peer that is not the best, so that measures of the others stay fresh.
+const EXPLORE_EVERY: u64 = 10;
+
+/// What the tasks of this room share.
+pub(super) struct Shared {
+    pub(super) id: NodeId,
+    pub(super) share_port: u16,
+    pub(super) hello: Bytes,
+    pub(super) admission: Admission,
+    dialler: Arc<Dialler>,
+    pub(super) table: Table,
+    pub(super) notices: Arc<Notices>,
+    trusted_keys: Arc<TrustedKeysHeader>,
+    network: watch::Receiver<u64>,
+    /// What the administrator decided.
+    pub(super) decisions: Decisions,
+    /// Moves when the administrator wants everything looked at.
+    pub(super) refresh: watch::Sender<u64>,
+    /// Where those who look for peers say what they found.
+    sightings: mpsc::Sender<Sighting>,
+    /// The searches for fixed peers.
+    searches: Mutex<Vec<Arc<Search>>>,
+    /// Ends every task.
+    pub(super) stop: CancellationToken,
+    pub(super) tasks: TaskTracker,
+    limits: Arc<presence::Limits>,
+    strangers: Mutex<TokenBucket>,
+    rankings: AtomicU64,
+}
+
+impl Shared {
+    /// With the task that takes in what is found.
+    pub(super) fn start(
+        options: &PeersOptions,
+        key: &NodeKey,
+        decisions: Decisions,
+        stop: &CancellationToken,
+    ) -> Result<Arc<Self>, PeersError> {
+        let name: String = options.name.chars().filter(char::is_ascii_graphic).take(TEXT_MAX).collect();
+        let hello = Hello {
+            id: key.id(),
+            name,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            share_port: options.share_port,
+            features: Vec::new(),
+        };
+        let (sightings, received) = mpsc::channel(SIGHTINGS_MAX);
+        let shared = Arc::new(Self {
+            id: key.id(),
+            share_port: options.share_port,
+            hello: hello.to_body(),
+            admission: options.admission.clone(),
+            dialler: Arc::new(Dialler::new(key, options.admission.clone())?),
+            table: Table::default(),
+            notices: Arc::new(Notices { events: broadcast::channel(EVENTS_MAX).0, worth_saving: Notify::new() }),
+            trusted_keys: Arc::new(TrustedKeysHeader::new(options.trusted_keys.clone())),
+            // A receiver whose sender is gone never moves.
+            network: options.network.clone().unwrap_or_else(|| watch::channel(0).1),
+            decisions,
+            refresh: watch::Sender::new(0),
+            sightings,
+            searches: Mutex::default(),
+            stop: stop.child_token(),
+            tasks: TaskTracker::new(),
+            limits: Arc::default(),
+            strangers: Mutex::new(TokenBucket::new(STRANGERS_PER_SECOND)),
+            rankings: AtomicU64::new(0),
+        });
+        shared.tasks.spawn(shared.clone().take_in(received));
+        Ok(shared)
+    }
+
+    /// Takes in what is found, until everything stops.
+    async fn take_in(self: Arc<Self>, mut sightings: mpsc::Receiver<Sighting>) {
+        while let Some(Some(sighting)) = self.stop.run_until_cancelled(sightings.recv()).await {
+            match sighting {
+                Sighting::Here { sender, .. } if sender.is_cancelled() => {}
+                Sighting::Here { id, addresses, provenance, added, .. } => {
+                    if let Some(peer) = self.learn(id, &addresses, provenance) {
+                        peer.record().added |= added;
+                    }
+                }
+                Sighting::Goodbye(id) => {
+                    if let Some(peer) = self.table.get(id) {
+                        log::debug!(peer:% = id; "mDNS goodbye");
+                        peer.look.notify_one();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes in that someone says `id` is at `addresses`. A peer that is news, or was away and may be back, is dialled.
+    pub(super) fn learn(
+        self: &Arc<Self>,
+        id: NodeId,
+        addresses: &[SocketAddr],
+        provenance: Provenance,
+    ) -> Option<Arc<Peer>> {
+        if id == self.id || !self.admission.admits(id) || self.stop.is_cancelled() {
+            return None;
+        }
+        // What the administrator wrote and what was remembered says nothing about now.
+        let alive = matches!(provenance, Provenance::Introduced | Provenance::Mdns);
+        if let Some(known) = self.table.get(id) {
+            let news = known.claimed(addresses, provenance);
+            let away = matches!(known.state(), State::Offline | State::Discovered);
+            // One that is online and has a new address may have left the old one, and its connection be dead.
+            if news || (alive && away) {
+                known.look.notify_one();
+            }
+            return Some(known);
+        }
+        if alive && !self.strangers.lock().permits() {
+            log::debug!(peer:% = id, source:% = provenance; "too many new peers at once: this one is ignored");
+            return None;
+        }
+        let make = || {
+            let pool = Pool::new(id, self.dialler.target(Some(id)), self.trusted_keys.clone());
+            let enrolled = self.admission.audience(id) == Audience::Enrolled;
+            let block = self.decisions.block_of(id);
+            Arc::new(Peer::new(
+                id,
+                provenance,
+                Box::new(pool),
+                self.notices.clone(),
+                self.stop.child_token(),
+                enrolled,
+                block,
+            ))
+        };
+        match self.table.get_or_insert(id, make) {
+            Inserted::Known(peer) => {
+                peer.claimed(addresses, provenance);
+                Some(peer)
+            }
+            Inserted::New(peer, evicted) => {
+                if let Some(evicted) = evicted {
+                    self.dismiss(&evicted);
+                }
+                peer.claimed(addresses, provenance);
+                log::debug!(peer:% = id, source:% = provenance; "peer discovered");
+                let (name, to) = (String::new(), peer.state());
+                let _ = self.notices.events.send(PeerEvent::Changed { id, name, from: None, to });
+                self.tasks.spawn(self.clone().look_after(peer.clone()));
+                Some(peer)
+            }
+            Inserted::Full => {
+                log::debug!(peer:% = id, source:% = provenance; "the table is full: this peer is ignored");
+                None
+            }
+        }
+    }
+
+    /// Monitors a peer, and drops it once it has not been heard of for long.
+    async fn look_after(self: Arc<Self>, peer: Arc<Peer>) {
+        let id = peer.id();
+        if presence::monitor(peer, self.share_port, self.limits.clone()).await {
+            self.forget(id);
+        }
+    }
+
+    /// Drops a peer. False if it is not there.
+    pub(super) fn forget(&self, id: NodeId) -> bool {
+        let peer = self.table.remove(id);
+        if let Some(peer) = &peer {
+            self.dismiss(peer);
+        }
+        peer.is_some()
+    }
+
+    /// Has the table show that a peer is blocked, whether or not it was known; gives its name.
+    pub(super) fn show_blocked(self: &Arc<Self>, id: NodeId, block: &Block) -> String {
+        let Some(peer) = self.learn(id, &[], Provenance::Remembered) else { return String::new() };
+        peer.block(block.clone());
+        peer.name()
+    }
+
+    /// What those who look for peers are given, until `stop`.
+    pub(super) fn surroundings(&self, stop: &CancellationToken) -> Surroundings {
+        Surroundings {
+            id: self.id,
+            share_port: self.share_port,
+            network: self.network.clone(),
+            refresh: self.refresh.subscribe(),
+            sightings: self.sightings.clone(),
+            stop: stop.clone(),
+        }
+    }
+
+    /// Begins to look for a fixed peer, until everything stops or the search is ended.
+    pub(super) fn begin_search(self: &Arc<Self>, peer: FixedPeer, added: bool) {
+        let search = Arc::new(Search::new(peer, added, self.stop.child_token()));
+        self.searches().push(search.clone());
+        let surroundings = self.surroundings(&search.stop);
+        self.tasks.spawn(fixed::run(search, surroundings, self.dialler.clone(), self.clone()));
+    }
+
+    /// The searches for fixed peers.
+    pub(super) fn searches(&self) -> MutexGuard<'_, Vec<Arc<Search>>> {
+        self.searches.lock()
+    }
+
+    /// Ends the searches that `which` picks; what they found becomes a peer like others.
+    pub(super) fn end_searches(&self, which: impl Fn(&Search) -> bool) -> Vec<Arc<Search>> {
+        let ended: Vec<_> = self.searches().extract_if(.., |search| which(search)).collect();
+        for search in &ended {
+            search.stop.cancel();
+            let Some(peer) = search.found().and_then(|id| self.table.get(id)) else { continue };
+            if !self.searches().iter().any(|other| other.found() == Some(peer.id())) {
+                let mut record = peer.record();
+                (record.provenance, record.added) = (Provenance::Remembered, false);
+            }
+        }
+        ended
+    }
+
+    fn dismiss(&self, peer: &Peer) {
+        peer.gone.cancel();
+        peer.close();
+        log::debug!(peer:% = peer.id(); "peer forgotten");
+        let _ = self.notices.events.send(PeerEvent::Forgotten { id: peer.id(), name: peer.name() });
+    }
+
+    /// Has a look at every peer now, because something happened that may have changed them all.
+    pub(super) fn look_at_all(&self) {
+        for peer in self.table.all() {
+            peer.look.notify_one();
+        }
+    }
+
+    /// The peers that can be asked now, the best first, but now and then another.
+    pub(super) fn candidates(&self) -> Vec<Arc<Peer>> {
+        let mut ranked = self.table.candidates();
+        let turn = self.rankings.fetch_add(1, Ordering::Relaxed);
+        if turn % EXPLORE_EVERY == EXPLORE_EVERY - 1 && ranked.len() > 1 {
+            // Each of the others in turn; the modulus is below the length.
+            #[allow(clippy::cast_possible_truncation)]
+            let other = 1 + (turn / EXPLORE_EVERY % (ranked.len() as u64 - 1)) as usize;
+            ranked[..=other].rotate_right(1);
+        }
+        ranked
+    }
+
+    /// Watches the network: whenever it changes, every peer is looked at.
+    pub(super) async fn watch_network(self: Arc<Self>) {
+        let mut network = self.network.clone();
+        let watching = async {
+            while network.changed().await.is_ok() {
+                self.look_at_all();
+            }
+        };
+        self.stop.run_until_cancelled(watching).await;
+    }
+}
+
+impl KnownPeers for Shared {
+    fn online_at(&self, addresses: &[SocketAddr]) -> Option<NodeId> {
+        self.table.online_at(addresses).map(|peer| peer.id())
+    }
+
+    fn is_offline(&self, id: NodeId) -> bool {
+        self.table.get(id).is_some_and(|peer| peer.state() == State::Offline)
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<PeerEvent> {
+        self.notices.events.subscribe()
+    }
+}
