@@ -2,13 +2,13 @@
 #![forbid(unsafe_code)]
 
 mod front;
+mod handover;
 mod journal;
 mod listeners;
 mod options;
 mod prepare;
 mod reload;
 mod signals;
-mod warm;
 
 use crate::config::Config;
 use crate::control::{self, Controller};
@@ -143,7 +143,7 @@ impl Daemon {
         self.controller.end_jobs();
         log::info!(message_id = ids::DRAINING, transfers; "stopping; {transfers} transfer(s) under way may end");
         self.notifier.stopping(&format!("Draining {transfers} transfer(s)"));
-        warm::keep(&self.notifier, &self.current.peers, &self.statistics);
+        handover::keep(&self.notifier, &self.current.peers, &self.statistics);
         stop.cancel();
         serving.close();
         self.transfers.close();
@@ -160,7 +160,7 @@ impl Daemon {
         self.controller.shutdown().await;
         control_stop.cancel();
         front_ends.closed().await;
-        warm::keep(&self.notifier, &self.current.peers, &self.statistics);
+        handover::keep(&self.notifier, &self.current.peers, &self.statistics);
         probes.abort();
         drop(watchdog);
         Addresses::remove(&self.runtime);
@@ -215,7 +215,7 @@ async fn keep_warm(notifier: Arc<Notifier>, peers: Peers, statistics: Arc<Statis
     loop {
         tick.tick().await;
         let (notifier, peers, statistics) = (notifier.clone(), peers.clone(), statistics.clone());
-        let keep = move || warm::keep(&notifier, &peers, &statistics);
+        let keep = move || handover::keep(&notifier, &peers, &statistics);
         // It fails only when the program is being stopped.
         let _ = tokio::task::spawn_blocking(keep).await;
     }

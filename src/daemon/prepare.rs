@@ -1,7 +1,7 @@
 //! From a configuration to a service that is ready to run: keys are read, the store is opened, the rooms are connected.
 
 use super::reload::{Current, policy_name};
-use super::{Daemon, options, warm};
+use super::{Daemon, handover, options};
 use crate::config::{Config, Policy};
 use crate::control::{Controller, Listen, Parts, Reloader, ServiceInfo, StateCell};
 use crate::fetch::{self, Fetcher};
@@ -47,7 +47,7 @@ impl Daemon {
         let started = SystemTime::now();
         let notifier = Arc::new(Notifier::from_environment());
         notifier.status("Opening the store");
-        let (warm_peers, warm_statistics) = warm::recall(std::mem::take(&mut sockets.kept), &notifier);
+        let (peers_before, statistics_before) = handover::recall(std::mem::take(&mut sockets.kept), &notifier);
         let key = options::node_key(directories)?;
         let addresses = sockets.addresses();
         addresses.write(&directories.runtime)?;
@@ -70,7 +70,7 @@ impl Daemon {
             state_dir: Some(directories.state.clone()),
             discovery: options::discovery(&config),
             trusted_keys: trust.trusted(),
-            handover: warm_peers,
+            handover: peers_before,
             network: Some(network.clone()),
         };
         let peers = Peers::start(peers_options, &key, &CancellationToken::new()).await?;
@@ -89,7 +89,7 @@ impl Daemon {
         let [gateway_metrics, share_metrics] = [(); 2].map(|()| Arc::new(HttpMetrics::new(&Route::NAMES)));
         let faces = vec![("gateway", Arc::clone(&gateway_metrics)), ("share", Arc::clone(&share_metrics))];
         let statistics = Arc::new(Statistics::new(Arc::clone(&metrics), faces.clone()));
-        if let Some(exported) = warm_statistics
+        if let Some(exported) = statistics_before
             && let Err(error) = statistics.restore(&exported)
         {
             log::warn!("{error}; counting begins anew");

@@ -5,7 +5,6 @@ use super::error::SourceError;
 use super::source::{Remote, SourceId};
 use crate::metrics::Metrics;
 use crate::nix::{StoreHash, StorePath};
-use std::fmt;
 use std::sync::Arc;
 
 /// What was asked for.
@@ -26,15 +25,6 @@ impl About<'_> {
     }
 }
 
-impl fmt::Display for About<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Lookup(hash) => hash.fmt(f),
-            Self::Nar(path) => path.fmt(f),
-        }
-    }
-}
-
 /// Blames, and tells who listens.
 pub(crate) struct Blame {
     pub(crate) metrics: Arc<Metrics>,
@@ -45,12 +35,12 @@ impl Blame {
     /// Holds a failure against the one who is responsible for it.
     pub(crate) fn blame(&self, remote: &dyn Remote, about: About<'_>, error: &SourceError) {
         let hash = about.hash();
-        match (remote.id(), error, about) {
+        let path = if let About::Nar(path) = about { Some(path) } else { None };
+        match (remote.id(), error, path) {
             (SourceId::Peer(peer), SourceError::Violation(violation), _) => {
                 if remote.ban(&format!("it {violation}, for {hash}"), violation.ban()) {
                     self.metrics.peers_banned.add(1);
-                    let path = if let About::Nar(path) = about { Some(path.clone()) } else { None };
-                    let reason = violation.to_string();
+                    let (path, reason) = (path.cloned(), violation.to_string());
                     self.activity.tell(|| FetchEvent::Violation { peer, hash, path, reason });
                 }
             }
@@ -60,10 +50,10 @@ impl Blame {
                     remote.failed(failure);
                 }
             }
-            (upstream @ SourceId::Upstream(_), error, About::Lookup(_)) => {
+            (upstream @ SourceId::Upstream(_), error, None) => {
                 log::debug!(path:% = hash; "{upstream} could not be asked: {error}");
             }
-            (SourceId::Upstream(upstream), error, About::Nar(path)) => {
+            (SourceId::Upstream(upstream), error, Some(path)) => {
                 log::warn!(upstream:% = upstream, path:% = path, reason:% = error; "an upstream failed: {error}");
             }
         }

@@ -19,6 +19,9 @@ mod source;
 mod startup_grace;
 mod transfer;
 
+#[cfg(test)]
+mod tests;
+
 pub use activity::FetchEvent;
 pub use error::{SourceError, TransferError, Violation};
 pub use fetcher::{Fetcher, Options};

@@ -40,8 +40,6 @@ pub(crate) struct Internet {
     pub(crate) asked: Asked,
     /// For configuration files.
     pub(crate) url: String,
-    /// Its files.
-    pub(crate) dir: PathBuf,
     _servers: Servers,
 }
 
@@ -65,7 +63,7 @@ impl Internet {
                 respond(&files, request, weather)
             }),
         )?;
-        Ok(Self { weather, asked, url: format!("http://{address}"), dir: dir.to_owned(), _servers: servers })
+        Ok(Self { weather, asked, url: format!("http://{address}"), _servers: servers })
     }
 
     /// Changes how it behaves, from the next request on.

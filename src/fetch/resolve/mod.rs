@@ -13,4 +13,6 @@ pub(crate) mod source_report;
 pub(crate) mod verify;
 
 #[cfg(test)]
+pub(crate) mod scripted;
+#[cfg(test)]
 mod tests;

@@ -50,18 +50,16 @@ impl Resolver {
         budget: Duration,
         (metrics, blame): (Arc<Metrics>, Arc<Blame>),
     ) -> Self {
-        let (answers, startup_grace) = (Answers::new(), StartupGrace::new());
-        let late = Arc::new(Semaphore::new(LATE_LOOKUPS));
         let resolver = Self {
             network,
             trusted,
             store_dir,
             budget: AtomicU64::new(0),
-            answers,
+            answers: Answers::new(),
             metrics,
             blame,
-            startup_grace,
-            late,
+            startup_grace: StartupGrace::new(),
+            late: Arc::new(Semaphore::new(LATE_LOOKUPS)),
         };
         resolver.set_budget(budget);
         resolver

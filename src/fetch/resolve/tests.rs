@@ -1,117 +1,22 @@
 //! Lookups with scripted responders, in virtual time.
 
 use super::cache::Answer;
-use super::resolution::Holder;
 use super::resolver::Resolver;
-use super::responder::{Network, Responder, Responders};
-use super::verify::Trust;
+use super::scripted::{Everybody, Says, Voice};
 use crate::fetch::activity::Activity;
 use crate::fetch::blame::Blame;
-use crate::fetch::error::{SourceError, Violation};
-use crate::fetch::source::scripted::Scripted;
-use crate::fetch::source::{Remote, Source};
+use crate::fetch::source::Remote;
 use crate::metrics::Metrics;
-use crate::nix::{Compression, NarHash, PathInfo, SecretKey, StoreDir, StoreHash, TrustedKeys};
-use crate::peers::PeerEvent;
+use crate::nix::{NarHash, PathInfo, SecretKey, StoreDir, TrustedKeys};
 use crate::resilience::Versioned;
-use async_trait::async_trait;
-use bytes::Bytes;
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep};
 
 const BUDGET: Duration = Duration::from_millis(300);
 
-/// What a responder says.
-#[derive(Clone, Copy)]
-enum Says {
-    Yes,
-    No,
-    Nothing,
-    /// Fails.
-    Breaks,
-    /// Says yes, with a signature that does not verify.
-    Lies,
-}
-
-/// Somebody who says something after so long, and counts how often it was asked.
-struct Voice {
-    says: Says,
-    after: Duration,
-    source: Arc<Scripted>,
-    asked: Mutex<u32>,
-}
-
-impl Voice {
-    fn peer(number: u8, says: Says, after_ms: u64) -> Arc<Self> {
-        Self::new(Scripted::peer(number, &Bytes::new(), []), says, after_ms)
-    }
-
-    fn upstream(number: u8, says: Says, after_ms: u64) -> Arc<Self> {
-        Self::new(Scripted::upstream(number, &Bytes::new(), []), says, after_ms)
-    }
-
-    fn new(source: Scripted, says: Says, after_ms: u64) -> Arc<Self> {
-        let after = Duration::from_millis(after_ms);
-        Arc::new(Self { says, after, source: Arc::new(source), asked: Mutex::default() })
-    }
-
-    fn asked(&self) -> u32 {
-        *self.asked.lock()
-    }
-}
-
-#[async_trait]
-impl Responder for Voice {
-    fn remote(&self) -> &dyn Remote {
-        self.source.as_ref()
-    }
-
-    async fn narinfo(&self, hash: StoreHash, _: &Arc<Trust>) -> Result<Option<Holder>, SourceError> {
-        *self.asked.lock() += 1;
-        sleep(self.after).await; // pace
-        assert_eq!(hash, info().path.hash());
-        let source = Arc::clone(&self.source) as Arc<dyn Source>;
-        let holder = Holder { info: info(), source, compression: Compression::None, file_size: None };
-        match self.says {
-            Says::Yes => Ok(Some(holder)),
-            Says::No => Ok(None),
-            Says::Nothing => std::future::pending().await,
-            Says::Breaks => Err(SourceError::Connection("broken".into())),
-            Says::Lies => Err(Violation::Forged("a-1".into()).into()),
-        }
-    }
-}
-
 fn info() -> PathInfo {
     PathInfo::example()
-}
-
-/// Everybody there is.
-struct Everybody {
-    peers: Vec<Arc<Voice>>,
-    upstreams: Vec<Arc<Voice>>,
-    events: broadcast::Sender<PeerEvent>,
-}
-
-fn responders(voices: &[Arc<Voice>]) -> Vec<Arc<dyn Responder>> {
-    voices.iter().map(|voice| Arc::clone(voice) as _).collect()
-}
-
-impl Network for Everybody {
-    fn responders(&self) -> Responders {
-        Responders { peers: responders(&self.peers), upstreams: responders(&self.upstreams), is_partial: false }
-    }
-
-    fn upstreams(&self) -> Vec<Arc<dyn Responder>> {
-        responders(&self.upstreams)
-    }
-
-    fn subscribe(&self) -> broadcast::Receiver<PeerEvent> {
-        self.events.subscribe()
-    }
 }
 
 struct World {
@@ -124,8 +29,7 @@ impl World {
     fn new(peers: &[Arc<Voice>], upstreams: &[Arc<Voice>]) -> Self {
         let metrics = Arc::<Metrics>::default();
         let blame = Arc::new(Blame { metrics: Arc::clone(&metrics), activity: Arc::new(Activity::new()) });
-        let (peers, upstreams, events) = (peers.to_vec(), upstreams.to_vec(), broadcast::channel(8).0);
-        let network = Arc::new(Everybody { peers, upstreams, events });
+        let network = Everybody::new(peers, upstreams);
         let trusted = Versioned::<TrustedKeys>::default();
         let trust = (trusted.clone(), StoreDir::default());
         let resolver = Arc::new(Resolver::new(network, trust, BUDGET, (Arc::clone(&metrics), blame)));

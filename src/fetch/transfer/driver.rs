@@ -211,14 +211,16 @@ where
     /// Takes in what the source that sends gave.
     async fn take(&mut self, chunk: Bytes) -> Result<(), TransferError> {
         let Some(flight) = &mut self.flight else { return Ok(()) };
-        let id = flight.source.remote().id();
         let metrics = &self.shared.metrics;
-        let counter = if id.is_peer() { &metrics.fetched_peer_bytes } else { &metrics.fetched_upstream_bytes };
+        let is_far = flight.source.abilities().is_far;
+        let counter = if is_far { &metrics.fetched_upstream_bytes } else { &metrics.fetched_peer_bytes };
         counter.add(flight.fresh());
+        if flight.sample().bytes == 0 {
+            self.trace.flows_from(flight.source.remote().id().name());
+        }
         match self.assembly.take(chunk).await? {
             Ok(bytes) => {
                 flight.taken(bytes);
-                self.trace.flows_from(id.name());
                 self.handle(Event::Received(bytes));
                 self.trace.reached(self.scheduler.offset());
             }

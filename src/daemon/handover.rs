@@ -15,7 +15,7 @@ const ENVELOPE: usize = 256;
 
 /// What is kept.
 #[derive(Serialize, Deserialize)]
-struct Warm {
+struct Handover {
     version: u32,
     peers: Box<RawValue>,
     statistics: Box<RawValue>,
@@ -31,14 +31,14 @@ pub(super) fn recall(kept: Kept, notifier: &Notifier) -> (Option<Vec<u8>>, Optio
             return (None, None);
         }
     };
-    match serde_json::from_slice::<Warm>(&bytes) {
-        Ok(warm) if warm.version == VERSION => {
+    match serde_json::from_slice::<Handover>(&bytes) {
+        Ok(handover) if handover.version == VERSION => {
             log::info!(bytes = bytes.len(); "peers and counters of the run before are taken over");
-            let peers = Some(warm.peers.get()).filter(|peers| *peers != "null");
-            (peers.map(Into::into), Some(warm.statistics.get().into()))
+            let peers = Some(handover.peers.get()).filter(|peers| *peers != "null");
+            (peers.map(Into::into), Some(handover.statistics.get().into()))
         }
-        Ok(warm) => {
-            log::info!("the run before left something of version {}, which is not {VERSION}", warm.version);
+        Ok(handover) => {
+            log::info!("the run before left something of version {}, which is not {VERSION}", handover.version);
             (None, None)
         }
         Err(error) => {
@@ -52,12 +52,12 @@ pub(super) fn recall(kept: Kept, notifier: &Notifier) -> (Option<Vec<u8>>, Optio
 pub(super) fn keep(notifier: &Notifier, peers: &Peers, statistics: &Statistics) {
     let raw = |bytes: Vec<u8>| String::from_utf8(bytes).ok().and_then(|text| RawValue::from_string(text).ok());
     let (Some(peers), Some(statistics)) = (raw(peers.export()), raw(statistics.export())) else { return };
-    let mut warm = Warm { version: VERSION, peers, statistics };
-    if warm.peers.get().len() + warm.statistics.get().len() > fdstore::STATE_MAX - ENVELOPE {
+    let mut handover = Handover { version: VERSION, peers, statistics };
+    if handover.peers.get().len() + handover.statistics.get().len() > fdstore::STATE_MAX - ENVELOPE {
         // A table as large as that is found again on the network; the counters are not.
-        warm.peers = RawValue::NULL.to_owned();
+        handover.peers = RawValue::NULL.to_owned();
     }
-    let left = serde_json::to_vec(&warm).map_err(anyhow::Error::from);
+    let left = serde_json::to_vec(&handover).map_err(anyhow::Error::from);
     if let Err(error) = left.and_then(|bytes| Ok(fdstore::keep(notifier, &bytes)?)) {
         log::warn!("peers and counters cannot be left for the next run: {error}");
     }
