@@ -1,7 +1,8 @@
 //! Listening: connections are accepted within limits, each gets its own task, and all of them end in order.
 
-use super::Access;
 use super::connection::Connection;
+use super::limits::Limits;
+use super::sockets::Access;
 use crate::control::Control;
 use nix::errno::Errno;
 use parking_lot::Mutex;
@@ -21,35 +22,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// The time between two lines in the log about that, in seconds.
 const COMPLAINT_INTERVAL: u64 = 60;
-
-/// What one listener allows.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Connections at the same time.
-    pub connections: usize,
-    /// Connections of one user at the same time. In a user namespace (`PrivateUsers=yes`) all users but root and the
-    /// service's own look like one, so this is half of all: a place is left for root whatever others do.
-    pub per_user: usize,
-    /// How long a connection may be open without a call.
-    pub idle: Duration,
-    /// How long a client may leave an answer lying before it is taken for dead. A monitor whose reader was stopped for
-    /// less than this goes on, and is told how much it missed.
-    pub write: Duration,
-    /// How long calls under way may take to their end when the service stops.
-    pub drain: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 128,
-            per_user: 64,
-            idle: Duration::from_secs(600),
-            write: Duration::from_secs(60),
-            drain: Duration::from_secs(5),
-        }
-    }
-}
 
 /// Serves `control` on a socket until `stop` is cancelled. With [`Access::Admin`] the socket itself has to keep others out.
 pub async fn serve(control: Arc<dyn Control>, listener: UnixListener, access: Access, stop: CancellationToken) {
