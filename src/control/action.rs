@@ -1,4 +1,4 @@
-//! What polkit is asked about: the actions, and which of them each thing that changes something needs.
+//! What polkit is asked about.
 
 /// Declares the actions with what polkit and the documentation say of them.
 macro_rules! actions {
@@ -46,29 +46,6 @@ actions! {
     Reload: "reload", "Reload the configuration", "Authentication is required to reload the configuration of Peernix.";
     ResetStatistics: "reset-statistics", "Reset the statistics", "Authentication is required to reset the statistics of Peernix.";
     SetLogLevel: "set-log-level", "Change what is logged", "Authentication is required to change what Peernix logs.";
-}
-
-/// A method of one of the front ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Method {
-    /// Its interface; on D-Bus the last part of it.
-    pub interface: &'static str,
-    /// Its name.
-    pub name: &'static str,
-    /// The right that it needs; `None` for what changes nothing, which everybody may.
-    pub action: Option<Action>,
-    /// The method of [`Control`](super::Control) that it translates to; empty if it belongs to its front end alone.
-    pub does: &'static str,
-}
-
-/// A method that changes nothing.
-pub(super) const fn reads(interface: &'static str, name: &'static str, does: &'static str) -> Method {
-    Method { interface, name, action: None, does }
-}
-
-/// A method that changes something.
-pub(super) const fn changes(interface: &'static str, name: &'static str, action: Action, does: &'static str) -> Method {
-    Method { interface, name, action: Some(action), does }
 }
 
 #[cfg(test)]

@@ -91,6 +91,9 @@ impl fmt::Display for ControlError {
 
 impl std::error::Error for ControlError {}
 
+/// What comes out of most of what an administrator asks for.
+pub type Outcome<T> = Result<T, ControlError>;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,8 +3,9 @@
 //! Nothing is queued for a reader: each has a place in the one list and reads on from there. So a reader that stalls costs
 //! nothing and harms nobody; what it missed when it comes back is counted and told.
 
-use super::types::timestamp;
-use super::{ControlError, Event, EventFilter, EventItem, EventKind, Events, Feed, Outcome};
+use super::api::{Events, Feed};
+use super::error::{ControlError, ErrorKind, Outcome};
+use super::types::{Event, EventFilter, EventItem, EventKind, timestamp};
 use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
@@ -75,14 +76,8 @@ impl EventLog {
     }
 
     fn reader(&self, mut filter: EventFilter) -> Reader {
-        // Looked at within the lock of the list, so no more than there are.
-        let mut kinds = Vec::with_capacity(EventKind::ALL.len());
-        filter.kinds.retain(|kind| {
-            !kinds.contains(kind) && {
-                kinds.push(*kind);
-                true
-            }
-        });
+        // Looked at within the lock of the list, so each once.
+        filter.kinds = EventKind::ALL.iter().filter(|kind| filter.kinds.contains(kind)).copied().collect();
         let kept = self.kept();
         // In the lock, so that no event comes between.
         let newest = self.0.newest.subscribe();
@@ -148,7 +143,7 @@ impl Feed<EventItem> for Reader {
             }
             // The sender is in the log, which this reader holds.
             if let Err(error) = self.newest.changed().await {
-                return Some(Err(ControlError::new(super::ErrorKind::Failed, error)));
+                return Some(Err(ControlError::new(ErrorKind::Failed, error)));
             }
         }
     }

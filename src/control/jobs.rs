@@ -1,9 +1,9 @@
 //! Work that takes its time: numbered, watched, cancelled, and remembered for a while after its end.
 
-use super::types::timestamp;
-use super::{
-    ControlError, ErrorKind, Event, EventKind, EventLog, Feed, Job, JobKind, JobPath, JobState, Outcome, Progress,
-};
+use super::api::{Feed, JobUpdates};
+use super::error::{ControlError, ErrorKind, Outcome};
+use super::events::EventLog;
+use super::types::{Event, EventKind, Job, JobKind, JobPath, JobState, timestamp};
 use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// How many jobs that ended are remembered.
-pub const JOBS_KEPT: usize = 16;
+const JOBS_KEPT: usize = 16;
 
 /// How many of them with their paths.
 const PATHS_OF_JOBS_KEPT: usize = 2;
@@ -145,7 +145,7 @@ impl Jobs {
     ///
     /// # Errors
     /// [`ErrorKind::NoSuchJob`].
-    pub fn watch(&self, id: u64) -> Outcome<Progress> {
+    pub fn watch(&self, id: u64) -> Outcome<JobUpdates> {
         let mut job = self.entry(id)?.job.subscribe();
         job.mark_changed();
         Ok(Box::new(Watch { job, ended: false }))

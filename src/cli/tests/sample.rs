@@ -319,7 +319,7 @@ impl Control for Sample {
         Ok(all.into_iter().skip(usize::try_from(offset).unwrap()).collect())
     }
 
-    async fn watch_job(&self, _: u64) -> Outcome<Progress> {
+    async fn watch_job(&self, _: u64) -> Outcome<JobUpdates> {
         let states = [JobState::Running, JobState::Failed];
         Ok(Box::new(Ready(states.map(|state| job(JobKind::Prefetch, state, false)).into())))
     }

@@ -3,20 +3,18 @@
 //! A caller has only so many calls and questions to polkit under way at a time: a question waits for a human, perhaps for
 //! minutes, and nothing of the service may wait with it.
 
-use super::errors::Failure;
-use super::methods::action_of;
-use super::polkit::{self, Patience};
+use super::errors::CallError;
+use super::methods;
+use super::polkit::{self, AnswerLimit};
 use crate::control::{Action, ErrorKind};
-use parking_lot::{Mutex, MutexGuard};
-use std::collections::HashMap;
-use std::sync::Arc;
+use crate::resilience::{KeyedLimit, Permit};
 use zbus::Connection;
 use zbus::message::{Flags, Header};
 
 /// Calls of one sender that are under way at once.
-pub const CALLS_PER_SENDER: usize = 32;
+const CALLS_PER_SENDER: usize = 32;
 /// Questions to polkit on behalf of one sender that are under way at once.
-pub const CHECKS_PER_SENDER: usize = 4;
+const CHECKS_PER_SENDER: usize = 4;
 /// Questions to polkit on behalf of one user, so that nobody takes all of them.
 const CHECKS_PER_USER: usize = 16;
 /// Questions to polkit on behalf of everybody. With the pings of all subscribers less than what the system bus lets one
@@ -24,74 +22,58 @@ const CHECKS_PER_USER: usize = 16;
 const CHECKS: usize = 48;
 
 /// Those who have calls under way. A cheap handle: clones are the same.
-#[derive(Clone, Default)]
-pub(super) struct Callers(Arc<Mutex<HashMap<String, Counts>>>);
+#[derive(Clone)]
+pub(super) struct Callers {
+    calls: KeyedLimit<String>,
+    checks: KeyedLimit<String>,
+    user_checks: KeyedLimit<u32>,
+    all_checks: KeyedLimit<()>,
+}
 
-#[derive(Default)]
-struct Counts {
-    calls: usize,
-    checks: usize,
-    /// The user, once there was a question.
-    user: Option<u32>,
+/// A question to polkit under way: it counts for its sender, for its user and for everybody.
+type Question = (Permit<String>, Permit<u32>, Permit<()>);
+
+impl Default for Callers {
+    fn default() -> Self {
+        Self {
+            calls: KeyedLimit::new(CALLS_PER_SENDER),
+            checks: KeyedLimit::new(CHECKS_PER_SENDER),
+            user_checks: KeyedLimit::new(CHECKS_PER_USER),
+            all_checks: KeyedLimit::new(CHECKS),
+        }
+    }
 }
 
 impl Callers {
     /// Lets a call in, after polkit if its method needs a right. It counts until the answer is dropped.
-    pub(super) async fn enter(
-        &self,
-        connection: &Connection,
-        header: &Header<'_>,
-        interface: &str,
-        method: &str,
-    ) -> Result<Call, Failure> {
+    pub(super) async fn enter(&self, connection: &Connection, header: &Header<'_>) -> Result<Call, CallError> {
         let call = self.count(header)?;
-        if let Some(action) = action_of(interface, method) {
+        let named = header.interface().zip(header.member());
+        let method = named.and_then(|(interface, name)| methods::find(interface, name));
+        let method = method.ok_or_else(|| CallError::new(ErrorKind::AccessDenied, "nobody may call this"))?;
+        for action in method.actions() {
             call.allow(connection, header, action).await?;
         }
         Ok(call)
     }
 
     /// Lets a call in that asks for its right later.
-    pub(super) fn count(&self, header: &Header<'_>) -> Result<Call, Failure> {
+    pub(super) fn count(&self, header: &Header<'_>) -> Result<Call, CallError> {
         let sender = header.sender().map(ToString::to_string).unwrap_or_default();
-        let mut callers = self.lock();
-        let counts = callers.entry(sender.clone()).or_default();
-        if counts.calls >= CALLS_PER_SENDER {
+        let Some(permit) = self.calls.try_take(sender.clone()) else {
             let message = format!("{CALLS_PER_SENDER} calls of this connection are under way: wait for their answers");
-            return Err(Failure::new(ErrorKind::LimitExceeded, message));
-        }
-        counts.calls += 1;
-        Ok(Call { callers: self.clone(), sender })
+            return Err(CallError::new(ErrorKind::LimitExceeded, message));
+        };
+        Ok(Call { callers: self.clone(), sender, _permit: permit })
     }
 
-    fn question(&self, sender: &str, user: u32) -> Result<Question, Failure> {
-        let mut callers = self.lock();
-        let all: usize = callers.values().map(|counts| counts.checks).sum();
-        let own = callers.values().filter(|counts| counts.user == Some(user)).map(|counts| counts.checks);
-        let own: usize = own.sum();
-        let checks = callers.get(sender).map_or(0, |counts| counts.checks);
-        if checks >= CHECKS_PER_SENDER || own >= CHECKS_PER_USER || all >= CHECKS {
-            let message = "too many questions about what this connection may do are not answered yet";
-            return Err(Failure::new(ErrorKind::LimitExceeded, message));
-        }
-        let counts = callers.entry(sender.to_owned()).or_default();
-        counts.checks += 1;
-        counts.user = Some(user);
-        Ok(Question { callers: self.clone(), sender: sender.to_owned() })
-    }
-
-    fn change(&self, sender: &str, change: impl FnOnce(&mut Counts)) {
-        let mut callers = self.lock();
-        if let Some(counts) = callers.get_mut(sender) {
-            change(counts);
-            if counts.calls == 0 && counts.checks == 0 {
-                callers.remove(sender);
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Counts>> {
-        self.0.lock()
+    fn question(&self, sender: &str, user: u32) -> Result<Question, CallError> {
+        let question = || {
+            let own = self.checks.try_take(sender.to_owned())?;
+            Some((own, self.user_checks.try_take(user)?, self.all_checks.try_take(())?))
+        };
+        let message = "too many questions about what this connection may do are not answered yet";
+        question().ok_or_else(|| CallError::new(ErrorKind::LimitExceeded, message))
     }
 }
 
@@ -99,6 +81,7 @@ impl Callers {
 pub(super) struct Call {
     callers: Callers,
     sender: String,
+    _permit: Permit<String>,
 }
 
 impl Call {
@@ -108,10 +91,10 @@ impl Call {
         connection: &Connection,
         header: &Header<'_>,
         action: Action,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallError> {
         let interactive = header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
-        let patience = if interactive { Patience::Human } else { Patience::Rules };
-        self.allow_within(connection, header, action, patience).await
+        let limit = if interactive { AnswerLimit::Human } else { AnswerLimit::Rules };
+        self.allow_within(connection, header, action, limit).await
     }
 
     /// The same, for those who cannot wait long.
@@ -120,34 +103,16 @@ impl Call {
         connection: &Connection,
         header: &Header<'_>,
         action: Action,
-        patience: Patience,
-    ) -> Result<(), Failure> {
+        limit: AnswerLimit,
+    ) -> Result<(), CallError> {
         let user = polkit::user(connection, header).await?;
         // Root needs no polkit, so that the service can be helped while polkit hangs or others wait for it.
         if user != 0 {
             let _question = self.callers.question(&self.sender, user)?;
-            polkit::check(connection, header, action, patience).await?;
+            polkit::check(connection, header, action, limit).await?;
         }
         log::info!(user, sender = self.sender.as_str(), action = action.id(); "user {user} may {}", action.id());
         Ok(())
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        self.callers.change(&self.sender, |counts| counts.calls = counts.calls.saturating_sub(1));
-    }
-}
-
-/// A question to polkit under way.
-struct Question {
-    callers: Callers,
-    sender: String,
-}
-
-impl Drop for Question {
-    fn drop(&mut self) {
-        self.callers.change(&self.sender, |counts| counts.checks = counts.checks.saturating_sub(1));
     }
 }
 
@@ -172,6 +137,7 @@ mod tests {
         others.extend((100..).map_while(|at| callers.question(&format!(":1.{at}"), at).ok()));
         assert_eq!(questions.len() + others.len(), CHECKS);
         drop((calls, questions, others));
-        assert!(callers.lock().is_empty());
+        let Callers { calls, checks, user_checks, all_checks } = callers;
+        assert_eq!(calls.keys() + checks.keys() + user_checks.keys() + all_checks.keys(), 0);
     }
 }

@@ -1,21 +1,21 @@
 //! [`Control`] over D-Bus: what `peernixctl` and the notifier reach the service with.
 
+use super::bus::{BUS_NAME, Bus};
+use super::call::call;
 use super::dict::{Dict, from_dict, from_dicts, to_dict};
 use super::errors;
-use super::feed::{EventFeed, JobFeed, option};
-use super::model::{ROOT, job_path};
-use super::{BUS_NAME, Bus};
+use super::feed::{EventFeed, JobFeed};
+use super::paths::{ROOT, job_path};
 use crate::control::{
-    Control, ControlError, ErrorKind, EventFilter, Events, GarbageOptions, Job, JobPath, Key, LogLevel, Outcome,
-    PathReport, Peer, PeerFilter, Pin, PinRequest, Progress, Reload, Rotation, Statistics, Status, TrustedKey,
+    Control, ControlError, ErrorKind, EventFilter, Events, GarbageOptions, Job, JobPath, JobUpdates, Key, LogLevel,
+    Outcome, PathReport, Peer, PeerFilter, Pin, PinRequest, Reload, Rotation, Statistics, Status, TrustedKey,
     microseconds,
 };
 use async_trait::async_trait;
 use serde::Serialize;
 use std::time::Duration;
-use zbus::proxy::{CacheProperties, MethodFlags};
 use zbus::wire::DynamicDeserialize;
-use zbus::{Connection, DynamicType, OwnedObjectPath, Proxy};
+use zbus::{Connection, DynamicType, OwnedObjectPath, OwnedVariant, Variant};
 
 /// The service, reached over D-Bus. It is never started by being asked.
 pub struct Client {
@@ -42,20 +42,12 @@ impl Client {
         }
     }
 
-    async fn read<B, R>(&self, method: &'static str, body: &B) -> Outcome<R>
+    async fn call<B, R>(&self, method: &'static str, body: &B) -> Outcome<R>
     where
         B: Serialize + DynamicType + Sync,
         R: for<'d> DynamicDeserialize<'d>,
     {
-        call(&self.connection, ROOT, "Manager", method, body, false).await
-    }
-
-    async fn change<B, R>(&self, method: &'static str, body: &B) -> Outcome<R>
-    where
-        B: Serialize + DynamicType + Sync,
-        R: for<'d> DynamicDeserialize<'d>,
-    {
-        call(&self.connection, ROOT, "Manager", method, body, true).await
+        call(&self.connection, ROOT, "Manager", method, body).await
     }
 
     async fn begun(&self, object: &OwnedObjectPath) -> Outcome<Job> {
@@ -65,44 +57,14 @@ impl Client {
     }
 }
 
-/// Calls a method of the service. With `changes` somebody may be asked to authenticate for it, which may take minutes.
-pub(super) async fn call<B, R>(
-    connection: &Connection,
-    path: &str,
-    interface: &str,
-    method: &'static str,
-    body: &B,
-    changes: bool,
-) -> Outcome<R>
-where
-    B: Serialize + DynamicType + Sync,
-    R: for<'d> DynamicDeserialize<'d>,
-{
-    let answer = async {
-        let proxy: Proxy<'_> = zbus::proxy::Builder::new(connection)
-            .destination(BUS_NAME)
-            .path(path)
-            .interface(format!("{}{interface}", super::methods::INTERFACES))
-            .cache_properties(CacheProperties::No)
-            .build()
-            .await?;
-        let mut flags = MethodFlags::NO_AUTO_START;
-        if changes {
-            flags |= MethodFlags::ALLOW_INTERACTIVE_AUTH;
-        }
-        proxy.call_with_flags::<_, _, R>(method, flags, body).await
-    };
-    let answer: zbus::Result<Option<R>> = answer.await;
-    match answer {
-        Ok(Some(answer)) => Ok(answer),
-        Ok(None) => Err(ControlError::new(ErrorKind::Failed, format!("{method} has no answer"))),
-        Err(error) => Err(errors::received(&error)),
-    }
-}
-
 /// No options.
 fn none() -> Dict {
     Dict::new()
+}
+
+/// A value as the options of a method take it.
+fn option(value: impl Into<Variant<'static>>) -> Outcome<OwnedVariant> {
+    OwnedVariant::try_from(value.into()).map_err(|error| ControlError::new(ErrorKind::Failed, error))
 }
 
 /// The objects that came with dictionaries are for others.
@@ -113,15 +75,15 @@ fn without_objects<T: serde::de::DeserializeOwned>(list: &[(OwnedObjectPath, Dic
 #[async_trait]
 impl Control for Client {
     async fn status(&self) -> Outcome<Status> {
-        from_dict(&self.read("GetStatus", &()).await?)
+        from_dict(&self.call("GetStatus", &()).await?)
     }
 
     async fn statistics(&self) -> Outcome<Statistics> {
-        from_dict(&self.read("GetStatistics", &()).await?)
+        from_dict(&self.call("GetStatistics", &()).await?)
     }
 
     async fn reset_statistics(&self) -> Outcome<()> {
-        self.change("ResetStatistics", &(none(),)).await
+        self.call("ResetStatistics", &(none(),)).await
     }
 
     async fn drain(&self, limit: Option<Duration>) -> Outcome<bool> {
@@ -129,15 +91,15 @@ impl Control for Client {
         if let Some(limit) = limit {
             options.insert("LimitUSec".to_owned(), option(microseconds(limit))?);
         }
-        self.change("Drain", &(options,)).await
+        self.call("Drain", &(options,)).await
     }
 
     async fn undrain(&self) -> Outcome<bool> {
-        self.change("Undrain", &(none(),)).await
+        self.call("Undrain", &(none(),)).await
     }
 
     async fn reload(&self) -> Outcome<Reload> {
-        from_dict(&self.change("Reload", &(none(),)).await?)
+        from_dict(&self.call("Reload", &(none(),)).await?)
     }
 
     async fn log_level(&self) -> Outcome<LogLevel> {
@@ -145,7 +107,7 @@ impl Control for Client {
     }
 
     async fn set_log_level(&self, level: LogLevel) -> Outcome<()> {
-        self.change("SetLogLevel", &(level.as_str(), none())).await
+        self.call("SetLogLevel", &(level.as_str(), none())).await
     }
 
     async fn events(&self, filter: EventFilter) -> Outcome<Events> {
@@ -153,72 +115,72 @@ impl Control for Client {
     }
 
     async fn peers(&self, filter: PeerFilter) -> Outcome<Vec<Peer>> {
-        without_objects(&self.read::<_, Vec<(OwnedObjectPath, Dict)>>("ListPeers", &(to_dict(&filter)?,)).await?)
+        without_objects(&self.call::<_, Vec<(OwnedObjectPath, Dict)>>("ListPeers", &(to_dict(&filter)?,)).await?)
     }
 
     async fn peer(&self, peer: &str) -> Outcome<Peer> {
-        let (_, peer): (OwnedObjectPath, Dict) = self.read("GetPeer", &(peer,)).await?;
+        let (_, peer): (OwnedObjectPath, Dict) = self.call("GetPeer", &(peer,)).await?;
         from_dict(&peer)
     }
 
     async fn add_peer(&self, uri: &str) -> Outcome<bool> {
-        self.change("AddPeer", &(uri, none())).await
+        self.call("AddPeer", &(uri, none())).await
     }
 
     async fn forget_peer(&self, peer: &str) -> Outcome<bool> {
-        self.change("ForgetPeer", &(peer, none())).await
+        self.call("ForgetPeer", &(peer, none())).await
     }
 
     async fn block_peer(&self, peer: &str, reason: &str) -> Outcome<bool> {
-        self.change("BlockPeer", &(peer, reason, none())).await
+        self.call("BlockPeer", &(peer, reason, none())).await
     }
 
     async fn unblock_peer(&self, peer: &str) -> Outcome<bool> {
-        self.change("UnblockPeer", &(peer, none())).await
+        self.call("UnblockPeer", &(peer, none())).await
     }
 
     async fn ping_peer(&self, peer: &str) -> Outcome<Duration> {
-        self.read("PingPeer", &(peer,)).await.map(Duration::from_micros)
+        self.call("PingPeer", &(peer,)).await.map(Duration::from_micros)
     }
 
     async fn refresh_peers(&self) -> Outcome<()> {
-        self.change("Refresh", &(none(),)).await
+        self.call("Refresh", &(none(),)).await
     }
 
     async fn query_path(&self, path: &str) -> Outcome<PathReport> {
-        from_dict(&self.read("QueryPath", &(path,)).await?)
+        from_dict(&self.call("QueryPath", &(path,)).await?)
     }
 
     async fn prefetch(&self, paths: Vec<String>) -> Outcome<Job> {
-        let job = self.change("Prefetch", &(paths, none())).await?;
+        let job = self.call("Prefetch", &(paths, none())).await?;
         self.begun(&job).await
     }
 
     async fn collect_garbage(&self, options: GarbageOptions) -> Outcome<Job> {
-        let job = self.change("CollectGarbage", &(to_dict(&options)?,)).await?;
+        let job = self.call("CollectGarbage", &(to_dict(&options)?,)).await?;
         self.begun(&job).await
     }
 
     async fn pin(&self, request: PinRequest) -> Outcome<bool> {
         let mut options = to_dict(&request)?;
         options.remove("Path");
-        self.change("Pin", &(request.path, options)).await
+        self.call("Pin", &(request.path, options)).await
     }
 
     async fn unpin(&self, path: &str) -> Outcome<bool> {
-        self.change("Unpin", &(path, none())).await
+        self.call("Unpin", &(path, none())).await
     }
 
     async fn pins(&self) -> Outcome<Vec<Pin>> {
-        from_dicts(&self.read::<_, Vec<Dict>>("ListPins", &()).await?)
+        from_dicts(&self.call::<_, Vec<Dict>>("ListPins", &()).await?)
     }
 
     async fn jobs(&self) -> Outcome<Vec<Job>> {
-        without_objects(&self.read::<_, Vec<(OwnedObjectPath, Dict)>>("ListJobs", &()).await?)
+        without_objects(&self.call::<_, Vec<(OwnedObjectPath, Dict)>>("ListJobs", &()).await?)
     }
 
     async fn job(&self, id: u64) -> Outcome<Job> {
-        let (_, job): (OwnedObjectPath, Dict) = self.read("GetJob", &(id,)).await?;
+        let (_, job): (OwnedObjectPath, Dict) = self.call("GetJob", &(id,)).await?;
         from_dict(&job)
     }
 
@@ -226,23 +188,22 @@ impl Control for Client {
         // An object that is not there says less than the service does.
         self.job(id).await?;
         let path = job_path(id);
-        let paths: Vec<Dict> =
-            call(&self.connection, path.as_str(), "Job", "ListPaths", &(offset, limit), false).await?;
+        let paths: Vec<Dict> = call(&self.connection, path.as_str(), "Job", "ListPaths", &(offset, limit)).await?;
         from_dicts(&paths)
     }
 
-    async fn watch_job(&self, id: u64) -> Outcome<Progress> {
+    async fn watch_job(&self, id: u64) -> Outcome<JobUpdates> {
         self.job(id).await?;
         Ok(Box::new(JobFeed::open(&self.bus, id).await?))
     }
 
     async fn cancel_job(&self, id: u64) -> Outcome<bool> {
         self.job(id).await?;
-        call(&self.connection, job_path(id).as_str(), "Job", "Cancel", &(none(),), true).await
+        call(&self.connection, job_path(id).as_str(), "Job", "Cancel", &(none(),)).await
     }
 
     async fn keys(&self) -> Outcome<Vec<Key>> {
-        without_objects(&self.read::<_, Vec<(OwnedObjectPath, Dict)>>("ListKeys", &()).await?)
+        without_objects(&self.call::<_, Vec<(OwnedObjectPath, Dict)>>("ListKeys", &()).await?)
     }
 
     async fn rotate_key(&self, grace: Option<Duration>) -> Outcome<Rotation> {
@@ -250,16 +211,16 @@ impl Control for Client {
         if let Some(grace) = grace {
             options.insert("GraceUSec".to_owned(), option(microseconds(grace))?);
         }
-        let (_, rotation): (OwnedObjectPath, Dict) = self.change("RotateKey", &(options,)).await?;
+        let (_, rotation): (OwnedObjectPath, Dict) = self.call("RotateKey", &(options,)).await?;
         from_dict(&rotation)
     }
 
     async fn revoke_key(&self, fingerprint: &str, reason: &str) -> Outcome<bool> {
-        self.change("RevokeKey", &(fingerprint, reason, none())).await
+        self.call("RevokeKey", &(fingerprint, reason, none())).await
     }
 
     async fn trusted_keys(&self) -> Outcome<Vec<TrustedKey>> {
-        from_dicts(&self.read::<_, Vec<Dict>>("ListTrusted", &()).await?)
+        from_dicts(&self.call::<_, Vec<Dict>>("ListTrusted", &()).await?)
     }
 
     async fn trust(&self, public_key: &str, comment: &str) -> Outcome<bool> {
@@ -267,10 +228,10 @@ impl Control for Client {
         if !comment.is_empty() {
             options.insert("Comment".to_owned(), option(comment.to_owned())?);
         }
-        self.change("Trust", &(public_key, options)).await
+        self.call("Trust", &(public_key, options)).await
     }
 
     async fn distrust(&self, key: &str) -> Outcome<bool> {
-        self.change("Distrust", &(key, none())).await
+        self.call("Distrust", &(key, none())).await
     }
 }

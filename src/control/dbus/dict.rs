@@ -50,6 +50,11 @@ pub(super) fn text(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
+/// Texts as D-Bus can carry them.
+pub(super) fn texts(texts: &[String]) -> Vec<String> {
+    texts.iter().map(|one| text(one)).collect()
+}
+
 fn dict_of(object: Map<String, Value>) -> Outcome<Dict> {
     let mut dict = Dict::with_capacity(object.len());
     for (key, value) in object {

@@ -28,8 +28,7 @@ const ABSENT: &[&str] = &[
 pub(super) const NOBODY: &str = "peernixd does not run (nobody has its name on the system bus)";
 
 /// The name of a kind of error on the bus.
-#[must_use]
-pub fn error_name(kind: ErrorKind) -> String {
+fn error_name(kind: ErrorKind) -> String {
     let standard = STANDARD.iter().find(|(standard, _)| *standard == kind);
     standard.map_or_else(|| format!("{PREFIX}{}", kind.name()), |(_, name)| (*name).to_owned())
 }
@@ -70,27 +69,27 @@ pub(super) fn received(error: &zbus::Error) -> ControlError {
 
 /// An error on its way to a caller.
 #[derive(Debug)]
-pub(super) struct Failure(pub(super) ControlError);
+pub(super) struct CallError(pub(super) ControlError);
 
-impl Failure {
+impl CallError {
     pub(super) fn new(kind: ErrorKind, message: impl std::fmt::Display) -> Self {
         Self(ControlError::new(kind, message))
     }
 }
 
-impl From<ControlError> for Failure {
+impl From<ControlError> for CallError {
     fn from(error: ControlError) -> Self {
         Self(error)
     }
 }
 
-impl From<zbus::Error> for Failure {
+impl From<zbus::Error> for CallError {
     fn from(error: zbus::Error) -> Self {
         Self(ControlError::new(ErrorKind::Failed, error))
     }
 }
 
-impl zbus::DBusError for Failure {
+impl zbus::DBusError for CallError {
     fn create_reply(&self, call: &Header<'_>) -> zbus::Result<Message> {
         Message::error(call, self.name()).build(&(super::dict::text(&self.0.to_string()),))
     }
@@ -113,7 +112,7 @@ mod tests {
     #[test]
     fn every_kind_has_a_name_that_leads_back() {
         for kind in ErrorKind::ALL {
-            let failure = Failure::new(*kind, "what");
+            let failure = CallError::new(*kind, "what");
             assert_eq!(failure.name().as_str(), error_name(*kind));
             let call = Message::method_call("/x", "M").sender(":1.1").build(&()).unwrap();
             let reply = failure.create_reply(&call.header()).unwrap();

@@ -1,15 +1,17 @@
 //! What goes on telling, over D-Bus: events and the progress of a job, as the client reads them.
 
-use super::client::call;
+use super::bus::{BUS_NAME, Bus};
+use super::call::call;
 use super::dict::{Dict, from_dict, to_dict};
-use super::model::{ROOT, job_path};
+use super::errors;
+use super::methods::MANAGER;
 use super::owner::Owner;
+use super::paths::{ROOT, job_path};
 use super::stream::next;
-use super::{BUS_NAME, Bus, errors};
 use crate::control::{ControlError, ErrorKind, EventFilter, EventItem, Feed, Job, JobState, Outcome};
 use async_trait::async_trait;
 use zbus::message::Type;
-use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath, OwnedVariant};
+use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath};
 
 /// What the service says between two looks.
 pub(super) struct Signals {
@@ -64,13 +66,13 @@ pub(super) struct EventFeed {
 
 impl EventFeed {
     pub(super) async fn open(bus: &Bus, filter: &EventFilter) -> Outcome<Self> {
-        let rule = MatchRule::builder().path(ROOT).interface("org.peernix.Peernix1.Manager");
+        let rule = MatchRule::builder().path(ROOT).interface(MANAGER);
         let signals = Signals::open(bus, rule).await?;
         let mut options: Dict = to_dict(filter)?;
         if filter.kinds.is_empty() {
             options.remove("Kinds");
         }
-        let cursor = call(&signals.connection, ROOT, "Manager", "Subscribe", &(options,), false).await?;
+        let cursor = call(&signals.connection, ROOT, "Manager", "Subscribe", &(options,)).await?;
         Ok(Self { signals, first: Some(cursor), ended: false })
     }
 
@@ -130,7 +132,7 @@ impl JobFeed {
 
     async fn look(&self) -> Outcome<Job> {
         let (_, job): (OwnedObjectPath, Dict) =
-            call(&self.signals.connection, ROOT, "Manager", "GetJob", &(self.id,), false).await?;
+            call(&self.signals.connection, ROOT, "Manager", "GetJob", &(self.id,)).await?;
         from_dict(&job)
     }
 
@@ -156,9 +158,4 @@ impl Feed<Job> for JobFeed {
         self.ended = job.as_ref().map_or(true, |job| job.state != JobState::Running);
         Some(job)
     }
-}
-
-/// A value as the options of a method take it.
-pub(super) fn option(value: impl Into<zbus::Variant<'static>>) -> Outcome<OwnedVariant> {
-    OwnedVariant::try_from(value.into()).map_err(|error| ControlError::new(ErrorKind::Failed, error))
 }

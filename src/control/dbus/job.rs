@@ -1,36 +1,44 @@
 //! `org.peernix.Peernix1.Job`: something that takes its time, as an object.
 
-use super::access::Callers;
 use super::dict::{Dict, text, to_dicts};
-use super::errors::Failure;
-use super::methods::job_action;
-use super::model::Model;
+use super::errors::CallError;
+use super::model::{Properties, Shown, View};
+use super::object::{Item, Object};
 use super::options::Options;
-use crate::control::Job;
-use std::sync::Arc;
+use super::paths::job_path;
+use crate::control::{Job, Operation};
 use zbus::message::Header;
-use zbus::{Connection, interface};
+use zbus::{Connection, OwnedObjectPath, interface};
 
 /// The most paths in one answer.
 const PATHS_MAX: u32 = 10_000;
 
-/// One job.
-pub(super) struct JobObject {
-    pub(super) model: Arc<Model>,
-    pub(super) callers: Callers,
-    /// As it was when the object was made.
-    pub(super) first: Job,
+impl Shown for Job {
+    fn shown(&self) -> Properties {
+        vec![
+            ("State", self.state.as_str().into()),
+            ("Progress", self.progress.into()),
+            ("Message", text(&self.message).into()),
+            ("Paths", self.paths.into()),
+            ("Bytes", self.bytes.into()),
+            ("EndTimestamp", self.end_timestamp.unwrap_or_default().into()),
+        ]
+    }
 }
 
-impl JobObject {
-    fn now<T>(&self, look: impl FnOnce(&Job) -> T) -> T {
-        look(self.model.view().jobs.get(&self.first.id).unwrap_or(&self.first))
+impl Item for Job {
+    fn path(&self) -> OwnedObjectPath {
+        job_path(self.id)
+    }
+
+    fn find<'v>(&self, view: &'v View) -> Option<&'v Self> {
+        view.jobs.get(&self.id)
     }
 }
 
 /// Something that takes its time. The object stays for a while after its end.
 #[interface(name = "org.peernix.Peernix1.Job")]
-impl JobObject {
+impl Object<Job> {
     /// The paths that it dealt with so far, from the offset on, at most limit and 10000: Path (s), Size (t), Result (s), Reason (s).
     #[zbus(out_args("paths"))]
     async fn list_paths(
@@ -39,8 +47,8 @@ impl JobObject {
         limit: u32,
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
-    ) -> Result<Vec<Dict>, Failure> {
-        let _call = self.callers.enter(connection, &header, "Job", "ListPaths").await?;
+    ) -> Result<Vec<Dict>, CallError> {
+        let _call = self.callers.enter(connection, &header).await?;
         let paths = self.model.control.job_paths(self.first.id, offset, limit.min(PATHS_MAX)).await?;
         Ok(to_dicts(&paths)?)
     }
@@ -52,10 +60,12 @@ impl JobObject {
         options: Dict,
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, CallError> {
         Options::none(options)?;
         let call = self.callers.count(&header)?;
-        call.allow(connection, &header, job_action(self.first.kind)).await?;
+        for action in Operation::beginning(self.first.kind).actions() {
+            call.allow(connection, &header, *action).await?;
+        }
         Ok(self.model.control.cancel_job(self.first.id).await?)
     }
 

@@ -1,32 +1,37 @@
 //! `org.peernix.Peernix1.Key`: one signing key as an object.
 
-use super::access::Callers;
 use super::dict::{Dict, text};
-use super::errors::Failure;
-use super::model::Model;
+use super::errors::CallError;
+use super::model::{Properties, Shown, View};
+use super::object::{Item, Object};
 use super::options::{self, Options};
+use super::paths::key_path;
 use crate::control::Key;
-use std::sync::Arc;
 use zbus::message::Header;
-use zbus::{Connection, interface};
+use zbus::{Connection, OwnedObjectPath, interface};
 
-/// One key.
-pub(super) struct KeyObject {
-    pub(super) model: Arc<Model>,
-    pub(super) callers: Callers,
-    /// As it was when the object was made.
-    pub(super) first: Key,
+impl Shown for Key {
+    fn shown(&self) -> Properties {
+        vec![
+            ("State", self.state.as_str().into()),
+            ("ExpiresTimestamp", self.expires_timestamp.unwrap_or_default().into()),
+        ]
+    }
 }
 
-impl KeyObject {
-    fn now<T>(&self, look: impl FnOnce(&Key) -> T) -> T {
-        look(self.model.view().keys.get(&self.first.fingerprint).unwrap_or(&self.first))
+impl Item for Key {
+    fn path(&self) -> OwnedObjectPath {
+        key_path(&self.fingerprint)
+    }
+
+    fn find<'v>(&self, view: &'v View) -> Option<&'v Self> {
+        view.keys.get(&self.fingerprint)
     }
 }
 
 /// A key that signs what is built here, or did. Never its secret half.
 #[interface(name = "org.peernix.Peernix1.Key")]
-impl KeyObject {
+impl Object<Key> {
     /// Never signs with it again.
     #[zbus(out_args("changed"))]
     async fn revoke(
@@ -35,9 +40,9 @@ impl KeyObject {
         options: Dict,
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, CallError> {
         Options::none(options)?;
-        let _call = self.callers.enter(connection, &header, "Key", "Revoke").await?;
+        let _call = self.callers.enter(connection, &header).await?;
         Ok(self.model.control.revoke_key(&self.first.fingerprint, options::text(reason)?).await?)
     }
 

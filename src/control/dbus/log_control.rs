@@ -3,10 +3,10 @@
 //! Source: [org.freedesktop.LogControl1](https://www.freedesktop.org/software/systemd/man/org.freedesktop.LogControl1.html).
 
 use super::access::Callers;
-use super::errors::Failure;
+use super::errors::CallError;
 use super::model::Model;
-use super::polkit::Patience;
-use crate::control::{Action, ErrorKind, LogLevel};
+use super::polkit::AnswerLimit;
+use crate::control::{ErrorKind, LogLevel, Operation};
 use std::sync::Arc;
 use zbus::message::Header;
 use zbus::{Connection, interface};
@@ -27,7 +27,7 @@ pub(super) struct LogControl {
 impl LogControl {
     /// The least important messages that are logged: emerg, alert, crit, err, warning, notice, info or debug.
     #[zbus(property(emits_changed_signal = "false"))]
-    async fn log_level(&self) -> Result<String, Failure> {
+    async fn log_level(&self) -> Result<String, CallError> {
         let level = self.model.control.log_level().await?;
         Ok(syslog(level).to_owned())
     }
@@ -40,11 +40,13 @@ impl LogControl {
         level: String,
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Option<Header<'_>>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallError> {
         let level = from_syslog(&level)?;
-        let header = header.ok_or_else(|| Failure::new(ErrorKind::AccessDenied, "nobody knows who calls"))?;
+        let header = header.ok_or_else(|| CallError::new(ErrorKind::AccessDenied, "nobody knows who calls"))?;
         let call = self.callers.count(&header)?;
-        call.allow_within(connection, &header, Action::SetLogLevel, Patience::Hardly).await?;
+        for action in Operation::SetLogLevel.actions() {
+            call.allow_within(connection, &header, *action, AnswerLimit::AtOnce).await?;
+        }
         let set = self.model.control.set_log_level(level).await;
         self.model.hint.notify_one();
         Ok(set?)
@@ -58,11 +60,11 @@ impl LogControl {
 
     /// Only what is so already.
     #[zbus(property)]
-    async fn set_log_target(&self, target: String) -> Result<(), Failure> {
+    async fn set_log_target(&self, target: String) -> Result<(), CallError> {
         if target == TARGET {
             return Ok(());
         }
-        Err(Failure::new(ErrorKind::NotSupported, "where messages go is decided when the service starts"))
+        Err(CallError::new(ErrorKind::NotSupported, "where messages go is decided when the service starts"))
     }
 
     /// What messages are logged as.
@@ -81,13 +83,13 @@ const fn syslog(level: LogLevel) -> &'static str {
     }
 }
 
-fn from_syslog(level: &str) -> Result<LogLevel, Failure> {
+fn from_syslog(level: &str) -> Result<LogLevel, CallError> {
     Ok(match level {
         "emerg" | "alert" | "crit" | "err" => LogLevel::Error,
         "warning" => LogLevel::Warning,
         "notice" | "info" => LogLevel::Info,
         "debug" => LogLevel::Debug,
-        _ => return Err(Failure::new(ErrorKind::InvalidArgument, "this is no level of syslog")),
+        _ => return Err(CallError::new(ErrorKind::InvalidArgument, "this is no level of syslog")),
     })
 }
 

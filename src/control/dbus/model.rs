@@ -1,15 +1,15 @@
 //! What the objects on the bus show: one snapshot of the service, taken when something happened or somebody looks.
 
+use super::dict::{text, texts};
+use super::paths::{job_path, key_path, none};
 use crate::control::{Control, Job, Key, Outcome, Peer, PeerFilter, ServiceState, Statistics, Status};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify};
-use zbus::{ObjectPath, OwnedObjectPath, Variant};
+use zbus::{OwnedObjectPath, Variant};
 
-/// The object that stands for the service.
-pub const ROOT: &str = "/org/peernix/Peernix1";
 /// Peers with an object, as many as the table of peers may have.
 const PEERS_MAX: usize = 4096;
 /// Keys with an object.
@@ -119,7 +119,7 @@ impl Shown for View {
             ("Listen", self.listen().into()),
             ("PeersKnown", status.peers_known.into()),
             ("PeersOnline", status.peers_online.into()),
-            ("SharePolicy", super::dict::text(&status.share_policy).into()),
+            ("SharePolicy", text(&status.share_policy).into()),
             ("ActiveKey", self.active_key().into_inner().into()),
             ("LastReloadTimestamp", self.last_reload().0.into()),
             ("LastReloadResult", self.last_reload().1.into()),
@@ -147,117 +147,12 @@ impl View {
         match &self.status.last_reload {
             None => (0, "none".to_owned()),
             Some(reload) if reload.success => (reload.timestamp, "success".to_owned()),
-            Some(reload) => (reload.timestamp, super::dict::text(reload.error.as_deref().unwrap_or("failed"))),
+            Some(reload) => (reload.timestamp, text(reload.error.as_deref().unwrap_or("failed"))),
         }
     }
 
     /// The objects of the jobs.
     pub(super) fn job_paths(&self) -> Vec<OwnedObjectPath> {
         self.jobs.keys().map(|id| job_path(*id)).collect()
-    }
-}
-
-impl Shown for Peer {
-    fn shown(&self) -> Properties {
-        vec![
-            ("Name", super::dict::text(&self.name).into()),
-            ("Version", super::dict::text(&self.version).into()),
-            ("Addresses", texts(&self.addresses).into()),
-            ("Source", super::dict::text(&self.source).into()),
-            ("State", super::dict::text(&self.state).into()),
-            ("Audience", super::dict::text(&self.audience).into()),
-            ("Added", self.added.into()),
-            ("BlockedReason", self.blocked_reason().into()),
-        ]
-    }
-}
-
-impl Peer {
-    /// Why there is nothing to do with it, empty if there may be.
-    pub(super) fn blocked_reason(&self) -> String {
-        self.blocked.as_ref().map(|blocked| super::dict::text(&blocked.reason)).unwrap_or_default()
-    }
-}
-
-impl Shown for Key {
-    fn shown(&self) -> Properties {
-        vec![
-            ("State", self.state.as_str().into()),
-            ("ExpiresTimestamp", self.expires_timestamp.unwrap_or_default().into()),
-        ]
-    }
-}
-
-impl Shown for Job {
-    fn shown(&self) -> Properties {
-        vec![
-            ("State", self.state.as_str().into()),
-            ("Progress", self.progress.into()),
-            ("Message", super::dict::text(&self.message).into()),
-            ("Paths", self.paths.into()),
-            ("Bytes", self.bytes.into()),
-            ("EndTimestamp", self.end_timestamp.unwrap_or_default().into()),
-        ]
-    }
-}
-
-/// Texts as D-Bus can carry them.
-pub(super) fn texts(texts: &[String]) -> Vec<String> {
-    texts.iter().map(|text| super::dict::text(text)).collect()
-}
-
-/// The object of a peer.
-pub(super) fn peer_path(id: &str) -> OwnedObjectPath {
-    path(&format!("{ROOT}/peer/{}", escape(id)))
-}
-
-/// The object of a key.
-pub(super) fn key_path(fingerprint: &str) -> OwnedObjectPath {
-    path(&format!("{ROOT}/key/{}", escape(fingerprint)))
-}
-
-/// The object of a job.
-pub(super) fn job_path(id: u64) -> OwnedObjectPath {
-    path(&format!("{ROOT}/job/{id}"))
-}
-
-/// No object.
-pub(super) fn none() -> OwnedObjectPath {
-    path("/")
-}
-
-fn path(path: &str) -> OwnedObjectPath {
-    // Escaped texts and digits are always good; should that ever be wrong, an answer must not fail of it.
-    ObjectPath::try_from(path.to_owned()).unwrap_or(ObjectPath::from_static_str_unchecked("/")).into()
-}
-
-/// A text as one element of an object path, as `sd_bus_path_encode` does it: everything but letters and digits as `_XX`.
-fn escape(text: &str) -> String {
-    if text.is_empty() {
-        return "_".to_owned();
-    }
-    let mut element = String::with_capacity(text.len());
-    for (at, byte) in text.bytes().enumerate() {
-        if byte.is_ascii_alphabetic() || (at > 0 && byte.is_ascii_digit()) {
-            element.push(char::from(byte));
-        } else {
-            element.push_str(&format!("_{byte:02x}"));
-        }
-    }
-    element
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn any_text_makes_one_element_of_a_path() {
-        assert_eq!(escape("ab1"), "ab1");
-        assert_eq!(escape("1-ä/"), "_31_2d_c3_a4_2f");
-        assert_eq!(escape(""), "_");
-        assert_eq!(peer_path("a.b").as_str(), "/org/peernix/Peernix1/peer/a_2eb");
-        assert_eq!(job_path(7).as_str(), "/org/peernix/Peernix1/job/7");
-        assert_eq!(none().as_str(), "/");
     }
 }

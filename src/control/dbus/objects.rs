@@ -3,12 +3,12 @@
 //! What happens is gathered for a moment and told at once: however much happens, it is a few messages a second.
 
 use super::access::Callers;
-use super::job::JobObject;
-use super::key::KeyObject;
-use super::model::{Model, Properties, ROOT, Shown, View, job_path, key_path, peer_path};
-use super::peer::PeerObject;
+use super::methods::MANAGER;
+use super::model::{Model, Properties, Shown, View};
+use super::object::{Item, Object};
+use super::paths::ROOT;
 use super::signals;
-use crate::control::{Event, EventFilter, EventItem, EventKind, Job, JobState, Key, Peer};
+use crate::control::{Event, EventFilter, EventItem, EventKind, Job, JobState};
 use parking_lot::Mutex;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -48,38 +48,19 @@ impl Objects {
         Self { model, callers, early: Arc::default() }
     }
 
-    /// Shows a peer now: its object is about to be named in an answer.
-    pub(super) async fn show_peer(&self, connection: &Connection, peer: &Peer) {
-        self.early(connection, peer_path(&peer.id), self.peer(peer), peer.shown()).await;
-    }
-
-    /// Shows a key now.
-    pub(super) async fn show_key(&self, connection: &Connection, key: &Key) {
-        self.early(connection, key_path(&key.fingerprint), self.key(key), key.shown()).await;
-    }
-
-    /// Shows a job now.
-    pub(super) async fn show_job(&self, connection: &Connection, job: &Job) {
-        self.early(connection, job_path(job.id), self.job(job), job.shown()).await;
-    }
-
-    async fn early<I: Interface>(&self, connection: &Connection, path: OwnedObjectPath, object: I, shown: Properties) {
-        show(connection, &path, object).await;
+    /// Shows something now: its object is about to be named in an answer.
+    pub(super) async fn show<T: Item>(&self, connection: &Connection, item: &T)
+    where
+        Object<T>: Interface,
+    {
+        show(connection, &item.path(), self.object(item)).await;
         // After that, so that the next look finds the object if it has to take it away.
-        self.early.lock().insert(path, shown);
+        self.early.lock().insert(item.path(), item.shown());
         self.model.hint.notify_one();
     }
 
-    fn peer(&self, peer: &Peer) -> PeerObject {
-        PeerObject { model: Arc::clone(&self.model), callers: self.callers.clone(), first: peer.clone() }
-    }
-
-    fn key(&self, key: &Key) -> KeyObject {
-        KeyObject { model: Arc::clone(&self.model), callers: self.callers.clone(), first: key.clone() }
-    }
-
-    fn job(&self, job: &Job) -> JobObject {
-        JobObject { model: Arc::clone(&self.model), callers: self.callers.clone(), first: job.clone() }
+    fn object<T: Item>(&self, item: &T) -> Object<T> {
+        Object { model: Arc::clone(&self.model), callers: self.callers.clone(), first: item.clone() }
     }
 
     /// Keeps the objects of a connection as the service is, for as long as this is polled. Sends `ready` once they are all there.
@@ -129,14 +110,11 @@ impl Objects {
         let mut early = std::mem::take(&mut *self.early.lock());
         let view = self.model.renew().await;
         let root = view.shown();
-        tell_changes(connection, ROOT, "org.peernix.Peernix1.Manager", &told.root, &root).await;
+        tell_changes(connection, ROOT, MANAGER, &told.root, &root).await;
         told.root = root;
-        let peers = view.peers.values().map(|peer| (peer_path(&peer.id), peer));
-        follow(connection, peers, &mut early, &mut told.peers, |peer| self.peer(peer)).await;
-        let keys = view.keys.values().map(|key| (key_path(&key.fingerprint), key));
-        follow(connection, keys, &mut early, &mut told.keys, |key| self.key(key)).await;
-        let jobs = view.jobs.values().map(|job| (job_path(job.id), job));
-        follow(connection, jobs, &mut early, &mut told.jobs, |job| self.job(job)).await;
+        self.follow(connection, view.peers.values(), &mut early, &mut told.peers).await;
+        self.follow(connection, view.keys.values(), &mut early, &mut told.keys).await;
+        self.follow(connection, view.jobs.values(), &mut early, &mut told.jobs).await;
         self.watch_jobs(&view, told);
     }
 
@@ -157,39 +135,38 @@ impl Objects {
             }
         }
     }
-}
 
-/// Shows what is new, takes away what is gone, and tells what changed of the rest.
-async fn follow<'a, T: Shown + 'a, I: Interface>(
-    connection: &Connection,
-    now: impl Iterator<Item = (OwnedObjectPath, &'a T)>,
-    early: &mut HashMap<OwnedObjectPath, Properties>,
-    told: &mut HashMap<OwnedObjectPath, Properties>,
-    object: impl Fn(&T) -> I,
-) {
-    let mut gone = std::mem::take(told);
-    for (path, thing) in now {
-        let shown = thing.shown();
-        // What was shown early may have changed since: a job that is over by now is waited for.
-        let first = early.remove(&path);
-        match gone.remove(&path).or(first) {
-            Some(before) => {
-                tell_changes(connection, path.as_str(), &I::name(), &before, &shown).await;
+    /// Shows what is new, takes away what is gone, and tells what changed of the rest.
+    async fn follow<'a, T: Item>(
+        &self,
+        connection: &Connection,
+        now: impl Iterator<Item = &'a T>,
+        early: &mut HashMap<OwnedObjectPath, Properties>,
+        told: &mut HashMap<OwnedObjectPath, Properties>,
+    ) where
+        Object<T>: Interface,
+    {
+        let interface = Object::<T>::name();
+        let mut gone = std::mem::take(told);
+        for item in now {
+            let (path, shown) = (item.path(), item.shown());
+            // What was shown early may have changed since: a job that is over by now is waited for.
+            let first = early.remove(&path);
+            let before = gone.remove(&path).or(first);
+            if before.is_none() {
+                show(connection, &path, self.object(item)).await;
             }
-            None => {
-                show(connection, &path, object(thing)).await;
-                // Whoever asked about it before it was shown waits to hear how it goes on: it may have ended by now.
-                tell_changes(connection, path.as_str(), &I::name(), &[], &shown).await;
-            }
+            // Whoever asked about it before it was shown waits to hear how it goes on: it may have ended by now.
+            tell_changes(connection, path.as_str(), &interface, &before.unwrap_or_default(), &shown).await;
+            told.insert(path, shown);
         }
-        told.insert(path, shown);
-    }
-    // An object of another kind that was shown early is not found, and that is right.
-    for path in gone.keys().chain(early.keys()) {
-        if let Err(error) = connection.object_server().remove::<I, _>(&**path).await
-            && !matches!(error, zbus::Error::InterfaceNotFound)
-        {
-            log::debug!("{path} cannot be taken off the bus: {error}");
+        // An object of another kind that was shown early is not found, and that is right.
+        for path in gone.keys().chain(early.keys()) {
+            if let Err(error) = connection.object_server().remove::<Object<T>, _>(&**path).await
+                && !matches!(error, zbus::Error::InterfaceNotFound)
+            {
+                log::debug!("{path} cannot be taken off the bus: {error}");
+            }
         }
     }
 }

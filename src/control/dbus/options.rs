@@ -3,7 +3,7 @@
 //! So a client that asks for what this version cannot do learns of it, rather than getting something else.
 
 use super::dict::Dict;
-use super::errors::Failure;
+use super::errors::CallError;
 use crate::control::{ErrorKind, Outcome};
 use std::time::Duration;
 use zbus::Variant;
@@ -20,11 +20,11 @@ impl Options {
     }
 
     /// No option is known.
-    pub(super) fn none(options: Dict) -> Result<(), Failure> {
+    pub(super) fn none(options: Dict) -> Result<(), CallError> {
         Self(options).end()
     }
 
-    pub(super) fn flag(&mut self, key: &str) -> Result<bool, Failure> {
+    pub(super) fn flag(&mut self, key: &str) -> Result<bool, CallError> {
         match self.0.remove(key).as_deref() {
             None => Ok(false),
             Some(Variant::Bool(value)) => Ok(*value),
@@ -32,7 +32,7 @@ impl Options {
         }
     }
 
-    pub(super) fn number(&mut self, key: &str) -> Result<Option<u64>, Failure> {
+    pub(super) fn number(&mut self, key: &str) -> Result<Option<u64>, CallError> {
         match self.0.remove(key).as_deref() {
             None => Ok(None),
             Some(Variant::U64(value)) => Ok(Some(*value)),
@@ -43,11 +43,11 @@ impl Options {
     }
 
     /// A duration in microseconds.
-    pub(super) fn duration(&mut self, key: &str) -> Result<Option<Duration>, Failure> {
+    pub(super) fn duration(&mut self, key: &str) -> Result<Option<Duration>, CallError> {
         Ok(self.number(key)?.map(Duration::from_micros))
     }
 
-    pub(super) fn word(&mut self, key: &str) -> Result<Option<String>, Failure> {
+    pub(super) fn word(&mut self, key: &str) -> Result<Option<String>, CallError> {
         match self.0.remove(key).as_deref() {
             None => Ok(None),
             Some(Variant::Str(value)) => Ok(Some(text(value.as_str())?.to_owned())),
@@ -55,20 +55,20 @@ impl Options {
         }
     }
 
-    pub(super) fn words(&mut self, key: &str) -> Result<Vec<String>, Failure> {
+    pub(super) fn words(&mut self, key: &str) -> Result<Vec<String>, CallError> {
         let Some(value) = self.0.remove(key) else { return Ok(Vec::new()) };
         Vec::<String>::try_from(value).map_err(|_| wrong(key, "as"))
     }
 
     /// Refuses what was not read.
-    pub(super) fn end(self) -> Result<(), Failure> {
+    pub(super) fn end(self) -> Result<(), CallError> {
         let mut unknown: Vec<&String> = self.0.keys().collect();
         unknown.sort_unstable();
         match unknown.first() {
             None => Ok(()),
             Some(key) => {
                 let key = key.escape_default().take(100).collect::<String>();
-                Err(Failure::new(ErrorKind::InvalidArgument, format!("there is no option '{key}' here")))
+                Err(CallError::new(ErrorKind::InvalidArgument, format!("there is no option '{key}' here")))
             }
         }
     }
@@ -83,8 +83,8 @@ pub(super) fn text(text: &str) -> Outcome<&str> {
     Ok(text)
 }
 
-fn wrong(key: &str, signature: &str) -> Failure {
-    Failure::new(ErrorKind::InvalidArgument, format!("the option '{key}' has the type {signature}"))
+fn wrong(key: &str, signature: &str) -> CallError {
+    CallError::new(ErrorKind::InvalidArgument, format!("the option '{key}' has the type {signature}"))
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 //! A bus hands a signal that is addressed to us over whatever we asked for, and zbus does not compare its sender with a
 //! well-known name. So the owner is known here by its unique name, and only the bus itself is believed who that is.
 
+use super::bus::{BUS_NAME, Bus};
+use super::errors;
 use super::stream::next;
-use super::{BUS_NAME, Bus, errors};
 use crate::control::{ControlError, ErrorKind, Outcome};
 use zbus::message::{Message, Type};
 use zbus::names::OwnedUniqueName;

@@ -1,48 +1,56 @@
 //! `org.peernix.Peernix1.Peer`: one peer as an object.
 
-use super::access::Callers;
-use super::dict::{Dict, text};
-use super::errors::Failure;
-use super::model::{Model, View, texts};
+use super::dict::{Dict, text, texts};
+use super::errors::CallError;
+use super::model::{Properties, Shown, View};
+use super::object::{Item, Object};
 use super::options::{self, Options};
+use super::paths::peer_path;
 use crate::control::{Peer, microseconds};
-use std::sync::Arc;
 use zbus::message::Header;
-use zbus::{Connection, interface};
+use zbus::{Connection, OwnedObjectPath, interface};
 
-/// One peer.
-pub(super) struct PeerObject {
-    pub(super) model: Arc<Model>,
-    pub(super) callers: Callers,
-    /// As it was when the object was made: what it shows in the moment before it goes away.
-    pub(super) first: Peer,
+impl Shown for Peer {
+    fn shown(&self) -> Properties {
+        vec![
+            ("Name", text(&self.name).into()),
+            ("Version", text(&self.version).into()),
+            ("Addresses", texts(&self.addresses).into()),
+            ("Source", text(&self.source).into()),
+            ("State", text(&self.state).into()),
+            ("Audience", text(&self.audience).into()),
+            ("Added", self.added.into()),
+            ("BlockedReason", blocked_reason(self).into()),
+        ]
+    }
 }
 
-impl PeerObject {
-    fn look<T>(&self, view: &View, look: impl FnOnce(&Peer) -> T) -> T {
-        look(view.peers.get(&self.first.id).unwrap_or(&self.first))
+impl Item for Peer {
+    fn path(&self) -> OwnedObjectPath {
+        peer_path(&self.id)
     }
 
-    fn now<T>(&self, look: impl FnOnce(&Peer) -> T) -> T {
-        self.look(&self.model.view(), look)
+    fn find<'v>(&self, view: &'v View) -> Option<&'v Self> {
+        view.peers.get(&self.id)
     }
+}
 
-    async fn fresh<T>(&self, look: impl FnOnce(&Peer) -> T) -> T {
-        self.look(&*self.model.fresh().await, look)
-    }
+/// Why there is nothing to do with it, empty if there may be.
+fn blocked_reason(peer: &Peer) -> String {
+    peer.blocked.as_ref().map(|blocked| text(&blocked.reason)).unwrap_or_default()
 }
 
 /// A machine that shares store paths with this one.
 #[interface(name = "org.peernix.Peernix1.Peer")]
-impl PeerObject {
+impl Object<Peer> {
     /// How long it takes to answer a greeting.
     #[zbus(out_args("round_trip_usec"))]
     async fn ping(
         &self,
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
-    ) -> Result<u64, Failure> {
-        let _call = self.callers.enter(connection, &header, "Peer", "Ping").await?;
+    ) -> Result<u64, CallError> {
+        let _call = self.callers.enter(connection, &header).await?;
         Ok(microseconds(self.model.control.ping_peer(&self.first.id).await?))
     }
 
@@ -54,9 +62,9 @@ impl PeerObject {
         options: Dict,
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, CallError> {
         Options::none(options)?;
-        let _call = self.callers.enter(connection, &header, "Peer", "Block").await?;
+        let _call = self.callers.enter(connection, &header).await?;
         Ok(self.model.control.block_peer(&self.first.id, options::text(reason)?).await?)
     }
 
@@ -67,9 +75,9 @@ impl PeerObject {
         options: Dict,
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, CallError> {
         Options::none(options)?;
-        let _call = self.callers.enter(connection, &header, "Peer", "Unblock").await?;
+        let _call = self.callers.enter(connection, &header).await?;
         Ok(self.model.control.unblock_peer(&self.first.id).await?)
     }
 
@@ -80,9 +88,9 @@ impl PeerObject {
         options: Dict,
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, CallError> {
         Options::none(options)?;
-        let _call = self.callers.enter(connection, &header, "Peer", "Forget").await?;
+        let _call = self.callers.enter(connection, &header).await?;
         Ok(self.model.control.forget_peer(&self.first.id).await?)
     }
 
@@ -137,7 +145,7 @@ impl PeerObject {
     /// Why there is nothing to do with it; empty if there may be.
     #[zbus(property)]
     fn blocked_reason(&self) -> String {
-        self.now(Peer::blocked_reason)
+        self.now(blocked_reason)
     }
 
     /// When it was first heard of, 0 if nobody knows.

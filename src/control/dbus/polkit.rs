@@ -36,13 +36,13 @@ pub(super) async fn user(connection: &Connection, header: &Header<'_>) -> Outcom
 
 /// How long a question may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Patience {
+pub(super) enum AnswerLimit {
     /// Until a human has authenticated.
     Human,
     /// Until polkit has looked into its rules.
     Rules,
     /// Everybody waits for the answer: see [`super::log_control`].
-    Hardly,
+    AtOnce,
 }
 
 /// Whether the sender of a call may do something. A sender who goes away meanwhile takes the question back.
@@ -53,7 +53,7 @@ pub(super) async fn check(
     connection: &Connection,
     header: &Header<'_>,
     action: Action,
-    patience: Patience,
+    limit: AnswerLimit,
 ) -> Outcome<()> {
     let sender = header.sender().ok_or_else(|| denied(action, "nobody knows who calls"))?;
     let bus = DBusProxy::new(connection).await.map_err(|error| denied(action, error))?;
@@ -61,11 +61,11 @@ pub(super) async fn check(
     let mut gone = gone.map_err(|error| denied(action, error))?;
     // From here on it is told; whoever went away before is found out now.
     user(connection, header).await?;
-    let question = Question::new(connection, header, action, patience == Patience::Human)?;
-    let limit = match patience {
-        Patience::Human => HUMAN,
-        Patience::Rules => MACHINE,
-        Patience::Hardly => AT_ONCE,
+    let question = Question::new(connection, header, action, limit == AnswerLimit::Human)?;
+    let limit = match limit {
+        AnswerLimit::Human => HUMAN,
+        AnswerLimit::Rules => MACHINE,
+        AnswerLimit::AtOnce => AT_ONCE,
     };
     tokio::select! {
         answer = question.ask() => answer,

@@ -5,9 +5,9 @@
 //! events wait in the one list that all readers share, and what it missed there is counted and told.
 
 use super::dict::to_dict;
-use super::errors::{self, Failure};
-use super::manager::Manager;
-use super::model::ROOT;
+use super::errors::{self, CallError};
+use super::paths::ROOT;
+use super::signals::signal;
 use super::stream::next;
 use crate::control::{ErrorKind, EventItem, Events};
 use parking_lot::{Mutex, MutexGuard};
@@ -49,18 +49,18 @@ impl Subscribers {
         connection: &Connection,
         name: &UniqueName<'_>,
         events: Events,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallError> {
         let bus = DBusProxy::new(connection).await?;
         let user = async || {
             let user = bus.get_connection_unix_user(BusName::from(name.clone())).await;
-            user.map_err(|error| Failure::new(ErrorKind::Failed, error))
+            user.map_err(|error| CallError::new(ErrorKind::Failed, error))
         };
         let stop = self.enter(name, user().await?)?;
         let gone = bus.receive_name_owner_changed_with_args(&[(0, name.as_str()), (2, "")]).await;
         // From here on it is told; a connection that went away before has no user any more.
         let (Ok(mut gone), Ok(_)) = (gone, user().await) else {
             self.leave(name, &stop);
-            return Err(Failure::new(ErrorKind::Failed, "the subscriber is gone"));
+            return Err(CallError::new(ErrorKind::Failed, "the subscriber is gone"));
         };
         let (subscribers, connection) = (self.clone(), connection.clone());
         let name: OwnedUniqueName = name.to_owned().into();
@@ -83,7 +83,7 @@ impl Subscribers {
         }
     }
 
-    fn enter(&self, name: &UniqueName<'_>, user: u32) -> Result<CancellationToken, Failure> {
+    fn enter(&self, name: &UniqueName<'_>, user: u32) -> Result<CancellationToken, CallError> {
         let mut all = self.lock();
         let others = || all.iter().filter(|(other, _)| other.as_str() != name.as_str());
         if others().count() >= SUBSCRIBERS_MAX
@@ -91,7 +91,7 @@ impl Subscribers {
         {
             let message =
                 format!("{SUBSCRIBERS_PER_USER} connections of a user may subscribe, and {SUBSCRIBERS_MAX} of all");
-            return Err(Failure::new(ErrorKind::LimitExceeded, message));
+            return Err(CallError::new(ErrorKind::LimitExceeded, message));
         }
         let stop = CancellationToken::new();
         let subscriber = Subscriber { user, stop: stop.clone() };
@@ -122,9 +122,9 @@ async fn send(connection: &Connection, name: &OwnedUniqueName, mut events: Event
     while let Some(Ok(item)) = events.next().await {
         let sent = match item {
             EventItem::Ready { .. } => continue,
-            EventItem::Dropped { count } => Manager::events_dropped(&emitter, count).await,
+            EventItem::Dropped { count } => signal(&emitter, "EventsDropped", &(count,)).await,
             EventItem::Event(event) => match to_dict(&event) {
-                Ok(event) => Manager::event(&emitter, event).await,
+                Ok(event) => signal(&emitter, "Event", &(event,)).await,
                 Err(error) => {
                     log::warn!("an event cannot be told on the bus: {error}");
                     continue;

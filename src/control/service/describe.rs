@@ -1,6 +1,6 @@
 //! How the service is.
 
-use super::Controller;
+use super::controller::Controller;
 use crate::control::types::{LogLevel, ServiceState, Status, timestamp};
 use crate::keys::KeyState;
 use crate::peers::State;

@@ -1,5 +1,6 @@
-//! [`Control`](super::Control) as the service itself does it: each question and each order goes to the room it concerns.
+//! [`Control`] as the service itself does it: each question and each order goes to the room it concerns.
 
+mod controller;
 mod describe;
 mod follow;
 mod keys;
@@ -8,141 +9,24 @@ mod state;
 mod statistics;
 mod store;
 
+pub use controller::{Controller, Parts};
 pub use state::{Reloader, ServiceInfo, StateCell};
 
 use super::types::{
     EventFilter, GarbageOptions, Job, JobPath, Key, LogLevel, PathReport, Peer, PeerFilter, Pin, PinRequest, Reload,
     Rotation, Statistics, Status, TrustedKey,
 };
-use super::{Control, ControlError, ErrorKind, Event, EventKind, EventLog, Events, Jobs, Outcome, Progress};
-use crate::fetch::Fetcher;
-use crate::http::{Drain, Share};
-use crate::keys::{SigningKeys, TrustList};
-use crate::metrics::{self, HttpMetrics};
-use crate::peers::Peers;
-use crate::store::{Pins, Store};
+use super::{Control, ControlError, ErrorKind, Event, EventKind, Events, JobUpdates, Outcome};
 use async_trait::async_trait;
-use parking_lot::Mutex;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-
-/// How many paths are looked for at once on behalf of people: each asks all peers and upstreams.
-const SURVEYS: usize = 4;
-/// How many peers are pinged at once on behalf of people.
-const PINGS: usize = 8;
-/// How long jobs may take to end, once the service stops.
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
-
-/// The rooms that are controlled.
-pub struct Parts {
-    /// What is said of the service as a whole.
-    pub info: ServiceInfo,
-    /// What the service is doing.
-    pub state: StateCell,
-    /// The other machines.
-    pub peers: Peers,
-    /// The room that gets paths.
-    pub fetcher: Fetcher,
-    /// This machine's store.
-    pub store: Store,
-    /// What of it is kept.
-    pub pins: Pins,
-    /// What it offers.
-    pub share: Arc<Share>,
-    /// The keys that sign what is built here.
-    pub keys: SigningKeys,
-    /// The keys that are trusted.
-    pub trust: TrustList,
-    /// What is counted.
-    pub statistics: Arc<metrics::Statistics>,
-    /// The counters of the faces, by name.
-    pub faces: Vec<(&'static str, Arc<HttpMetrics>)>,
-    /// Whether new work is taken.
-    pub drain: Arc<Drain>,
-    /// Who reads the configuration again.
-    pub reloader: Reloader,
-}
-
-/// The service, as it is controlled. A cheap handle: clones are the same.
-#[derive(Clone)]
-pub struct Controller(Arc<Inner>);
-
-struct Inner {
-    parts: Parts,
-    events: EventLog,
-    jobs: Jobs,
-    surveys: Semaphore,
-    pings: Semaphore,
-    /// Ends the time limit of the drain.
-    drain_limit: Mutex<CancellationToken>,
-    /// Jobs, and what follows the rooms.
-    tasks: TaskTracker,
-    stop: CancellationToken,
-}
 
 impl Controller {
     /// Takes control, and follows what happens in the rooms until [`Self::shutdown`].
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let events = EventLog::default();
-        let controller = Self(Arc::new(Inner {
-            surveys: Semaphore::new(SURVEYS),
-            pings: Semaphore::new(PINGS),
-            jobs: Jobs::new(events.clone()),
-            events,
-            drain_limit: Mutex::default(),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            parts,
-        }));
+        let controller = Self::hold(parts);
         follow::start(&controller);
         controller
-    }
-
-    /// Lets no job begin any more, and ends those that run.
-    pub fn end_jobs(&self) {
-        self.0.jobs.close();
-    }
-
-    /// Ends what is left, and waits a moment until it has.
-    pub async fn shutdown(&self) {
-        self.0.jobs.close();
-        self.0.stop.cancel();
-        self.0.tasks.close();
-        if tokio::time::timeout(SHUTDOWN_LIMIT, self.0.tasks.wait()).await.is_err() {
-            log::warn!("not every job ended within {} s", SHUTDOWN_LIMIT.as_secs());
-        }
-    }
-
-    /// The events, for those who tell of what happens elsewhere.
-    #[must_use]
-    pub fn event_log(&self) -> &EventLog {
-        &self.0.events
-    }
-
-    fn tell(&self, event: Event) {
-        self.0.events.tell(event);
-    }
-
-    fn set_draining(&self, draining: bool) -> bool {
-        let changed = self.0.parts.drain.set(draining);
-        if changed {
-            self.0.parts.state.draining(draining);
-            let to = if draining { "draining" } else { "running" };
-            self.tell(Event { to: Some(to.to_owned()), ..Event::new(EventKind::DrainChanged) });
-        }
-        changed
-    }
-
-    /// Ends the time limit of an earlier drain; gives the token of a new one.
-    fn new_drain_limit(&self) -> CancellationToken {
-        let mut limit = self.0.drain_limit.lock();
-        limit.cancel();
-        *limit = self.0.stop.child_token();
-        limit.clone()
     }
 }
 
@@ -275,7 +159,7 @@ impl Control for Controller {
         self.0.jobs.paths(id, offset, limit)
     }
 
-    async fn watch_job(&self, id: u64) -> Outcome<Progress> {
+    async fn watch_job(&self, id: u64) -> Outcome<JobUpdates> {
         self.0.jobs.watch(id)
     }
 

@@ -1,6 +1,6 @@
 //! The other machines.
 
-use super::Controller;
+use super::controller::Controller;
 use crate::control::types::{Blocked, Peer, PeerFilter};
 use crate::control::{ControlError, ErrorKind, Outcome};
 use crate::peers::{Added, LinkError, NodeId, PeerStatus, PeersError};

@@ -1,6 +1,6 @@
 //! What the service did, since somebody last wanted it counted anew.
 
-use super::Controller;
+use super::controller::Controller;
 use crate::control::types::{Face, Lookups, SourceBytes, SourceKind, Statistics, TransferCounts, timestamp};
 use crate::metrics::Snapshot;
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,6 +1,6 @@
 //! Paths of the store: who has them, what is kept, what is fetched, what goes.
 
-use super::Controller;
+use super::controller::Controller;
 use crate::control::types::{
     GarbageOptions, Job, JobKind, JobPath, JobState, PathReport, PathSource, Pin, PinRequest, Sharing, SourceKind,
     microseconds, timestamp,

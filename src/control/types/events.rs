@@ -1,6 +1,6 @@
 //! Events.
 
-use super::words;
+use super::words::words;
 use serde::{Deserialize, Serialize};
 
 words! {

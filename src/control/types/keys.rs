@@ -1,6 +1,6 @@
 //! Keys that sign, and keys that are trusted.
 
-use super::words;
+use super::words::words;
 use serde::{Deserialize, Serialize};
 
 words! {

@@ -1,6 +1,6 @@
 //! The service as a whole.
 
-use super::words;
+use super::words::words;
 use serde::{Deserialize, Serialize};
 
 words! {
@@ -192,7 +192,7 @@ pub struct TransferCounts {
 #[serde(rename_all = "camelCase")]
 pub struct SourceBytes {
     /// `peer` or `upstream`.
-    pub kind: super::SourceKind,
+    pub kind: super::store::SourceKind,
     /// The id of the peer, or the address of the upstream.
     pub source: String,
     /// The peer's name for itself.

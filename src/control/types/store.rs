@@ -1,6 +1,6 @@
 //! Paths, pins, and the jobs that take their time.
 
-use super::words;
+use super::words::words;
 use serde::{Deserialize, Serialize};
 
 words! {

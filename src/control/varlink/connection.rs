@@ -1,9 +1,10 @@
 //! One connection: calls are read, answered one after the other, and given up when nobody is there any more to hear it.
 
 use super::interfaces::{self, Answer, Part};
+use super::limits::Limits;
 use super::protocol::{Call, Decoder, Refusal, Reply};
-use super::{Access, Limits};
-use crate::control::Control;
+use super::sockets::Access;
+use crate::control::{Control, Method};
 use std::io;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
@@ -70,7 +71,7 @@ impl Connection {
         stop: &CancellationToken,
     ) -> Result<(), Gone> {
         let answering = interfaces::answer(call, &self.control, self.access);
-        let answer = if interfaces::changes_something(call) || call.oneway {
+        let answer = if interfaces::find(call).is_some_and(Method::changes) || call.oneway {
             // What was begun is brought to its end, whoever waits for it.
             answering.await
         } else {

@@ -1,4 +1,4 @@
-//! How much of the service its callers may use.
+//! What one listener allows.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Listening: connections are accepted within limits, each gets its own task, and all of them end in order.
 
-use super::Access;
 use super::connection::Connection;
 use super::limits::Limits;
+use super::sockets::Access;
 use crate::control::Control;
 use crate::resilience::accept::AcceptLoop;
 use crate::resilience::{KeyedLimit, Permit};

@@ -2,8 +2,8 @@
 
 use super::Client;
 use crate::control::{
-    Control, ControlError, ErrorKind, Event, EventFilter, EventItem, Events, GarbageOptions, Job, JobPath, Key,
-    LogLevel, Outcome, PathReport, Peer, PeerFilter, Pin, PinRequest, Progress, Reload, Rotation, Statistics, Status,
+    Control, ControlError, ErrorKind, Event, EventFilter, EventItem, Events, GarbageOptions, Job, JobPath, JobUpdates,
+    Key, LogLevel, Outcome, PathReport, Peer, PeerFilter, Pin, PinRequest, Reload, Rotation, Statistics, Status,
     TrustedKey, microseconds,
 };
 use async_trait::async_trait;
@@ -192,7 +192,7 @@ impl Control for Client {
         self.list(MANAGER, "ListJobPaths", parameters, "path").await
     }
 
-    async fn watch_job(&self, id: u64) -> Outcome<Progress> {
+    async fn watch_job(&self, id: u64) -> Outcome<JobUpdates> {
         self.feed(&format!("{MANAGER}.WatchJob"), json!({ "id": id }), job).await
     }
 

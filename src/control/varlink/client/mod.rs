@@ -3,7 +3,8 @@
 mod calls;
 mod wire;
 
-use super::{ADMIN_GROUP, ADMIN_SOCKET, READ_ONLY_SOCKET};
+use super::protocol::STANDARD;
+use super::sockets::{ADMIN_GROUP, ADMIN_SOCKET, READ_ONLY_SOCKET};
 use crate::control::{ControlError, ErrorKind, Feed, Outcome};
 use async_trait::async_trait;
 use serde_json::Value;
@@ -221,7 +222,7 @@ impl<T: Send> Feed<T> for Reading<T> {
 fn error(name: &str, parameters: &Value) -> ControlError {
     let text = |field: &str| parameters.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (interface, last) = name.rsplit_once('.').unwrap_or(("", name));
-    if interface != super::protocol::STANDARD {
+    if interface != STANDARD {
         let kind = ErrorKind::from_name(last);
         let message =
             if kind.is_some() { text("message") } else { format!("{}: {}", name.escape_default(), text("message")) };

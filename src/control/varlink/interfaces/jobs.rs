@@ -1,8 +1,8 @@
 //! Jobs: those methods of `org.peernix.Manager`, and jobs that are told about as they go on.
 
-use super::{Answer, Answered, Feed, Outcome, Part, changed, field, list, many, one};
+use super::answer::{Answer, Answered, Part, changed, field, list, many, one};
 use crate::control::varlink::protocol::{Call, Refusal};
-use crate::control::{Control, Job, JobPath, JobState, Progress};
+use crate::control::{Control, Feed, Job, JobPath, JobState, JobUpdates, Outcome};
 use async_trait::async_trait;
 use serde_json::json;
 use std::collections::VecDeque;
@@ -57,7 +57,7 @@ pub(super) async fn begun(call: &Call, control: &Arc<dyn Control>, job: Job) -> 
 }
 
 /// A job after every change.
-struct Watching(Progress);
+struct Watching(JobUpdates);
 
 #[async_trait]
 impl Feed<Part> for Watching {
@@ -116,7 +116,7 @@ impl Feed<Part> for Paths {
 struct Following {
     control: Arc<dyn Control>,
     id: u64,
-    progress: Progress,
+    progress: JobUpdates,
     begun: Option<Job>,
     /// How many of its paths were read.
     told: u64,

@@ -1,6 +1,6 @@
 //! `org.peernix.Keys`: keys that sign, and keys that are trusted.
 
-use super::{Answer, Answered, changed, list, one};
+use super::answer::{Answer, Answered, changed, list, one};
 use crate::control::varlink::protocol::{About as _, Call, Refusal};
 use crate::control::{Control, ControlError, ErrorKind, KeyState};
 use serde_json::json;

@@ -1,8 +1,9 @@
 //! `org.peernix.Manager`: the service as a whole, its events, and its jobs.
 
-use super::{Answer, Answered, Feed, Outcome, Part, changed, done, jobs, many, one};
+use super::answer::{Answer, Answered, Part, changed, done, many, one};
+use super::jobs;
 use crate::control::varlink::protocol::{About as _, Call, Refusal};
-use crate::control::{Control, EventFilter, EventItem, EventKind, Events, LogLevel};
+use crate::control::{Control, EventFilter, EventItem, EventKind, Events, Feed, LogLevel, Outcome};
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! `org.peernix.Peers`: the other machines.
 
-use super::{Answered, changed, done, list, one};
+use super::answer::{Answered, changed, done, list, one};
 use crate::control::varlink::protocol::{About as _, Call, Refusal};
 use crate::control::{Control, PeerFilter, microseconds};
 use std::sync::Arc;

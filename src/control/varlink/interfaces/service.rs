@@ -1,7 +1,8 @@
 //! What every service of Varlink has, and what every service of systemd has.
 
-use super::{Answer, Answered, DESCRIPTIONS, STANDARD, done, one};
-use crate::control::varlink::protocol::{Call, Refusal};
+use super::answer::{Answer, Answered, done, one};
+use super::methods::DESCRIPTIONS;
+use crate::control::varlink::protocol::{Call, Refusal, STANDARD};
 use crate::control::{Control, LogLevel};
 use serde_json::json;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! `org.peernix.Store`: paths, pins, prefetching and garbage.
 
-use super::{Answered, changed, jobs, list, one};
+use super::answer::{Answered, changed, list, one};
+use super::jobs;
 use crate::control::varlink::protocol::{About as _, Call, Refusal};
 use crate::control::{Control, ControlError, ErrorKind, GarbageOptions, PinRequest};
 use std::sync::Arc;

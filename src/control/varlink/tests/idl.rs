@@ -4,7 +4,6 @@
 
 use super::super::interfaces::errors;
 use super::super::{DESCRIPTIONS, METHODS};
-use crate::control::Method;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
 
@@ -244,10 +243,9 @@ fn the_table_and_the_files_have_the_same_methods() {
 #[test]
 fn what_needs_a_right_says_so() {
     let interfaces = all();
-    for Method { interface, name: method, action, .. } in METHODS {
-        let comment = &interfaces[interface].comments[*method];
-        let says = comment.contains("Needs the admin");
-        assert_eq!(says, action.is_some(), "{interface}.{method}");
+    for method in METHODS {
+        let comment = &interfaces[method.interface].comments[method.name];
+        assert_eq!(comment.contains("Needs the admin"), method.changes(), "{method:?}");
     }
 }
 

@@ -315,7 +315,7 @@ impl Control for Stub {
     async fn job_paths(&self, id: u64, offset: u64, limit: u32) -> Outcome<Vec<JobPath>> {
         self.jobs.paths(id, offset, limit)
     }
-    async fn watch_job(&self, id: u64) -> Outcome<Progress> {
+    async fn watch_job(&self, id: u64) -> Outcome<JobUpdates> {
         self.jobs.watch(id)
     }
     async fn cancel_job(&self, id: u64) -> Outcome<bool> {
