@@ -1,5 +1,6 @@
 //! What can go wrong with keys, said so that the administrator knows what to do.
 
+use super::limits::{COMMENT_MAX, GRACE_MAX, NAME_MAX};
 use crate::nix::FormatError;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,13 +35,13 @@ pub enum KeysError {
     )]
     NameTaken(String),
     /// A longer grace than allowed.
-    #[error("a key may go on signing for {} at most", humantime::format_duration(super::GRACE_MAX))]
+    #[error("a key may go on signing for {} at most", humantime::format_duration(GRACE_MAX))]
     Grace,
     /// A comment, reason or peer.
-    #[error("a comment, a reason or a peer's name has up to {} bytes and no control characters", super::COMMENT_MAX)]
+    #[error("a comment, a reason or a peer's name has up to {} bytes and no control characters", COMMENT_MAX)]
     Comment,
     /// The name of a key to be made.
-    #[error("'{0}' cannot be the name of a key: up to {max} printable ASCII characters without blanks and colons ([keys] name)", max = super::NAME_MAX)]
+    #[error("'{0}' cannot be the name of a key: up to {max} printable ASCII characters without blanks and colons ([keys] name)", max = NAME_MAX)]
     Name(String),
     /// Too many keys of a kind.
     #[error("there are {count} {what} already; {remedy}")]
@@ -92,4 +93,10 @@ impl KeysError {
     pub(super) fn file(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::File { action, path: path.to_owned(), source }
     }
+}
+
+/// Checks a text that people wrote for people: a comment, a reason.
+pub(super) fn check_comment(text: &str) -> Result<(), KeysError> {
+    let fits = text.len() <= COMMENT_MAX && !text.chars().any(char::is_control);
+    if fits { Ok(()) } else { Err(KeysError::Comment) }
 }

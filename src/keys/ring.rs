@@ -2,8 +2,9 @@
 
 use super::clock::Moment;
 use super::error::KeysError;
+use super::fingerprint::fingerprint;
+use super::limits::{GRACE_MAX, NAME_MAX};
 use super::view::{KeyState, KeyView, Managed};
-use super::{GRACE_MAX, NAME_MAX, fingerprint};
 use crate::nix::{PublicKey, SecretKey};
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,10 +1,12 @@
 //! This machine's signing keys, while the service runs: asked at any time, changed by the administrator or by time.
 
 use super::clock::Clock;
+use super::error::{KeysError, check_comment};
+use super::fingerprint::fingerprint;
+use super::limits::NAME_MAX;
 use super::ring::{Key, Ring};
 use super::stored::{self, DIRECTORY, FILE};
 use super::view::{KeyState, KeyView, Managed};
-use super::{KeysError, NAME_MAX, check_comment, fingerprint};
 use crate::nix::{PathInfo, SecretKey, TrustedKeys};
 use crate::resilience::Versioned;
 use parking_lot::{Mutex, RwLock};

@@ -9,8 +9,8 @@
 //! Times are seconds (since 1970, or long). One file, so that a rotation is one rename: after a crash there is the old
 //! state or the new one. A secret is gone from it once its key signs no more.
 
-use super::KeysError;
 use super::clock::Moment;
+use super::error::KeysError;
 use super::ring::{Grace, KEYS_MAX, Key, Ring, Stage};
 use super::view::KeyState;
 use crate::files;

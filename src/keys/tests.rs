@@ -3,12 +3,13 @@
 use super::clock::{Clock, Moment};
 use super::ring::{KEYS_MAX, Ring, SIGNING_MAX};
 use super::*;
-use crate::nix::{PathInfo, StoreDir};
+use crate::nix::{PathInfo, PublicKey, StoreDir};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::Instant;
 

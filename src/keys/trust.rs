@@ -6,10 +6,11 @@
 //! here is refused by the gateway whatever nix.conf says.
 
 use super::clock::Clock;
+use super::error::{KeysError, check_comment};
+use super::fingerprint::fingerprint;
 use super::signing::blocking;
 use super::trust_file::{self, Added, Decisions, FILE, KEYS_MAX};
 use super::view::{Origin, TrustedView};
-use super::{KeysError, check_comment, fingerprint};
 use crate::nix::{PublicKey, TrustedKeys};
 use crate::resilience::Versioned;
 use parking_lot::RwLock;

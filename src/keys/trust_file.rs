@@ -5,7 +5,7 @@
 //!  "distrusted":["cache.example.org-1:…"]}
 //! ```
 
-use super::KeysError;
+use super::error::KeysError;
 use crate::files;
 use crate::nix::PublicKey;
 use serde::{Deserialize, Serialize};

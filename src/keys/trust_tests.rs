@@ -2,7 +2,7 @@
 
 use super::clock::Clock;
 use super::*;
-use crate::nix::SecretKey;
+use crate::nix::{PublicKey, SecretKey};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;

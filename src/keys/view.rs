@@ -50,7 +50,7 @@ impl fmt::Display for Managed {
 /// One of our keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeyView {
-    /// See [`super::fingerprint`].
+    /// See [`super::fingerprint()`].
     pub fingerprint: String,
     /// The name before the colon.
     pub name: String,
@@ -95,7 +95,7 @@ impl fmt::Display for Origin {
 pub struct TrustedView {
     /// As in `trusted-public-keys`.
     pub public_key: String,
-    /// See [`super::fingerprint`].
+    /// See [`super::fingerprint()`].
     pub fingerprint: String,
     /// The name before the colon.
     pub name: String,

@@ -272,7 +272,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_must_take_something_in_time() {
-        let limits = Limits::share();
+        let limits = Limits { idle_timeout: SECOND, ..Limits::share() };
         let (marks, start) = (Marks::new(), Instant::now());
         marks.answering();
         marks.write_blocked();
