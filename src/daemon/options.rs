@@ -51,7 +51,7 @@ pub(super) fn admission(config: &Config) -> Admission {
 
 pub(super) fn discovery(config: &Config) -> Discovery {
     let interfaces = config.discovery.interfaces.clone();
-    Discovery { mdns: config.discovery.mdns.then(|| Mdns { interfaces }), fixed: config.discovery.peers.clone() }
+    Discovery { mdns: config.discovery.mdns.then_some(Mdns { interfaces }), fixed: config.discovery.peers.clone() }
 }
 
 pub(super) fn gateway_limits(config: &Config) -> Limits {

@@ -78,7 +78,7 @@ pub struct Peer {
     enrolled: bool,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
-    /// Wakes the task that attends to the peer: have a look at it now.
+    /// Wakes the task that monitors the peer: have a look at it now.
     pub(super) look: Notify,
     /// Ends that task.
     pub(super) gone: CancellationToken,
@@ -279,7 +279,7 @@ impl Peer {
         record.addresses.claimed(addresses, provenance)
     }
 
-    /// Makes a connection for the task that attends to the peer.
+    /// Makes a connection for the task that monitors the peer.
     pub(super) async fn dial(&self) -> Result<Connection, LinkError> {
         let addresses = self.record().addresses.list();
         self.transport.dial(&addresses).await

@@ -150,18 +150,11 @@ impl Shared {
             return None;
         }
         let make = || {
-            let pool = Pool::new(id, self.dialler.target(Some(id)), self.trusted_keys.clone());
+            let transport = Box::new(Pool::new(id, self.dialler.target(Some(id)), self.trusted_keys.clone()));
+            let (notices, gone) = (self.notices.clone(), self.stop.child_token());
             let enrolled = self.admission.audience(id) == Audience::Enrolled;
             let block = self.decisions.block_of(id);
-            Arc::new(Peer::new(
-                id,
-                provenance,
-                Box::new(pool),
-                self.notices.clone(),
-                self.stop.child_token(),
-                enrolled,
-                block,
-            ))
+            Arc::new(Peer::new(id, provenance, transport, notices, gone, enrolled, block))
         };
         match self.table.get_or_insert(id, make) {
             Inserted::Known(peer) => {

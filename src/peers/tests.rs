@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// No test waits longer for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_LIMIT: Duration = Duration::from_secs(20);
 
 /// One machine: its peers, and a share that answers greetings and nothing else.
 struct Machine {
@@ -83,7 +83,7 @@ impl Machine {
                 let _ = events.recv().await;
             }
         };
-        let outcome = timeout(PATIENCE, wait).await;
+        let outcome = timeout(WAIT_LIMIT, wait).await;
         assert!(outcome.is_ok(), "{id} should be {state}: {:?}", self.peers.snapshot());
     }
 

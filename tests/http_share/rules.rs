@@ -144,7 +144,7 @@ async fn peers_are_told_of_other_trusted_keys() {
     let fixed = vec![server.address.to_string().parse().unwrap()];
     let discovery = Discovery { mdns: None, fixed };
     let trusted = |names: &[&str]| -> TrustedKeys {
-        names.iter().map(|name| SecretKey::from_seed(*name, [7; 32]).unwrap().public()).collect()
+        names.iter().map(|name| SecretKey::from_seed(name, [7; 32]).unwrap().public()).collect()
     };
     let keys = Versioned::new(trusted(&["counts"]));
     let options = PeersOptions { discovery, trusted_keys: keys.clone(), ..PeersOptions::default() };

@@ -84,7 +84,6 @@ impl Looking {
     async fn run(self) {
         let mut network = self.surroundings.network.clone();
         let mut refresh = self.surroundings.refresh.clone();
-        refresh.mark_unchanged();
         let mut backoff = Backoff::new(RETRY_PAUSES);
         let mut reached = false;
         loop {

@@ -112,6 +112,7 @@ impl Session {
     async fn listen(&mut self, surroundings: &Surroundings, options: &Mdns) -> mdns_sd::Result<End> {
         let mut network = surroundings.network.clone();
         let mut refresh = surroundings.refresh.clone();
+        // What was asked for before this session, it begins with.
         refresh.mark_unchanged();
         let mut refreshes = TokenBucket::new(REFRESHES_PER_SECOND);
         let mut check = interval(RECORDS_CHECK);

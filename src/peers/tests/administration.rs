@@ -13,7 +13,7 @@ async fn heard(events: &mut broadcast::Receiver<PeerEvent>, which: impl Fn(&Peer
             }
         }
     };
-    timeout(PATIENCE, wait).await.expect("the event should come")
+    timeout(WAIT_LIMIT, wait).await.expect("the event should come")
 }
 
 #[tokio::test]
