@@ -99,7 +99,7 @@ impl Monitor {
             if self.peer.record().is_stale() {
                 return;
             }
-            let pause = self.backoff.next();
+            let pause = self.backoff.next_pause();
             self.pause_until(Instant::now() + pause).await;
             sleep_until(begun + LOOK_GAP).await;
         }

@@ -76,7 +76,7 @@ impl<L: Listener> AcceptLoop<L> {
                 Err(error) if is_one_connections_fault(&error) => {}
                 Err(error) => {
                     log::log!(UNABLE.level(), reason:% = error; "no {} can be accepted at the moment", self.what);
-                    let pause = self.backoff.next();
+                    let pause = self.backoff.next_pause();
                     tokio::select! {
                         () = relief.notified() => {}
                         () = sleep(pause) => {} // backoff

@@ -47,7 +47,7 @@ impl Backoff {
     }
 
     /// Notes a failure; gives the pause before the next attempt.
-    pub fn next(&mut self) -> Duration {
+    pub fn next_pause(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
         let pause = self.schedule.after(self.failures);
         if self.schedule.spread { spread(pause) } else { pause }
@@ -84,12 +84,12 @@ mod tests {
     fn pauses_grow_up_to_the_most() {
         let mut backoff = Backoff::new(DOUBLING);
         for expected in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
-            assert_eq!(backoff.next(), Duration::from_secs(expected));
+            assert_eq!(backoff.next_pause(), Duration::from_secs(expected));
         }
         backoff.failures = u32::MAX;
-        assert_eq!(backoff.next(), DOUBLING.most);
+        assert_eq!(backoff.next_pause(), DOUBLING.most);
         backoff.reset();
-        assert_eq!(backoff.next(), DOUBLING.first);
+        assert_eq!(backoff.next_pause(), DOUBLING.first);
         assert_eq!(Schedule { factor: 4, ..DOUBLING }.after(3), Duration::from_secs(16));
         assert_eq!(DOUBLING.after(0), Duration::ZERO);
     }
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn spread_pauses_differ_by_a_quarter_at_most() {
         let schedule = Schedule { spread: true, ..DOUBLING };
-        let pauses: std::collections::BTreeSet<_> = (0..16).map(|_| Backoff::new(schedule).next()).collect();
+        let pauses: std::collections::BTreeSet<_> = (0..16).map(|_| Backoff::new(schedule).next_pause()).collect();
         assert!(pauses.len() > 8, "{pauses:?}");
         let bounds = [0.75, 1.25].map(|part| schedule.first.mul_f64(part));
         assert!(pauses.iter().all(|pause| (bounds[0]..=bounds[1]).contains(pause)), "{pauses:?}");

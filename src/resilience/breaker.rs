@@ -63,7 +63,7 @@ impl Breaker {
         if !self.permits(now) || (self.open_until.is_none() && self.failures < self.threshold) {
             return None;
         }
-        let pause = self.backoff.next();
+        let pause = self.backoff.next_pause();
         self.open_until = Some(now + pause);
         Some(pause)
     }

@@ -121,7 +121,7 @@ impl Guest {
             }
             // Nothing tells when a bus comes back.
             tokio::select! {
-                () = tokio::time::sleep(retry.next()) => {}
+                () = tokio::time::sleep(retry.next_pause()) => {}
                 () = self.stop.cancelled() => {}
             }
         }

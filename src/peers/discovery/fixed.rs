@@ -92,7 +92,7 @@ impl Looking {
             let (pause, id) = match self.find().await {
                 // It may be this machine itself, where one configuration is written for all.
                 Ok(id) if id == self.surroundings.id => (RESOLVE_AGAIN, None),
-                Ok(id) if self.known.is_offline(id) => (backoff.next(), None),
+                Ok(id) if self.known.is_offline(id) => (backoff.next_pause(), None),
                 Ok(id) => {
                     reached = true;
                     backoff.reset();
@@ -103,7 +103,7 @@ impl Looking {
                     let level = if reached { log::Level::Debug } else { log::Level::Warn };
                     reached = true;
                     log::log!(level, address:% = self.search.peer, reason:% = error; "fixed peer not reached; it is tried again");
-                    (backoff.next(), None)
+                    (backoff.next_pause(), None)
                 }
             };
             tokio::select! {

@@ -65,7 +65,7 @@ pub(crate) async fn run(surroundings: Surroundings, options: Mdns) {
         if begun.elapsed() > HEALTHY {
             backoff.reset();
         }
-        let pause = backoff.next();
+        let pause = backoff.next_pause();
         log::warn!(reason:% = error; "mDNS stopped; it is started again in {pause:.1?}");
         surroundings.stop.run_until_cancelled(sleep(pause)).await;
     }
