@@ -8,8 +8,8 @@ ARGS ?=
 # How long each fuzz target runs.
 FUZZ_SECONDS ?= 600
 
-# All integration tests but the lab, which comes last and alone.
-integration = $(patsubst tests/%/main.rs,--test %,$(filter-out tests/lab/main.rs,$(wildcard tests/*/main.rs)))
+# All tests but the lab, which comes last and alone.
+tests = --lib --bins --example demo --test integration
 target = $(or $(CARGO_TARGET_DIR),target)
 # What `make install` builds and installs: release or debug.
 PROFILE ?= release
@@ -44,14 +44,14 @@ demo: cc
 
 test: setup
 	$(stage) 'build the tests' $(CARGO) test --locked --no-run
-	$(stage) 'unit and integration tests' $(CARGO) test --locked --lib --bins --examples $(integration)
+	$(stage) 'unit and integration tests' $(CARGO) test --locked $(tests)
 	$(stage) 'documentation tests' $(CARGO) test --locked --doc
 	$(stage) 'NixOS' scripts/nixos-check.sh
 	$(stage) 'lab' $(CARGO) test --locked --test lab -- $(ARGS)
 	$(stage) 'machines' vm-tests/run --backend containers --programs $(target)/debug -j 2
 
 unit: cc
-	$(CARGO) test --locked --lib --bins --examples $(integration) -- $(ARGS)
+	$(CARGO) test --locked $(tests) -- $(ARGS)
 
 lab: setup
 	$(CARGO) test --locked --test lab -- $(ARGS)

@@ -4,6 +4,7 @@ use crate::config::ConfigError;
 use crate::control::ErrorKind;
 use crate::system::directories::DirectoryError;
 use crate::system::sockets::SocketError;
+use clap::Parser;
 use std::process::ExitCode;
 
 /// The command line makes no sense (`EX_USAGE`).
@@ -40,6 +41,15 @@ pub const CTL_CODES: [(u8, &str); 7] = [
     (DENIED, "this user may not do that"),
     (INTERRUPTED, "interrupted"),
 ];
+
+/// The command line of this process, or the code to end with once help, version or what is wrong has been printed.
+pub(super) fn arguments<T: Parser>(usage: u8) -> Result<T, ExitCode> {
+    T::try_parse().map_err(|error| {
+        // Help and version come this way too, on stdout.
+        let _ = error.print();
+        if error.use_stderr() { usage.into() } else { ExitCode::SUCCESS }
+    })
+}
 
 /// The exit code of `peernixctl` for an error of the service.
 #[must_use]

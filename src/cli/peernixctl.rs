@@ -6,20 +6,15 @@ use super::error::{Doing as _, Done, VerbError};
 use super::output::{JsonForm, Screen};
 use super::verbs::{self, Verb};
 use super::{agent, exit, generate};
-use clap::Parser as _;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args = match exit::arguments(exit::CTL_USAGE) {
         Ok(args) => args,
-        Err(error) => {
-            // Help and version come this way too, on stdout.
-            let _ = error.print();
-            return if error.use_stderr() { exit::CTL_USAGE.into() } else { ExitCode::SUCCESS };
-        }
+        Err(code) => return code,
     };
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,

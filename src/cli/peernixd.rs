@@ -34,13 +34,9 @@ Exit codes: 64 usage, 69 a port is taken, 70 another failure, 73 a directory can
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args = match exit::arguments(exit::USAGE) {
         Ok(args) => args,
-        Err(error) => {
-            // Help and version come this way too, on stdout.
-            let _ = error.print();
-            return if error.use_stderr() { exit::USAGE.into() } else { ExitCode::SUCCESS };
-        }
+        Err(code) => return code,
     };
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,

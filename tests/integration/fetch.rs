@@ -1,6 +1,6 @@
 //! Getting paths from upstreams: lookup, decoding, resuming, and one download for all who ask at once.
 
-use crate::internet::{Fault, Internet, Sample, key};
+use crate::support::internet::{Fault, Internet, Sample, key};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use peernix::fetch::{Fetcher, NarBody, Options, TransferError};

@@ -1,7 +1,8 @@
 //! What is seen of fetching from outside, and what may be changed while it runs; with an upstream and with a real peer.
 
-use crate::internet::{Internet, Sample, key};
-use bytes::Bytes;
+use crate::support::internet::{Internet, Sample, key};
+use crate::support::peers::online;
+use crate::support::{Endless, LIMIT};
 use http_body_util::BodyExt;
 use hyper::Response;
 use peernix::fetch::{FetchEvent, Fetcher, Options, SourceName};
@@ -9,19 +10,15 @@ use peernix::http::{Body, Handler, Limits, Listener, Request, Route, reply};
 use peernix::metrics::{HttpMetrics, Metrics};
 use peernix::nix::{Compression, NarInfo, StoreDir};
 use peernix::peers::link::Acceptor;
-use peernix::peers::{Admission, Discovery, NodeId, NodeKey, Peer, Peers, PeersOptions, State};
+use peernix::peers::{Admission, Discovery, NodeId, NodeKey, Peers, PeersOptions};
 use peernix::resilience::Versioned;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// No test waits longer for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
 const BUDGET: Duration = Duration::from_millis(300);
 
 /// A share that has one path.
@@ -50,21 +47,6 @@ impl Handler for OnePath {
             Route::Nar(_) => reply::text(self.sample.nar.clone()),
             _ => reply::not_found(),
         }
-    }
-}
-
-/// A body that goes on for as long as somebody reads.
-struct Endless;
-
-impl hyper::body::Body for Endless {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
-        Poll::Ready(Some(Ok(hyper::body::Frame::data(Bytes::from_static(&[0; 16 * 1024])))))
     }
 }
 
@@ -110,19 +92,6 @@ async fn peers(fixed: &str) -> Peers {
     Peers::start(options, &NodeKey::from_seed([2; 32]), &CancellationToken::new()).await.unwrap()
 }
 
-async fn online(peers: &Peers, id: NodeId) -> Arc<Peer> {
-    let mut events = peers.subscribe();
-    let online = async {
-        loop {
-            match peers.get(id) {
-                Some(peer) if peer.state() == State::Online => return peer,
-                _ => drop(events.recv().await),
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, online).await.expect("the peer comes online")
-}
-
 /// Fetches a path as Nix does.
 async fn fetch(fetcher: &Fetcher, sample: &Sample) -> bool {
     let Some(resolution) = fetcher.narinfo(sample.hash()).await else { return false };
@@ -132,7 +101,7 @@ async fn fetch(fetcher: &Fetcher, sample: &Sample) -> bool {
 }
 
 async fn next(events: &mut Receiver<FetchEvent>) -> FetchEvent {
-    tokio::time::timeout(PATIENCE, events.recv()).await.expect("an event").unwrap()
+    tokio::time::timeout(LIMIT, events.recv()).await.expect("an event").unwrap()
 }
 
 #[tokio::test]
@@ -201,7 +170,7 @@ async fn a_peer_that_is_blocked_gets_nothing_more_on_connections_that_stand() {
     assert_eq!(status().await, Err(()));
     // What was under way is cut off.
     let rest = async { while endless.frame().await.expect("it has no end").is_ok() {} };
-    tokio::time::timeout(PATIENCE, rest).await.expect("it is cut off");
+    tokio::time::timeout(LIMIT, rest).await.expect("it is cut off");
     assert!(machine.peers.unblock(us).await.unwrap());
     assert_eq!(status().await, Ok(200));
     machine.stop.cancel();
@@ -232,7 +201,7 @@ async fn upstreams_and_budget_may_change() {
 
     fetcher.set_budget(Duration::from_millis(50));
     one.publish(&sample, &Compression::Xz);
-    one.fault("narinfo", crate::internet::Fault::Silence);
+    one.fault("narinfo", crate::support::internet::Fault::Silence);
     let begun = std::time::Instant::now();
     let report = fetcher.sources(sample.hash()).await;
     assert_eq!(report.silent, [SourceName::Upstream(one.address.to_string())]);

@@ -1,104 +1,61 @@
 //! A bus of our own: a real dbus-daemon with the rules of the system bus and our real policy file.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what was measured or skipped is to be seen")]
 
+use crate::support::bus::{self, SYSTEM};
+use crate::support::program::Program;
 use parking_lot::Mutex;
-use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use zbus::wire::OwnedVariant;
 
 /// Somebody without any rights.
 const NOBODY: &str = "65534";
 
+/// The one who stands in for polkit.
+const POLKIT: &str = r#"<policy context="default">
+    <allow own="org.freedesktop.PolicyKit1"/>
+    <allow send_destination="org.freedesktop.PolicyKit1"/>
+</policy>"#;
+
 /// The bus. It ends with this.
 pub(super) struct PrivateBus {
     folder: tempfile::TempDir,
-    daemon: Child,
+    daemon: Program,
 }
 
 impl PrivateBus {
     /// Starts a bus, or says loudly why not.
     pub(super) fn start() -> Option<Self> {
-        if Command::new("dbus-daemon").arg("--version").output().is_err() {
-            eprintln!("SKIPPED: there is no dbus-daemon; scripts/setup installs it");
+        if !bus::is_there() {
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
-        Command::new("chmod").arg("755").arg(folder.path()).status().unwrap();
-        // What /usr/share/dbus-1/system.conf of dbus 1.14 allows and denies, then ours, then the one who stands in for polkit.
-        let config = format!(
-            r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
- "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig>
-  <type>system</type>
-  <listen>unix:path={socket}</listen>
-  <auth>EXTERNAL</auth>
-  <policy context="default">
-    <allow user="*"/>
-    <deny own="*"/>
-    <deny send_type="method_call"/>
-    <allow send_type="signal"/>
-    <allow send_requested_reply="true" send_type="method_return"/>
-    <allow send_requested_reply="true" send_type="error"/>
-    <allow receive_type="method_call"/>
-    <allow receive_type="method_return"/>
-    <allow receive_type="error"/>
-    <allow receive_type="signal"/>
-    <allow send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus"/>
-    <allow send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus.Introspectable"/>
-    <allow send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus.Properties"/>
-  </policy>
-  <include>{ours}/dbus/org.peernix.Peernix1.conf</include>
-  <policy context="default">
-    <allow own="org.freedesktop.PolicyKit1"/>
-    <allow send_destination="org.freedesktop.PolicyKit1"/>
-  </policy>
-</busconfig>
-"#,
-            socket = folder.path().join("bus").display(),
-            ours = env!("CARGO_MANIFEST_DIR"),
-        );
-        std::fs::write(folder.path().join("bus.conf"), config).unwrap();
-        let daemon = Self::daemon(&folder);
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let daemon = Self::daemon(folder.path());
         Some(Self { folder, daemon })
     }
 
-    fn daemon(folder: &tempfile::TempDir) -> Child {
-        let mut daemon = Command::new("dbus-daemon")
-            .arg(format!("--config-file={}", folder.path().join("bus.conf").display()))
-            .args(["--nofork", "--nopidfile", "--print-address=1"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        // It says its address once it listens.
-        let mut line = String::new();
-        BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.starts_with("unix:"), "{line}");
-        daemon
+    fn daemon(folder: &Path) -> Program {
+        bus::start(folder, "system", "bus", &format!("{SYSTEM}{POLKIT}"))
     }
 
     /// Ends the bus.
     pub(super) fn stop(&mut self) {
-        self.daemon.kill().unwrap();
-        self.daemon.wait().unwrap();
-        let _ = std::fs::remove_file(self.socket());
+        self.daemon.child.kill().unwrap();
+        self.daemon.child.wait().unwrap();
+        let _ = std::fs::remove_file(self.folder.path().join("bus"));
     }
 
     /// Starts it again, at the same address.
     pub(super) fn start_again(&mut self) {
-        self.daemon = Self::daemon(&self.folder);
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.folder.path().join("bus")
+        self.daemon = Self::daemon(self.folder.path());
     }
 
     pub(super) fn address(&self) -> String {
-        format!("unix:path={}", self.socket().display())
+        bus::address(self.folder.path(), "bus")
     }
 
     /// A connection of our own.
@@ -108,7 +65,7 @@ impl PrivateBus {
 
     /// The memory of the daemon in KiB.
     pub(super) fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.daemon.id())).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.daemon.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
@@ -129,13 +86,6 @@ impl PrivateBus {
     }
 }
 
-impl Drop for PrivateBus {
-    fn drop(&mut self) {
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
-    }
-}
-
 /// What a program said.
 #[derive(Debug)]
 pub(super) struct Said {
@@ -147,24 +97,6 @@ impl From<Output> for Said {
     fn from(output: Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self { ok: output.status.success(), err: text(&output.stderr) }
-    }
-}
-
-/// Whether other users can be tried; says loudly if not.
-pub(super) fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        eprintln!("SKIPPED: only root can try what other users may do");
-    }
-    root
-}
-
-/// Waits until something is so; after ten seconds it will never be.
-pub(super) async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
-    let begin = Instant::now();
-    while !is().await {
-        assert!(begin.elapsed() < Duration::from_secs(10), "{what}: not within ten seconds");
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -6,13 +6,12 @@ mod service;
 mod store;
 mod world;
 
-use super::daemon::LIMIT;
+use crate::support::{LIMIT, until};
 use peernix::control::{
     Control, ControlError, ErrorKind, Event, EventFilter, EventItem, EventKind, Events, Job, JobState, Outcome,
     PeerFilter,
 };
 use std::future::Future;
-use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use world::{Machine, World};
 
@@ -103,15 +102,6 @@ impl Listener {
 
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(LIMIT, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
-}
-
-/// Waits until something is so that no event tells of.
-async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !is().await {
-        assert!(begun.elapsed() < LIMIT, "waited in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// Asks by both ways until they say the same: the world moves on between two questions.

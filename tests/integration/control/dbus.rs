@@ -5,8 +5,9 @@ mod harm;
 mod objects;
 mod real;
 
-use super::bus::{PrivateBus, until};
+use super::bus::PrivateBus;
 use super::stub::{Stub, key, peer};
+use crate::support::until;
 use peernix::control::dbus::{Bus, Client, METHODS, Service, serve};
 use peernix::control::{
     Control, ErrorKind, Event, EventFilter, EventItem, EventKind, GarbageOptions, JobOutcome, JobPath, JobState,

@@ -2,7 +2,6 @@
 
 mod bus;
 mod conformance;
-mod daemon;
 mod dbus;
 mod stub;
 mod varlink;

@@ -1,6 +1,7 @@
 //! The real service over its real sockets, as Varlink's own tools and other users meet it.
 
-use super::daemon::{Daemon, LIMIT};
+use crate::support::service::{LONELY, Service};
+use crate::support::{LIMIT, is_root};
 use peernix::control::varlink::{ADMIN_SOCKET, Client, DESCRIPTIONS, READ_ONLY_SOCKET};
 use peernix::control::{Control, ErrorKind, EventFilter, EventItem, EventKind, PeerFilter};
 use serde_json::{Value, json};
@@ -30,7 +31,7 @@ fn ask(socket: &Path, call: &Value) -> Value {
 
 #[test]
 fn it_says_who_it_is_and_what_it_can_be_asked() {
-    let daemon = Daemon::start();
+    let daemon = Service::start(LONELY, |_| {});
     let socket = daemon.runtime().join(READ_ONLY_SOCKET);
     let info = ask(&socket, &json!({ "method": "org.varlink.service.GetInfo" }));
     let names: Vec<&str> = DESCRIPTIONS.iter().map(|(name, _)| *name).collect();
@@ -49,7 +50,7 @@ fn it_says_who_it_is_and_what_it_can_be_asked() {
 
 #[tokio::test]
 async fn our_client_asks_changes_and_hears_of_it() {
-    let daemon = Daemon::start();
+    let daemon = Service::start(LONELY, |_| {});
     let client = Client::connect(&daemon.runtime()).await.unwrap();
     let mut events = client.events(EventFilter { kinds: vec![EventKind::DrainChanged], after: None }).await.unwrap();
     assert!(matches!(events.next().await, Some(Ok(EventItem::Ready { .. }))));
@@ -72,11 +73,11 @@ async fn our_client_asks_changes_and_hears_of_it() {
 
 #[tokio::test]
 async fn who_listens_hears_the_end() {
-    let mut daemon = Daemon::start();
+    let mut daemon = Service::start(LONELY, |_| {});
     let client = Client::connect(&daemon.runtime()).await.unwrap();
     let mut events = client.events(EventFilter::default()).await.unwrap();
     events.next().await.unwrap().unwrap();
-    daemon.stop();
+    assert!(daemon.stop().success(), "{}", daemon.log());
     let last = async { while let Some(Ok(_)) = events.next().await {} };
     timeout(LIMIT, last).await.expect("the subscription ends with the service");
     assert_eq!(Client::connect(&daemon.runtime()).await.map(drop).unwrap_err().kind, ErrorKind::NotRunning);
@@ -94,11 +95,10 @@ async fn another_user_may_ask_and_change_nothing() {
         assert!(error.kind == ErrorKind::AccessDenied && error.message.contains("peernix-admin"), "{error}");
         return;
     }
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can be another user");
+    if !is_root() {
         return;
     }
-    let daemon = Daemon::start();
+    let daemon = Service::start(LONELY, |_| {});
     // The other user may not look into the build directory.
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -127,7 +127,7 @@ fn varlinkctl_understands_it() {
         eprintln!("SKIPPED: there is no varlinkctl; it comes with systemd 255");
         return;
     }
-    let daemon = Daemon::start();
+    let daemon = Service::start(LONELY, |_| {});
     let socket = daemon.runtime().join(READ_ONLY_SOCKET);
     let socket = socket.to_str().unwrap();
     let said = |arguments: &[&str]| {

@@ -4,7 +4,9 @@ mod machine;
 mod screen;
 mod server;
 
-use machine::{LIMIT, Machine, Program, Service};
+use crate::support::program::Program;
+use crate::support::{LIMIT, skipped};
+use machine::{Machine, fail_to_reload, spawn};
 use nix::sys::signal::Signal;
 use peernix::control::Control as _;
 use server::Server;
@@ -14,13 +16,6 @@ use zbus::wire::Variant;
 
 /// What most servers can do.
 const CAPABILITIES: &[&str] = &["body", "body-markup"];
-
-/// Says that something is not tried here; where nothing may be left out, that is a failure.
-fn skipped(reason: &str) {
-    let everything = std::env::var("PEERNIX_LAB_REQUIRE").is_ok_and(|value| value == "all");
-    assert!(!everything, "{reason}: run scripts/setup");
-    eprintln!("SKIPPED: {reason}; scripts/setup installs what is needed");
-}
 
 /// A machine of root's: hosts have names of their own.
 fn machine() -> Option<Machine> {
@@ -62,7 +57,7 @@ async fn only_the_service_is_believed() {
     // The bus has handed all of that over before it answers.
     liar.call_method(driver, "/org/freedesktop/DBus", driver, "GetId", &()).await.unwrap();
 
-    service.fail_to_reload("nonsense");
+    fail_to_reload(&service, "nonsense");
     let notice = server.next().await;
     assert_eq!(notice.summary, "Peernix keeps its old configuration");
     assert!(notice.body.contains("nonsense"), "{}", notice.body);
@@ -85,12 +80,12 @@ async fn after_a_restart_of_the_service_it_is_quiet_and_listens() {
     let service = machine.service();
     notifier.says("listening to peernixd", 2).await;
 
-    let peer = Service::spawn(machine.folder(), "tower", None);
+    let peer = spawn(machine.folder(), "tower", None);
     peer.wait_ready();
     let client = machine.client().await;
-    client.add_peer(&peer.share()).await.unwrap();
+    client.add_peer(&peer.address("share").unwrap().to_string()).await.unwrap();
     online(&machine, 1).await;
-    service.fail_to_reload("nonsense");
+    fail_to_reload(&service, "nonsense");
     assert_eq!(server.next().await.summary, "Peernix keeps its old configuration");
     client.rotate_key(None).await.unwrap();
     let notice = server.next().await;
@@ -119,14 +114,14 @@ async fn servers_come_and_go_and_differ() {
     let Some(machine) = machine() else { return };
     let service = machine.service();
     let notifier = machine.listening("").await;
-    service.fail_to_reload("unseen");
+    fail_to_reload(&service, "unseen");
     notifier.says("a notice cannot be shown", 1).await;
 
     let session = machine.address("session");
     let mut server = Server::start(&session, CAPABILITIES, 6).await;
-    service.fail_to_reload("first");
+    fail_to_reload(&service, "first");
     assert_eq!(server.next().await.replaces, 0);
-    service.fail_to_reload("second");
+    fail_to_reload(&service, "second");
     assert_eq!(server.next().await.replaces, 7, "its own notice makes room");
     // Another program cannot say that it was closed.
     let other = machine.connect("session").await;
@@ -135,16 +130,16 @@ async fn servers_come_and_go_and_differ() {
     let interface = "org.freedesktop.Notifications";
     other.emit_signal(nobody, path, interface, "NotificationClosed", &(7_u32, 2_u32)).await.unwrap();
     server.close(5).await;
-    service.fail_to_reload("third");
+    fail_to_reload(&service, "third");
     assert_eq!(server.next().await.replaces, 7);
     server.close(7).await;
-    service.fail_to_reload("fourth");
+    fail_to_reload(&service, "fourth");
     assert_eq!(server.next().await.replaces, 0, "what the user closed stays closed");
     server.stop().await;
 
     // The numbers of one server mean something else to the next, and this one has no bodies.
     let mut server = Server::start(&session, &[], 7).await;
-    service.fail_to_reload("fifth");
+    fail_to_reload(&service, "fifth");
     let notice = server.next().await;
     assert_eq!((notice.replaces, notice.body.as_str()), (0, ""));
     assert!(notice.summary.starts_with("Peernix keeps its old configuration: "), "{}", notice.summary);

@@ -1,8 +1,11 @@
 //! Ten peers, real notification servers, and a picture of what a person sees.
 #![allow(clippy::print_stdout, reason = "what was measured is to be seen")]
 
-use super::machine::{LIMIT, Machine, Program, Service, wait};
-use super::{machine, online, skipped};
+use super::machine::{Machine, fail_to_reload, spawn};
+use super::{machine, online};
+use crate::support::program::Program;
+use crate::support::service::Service;
+use crate::support::{LIMIT, skipped, until, until_or};
 use futures_core::Stream as _;
 use peernix::control::Control as _;
 use std::collections::HashMap;
@@ -25,7 +28,7 @@ const NAMES: [&str; 10] =
 /// A screen that nobody looks at, and its session.
 struct Screen {
     display: String,
-    _server: std::process::Child,
+    _server: Program,
 }
 
 impl Screen {
@@ -36,7 +39,7 @@ impl Screen {
         let mut line = String::new();
         // It says the number of its display once it listens.
         BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { display: format!(":{}", line.trim()), _server: server }
+        Self { display: format!(":{}", line.trim()), _server: Program::of(server) }
     }
 
     fn command(&self, program: &str, session: &str) -> Command {
@@ -50,13 +53,6 @@ impl Screen {
         let status = self.command("scrot", "").arg("--overwrite").arg(file).stdin(Stdio::null()).status().unwrap();
         assert!(status.success());
         fs::read(file).unwrap()
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        let _ = self._server.kill();
-        let _ = self._server.wait();
     }
 }
 
@@ -81,12 +77,8 @@ impl User {
         programs.push(Program::start(command, &machine.folder().join(format!("{name}-server.log"))));
         let connection = machine.connect(name).await;
         let bus = DBusProxy::new(&connection).await.unwrap();
-        let there = async {
-            while !bus.name_has_owner("org.freedesktop.Notifications".try_into().unwrap()).await.unwrap() {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await; // poll
-            }
-        };
-        tokio::time::timeout(LIMIT, there).await.expect("a notification server");
+        let there = async || bus.name_has_owner("org.freedesktop.Notifications".try_into().unwrap()).await.unwrap();
+        until("a notification server", there).await;
         let monitor = machine.connect(name).await;
         let rule = "type='method_call',interface='org.freedesktop.Notifications',member='Notify'".try_into().unwrap();
         MonitoringProxy::new(&monitor).await.unwrap().become_monitor(&[rule], 0).await.unwrap();
@@ -115,11 +107,11 @@ impl User {
         let begun = std::time::Instant::now();
         let file = self.pictures.join(format!("desktop-{}-{name}.png", self.name));
         let mut last = Vec::new();
-        let still = || {
+        let still = async || {
             let now = self.screen.picture(&file);
             std::mem::replace(&mut last, now) == last && last != self.empty && last != before
         };
-        wait("a notice on the screen", still, || file.display().to_string()).await;
+        until_or("a notice on the screen", still, || file.display().to_string()).await;
         println!("{} after {:?}", file.display(), begun.elapsed());
         last
     }
@@ -136,7 +128,7 @@ async fn ten_peers_are_one_notice_on_real_screens() {
         return skipped("there is no notification-daemon");
     }
     let Some(machine) = machine() else { return };
-    let peers: Vec<Service> = NAMES.iter().map(|name| Service::spawn(machine.folder(), name, None)).collect();
+    let peers: Vec<Service> = NAMES.iter().map(|name| spawn(machine.folder(), name, None)).collect();
     let service = machine.service();
     let dunstrc = machine.folder().join("dunstrc");
     fs::write(&dunstrc, "[global]\nmarkup = full\nformat = \"<b>%s</b>\\n%b\"\nwidth = 400\nicon_position = off\n")
@@ -152,7 +144,7 @@ async fn ten_peers_are_one_notice_on_real_screens() {
     let client = machine.client().await;
     let begun = std::time::Instant::now();
     for peer in &peers {
-        client.add_peer(&peer.share()).await.unwrap();
+        client.add_peer(&peer.address("share").unwrap().to_string()).await.unwrap();
     }
     online(&machine, NAMES.len()).await;
     println!("ten peers are online after {:?}", begun.elapsed());
@@ -177,7 +169,7 @@ async fn ten_peers_are_one_notice_on_real_screens() {
     assert_eq!(summaries, [&OwnedVariant::try_from(zbus::wire::Variant::from("10 peers online")).unwrap()]);
 
     // Another matter is another notice. The other server shows one after the other, seconds later.
-    service.fail_to_reload("nonsense");
+    fail_to_reload(&service, "nonsense");
     for user in [&mut dunst, &mut gnome] {
         let notice = user.notice().await;
         assert_eq!((notice.0, notice.1.as_str()), (0, "Peernix keeps its old configuration"));

@@ -1,6 +1,6 @@
 //! A notification server that shows nothing and remembers everything.
 
-use super::machine::LIMIT;
+use crate::support::LIMIT;
 use std::collections::HashMap;
 use tokio::sync::mpsc;
 use zbus::wire::OwnedVariant;

@@ -1,13 +1,15 @@
 //! A machine with everything: a real `peernixd` on a bus of its own, with a store and its Nix daemon, and two peers.
 
-use super::super::daemon::LIMIT;
+use crate::support::LIMIT;
+use crate::support::bus::{ANYTHING, address, start};
+use crate::support::program::Program;
+use crate::support::service::Service;
 use peernix::control::{Control, dbus, varlink};
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 use tempfile::TempDir;
@@ -15,24 +17,14 @@ use tempfile::TempDir;
 /// The key that signs what the peer offers.
 pub(super) const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/keys/test-1.secret");
 
-/// A program that ends with this.
-pub(super) struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The machine, its peers and its bus.
 pub(super) struct World {
     pub(super) here: Machine,
     pub(super) there: Machine,
     pub(super) other: Machine,
     bus: String,
-    _nix_daemon: Running,
-    _bus: Running,
+    _nix_daemon: Program,
+    _bus: Program,
     _folder: TempDir,
 }
 
@@ -73,33 +65,16 @@ impl World {
     }
 }
 
-/// A bus on which everybody may do everything: who may do what is tried elsewhere.
-pub(super) fn bus(folder: &Path) -> (Running, String) {
-    let address = format!("unix:path={}", folder.join("bus").display());
-    let config = format!(
-        "<busconfig><type>system</type><listen>{address}</listen><auth>EXTERNAL</auth><policy context=\"default\">\
-         <allow user=\"*\"/><allow own=\"*\"/><allow send_destination=\"*\"/><allow receive_sender=\"*\"/></policy></busconfig>"
-    );
-    fs::write(folder.join("bus.conf"), config).unwrap();
-    let daemon = Command::new("dbus-daemon")
-        .arg(format!("--config-file={}", folder.join("bus.conf").display()))
-        .args(["--nofork", "--nopidfile", "--print-address=1"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn();
-    let mut daemon = daemon.expect("dbus-daemon (scripts/setup installs it)");
-    // It says its address once it listens.
-    let mut line = String::new();
-    BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert!(line.starts_with("unix:"), "{line}");
-    (Running(daemon), address)
+/// A bus on which everybody may do everything, and its address.
+pub(super) fn bus(folder: &Path) -> (Program, String) {
+    (start(folder, "system", "bus", ANYTHING), address(folder, "bus"))
 }
 
 /// A `peernixd` with a store of its own.
 pub(super) struct Machine {
+    service: Service,
     home: Home,
     config: String,
-    _child: Running,
 }
 
 /// Where it lives, with its store.
@@ -121,54 +96,37 @@ impl Machine {
         for sub in ["nix", "root", "credentials"] {
             fs::create_dir(directory.join(sub)).unwrap();
         }
-        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
         let config = format!(
             "gateway.listen = \"127.0.0.1:0\"\ngateway.upstreams = []\nshare.listen = \"127.0.0.1:0\"\nstore.root = \"{}\"\ndiscovery.mdns = false\n{dotted}{sections}",
             directory.join("root").display()
         );
-        fs::write(directory.join("config.toml"), &config).unwrap();
         fs::copy(KEY, directory.join("credentials/signing-key")).unwrap();
         fs::set_permissions(directory.join("credentials/signing-key"), fs::Permissions::from_mode(0o600)).unwrap();
-        let notify = UnixDatagram::bind(directory.join("notify")).unwrap();
-        notify.set_read_timeout(Some(LIMIT)).unwrap();
-        let no_bus = format!("unix:path={}/no-bus", directory.display());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_peernixd"));
-        command.arg("--config").arg(directory.join("config.toml")).env_clear();
-        command.env("HOME", directory).env("NOTIFY_SOCKET", directory.join("notify"));
-        command.env("DBUS_SYSTEM_BUS_ADDRESS", bus.unwrap_or(&no_bus));
-        command.env("CREDENTIALS_DIRECTORY", directory.join("credentials"));
-        for (variable, name) in
-            [("STATE_DIRECTORY", "state"), ("CACHE_DIRECTORY", "cache"), ("RUNTIME_DIRECTORY", "run")]
-        {
-            command.env(variable, directory.join(name));
-        }
-        let log = fs::File::create(directory.join("log")).unwrap();
-        let (home, config) = (Home(home), config);
+        let home = Home(home);
         home.configure_nix("substituters =\n");
         // Before the service locks itself in: what is not there then stays out of its reach.
         home.nix("nix-store", &["--init"]);
-        let child = Running(command.stdin(Stdio::null()).stderr(log).spawn().unwrap());
-        let machine = Self { home, config, _child: child };
-        let mut buffer = [0; 4096];
-        loop {
-            let length = notify.recv(&mut buffer).unwrap_or_else(|error| panic!("{error}: {}", machine.log()));
-            if buffer[..length].windows(7).any(|part| part == b"READY=1") {
-                return machine;
+        let service = Service::spawn(home.0.path(), &config, |command| {
+            command.env("CREDENTIALS_DIRECTORY", home.0.path().join("credentials"));
+            if let Some(bus) = bus {
+                command.env("DBUS_SYSTEM_BUS_ADDRESS", bus);
             }
-        }
+        });
+        service.wait_ready();
+        Self { service, home, config }
     }
 
     /// Writes its configuration anew, with something before.
     pub(super) fn configure(&self, before: &str) {
-        fs::write(self.config_file(), format!("{before}{}", self.config)).unwrap();
+        fs::write(self.service.config(), format!("{before}{}", self.config)).unwrap();
     }
 
     pub(super) fn config_file(&self) -> PathBuf {
-        self.home.0.path().join("config.toml")
+        self.service.config()
     }
 
     pub(super) async fn varlink(&self) -> Arc<dyn Control> {
-        Arc::new(varlink::Client::connect(&self.home.0.path().join("run")).await.unwrap())
+        Arc::new(varlink::Client::connect(&self.service.runtime()).await.unwrap())
     }
 
     /// Its identity.
@@ -176,19 +134,17 @@ impl Machine {
         self.varlink().await.status().await.unwrap().node_id
     }
 
+    /// Where one of its faces listens.
+    pub(super) fn address(&self, face: &str) -> String {
+        self.service.address(face).unwrap().to_string()
+    }
+
     pub(super) fn log(&self) -> String {
-        fs::read_to_string(self.home.0.path().join("log")).unwrap_or_default()
+        self.service.log()
     }
 }
 
 impl Home {
-    /// Where one of its faces listens.
-    pub(super) fn address(&self, face: &str) -> String {
-        let file = fs::read(self.0.path().join("run/addresses.json")).unwrap();
-        let addresses: serde_json::Value = serde_json::from_slice(&file).unwrap();
-        addresses[face].as_str().unwrap().to_owned()
-    }
-
     fn configure_nix(&self, more: &str) {
         let conf = format!("experimental-features = nix-command\nsandbox = false\nbuild-users-group =\n{more}");
         fs::write(self.0.path().join("nix/nix.conf"), conf).unwrap();
@@ -211,11 +167,10 @@ impl Home {
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
-    fn nix_daemon(&self) -> Running {
+    fn nix_daemon(&self) -> Program {
         let socket = self.0.path().join("root/nix/var/nix/daemon-socket/socket");
         fs::create_dir_all(socket.parent().unwrap()).unwrap();
-        let log = fs::File::create(self.0.path().join("nix-daemon.log")).unwrap();
-        let daemon = Running(self.command("nix-daemon").stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        let daemon = Program::start(self.command("nix-daemon"), &self.0.path().join("nix-daemon.log"));
         let begun = Instant::now();
         while UnixStream::connect(&socket).is_err() {
             assert!(begun.elapsed() < LIMIT, "nix-daemon does not listen");

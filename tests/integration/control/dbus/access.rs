@@ -1,7 +1,8 @@
 //! Who may do what: as somebody without rights, without polkit and with one that stands in for it.
 
-use super::super::bus::{Answer, Polkit, is_root, until};
+use super::super::bus::{Answer, Polkit};
 use super::{SHOWN, World};
+use crate::support::{is_root, until};
 use peernix::control::Control as _;
 use peernix::control::Method;
 use peernix::control::dbus::METHODS;

@@ -1,8 +1,8 @@
 //! Clients that never read, flood, or vanish harm nobody.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what was measured or skipped is to be seen")]
 
-use super::super::bus::until;
 use super::{SHOWN, World};
+use crate::support::until;
 use peernix::control::dbus::{SUBSCRIBERS_MAX, SUBSCRIBERS_PER_USER};
 use peernix::control::{Control as _, ErrorKind, Event, EventFilter, EventItem, EventKind};
 use std::collections::HashMap;

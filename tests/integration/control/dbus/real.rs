@@ -1,7 +1,8 @@
 //! The real peernixd on a bus: it has its name when it says that it is ready, and loses nothing with the bus.
 
-use super::super::bus::{PrivateBus, is_root, until};
-use super::super::daemon::Daemon;
+use super::super::bus::PrivateBus;
+use crate::support::service::Service;
+use crate::support::{is_root, until};
 use peernix::control::dbus::{Bus, Client};
 use peernix::control::{
     Control as _, ErrorKind, EventFilter, EventItem, EventKind, LogLevel, PeerFilter, ServiceState,
@@ -14,7 +15,7 @@ async fn the_real_service_is_controlled_over_the_bus() {
     if !is_root() {
         return;
     }
-    let mut daemon = Daemon::start_on(&bus.address());
+    let mut daemon = Service::start_on(&bus.address());
     let address = Bus::Address(bus.address());
     let client = Client::connect(address.clone()).await.unwrap();
     let status = client.status().await.unwrap();
@@ -47,6 +48,6 @@ async fn the_real_service_is_controlled_over_the_bus() {
     bus.start_again();
     until("the service is back", async || Client::connect(address.clone()).await.is_ok()).await;
     assert_eq!(Client::connect(address.clone()).await.unwrap().log_level().await.unwrap(), LogLevel::Debug);
-    daemon.stop();
+    assert!(daemon.stop().success(), "{}", daemon.log());
     assert_eq!(Client::connect(address).await.err().unwrap().kind, ErrorKind::NotRunning);
 }

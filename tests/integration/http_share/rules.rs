@@ -2,6 +2,7 @@
 
 use crate::support::client::Client;
 use crate::support::nix::NixStore;
+use crate::support::peers::online;
 use crate::support::{serve, serve_with};
 use hyper::Response;
 use peernix::fetch::{self, Fetcher};
@@ -9,7 +10,7 @@ use peernix::http::{Body, Handler, Limits, Request, Route, reply};
 use peernix::keys::{KeySource, SigningKeys, SigningOptions};
 use peernix::nix::{Compression, NarHash, NarInfo, PathInfo, SecretKey, StoreDir, StoreHash, StorePath, TrustedKeys};
 use peernix::peers::link::Acceptor;
-use peernix::peers::{Admission, Discovery, NodeId, NodeKey, Peer, Peers, PeersOptions, State};
+use peernix::peers::{Admission, Discovery, NodeKey, Peers, PeersOptions, State};
 use peernix::resilience::Versioned;
 use peernix::store::{Decision, Reason, SharePolicyMode};
 use std::sync::Arc;
@@ -118,17 +119,6 @@ async fn both_audiences_are_explained() {
     let denied = share.explain(store.paths["denied"].hash()).await.unwrap().unwrap();
     assert!(matches!(denied.enrolled, Decision::Refuse(Reason::Denied(_))), "the rest of the policy stays");
     assert!(share.explain(StoreHash::new([0; 20])).await.unwrap().is_none());
-}
-
-/// Waits until a peer is online.
-async fn online(peers: &Peers, id: NodeId) -> Arc<Peer> {
-    let mut events = peers.subscribe();
-    loop {
-        match peers.get(id) {
-            Some(peer) if peer.state() == State::Online => return peer,
-            _ => drop(events.recv().await),
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

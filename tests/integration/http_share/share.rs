@@ -2,11 +2,12 @@
 
 use crate::support::client::{Answer, Client};
 use crate::support::nix::{BUILD_ID, HUGE, NixStore};
+use crate::support::peers::online;
 use crate::support::{Running, allow_many_files, serve, serve_with};
 use peernix::http::Limits;
 use peernix::nix::{Compression, NarInfo, TrustedKeys};
 use peernix::peers::link::Acceptor;
-use peernix::peers::{Admission, Discovery, NodeKey, Peers, PeersOptions, State};
+use peernix::peers::{Admission, Discovery, NodeKey, Peers, PeersOptions};
 use peernix::resilience::Versioned;
 use peernix::store::SharePolicyMode;
 use std::fs;
@@ -326,13 +327,7 @@ async fn peers_are_greeted_and_served_by_their_standing() {
         let face = share.towards_peers(ours.clone(), admission.clone());
         let server = serve_with(face, Limits::share(), Some(acceptor), "127.0.0.1:0").await;
         let theirs = peers(2, 0, &server.address.to_string(), &admission).await;
-        let mut events = theirs.subscribe();
-        let peer = loop {
-            match theirs.get(nodes[0]) {
-                Some(peer) if peer.state() == State::Online => break peer,
-                _ => drop(events.recv().await),
-            }
-        };
+        let peer = online(&theirs, nodes[0]).await;
         let status = |path: String| {
             let peer = Arc::clone(&peer);
             async move {

@@ -1,7 +1,4 @@
-//! What the tests have in common: a server with a face of their own, and a client that may misbehave.
-
-pub mod client;
-pub mod nix;
+//! An HTTP server with a face for tests.
 
 use bytes::Bytes;
 use hyper::Response;
@@ -21,23 +18,23 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Lets this program have as many files open as the system allows: both ends of every connection are here.
-pub fn allow_many_files() {
+pub(crate) fn allow_many_files() {
     use ::nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
 }
 
 /// A server that is running.
-pub struct Running {
-    pub address: SocketAddr,
-    pub metrics: Arc<HttpMetrics>,
-    pub stop: CancellationToken,
-    pub served: JoinHandle<()>,
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) metrics: Arc<HttpMetrics>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) served: JoinHandle<()>,
 }
 
 impl Running {
     /// Stops it and waits until all connections have ended.
-    pub async fn end(self) -> Arc<HttpMetrics> {
+    pub(crate) async fn end(self) -> Arc<HttpMetrics> {
         self.stop.cancel();
         self.served.await.expect("the server does not panic");
         assert_eq!(self.metrics.connections_now.load(Relaxed), 0, "every connection has ended");
@@ -45,11 +42,11 @@ impl Running {
     }
 }
 
-pub async fn serve(handler: impl Handler, limits: Limits) -> Running {
+pub(crate) async fn serve(handler: impl Handler, limits: Limits) -> Running {
     serve_with(handler, limits, None, "127.0.0.1:0").await
 }
 
-pub async fn serve_with(handler: impl Handler, limits: Limits, tls: Option<Acceptor>, listen: &str) -> Running {
+pub(crate) async fn serve_with(handler: impl Handler, limits: Limits, tls: Option<Acceptor>, listen: &str) -> Running {
     let listener = TcpListener::bind(listen).await.expect("a port of the loopback interface");
     let address = listener.local_addr().expect("a bound address");
     let (metrics, stop) = (Arc::new(HttpMetrics::new(&Route::NAMES)), CancellationToken::new());
@@ -60,21 +57,21 @@ pub async fn serve_with(handler: impl Handler, limits: Limits, tls: Option<Accep
 }
 
 /// A face for tests: its routes do what their names have nothing to do with.
-pub struct TestFace {
+pub(crate) struct TestFace {
     /// `/peers`: told when a request has come, answered when `answer` says so.
-    pub arrived: mpsc::UnboundedSender<()>,
-    pub answer: Arc<Notify>,
+    pub(crate) arrived: mpsc::UnboundedSender<()>,
+    pub(crate) answer: Arc<Notify>,
     /// How many requests for `/peers` were given up.
-    pub given_up: Arc<AtomicU64>,
+    pub(crate) given_up: Arc<AtomicU64>,
 }
 
 impl TestFace {
-    pub fn new() -> (Self, mpsc::UnboundedReceiver<()>) {
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<()>) {
         let (arrived, arrivals) = mpsc::unbounded_channel();
         (Self { arrived, answer: Arc::default(), given_up: Arc::default() }, arrivals)
     }
 
-    pub fn simple() -> Self {
+    pub(crate) fn simple() -> Self {
         Self::new().0
     }
 }
@@ -113,7 +110,7 @@ impl Handler for TestFace {
 }
 
 /// Never ends.
-pub struct Endless;
+pub(crate) struct Endless;
 
 impl HttpBody for Endless {
     type Data = Bytes;

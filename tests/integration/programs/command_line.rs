@@ -1,6 +1,7 @@
 //! What the programs say and with which code they end, before anything runs.
 
-use crate::running::{LONELY, program, told};
+use crate::support::program::{program, told};
+use crate::support::service::LONELY;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -25,7 +26,7 @@ fn usage() {
 #[test]
 fn the_default_configuration_is_the_documented_one_and_right() {
     let (code, printed, _) = run("peernixd", &["--print-default-config"]);
-    assert_eq!((code, printed.as_str()), (Some(0), include_str!("../../docs/config.example.toml")));
+    assert_eq!((code, printed.as_str()), (Some(0), include_str!("../../../docs/config.example.toml")));
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.toml");
     std::fs::write(&file, printed).unwrap();

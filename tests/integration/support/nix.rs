@@ -14,10 +14,10 @@ use std::sync::{Arc, Weak};
 use tempfile::TempDir;
 
 /// The build id of the debug path.
-pub const BUILD_ID: &str = "0123456789abcdef0123456789abcdef01234567";
+pub(crate) const BUILD_ID: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// The length of the one file of the path `huge`, in bytes: more than all socket buffers hold.
-pub const HUGE: u64 = 20_000_000;
+pub(crate) const HUGE: u64 = 20_000_000;
 
 /// What is built. Paths get their names from their attributes.
 const EXPRESSION: &str = r#"
@@ -45,18 +45,18 @@ in rec {
 "#;
 
 /// A directory with a store, its state, a key that the share's policy counts and one that it does not.
-pub struct NixStore {
+pub(crate) struct NixStore {
     directory: TempDir,
     /// The paths by the names of their attributes.
-    pub paths: BTreeMap<&'static str, StorePath>,
-    pub key: PublicKey,
+    pub(crate) paths: BTreeMap<&'static str, StorePath>,
+    pub(crate) key: PublicKey,
 }
 
 static LAST: Mutex<Weak<NixStore>> = Mutex::new(Weak::new());
 
 impl NixStore {
     /// One store for all tests that run at the same time; it is not to be changed.
-    pub fn shared() -> Arc<Self> {
+    pub(crate) fn shared() -> Arc<Self> {
         let mut last = LAST.lock();
         last.upgrade().unwrap_or_else(|| {
             let store = Arc::new(Self::make());
@@ -66,7 +66,7 @@ impl NixStore {
     }
 
     /// A store of the test's own.
-    pub fn make() -> Self {
+    pub(crate) fn make() -> Self {
         let directory = TempDir::with_prefix("peernix-http-").unwrap();
         let root = directory.path();
         fs::write(root.join("default.nix"), EXPRESSION).unwrap();
@@ -90,20 +90,20 @@ impl NixStore {
         store
     }
 
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.directory.path()
     }
 
-    pub fn dir(&self) -> StoreDir {
+    pub(crate) fn dir(&self) -> StoreDir {
         StoreDir::new(text(&self.root().join("store"))).unwrap()
     }
 
     /// The full text of a path.
-    pub fn full(&self, name: &str) -> String {
+    pub(crate) fn full(&self, name: &str) -> String {
         self.dir().join(&self.paths[name])
     }
 
-    pub fn sign(&self, key: &str, names: &[&str]) {
+    pub(crate) fn sign(&self, key: &str, names: &[&str]) {
         let file = self.root().join(key);
         for name in names {
             self.run("nix", &["store", "sign", "-k", text(&file), &self.full(name)]);
@@ -111,13 +111,13 @@ impl NixStore {
     }
 
     /// Runs a program of Nix on this store, successfully.
-    pub fn run(&self, program: &str, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Output {
         let output = self.command(program).args(arguments).output().expect("Nix is installed");
         assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         output
     }
 
-    pub fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let root = self.root();
         let mut command = Command::new(program);
         command.env("NIX_CONF_DIR", root).env("HOME", root).env("XDG_CACHE_HOME", root.join("cache"));
@@ -127,24 +127,24 @@ impl NixStore {
     }
 
     /// The bytes of a NAR, as Nix writes them.
-    pub fn dump(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn dump(&self, name: &str) -> Vec<u8> {
         self.run("nix-store", &["--dump", &self.full(name)]).stdout
     }
 
     /// The NAR hash, as Nix says.
-    pub fn nar_hash(&self, name: &str) -> NarHash {
+    pub(crate) fn nar_hash(&self, name: &str) -> NarHash {
         let output = self.run("nix-store", &["--query", "--hash", &self.full(name)]);
         String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
     }
 
     /// The derivation of a path.
-    pub fn deriver(&self, name: &str) -> StorePath {
+    pub(crate) fn deriver(&self, name: &str) -> StorePath {
         let output = self.run("nix-store", &["--query", "--deriver", &self.full(name)]);
         self.dir().parse(String::from_utf8(output.stdout).unwrap().trim()).unwrap()
     }
 
     /// Opens it as the share does.
-    pub async fn open(&self) -> Store {
+    pub(crate) async fn open(&self) -> Store {
         let options = StoreOptions {
             dir: self.dir(),
             state_dir: self.root().join("var/nix"),
@@ -155,23 +155,27 @@ impl NixStore {
     }
 
     /// A share of it.
-    pub async fn share(&self, mode: SharePolicyMode, upload_limit: u64) -> Arc<Share> {
+    pub(crate) async fn share(&self, mode: SharePolicyMode, upload_limit: u64) -> Arc<Share> {
         self.share_with(mode, upload_limit, Limits::share()).await
     }
 
-    pub async fn share_with(&self, mode: SharePolicyMode, upload_limit: u64, limits: Limits) -> Arc<Share> {
+    pub(crate) async fn share_with(&self, mode: SharePolicyMode, upload_limit: u64, limits: Limits) -> Arc<Share> {
         let (policy, signing) = (Versioned::new(self.policy(mode, &["*-secret*"])), Versioned::default());
         Share::new(ShareOptions { store: self.open().await, policy, signing, upload_limit, limits })
     }
 
     /// A share of it that follows what changes.
-    pub async fn share_following(&self, policy: &Versioned<SharePolicy>, signing: &Versioned<Signing>) -> Arc<Share> {
+    pub(crate) async fn share_following(
+        &self,
+        policy: &Versioned<SharePolicy>,
+        signing: &Versioned<Signing>,
+    ) -> Arc<Share> {
         let (store, policy, signing) = (self.open().await, policy.clone(), signing.clone());
         Share::new(ShareOptions { store, policy, signing, upload_limit: 0, limits: Limits::share() })
     }
 
     /// A policy in which this store's key counts.
-    pub fn policy(&self, mode: SharePolicyMode, deny: &[&str]) -> SharePolicy {
+    pub(crate) fn policy(&self, mode: SharePolicyMode, deny: &[&str]) -> SharePolicy {
         let options = PolicyOptions {
             mode,
             public_keys: [self.key.clone()].into_iter().collect(),

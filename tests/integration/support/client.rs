@@ -1,46 +1,48 @@
 //! A client that sends what it is told, byte by byte if need be, and reads answers strictly.
 
+use super::LIMIT;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// An answer as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
     /// Whether the body came to its end.
-    pub whole: bool,
+    pub(crate) whole: bool,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("text")
     }
 
-    pub fn closes(&self) -> bool {
+    pub(crate) fn closes(&self) -> bool {
         self.header("connection") == Some("close")
     }
 }
 
 /// A connection.
-pub struct Client<S = TcpStream> {
-    pub stream: S,
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) stream: S,
     unread: Vec<u8>,
 }
 
 impl Client {
-    pub async fn connect(address: SocketAddr) -> Self {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self::new(TcpStream::connect(address).await.expect("the server listens"))
     }
 
     /// From another address of the loopback network.
-    pub async fn connect_from(last: u8, address: SocketAddr) -> Self {
+    pub(crate) async fn connect_from(last: u8, address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
         Self::new(socket.connect(address).await.expect("the server listens"))
@@ -48,21 +50,21 @@ impl Client {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
-    pub const fn new(stream: S) -> Self {
+    pub(crate) const fn new(stream: S) -> Self {
         Self { stream, unread: Vec::new() }
     }
 
-    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.expect("the server takes requests");
     }
 
     /// Sends a GET and reads its answer.
-    pub async fn get(&mut self, path: &str) -> Answer {
+    pub(crate) async fn get(&mut self, path: &str) -> Answer {
         self.request("GET", path, "").await
     }
 
     /// Sends a request with further header lines (each with its CRLF) and reads its answer.
-    pub async fn request(&mut self, method: &str, path: &str, headers: &str) -> Answer {
+    pub(crate) async fn request(&mut self, method: &str, path: &str, headers: &str) -> Answer {
         self.send(format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{headers}\r\n")).await;
         self.answer(method == "HEAD").await.expect("an answer")
     }
@@ -74,7 +76,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Reads one answer; `None` when the connection ends before its head does.
-    pub async fn answer(&mut self, to_head: bool) -> Option<Answer> {
+    pub(crate) async fn answer(&mut self, to_head: bool) -> Option<Answer> {
         let end = loop {
             if let Some(end) = self.unread.windows(4).position(|four| four == b"\r\n\r\n") {
                 break end;
@@ -140,9 +142,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Waits until the server ends the connection, which must come without another byte.
-    pub async fn closed(&mut self) {
+    pub(crate) async fn closed(&mut self) {
         assert!(self.unread.is_empty(), "nothing is unread: {:?}", String::from_utf8_lossy(&self.unread));
         let more = self.more().await;
         assert!(!more, "nothing more comes: {:?}", String::from_utf8_lossy(&self.unread));
     }
+}
+
+/// Status line and body of a GET.
+pub(crate) fn get(address: SocketAddr, path: &str) -> (String, String) {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
 }

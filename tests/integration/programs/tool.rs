@@ -1,6 +1,9 @@
 //! `peernixctl` and the real service: what it shows, what it does, and how it ends.
 
-use crate::running::{LIMIT, LONELY, Service, program, told};
+use crate::support::LIMIT;
+use crate::support::bus::{self, ANYTHING};
+use crate::support::program::{program, told, with_environment_of};
+use crate::support::service::{LONELY, Service};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,11 +14,9 @@ use std::sync::mpsc;
 /// A store path that nobody has.
 const PATH: &str = "/nix/store/00000000000000000000000000000000-nothing-1.0";
 
-/// The tool with the home of a service, away from any bus of this machine.
+/// The tool with the home of a service.
 fn tool(home: &Path) -> Command {
-    let mut tool = program("peernixctl", home);
-    tool.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent/bus");
-    tool
+    program("peernixctl", home)
 }
 
 fn run(home: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -52,7 +53,7 @@ fn without_a_service_it_says_so_and_starts_none() {
 #[test]
 fn every_verb_in_json() {
     let service = Service::start(LONELY, |_| {});
-    let home = service.home.path();
+    let home = service.home();
     let status = json(home, &["status"]);
     let gateway = format!("http://{}", service.address("gateway").unwrap());
     assert_eq!(status["listen"]["gateway"].as_str(), Some(gateway.as_str()));
@@ -87,7 +88,7 @@ fn every_verb_in_json() {
 #[test]
 fn exit_codes() {
     let mut service = Service::start(LONELY, |_| {});
-    let home = service.home.path().to_owned();
+    let home = service.home().to_owned();
     let failed = |arguments: &[&str], code: i32, words: &str| {
         let (ended, out, err) = run(&home, arguments);
         assert_eq!((ended, out.as_str()), (Some(code), ""), "{arguments:?}: {err}");
@@ -133,7 +134,7 @@ fn monitor(home: &Path, arguments: &[&str]) -> (Child, mpsc::Receiver<String>) {
 #[test]
 fn a_monitor_tells_and_ends_in_peace() {
     let mut service = Service::start(LONELY, |_| {});
-    let home = service.home.path().to_owned();
+    let home = service.home().to_owned();
     let next = |lines: &mpsc::Receiver<String>| -> Value {
         serde_json::from_str(&lines.recv_timeout(LIMIT).unwrap()).unwrap()
     };
@@ -160,7 +161,7 @@ fn a_monitor_tells_and_ends_in_peace() {
 #[test]
 fn over_ssh_it_speaks_through_the_tool_of_the_other_machine() {
     let service = Service::start(LONELY, |_| {});
-    let home = service.home.path();
+    let home = service.home();
     // What ssh does, without the network: the words after the host are a command line there.
     let bin = home.join("bin");
     std::fs::create_dir(&bin).unwrap();
@@ -187,20 +188,17 @@ fn over_ssh_it_speaks_through_the_tool_of_the_other_machine() {
 #[test]
 fn on_a_terminal_there_are_colours_unless_somebody_objects() {
     let service = Service::start(LONELY, |_| {});
-    let home = service.home.path();
+    let home = service.home();
     if Command::new("script").arg("--version").output().is_err() {
         eprintln!("SKIPPED: there is no script(1) here to make a terminal");
         return;
     }
     let shown = |variable: &str| {
-        let mut script = tool(home);
         let command = format!("{} status", env!("CARGO_BIN_EXE_peernixctl"));
-        let mut terminal = Command::new("script");
-        terminal.args(["-qec", &command, "/dev/null"]).env_clear().stdin(Stdio::null());
-        for (name, value) in script.env(variable, "1").env("TERM", "xterm").get_envs() {
-            terminal.env(name, value.unwrap_or_default());
-        }
-        told(&terminal.output().unwrap()).1
+        let mut script = Command::new("script");
+        script.args(["-qec", &command, "/dev/null"]).stdin(Stdio::null());
+        let mut terminal = with_environment_of(script, &tool(home));
+        told(&terminal.env(variable, "1").env("TERM", "xterm").output().unwrap()).1
     };
     assert!(shown("UNRELATED").contains("\u{1b}["));
     let plain = shown("NO_COLOR");
@@ -228,54 +226,19 @@ fn completions_and_man_pages_are_written() {
     }
 }
 
-/// A message bus of our own, which ends with it.
-struct Bus {
-    child: Child,
-    address: String,
-}
-
-impl Bus {
-    fn start(directory: &Path) -> Self {
-        let config = directory.join("bus.conf");
-        let socket = directory.join("bus");
-        let text = format!(
-            "<busconfig><type>system</type><listen>unix:path={}</listen><policy context=\"default\"><allow user=\"*\"/>\
-             <allow own=\"*\"/><allow send_destination=\"*\"/><allow receive_sender=\"*\"/></policy></busconfig>",
-            socket.display()
-        );
-        std::fs::write(&config, text).unwrap();
-        let mut daemon = Command::new("dbus-daemon");
-        daemon.arg("--nofork").arg("--print-address").arg(format!("--config-file={}", config.display()));
-        let mut child = daemon.stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut address = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        Self { child, address: address.trim().to_owned() }
-    }
-}
-
-impl Drop for Bus {
-    fn drop(&mut self) {
-        // Both fail if it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn on_the_bus_everything_is_the_same() {
-    if Command::new("dbus-daemon").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: there is no dbus-daemon here; scripts/setup installs it");
+    if !bus::is_there() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let bus = Bus::start(directory.path());
-    let mut service = Service::start(LONELY, |command| {
-        command.env("DBUS_SYSTEM_BUS_ADDRESS", &bus.address);
-    });
-    let home = service.home.path().to_owned();
+    let _bus = bus::start(directory.path(), "system", "bus", ANYTHING);
+    let address = bus::address(directory.path(), "bus");
+    let mut service = Service::start_on(&address);
+    let home = service.home().to_owned();
     let way = |way: &str, arguments: &[&str]| {
         let mut tool = tool(&home);
-        tool.env("DBUS_SYSTEM_BUS_ADDRESS", &bus.address).arg(format!("--transport={way}"));
+        tool.env("DBUS_SYSTEM_BUS_ADDRESS", &address).arg(format!("--transport={way}"));
         told(&tool.args(arguments).output().unwrap())
     };
     for verb in [&["status", "--json"][..], &["peers", "--json"], &["keys", "-j"], &["trust", "-j"], &["log-level"]] {

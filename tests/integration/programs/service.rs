@@ -1,6 +1,9 @@
 //! The service under a manager: sockets, messages, signals.
 
-use crate::running::{LONELY, Service, get};
+use crate::support::client::get;
+use crate::support::program::started_by;
+use crate::support::service::{LONELY, Service};
+use nix::sys::signal::Signal;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::process::Command;
@@ -28,10 +31,7 @@ fn sockets_come_from_the_manager_by_name() {
         // A shell opens no descriptors of its own and keeps its process id: 0 becomes 3, 1 becomes 4.
         let mut shell = Command::new("sh");
         shell.arg("-c").arg("export LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 4<&1 </dev/null >/dev/null");
-        shell.arg(command.get_program()).args(command.get_args()).env_clear();
-        for (name, value) in command.get_envs() {
-            shell.env(name, value.unwrap_or_default());
-        }
+        shell = started_by(shell, command);
         shell.env("LISTEN_FDS", "2").env("LISTEN_FDNAMES", "gateway:plain");
         shell.stdin(OwnedFd::from(gateway)).stdout(OwnedFd::from(plain));
         *command = shell;
@@ -47,14 +47,14 @@ fn sockets_come_from_the_manager_by_name() {
 fn a_bad_configuration_does_not_survive_a_reload_but_the_service_does() {
     let mut service = Service::start(LONELY, |_| {});
     std::fs::write(service.config(), "[gateway]\nlisten = \"nowhere\"\n").unwrap();
-    service.signal("HUP");
+    service.signal(Signal::SIGHUP);
     let message = service.heard("RELOADING=1");
     assert!(message.contains("\nMONOTONIC_USEC="), "in one datagram, or systemd waits for ever: {message}");
     let message = service.heard("READY=1");
     assert!(message.contains("STATUS=Reload failed") && message.contains("config.toml:2"), "{message}");
     assert_eq!(get(service.address("gateway").unwrap(), "/health").0, "HTTP/1.1 200 OK");
     std::fs::write(service.config(), LONELY).unwrap();
-    service.signal("HUP");
+    service.signal(Signal::SIGHUP);
     service.heard("RELOADING=1");
     assert!(!service.heard("READY=1").contains("failed"));
     assert!(service.stop().success());
