@@ -2,7 +2,7 @@
 
 use super::fetcher::{Fetcher, Options};
 use super::resolve::scripted::{Everybody, Says, Voice};
-use super::source::scripted::{Act, Script, Scripted};
+use super::source::scripted::{Act, Script, Scripted, content};
 use super::source::upstreams::Upstreams;
 use crate::metrics::Metrics;
 use crate::nix::{NarHash, PathInfo, SecretKey, StoreDir, TrustedKeys};
@@ -27,7 +27,7 @@ struct World {
 impl World {
     /// One peer has the path, and sends its NAR as `scripts` say.
     fn new(size: usize, scripts: impl IntoIterator<Item = Script>) -> Self {
-        let content: Bytes = (0..size).map(|at| (at * 31 % 251) as u8).collect::<Vec<_>>().into();
+        let content = content(size);
         let nar_hash = NarHash::new(Sha256::digest(&content).into());
         let info = PathInfo { nar_hash, nar_size: size as u64, ..PathInfo::example() };
         let voice = Voice::new(Scripted::peer(1, &content, scripts), info.clone(), Says::Yes, 5);

@@ -136,7 +136,7 @@ impl Resolver {
                 Ok(Some(holder)) if holder.info.nar_hash == nar_hash => return Some(Resolution::new(holder)),
                 Ok(_) => {}
                 Err(error) => {
-                    log::debug!(upstream:% = upstream.remote().id(), path:% = hash; "an upstream failed: {error}")
+                    log::debug!(upstream:% = upstream.remote().id(), path:% = hash; "an upstream failed: {error}");
                 }
             }
         }

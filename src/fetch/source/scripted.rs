@@ -34,6 +34,11 @@ pub(crate) enum Act {
     Overrun,
 }
 
+/// So many bytes, no two near each other alike.
+pub(crate) fn content(size: usize) -> Bytes {
+    (0..size).map(|at| u8::try_from(at * 31 % 251).unwrap_or_default()).collect::<Vec<_>>().into()
+}
+
 /// What one request for the NAR meets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Script {

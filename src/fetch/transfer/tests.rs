@@ -9,7 +9,7 @@ use crate::fetch::blame::Blame;
 use crate::fetch::error::TransferError;
 use crate::fetch::resolve::resolution::{Holder, Resolution};
 use crate::fetch::source::Source;
-use crate::fetch::source::scripted::{Act, Script, Scripted};
+use crate::fetch::source::scripted::{Act, Script, Scripted, content};
 use crate::metrics::Metrics;
 use crate::nix::{Compression, NarHash, PathInfo};
 use bytes::Bytes;
@@ -48,11 +48,10 @@ struct Outcome {
 
 impl World {
     fn new(size: usize, window: u64) -> Self {
-        let content: Vec<u8> = (0..size).map(|at| (at * 31 % 251) as u8).collect();
         let (metrics, activity) = (Arc::<Metrics>::default(), Arc::new(Activity::new()));
         let blame = Arc::new(Blame { metrics: Arc::clone(&metrics), activity: Arc::clone(&activity) });
         let shared = Arc::new(Shared { metrics, activity, blame, suspects: Suspects::new() });
-        Self { content: content.into(), window, shared }
+        Self { content: content(size), window, shared }
     }
 
     /// A NAR that is kept whole until it is verified.
