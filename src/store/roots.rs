@@ -28,21 +28,21 @@ struct Times {
     retry_silent: Duration,
     /// How long anyone waits for a root. The daemon answers in under 1 ms; only a garbage collection that is deleting the
     /// very path, or a sick daemon, takes longer.
-    patience: Duration,
+    hold_timeout: Duration,
 }
 
 const TIMES: Times = Times {
     idle: Duration::from_secs(30),
     retry: Duration::from_secs(1),
     retry_silent: Duration::from_secs(60),
-    patience: Duration::from_secs(3),
+    hold_timeout: Duration::from_secs(3),
 };
 
 /// Where temp roots are asked for. Its task ends when this and all guards are gone.
 #[derive(Debug)]
 pub(super) struct Roots {
     commands: mpsc::UnboundedSender<Command>,
-    patience: Duration,
+    hold_timeout: Duration,
 }
 
 /// As long as it lives, its path is a temp root.
@@ -85,14 +85,14 @@ impl Roots {
             failed: None,
         };
         tokio::spawn(keeper.run());
-        Self { commands, patience: times.patience }
+        Self { commands, hold_timeout: times.hold_timeout }
     }
 
     /// Makes `path` a temp root. When this returns `Ok`, a path that is still valid stays valid.
     pub(super) async fn hold(&self, path: &StorePath) -> Result<RootGuard, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Hold(path.clone(), reply)).map_err(|_| StoreError::Closed)?;
-        let answer = tokio::time::timeout(self.patience, answer).await.map_err(|_| StoreError::RootNotInTime)?;
+        let answer = tokio::time::timeout(self.hold_timeout, answer).await.map_err(|_| StoreError::RootNotInTime)?;
         answer.map_err(|_| StoreError::Closed)??;
         Ok(RootGuard { path: path.clone(), commands: self.commands.clone() })
     }
@@ -132,7 +132,7 @@ impl Keeper {
                     if answer.is_ok() {
                         *self.needed.entry(path.clone()).or_default() += 1;
                     }
-                    // Who asked may have lost patience: then there is no guard that would release it.
+                    // Who asked may have given up: then there is no guard that would release it.
                     if matches!(reply.send(answer), Err(Ok(()))) {
                         self.release(&path);
                     }

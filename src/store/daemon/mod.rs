@@ -37,7 +37,7 @@ pub(super) struct Daemon {
     socket: PathBuf,
     dir: StoreDir,
     idle: Mutex<Vec<Connection<UnixStream>>>,
-    turns: Semaphore,
+    permits: Semaphore,
     connect_timeout: Duration,
 }
 
@@ -48,12 +48,12 @@ impl Daemon {
             socket,
             dir,
             idle: Mutex::new(Vec::new()),
-            turns: Semaphore::new(CONNECTIONS_MAX),
+            permits: Semaphore::new(CONNECTIONS_MAX),
             connect_timeout: CONNECT_TIMEOUT,
         }
     }
 
-    /// The same, with less patience.
+    /// The same, with less time to connect.
     #[cfg(test)]
     pub(super) fn with_connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout, ..self }
@@ -73,7 +73,7 @@ impl Daemon {
 
     /// The valid path with this hash part.
     pub(super) async fn path_info(&self, hash: StoreHash) -> Result<Option<ValidPath>, StoreError> {
-        let _turn = self.turns.acquire().await.map_err(|_| StoreError::Closed)?;
+        let _permit = self.permits.acquire().await.map_err(|_| StoreError::Closed)?;
         // A connection that has lain idle may be dead, after a restart of the daemon for one: then a new one decides.
         if let Some(mut connection) = self.take_idle() {
             match self.within(QUESTION_TIMEOUT, connection.path_info(&self.dir, hash)).await {

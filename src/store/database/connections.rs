@@ -78,14 +78,14 @@ impl Database {
 
     async fn ask<T: Send + 'static>(
         self: &Arc<Self>,
-        turns: &Arc<Semaphore>,
+        permits: &Arc<Semaphore>,
         question: impl Fn(&Handle, &StoreDir) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let turn = Arc::clone(turns).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let permit = Arc::clone(permits).acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let this = Arc::clone(self);
         let answer = tokio::task::spawn_blocking(move || {
             // Held until the thread is done, even when nobody waits for the answer any more.
-            let _turn = turn;
+            let _permit = permit;
             this.ask_now(question)
         });
         answer.await.map_err(|_| StoreError::Closed)?

@@ -194,12 +194,12 @@ async fn a_silent_daemon_costs_a_bounded_wait_and_is_left_alone() {
     let socket = directory.path().join("socket");
     let listener = UnixListener::bind(&socket).unwrap();
     let daemon = Daemon::new(socket, StoreDir::default()).with_connect_timeout(Duration::from_millis(200));
-    let times = Times { patience: Duration::from_millis(100), ..TIMES };
+    let times = Times { hold_timeout: Duration::from_millis(100), ..TIMES };
     let roots = Roots::start_with(Arc::new(daemon), times);
     let start = Instant::now();
     let error = roots.hold(&path(1)).await.unwrap_err();
     assert!(matches!(error, StoreError::RootNotInTime), "{error:?}");
-    assert!(start.elapsed() >= times.patience && start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() >= times.hold_timeout && start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     // Once the daemon is known to be silent, the answer is there at once.
     let error = loop {
         match roots.hold(&path(2)).await.unwrap_err() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// How long a daemon that was hung up on may be busy, and a test wait.
-const PATIENCE: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// An application with a library of 3 MB, in a cache and not in the store.
 fn host_with_cache() -> (Host, StorePath, StorePath) {
@@ -83,7 +83,7 @@ async fn fetching_ends_when_told_to() {
         }
     };
     let paths = [application.clone(), here.clone()];
-    let fetched = tokio::time::timeout(PATIENCE, store.prefetch(&paths, stop, &cancel)).await.unwrap().unwrap();
+    let fetched = tokio::time::timeout(LIMIT, store.prefetch(&paths, stop, &cancel)).await.unwrap().unwrap();
     assert!(fetched.cancelled);
     let done: Vec<_> = fetched.paths.iter().map(|path| &path.path).collect();
     assert_eq!(done, [&here], "the other one was not done with");
@@ -116,7 +116,7 @@ async fn a_daemon_that_dies_in_the_middle_fails_the_path() {
     let fetched = tokio::select! {
         fetched = work => fetched.unwrap(),
         () = kill => unreachable!(),
-        () = tokio::time::sleep(PATIENCE) => panic!("it does not end"),
+        () = tokio::time::sleep(LIMIT) => panic!("it does not end"),
     };
     let [path] = &fetched.paths[..] else { panic!("{fetched:?}") };
     assert!(

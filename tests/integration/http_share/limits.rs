@@ -35,9 +35,9 @@ async fn a_head_that_trickles_is_closed() {
     let (mut read, mut write) = client.stream.into_split();
     // One byte every now and then: there is always progress, and never a head.
     let trickle = tokio::spawn(async move {
-        let mut pace = interval(SHORT / 10);
+        let mut ticks = interval(SHORT / 10);
         while write.write_all(b"G").await.is_ok() {
-            pace.tick().await;
+            ticks.tick().await;
         }
     });
     let read = read.read(&mut [0]).await;
@@ -52,10 +52,10 @@ async fn a_head_that_trickles_is_closed() {
 async fn idle_connections_end_and_used_ones_do_not() {
     let server = serve(TestFace::simple(), short()).await;
     let mut client = Client::connect(server.address).await;
-    let mut pace = interval(SHORT);
+    let mut ticks = interval(SHORT);
     // Longer in all than any limit.
     for _ in 0..6 {
-        pace.tick().await;
+        ticks.tick().await;
         assert_eq!(client.get("/health").await.status, 200);
     }
     let start = Instant::now();
@@ -109,11 +109,11 @@ async fn a_reader_that_crawls_is_closed() {
     let server = serve(TestFace::simple(), short()).await;
     let mut stream = endless(&server).await;
     let start = Instant::now();
-    let mut pace = interval(SHORT / 20);
+    let mut ticks = interval(SHORT / 20);
     let mut piece = [0; 256];
     // Always some progress, 17 KB/s of it, where 64 KiB in 300 ms are asked for.
     while server.metrics.stalled.load(Relaxed) == 0 {
-        pace.tick().await;
+        ticks.tick().await;
         assert!(stream.read(&mut piece).await.is_ok_and(|read| read > 0) || server.metrics.stalled.load(Relaxed) > 0);
         assert!(start.elapsed() < SHORT * 30 + SLACK);
     }
@@ -124,12 +124,12 @@ async fn a_reader_that_crawls_is_closed() {
 async fn a_reader_that_goes_on_is_not_closed() {
     let server = serve(TestFace::simple(), short()).await;
     let mut stream = endless(&server).await;
-    let mut pace = interval(SHORT / 20);
+    let mut ticks = interval(SHORT / 20);
     let mut piece = vec![0; 64 * 1024];
     let start = Instant::now();
     // A megabyte a second or so, for several times as long as the limit.
     while start.elapsed() < SHORT * 6 {
-        pace.tick().await;
+        ticks.tick().await;
         let mut read = 0;
         while read < piece.len() {
             read += stream.read(&mut piece[read..]).await.expect("still there");

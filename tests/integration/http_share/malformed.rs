@@ -15,7 +15,7 @@ use tokio::time::timeout;
 const REQUESTS: u64 = 100_000;
 const WORKERS: u64 = 8;
 /// How long any answer may take, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(4);
+const LIMIT: Duration = Duration::from_secs(4);
 
 /// A small generator of pseudo-random numbers (splitmix64): the same requests in every run.
 struct Dice(u64);
@@ -205,7 +205,7 @@ async fn send(address: SocketAddr, number: u64) {
     let shown =
         || format!("number {number}, kind {kind}: {:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(300)]));
     // Every one of these is complete: the answer must not wait for a time-out.
-    let answer = timeout(PATIENCE, client.answer(bytes.starts_with(b"HEAD "))).await;
+    let answer = timeout(LIMIT, client.answer(bytes.starts_with(b"HEAD "))).await;
     let answer = answer.unwrap_or_else(|_| panic!("neither an answer nor an end for {}", shown()));
     match &answer {
         Some(answer) => assert!(allowed.statuses.contains(&answer.status), "{} for {}", answer.status, shown()),
