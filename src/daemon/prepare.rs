@@ -1,7 +1,8 @@
 //! From a configuration to a service that is ready to run: keys are read, the store is opened, the rooms are connected.
 
 use super::reload::{Current, policy_name};
-use super::{Daemon, handover, options};
+use super::service::Daemon;
+use super::{handover, options};
 use crate::config::{Config, Policy};
 use crate::control::{Controller, Listen, Parts, Reloader, ServiceInfo, StateCell};
 use crate::fetch::{self, Fetcher};
@@ -35,146 +36,131 @@ pub(super) struct Host<'a> {
     pub(super) pressure: Option<Pressure>,
 }
 
-impl Daemon {
-    /// Puts the service together. Nothing is served yet.
-    pub(super) async fn prepare(
-        config: Config,
-        file: Option<PathBuf>,
-        host: Host<'_>,
-        stop: &CancellationToken,
-    ) -> anyhow::Result<Self> {
-        let Host { directories, mut sockets, sandbox, pressure } = host;
-        let started = SystemTime::now();
-        let notifier = Arc::new(Notifier::from_environment());
-        notifier.status("Opening the store");
-        let (peers_before, statistics_before) = handover::recall(std::mem::take(&mut sockets.kept), &notifier);
-        let key = options::node_key(directories)?;
-        let addresses = sockets.addresses();
-        addresses.write(&directories.runtime)?;
+/// Puts the service together. Nothing is served yet.
+pub(super) async fn prepare(
+    config: Config,
+    file: Option<PathBuf>,
+    host: Host<'_>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Daemon> {
+    let Host { directories, mut sockets, sandbox, pressure } = host;
+    let started = SystemTime::now();
+    let notifier = Arc::new(Notifier::from_environment());
+    notifier.status("Opening the store");
+    let (peers_before, statistics_before) = handover::recall(std::mem::take(&mut sockets.kept), &notifier);
+    let key = options::node_key(directories)?;
+    let addresses = sockets.addresses();
+    addresses.write(&directories.runtime)?;
 
-        let keys = SigningKeys::open(options::signing_keys(&config, directories)?).await?;
-        if config.share.policy == Policy::SignedAndOwn && keys.ensure().await? {
-            log::info!("a key was made that signs what is built here; `peernixctl keys export` shows its public half");
-        }
-        let trust = trust_list(&config, directories).await?;
-
-        let store = open_store(&config).await?;
-        let pins = Pins::open(store.clone(), &directories.state).await?;
-
-        let admission = options::admission(&config);
-        let network = network::watch(stop.clone());
-        let peers_options = PeersOptions {
-            name: options::host_name(),
-            share_port: addresses.share.map_or(0, |address| address.port()),
-            admission: admission.clone(),
-            state_dir: Some(directories.state.clone()),
-            discovery: options::discovery(&config),
-            trusted_keys: trust.trusted(),
-            handover: peers_before,
-            network: Some(network.clone()),
-        };
-        let peers = Peers::start(peers_options, &key, &CancellationToken::new()).await?;
-
-        let metrics = Arc::new(Metrics::default());
-        let transfers = TaskTracker::new();
-        let fetch_options = fetch::Options {
-            trusted_keys: trust.trusted(),
-            store_dir: config.store.dir.clone(),
-            upstreams: config.gateway.upstreams.iter().map(|upstream| upstream.uri().clone()).collect(),
-            budget: Duration::from_millis(config.gateway.budget_ms),
-            memory: config.limits.memory,
-        };
-        let fetcher = Fetcher::new(fetch_options, peers.clone(), Arc::clone(&metrics), transfers.clone());
-        tokio::spawn(tell_of_network(network, fetcher.clone()));
-        let [gateway_metrics, share_metrics] = [(); 2].map(|()| Arc::new(HttpMetrics::new(&Route::NAMES)));
-        let faces = vec![("gateway", Arc::clone(&gateway_metrics)), ("share", Arc::clone(&share_metrics))];
-        let statistics = Arc::new(Statistics::new(Arc::clone(&metrics), faces.clone()));
-        if let Some(exported) = statistics_before
-            && let Err(error) = statistics.restore(&exported)
-        {
-            log::warn!("{error}; counting begins anew");
-        }
-        let drain = Arc::<Drain>::default();
-        let gateway = Gateway {
-            fetcher: fetcher.clone(),
-            peers: peers.clone(),
-            store_dir: config.store.dir.clone(),
-            priority: config.gateway.priority,
-            drain: Arc::clone(&drain),
-            metrics,
-            http_metrics: faces.clone(),
-        };
-        let policy = Versioned::new(options::share_policy(&config)?);
-        let share = Share::new(ShareOptions {
-            store: store.clone(),
-            policy: policy.clone(),
-            signing: keys.versioned().clone(),
-            upload_limit: config.share.upload_limit,
-            limits: options::share_limits(&config),
-        });
-        let state = StateCell::new(
-            config.origin.as_ref().map(|file| file.display().to_string()),
-            policy_name(config.share.policy),
-        );
-        let (reloader, asked_to_reload) = Reloader::new();
-        let parts = Parts {
-            info: ServiceInfo {
-                node_id: key.id().to_string(),
-                host_name: options::host_name(),
-                started,
-                listen: listen(&addresses),
-                sandbox,
-            },
-            state: state.clone(),
-            peers: peers.clone(),
-            fetcher: fetcher.clone(),
-            store: store.clone(),
-            pins,
-            share: Arc::clone(&share),
-            keys: keys.clone(),
-            trust: trust.clone(),
-            statistics: Arc::clone(&statistics),
-            faces,
-            drain: Arc::clone(&drain),
-            reloader,
-        };
-        let controller = Controller::new(parts);
-        if let Some(pressure) = pressure {
-            tokio::spawn(drop_caches(pressure.watch(stop.clone()), store, fetcher.clone()));
-        }
-        let peers_share = Arc::new(share.towards_peers(peers.clone(), admission.clone()));
-        let acceptor = peers::link::Acceptor::new(&key, admission)?.guarded_by(&peers);
-        let events = controller.event_log().clone();
-        Ok(Self {
-            current: Current {
-                started: config.clone(),
-                config,
-                file,
-                fetcher,
-                peers,
-                policy,
-                keys,
-                trust,
-                state,
-                events,
-            },
-            addresses,
-            runtime: directories.runtime.clone(),
-            notifier,
-            heartbeats: Heartbeats::from_environment(),
-            controller,
-            asked_to_reload,
-            statistics,
-            gateway: Arc::new(gateway),
-            gateway_metrics,
-            share: Arc::new(Draining::new(peers_share, Arc::clone(&drain))),
-            plain: Arc::new(Draining::new(Arc::new(share.plain()), drain)),
-            share_metrics,
-            acceptor,
-            sockets,
-            transfers,
-        })
+    let keys = SigningKeys::open(options::signing_keys(&config, directories)?).await?;
+    if config.share.policy == Policy::SignedAndOwn && keys.ensure().await? {
+        log::info!("a key was made that signs what is built here; `peernixctl keys export` shows its public half");
     }
+    let trust = trust_list(&config, directories).await?;
+
+    let store = open_store(&config).await?;
+    let pins = Pins::open(store.clone(), &directories.state).await?;
+
+    let admission = options::admission(&config);
+    let network = network::watch(stop.clone());
+    let peers_options = PeersOptions {
+        name: options::host_name(),
+        share_port: addresses.share.map_or(0, |address| address.port()),
+        admission: admission.clone(),
+        state_dir: Some(directories.state.clone()),
+        discovery: options::discovery(&config),
+        trusted_keys: trust.trusted(),
+        handover: peers_before,
+        network: Some(network.clone()),
+    };
+    let peers = Peers::start(peers_options, &key, &CancellationToken::new()).await?;
+
+    let metrics = Arc::new(Metrics::default());
+    let transfers = TaskTracker::new();
+    let fetch_options = fetch::Options {
+        trusted_keys: trust.trusted(),
+        store_dir: config.store.dir.clone(),
+        upstreams: config.gateway.upstreams.iter().map(|upstream| upstream.uri().clone()).collect(),
+        budget: Duration::from_millis(config.gateway.budget_ms),
+        memory: config.limits.memory,
+    };
+    let fetcher = Fetcher::new(fetch_options, peers.clone(), Arc::clone(&metrics), transfers.clone());
+    tokio::spawn(tell_of_network(network, fetcher.clone()));
+    let [gateway_metrics, share_metrics] = [(); 2].map(|()| Arc::new(HttpMetrics::new(&Route::NAMES)));
+    let faces = vec![("gateway", Arc::clone(&gateway_metrics)), ("share", Arc::clone(&share_metrics))];
+    let statistics = Arc::new(Statistics::new(Arc::clone(&metrics), faces.clone()));
+    if let Some(exported) = statistics_before
+        && let Err(error) = statistics.restore(&exported)
+    {
+        log::warn!("{error}; counting begins anew");
+    }
+    let drain = Arc::<Drain>::default();
+    let gateway = Gateway {
+        fetcher: fetcher.clone(),
+        peers: peers.clone(),
+        store_dir: config.store.dir.clone(),
+        priority: config.gateway.priority,
+        drain: Arc::clone(&drain),
+        metrics,
+        http_metrics: faces.clone(),
+    };
+    let policy = Versioned::new(options::share_policy(&config)?);
+    let share = Share::new(ShareOptions {
+        store: store.clone(),
+        policy: policy.clone(),
+        signing: keys.versioned().clone(),
+        upload_limit: config.share.upload_limit,
+        limits: options::share_limits(&config),
+    });
+    let state =
+        StateCell::new(config.origin.as_ref().map(|file| file.display().to_string()), policy_name(config.share.policy));
+    let (reloader, asked_to_reload) = Reloader::new();
+    let parts = Parts {
+        info: ServiceInfo {
+            node_id: key.id().to_string(),
+            host_name: options::host_name(),
+            started,
+            listen: listen(&addresses),
+            sandbox,
+        },
+        state: state.clone(),
+        peers: peers.clone(),
+        fetcher: fetcher.clone(),
+        store: store.clone(),
+        pins,
+        share: Arc::clone(&share),
+        keys: keys.clone(),
+        trust: trust.clone(),
+        statistics: Arc::clone(&statistics),
+        faces,
+        drain: Arc::clone(&drain),
+        reloader,
+    };
+    let controller = Controller::new(parts);
+    if let Some(pressure) = pressure {
+        tokio::spawn(drop_caches(pressure.watch(stop.clone()), store, fetcher.clone()));
+    }
+    let peers_share = Arc::new(share.towards_peers(peers.clone(), admission.clone()));
+    let acceptor = peers::link::Acceptor::new(&key, admission)?.guarded_by(&peers);
+    let events = controller.event_log().clone();
+    Ok(Daemon {
+        current: Current { started: config.clone(), config, file, fetcher, peers, policy, keys, trust, state, events },
+        addresses,
+        runtime: directories.runtime.clone(),
+        notifier,
+        heartbeats: Heartbeats::from_environment(),
+        controller,
+        asked_to_reload,
+        statistics,
+        gateway: Arc::new(gateway),
+        gateway_metrics,
+        share: Arc::new(Draining::new(peers_share, Arc::clone(&drain))),
+        plain: Arc::new(Draining::new(Arc::new(share.plain()), drain)),
+        share_metrics,
+        acceptor,
+        sockets,
+        transfers,
+    })
 }
 
 /// Reads the keys that are trusted: those of the configuration or of Nix, and what an administrator changed.
