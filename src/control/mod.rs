@@ -16,6 +16,9 @@ mod events;
 mod jobs;
 mod operation;
 mod service;
+#[cfg(test)]
+#[path = "../../tests/support/stub_control.rs"]
+pub(crate) mod stub;
 mod types;
 pub mod varlink;
 

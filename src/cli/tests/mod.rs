@@ -6,13 +6,11 @@ mod sample;
 mod verbs;
 
 use super::output::{Clock, JsonForm, Screen};
+use crate::control::stub::NOW;
 use parking_lot::Mutex;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-
-/// 2026-11-20 14:03:22 UTC.
-pub(super) const NOW: u64 = 1_795_183_402_000_000;
 
 /// What was written to a screen.
 #[derive(Clone, Default)]

@@ -1,12 +1,13 @@
 //! What every verb shows, as text and as JSON, and how it fails.
 
-use super::sample::{BASH, HELLO, Sample};
+use super::sample::sample;
 use super::{golden, kept, unkept};
 use crate::cli::connect::{Route, Transport};
 use crate::cli::error::VerbError;
 use crate::cli::exit;
 use crate::cli::output::{JsonForm, Screen};
 use crate::cli::verbs::{self, Verb};
+use crate::control::stub::{BASH, HELLO};
 use crate::control::{Control, ErrorKind};
 use clap::{FromArgMatches as _, Subcommand as _};
 use serde_json::Value;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 async fn run(words: &[&str], screen: &Screen) -> u8 {
     let command = Verb::augment_subcommands(clap::Command::new("peernixctl").no_binary_name(true));
     let verb = Verb::from_arg_matches(&command.try_get_matches_from(words).unwrap()).unwrap();
-    let control: Arc<dyn Control> = Arc::new(Sample);
+    let control: Arc<dyn Control> = Arc::new(sample());
     let route = Route { transport: Transport::Auto, host: Some("elsewhere".to_owned()) };
     let done = match verb {
         Verb::Status => verbs::status::run(Ok(control), &route, screen).await,

@@ -7,18 +7,24 @@ use super::methods::MANAGER;
 use super::paths::{ROOT, job_path, key_path, none, peer_path};
 use crate::control::{Event, EventKind};
 use serde::Serialize;
-use zbus::object_server::SignalEmitter;
+use zbus::message::Message;
 use zbus::{Connection, DynamicType};
 
-/// Tells an event to everybody.
+/// Tells an event to everybody, if it is for everybody.
 pub(super) async fn tell(connection: &Connection, event: &Event) {
-    if let Err(error) = emit(connection, event).await {
+    let told = async {
+        match message(event)? {
+            Some(message) => connection.send(&message).await,
+            None => Ok(()),
+        }
+    };
+    if let Err(error) = told.await {
         log::debug!("an event cannot be told on the bus: {error}");
     }
 }
 
-async fn emit(connection: &Connection, event: &Event) -> zbus::Result<()> {
-    let emitter = &SignalEmitter::new(connection, ROOT)?;
+/// The signal of an event, as the interface of the manager describes it.
+fn message(event: &Event) -> zbus::Result<Option<Message>> {
     let part = |part: &Option<String>| part.as_deref().map(text).unwrap_or_default();
     let (id, name, path) = (&part(&event.peer), &part(&event.name), &part(&event.path));
     let (from, to, message) = (&part(&event.from), &part(&event.to), &part(&event.message));
@@ -26,33 +32,51 @@ async fn emit(connection: &Connection, event: &Event) -> zbus::Result<()> {
     let peer = || if id.is_empty() { none() } else { peer_path(id) };
     let key = |key: &Option<String>| key.as_deref().map_or_else(none, key_path);
     let job = || event.id.map_or_else(none, job_path);
-    match event.kind {
-        EventKind::PeerAdded => signal(emitter, "PeerAdded", &(id, peer())).await,
-        EventKind::PeerRemoved => signal(emitter, "PeerRemoved", &(id, peer(), message)).await,
-        EventKind::PeerStateChanged => signal(emitter, "PeerStateChanged", &(id, name, from, to)).await,
-        EventKind::PeerBlocked => signal(emitter, "PeerBlocked", &(id, name, message)).await,
-        EventKind::PeerUnblocked => signal(emitter, "PeerUnblocked", &(id, name)).await,
-        EventKind::TrustViolation => signal(emitter, "TrustViolation", &(id, name, path, message)).await,
-        EventKind::KeyRotated => signal(emitter, "KeyRotated", &(key(&event.from), key(&event.to))).await,
-        EventKind::KeyRevoked => signal(emitter, "KeyRevoked", &(name, message)).await,
-        EventKind::TrustChanged => signal(emitter, "TrustChanged", &(name,)).await,
-        EventKind::Reloaded => signal(emitter, "Reloaded", &(true, "")).await,
-        EventKind::ReloadFailed => signal(emitter, "Reloaded", &(false, message)).await,
-        EventKind::DrainChanged => signal(emitter, "DrainChanged", &(event.to.as_deref() == Some("draining"),)).await,
-        EventKind::GarbageCollected => signal(emitter, "GarbageCollected", &(bytes, job())).await,
-        EventKind::PinChanged => signal(emitter, "PinChanged", &(path, to)).await,
-        EventKind::StatisticsReset => signal(emitter, "StatisticsReset", &()).await,
-        EventKind::JobStarted => signal(emitter, "JobStarted", &(number, job(), message)).await,
-        EventKind::JobFinished => signal(emitter, "JobFinished", &(number, job(), to)).await,
-        EventKind::TransferStarted | EventKind::TransferFinished => Ok(()),
-    }
+    let signal = match event.kind {
+        EventKind::PeerAdded => signal("PeerAdded", &(id, peer())),
+        EventKind::PeerRemoved => signal("PeerRemoved", &(id, peer(), message)),
+        EventKind::PeerStateChanged => signal("PeerStateChanged", &(id, name, from, to)),
+        EventKind::PeerBlocked => signal("PeerBlocked", &(id, name, message)),
+        EventKind::PeerUnblocked => signal("PeerUnblocked", &(id, name)),
+        EventKind::TrustViolation => signal("TrustViolation", &(id, name, path, message)),
+        EventKind::KeyRotated => signal("KeyRotated", &(key(&event.from), key(&event.to))),
+        EventKind::KeyRevoked => signal("KeyRevoked", &(name, message)),
+        EventKind::TrustChanged => signal("TrustChanged", &(name,)),
+        EventKind::Reloaded => signal("Reloaded", &(true, "")),
+        EventKind::ReloadFailed => signal("Reloaded", &(false, message)),
+        EventKind::DrainChanged => signal("DrainChanged", &(event.to.as_deref() == Some("draining"),)),
+        EventKind::GarbageCollected => signal("GarbageCollected", &(bytes, job())),
+        EventKind::PinChanged => signal("PinChanged", &(path, to)),
+        EventKind::StatisticsReset => signal("StatisticsReset", &()),
+        EventKind::JobStarted => signal("JobStarted", &(number, job(), message)),
+        EventKind::JobFinished => signal("JobFinished", &(number, job(), to)),
+        EventKind::TransferStarted | EventKind::TransferFinished => return Ok(None),
+    };
+    signal.map(Some)
 }
 
-/// Sends a signal of the service, as the manager describes it.
-pub(super) async fn signal<B: Serialize + DynamicType>(
-    emitter: &SignalEmitter<'_>,
-    name: &'static str,
-    body: &B,
-) -> zbus::Result<()> {
-    emitter.emit(MANAGER, name, body).await
+fn signal<B: Serialize + DynamicType>(name: &'static str, body: &B) -> zbus::Result<Message> {
+    Message::signal(ROOT, MANAGER, name).build(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_are_as_the_interface_describes_them() {
+        let description = include_str!("../../../dbus/org.peernix.Peernix1.Manager.xml");
+        for kind in EventKind::ALL {
+            let Some(message) = message(&Event::new(*kind)).unwrap() else {
+                assert!(kind.is_frequent());
+                continue;
+            };
+            let name = message.header().member().unwrap().to_string();
+            let described = description.split_once(&format!("<signal name=\"{name}\"")).unwrap().1;
+            // One without parts ends at once.
+            let end = described.find("</signal>").filter(|_| !described.starts_with("/>")).unwrap_or_default();
+            let types = described[..end].split("type=\"").skip(1).map(|part| part.split('"').next().unwrap());
+            assert_eq!(message.header().signature().to_string_no_parens(), types.collect::<String>(), "{name}");
+        }
+    }
 }

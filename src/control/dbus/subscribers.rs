@@ -6,8 +6,8 @@
 
 use super::dict::to_dict;
 use super::errors::{self, CallError};
+use super::methods::MANAGER;
 use super::paths::ROOT;
-use super::signals::signal;
 use super::stream::next;
 use crate::control::{ErrorKind, EventItem, Events};
 use parking_lot::{Mutex, MutexGuard};
@@ -122,9 +122,9 @@ async fn send(connection: &Connection, name: &OwnedUniqueName, mut events: Event
     while let Some(Ok(item)) = events.next().await {
         let sent = match item {
             EventItem::Ready { .. } => continue,
-            EventItem::Dropped { count } => signal(&emitter, "EventsDropped", &(count,)).await,
+            EventItem::Dropped { count } => emitter.emit(MANAGER, "EventsDropped", &(count,)).await,
             EventItem::Event(event) => match to_dict(&event) {
-                Ok(event) => signal(&emitter, "Event", &(event,)).await,
+                Ok(event) => emitter.emit(MANAGER, "Event", &(event,)).await,
                 Err(error) => {
                     log::warn!("an event cannot be told on the bus: {error}");
                     continue;

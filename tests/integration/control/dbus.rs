@@ -6,17 +6,47 @@ mod objects;
 mod real;
 
 use super::bus::PrivateBus;
-use super::stub::{Stub, key, peer};
+use super::stub::{self, Stub};
 use crate::support::until;
 use peernix::control::dbus::{Bus, Client, METHODS, Service, serve};
 use peernix::control::{
-    Control, ErrorKind, Event, EventFilter, EventItem, EventKind, GarbageOptions, JobOutcome, JobPath, JobState,
-    LogLevel, Method, Operation, PeerFilter, PinRequest,
+    Control, ControlError, ErrorKind, Event, EventFilter, EventItem, EventKind, GarbageOptions, JobOutcome, JobPath,
+    JobState, Key, KeyState, LogLevel, Method, Operation, Peer, PeerFilter, PinRequest, Reload, Rotation, ServiceState,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+fn peer(id: &str, name: &str) -> Peer {
+    stub::peer(id, name, "online")
+}
+
+fn key(name: &str) -> Key {
+    stub::key(&format!("f{name}"), name, KeyState::Active)
+}
+
+/// A service with two peers and a key.
+fn made_up() -> Arc<Stub> {
+    let mut stub = Stub {
+        peers: vec![peer("aa11", "one"), peer("bb22", "two")].into(),
+        ping: Duration::from_micros(1500),
+        keys: vec![key("k")],
+        rotation: Rotation { old: Some(key("k")), new: key("l") },
+        says: |_, what| match what {
+            "reload" => Err(ControlError::new(ErrorKind::ConfigInvalid, "line 3 makes no sense")),
+            _ => Ok(true),
+        },
+        ..Stub::default()
+    };
+    stub.statistics.faces.truncate(1);
+    stub.statistics.faces[0].bytes_served = 5;
+    let status = stub.status.get_mut();
+    (status.state, status.active_key) = (ServiceState::Running, Some("fk".into()));
+    status.last_reload =
+        Some(Reload { timestamp: 5, success: false, error: Some("no".into()), restart_needed: vec![] });
+    Arc::new(stub)
+}
 
 /// A made-up service on a bus of its own.
 struct World {
@@ -30,7 +60,7 @@ impl World {
     /// `None` where there is no dbus-daemon.
     async fn start() -> Option<Self> {
         let bus = PrivateBus::start()?;
-        let (stub, stop) = (Stub::new(), CancellationToken::new());
+        let (stub, stop) = (made_up(), CancellationToken::new());
         let service = serve(stub.clone(), Bus::Address(bus.address()), stop.clone()).await.unwrap();
         assert_eq!(Client::connect(Bus::Address(bus.address())).await.err().unwrap().kind, ErrorKind::NotRunning);
         assert!(service.own_name().await);
@@ -262,7 +292,7 @@ async fn the_service_begins_without_a_bus() {
     let Some(mut bus) = PrivateBus::start() else { return };
     bus.stop();
     let stop = CancellationToken::new();
-    let service = serve(Stub::new(), Bus::Address(bus.address()), stop.clone()).await.unwrap();
+    let service = serve(made_up(), Bus::Address(bus.address()), stop.clone()).await.unwrap();
     assert!(!service.own_name().await);
     bus.start_again();
     let address = Bus::Address(bus.address());

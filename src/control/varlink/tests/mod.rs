@@ -5,14 +5,15 @@ mod clients;
 mod harm;
 mod idl;
 mod messages;
-mod stub;
 
 use super::{Access, Limits, Server};
+use crate::control::stub::{DAY, NOW, Stub, key, no, peer};
+use crate::control::{Blocked, ErrorKind, KeyState, Peer};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
-use stub::Stub;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
@@ -22,6 +23,34 @@ use tokio_util::sync::CancellationToken;
 
 /// How long anything here may take.
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// A service with two of some things, of which one has all that there can be. It refuses some of what nobody else asks.
+fn stub() -> Stub {
+    let blocked = Some(Blocked { reason: "r".into(), until_timestamp: Some(NOW + DAY) });
+    let mut stub = Stub {
+        peers: vec![Peer { blocked, ..peer("a", "name", "online") }, peer("b", "name", "online")].into(),
+        ping: Duration::from_micros(7),
+        keys: vec![key("f-a", "a", KeyState::Grace), key("f-b", "b", KeyState::Revoked)],
+        says: |stub, what| match what {
+            "undrain" => Ok(false),
+            "reload" if stub.sparse.load(SeqCst) => no(ErrorKind::ConfigInvalid),
+            "peers Some(\"strange\")" => no(ErrorKind::InvalidArgument),
+            // What no peer can be: for the way of errors that the interface does not have.
+            "peer key" | "revoke used " => no(ErrorKind::KeyInUse),
+            "ping nobody" => no(ErrorKind::PeerUnreachable),
+            "add x" => no(ErrorKind::InvalidUri),
+            "query x" => no(ErrorKind::InvalidStorePath),
+            _ => Ok(true),
+        },
+        ..Stub::default()
+    };
+    stub.keys[0].public_key = "a:x".into();
+    stub.pins[0].path = "/nix/store/a-b".into();
+    stub.reload.error = Some("none".into());
+    let status = stub.status.get_mut();
+    (status.listen.plain, status.active_key) = (Some("p".into()), Some("f-a".into()));
+    stub
+}
 
 /// A service with both sockets.
 struct Served {
@@ -38,7 +67,7 @@ impl Served {
 
     fn with(limits: Limits) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let stub = Arc::new(Stub::default());
+        let stub = Arc::new(stub());
         let stop = CancellationToken::new();
         let serve = |name: &str, access| {
             let listener = UnixListener::bind(directory.path().join(name)).unwrap();

@@ -138,7 +138,7 @@ async fn one_connection_may_subscribe_again_and_leave() {
 #[tokio::test]
 async fn as_many_peers_as_there_may_be_are_shown_in_a_moment() {
     let Some(world) = World::start().await else { return };
-    let many = (0..4096).map(|at| super::super::stub::peer(&format!("p{at:04}"), "name"));
+    let many = (0..4096).map(|at| super::peer(&format!("p{at:04}"), "name"));
     *world.stub.peers.lock() = many.collect();
     world.stub.events.tell(Event::new(EventKind::PeerAdded));
     let connection = world.bus.connect().await;

@@ -1,7 +1,6 @@
 //! Objects come and go with what they stand for, and say what changed.
 
-use super::super::stub::peer;
-use super::{SHOWN, World};
+use super::{SHOWN, World, peer};
 use peernix::control::{Event, EventKind, JobOutcome};
 use std::collections::HashMap;
 use zbus::fdo::{ObjectManagerProxy, PropertiesProxy};
