@@ -41,7 +41,7 @@ pub(super) enum AnswerLimit {
     Human,
     /// Until polkit has looked into its rules.
     Rules,
-    /// Everybody waits for the answer: see [`super::log_control`].
+    /// Everybody waits for the answer: a setter of LogControl1.
     AtOnce,
 }
 

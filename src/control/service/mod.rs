@@ -1,4 +1,6 @@
-//! [`Control`] as the service itself does it: each question and each order goes to the room it concerns.
+//! [`Control`](super::Control) as the service itself does it: each question and each order goes to the room it concerns.
+//!
+//! A file uses those before it only: `state`, `controller`, the others, `follow`, `control`.
 
 mod control;
 mod controller;

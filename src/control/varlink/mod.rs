@@ -8,7 +8,7 @@
 //! who may connect to which; the service only looks at which one a connection came to. So it works the same in a user
 //! namespace, where the ids of callers are not to be seen.
 //!
-//! A file uses those before it only: `sockets`, `limits`, `protocol`, `interfaces`, `connection`, `server`; and `client` beside them.
+//! A file uses those before it only: `sockets`, `limits`, `protocol`, `interfaces`, `connection`, `server`, `client`.
 
 mod client;
 mod connection;

@@ -1,6 +1,7 @@
 //! Each thing that can be asked for, as the call that it is.
 
 use super::Client;
+use crate::control::varlink::interfaces::{KEYS, MANAGER, PEERS, STORE};
 use crate::control::{
     Control, ControlError, ErrorKind, Event, EventFilter, EventItem, Events, GarbageOptions, Job, JobPath, JobUpdates,
     Key, LogLevel, Outcome, PathReport, Peer, PeerFilter, Pin, PinRequest, Reload, Rotation, Statistics, Status,
@@ -10,11 +11,6 @@ use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
-
-const MANAGER: &str = "org.peernix.Manager";
-const PEERS: &str = "org.peernix.Peers";
-const STORE: &str = "org.peernix.Store";
-const KEYS: &str = "org.peernix.Keys";
 
 /// Takes an answer for what it has to be.
 fn read<T: DeserializeOwned>(value: Value) -> Outcome<T> {

@@ -4,10 +4,10 @@ use crate::control::Operation::*;
 use crate::control::varlink::protocol::{Call, STANDARD};
 use crate::control::{ErrorKind, Method};
 
-pub(super) const MANAGER: &str = "org.peernix.Manager";
-pub(super) const PEERS: &str = "org.peernix.Peers";
-pub(super) const STORE: &str = "org.peernix.Store";
-pub(super) const KEYS: &str = "org.peernix.Keys";
+pub(crate) const MANAGER: &str = "org.peernix.Manager";
+pub(crate) const PEERS: &str = "org.peernix.Peers";
+pub(crate) const STORE: &str = "org.peernix.Store";
+pub(crate) const KEYS: &str = "org.peernix.Keys";
 pub(super) const SERVICE: &str = "io.systemd.service";
 
 /// Every interface with the file that describes it.

@@ -11,13 +11,12 @@ mod store;
 
 pub(super) use answer::{Answer, Part};
 pub use methods::{DESCRIPTIONS, METHODS};
-pub(super) use methods::{errors, find};
+pub(super) use methods::{KEYS, MANAGER, PEERS, STORE, errors, find};
 
 use super::protocol::{Call, Refusal};
 use super::sockets::Access;
 use crate::control::Control;
 use answer::Answered;
-use methods::{KEYS, MANAGER, PEERS, STORE};
 use std::sync::Arc;
 
 /// Answers a call.

@@ -1,16 +1,12 @@
 //! Every method is called, and every answer held against the description of its interface.
 
+use super::super::interfaces::{KEYS, MANAGER, PEERS, STORE};
 use super::super::{Access, DESCRIPTIONS, METHODS};
 use super::{LIMIT, Raw, Served, idl, until};
 use crate::control::{Event, EventKind, JobOutcome, JobPath, Operation};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::sync::atomic::Ordering::SeqCst;
-
-const MANAGER: &str = "org.peernix.Manager";
-const PEERS: &str = "org.peernix.Peers";
-const STORE: &str = "org.peernix.Store";
-const KEYS: &str = "org.peernix.Keys";
 
 /// A call for every method, with every parameter that it takes.
 fn calls() -> Vec<(&'static str, &'static str, Value)> {
