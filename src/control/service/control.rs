@@ -18,12 +18,6 @@ impl Controller {
         follow::start(&controller);
         controller
     }
-
-    /// Has all rooms follow the keys that sign and the keys that are trusted now.
-    pub fn follow_keys(&self) {
-        keys::follow_keys(self);
-        keys::follow_trust(self);
-    }
 }
 
 #[async_trait]
