@@ -4,10 +4,10 @@
 mod agent;
 mod args;
 mod client;
+mod completion;
 mod connect;
 mod error;
 pub mod exit;
-mod generate;
 mod output;
 pub mod peernixctl;
 pub mod peernixd;

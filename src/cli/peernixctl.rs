@@ -5,7 +5,7 @@ use super::connect::{self, Route, Start, Transport};
 use super::error::{Doing as _, Done, VerbError};
 use super::output::{JsonForm, Screen};
 use super::verbs::{self, Verb};
-use super::{agent, exit, generate};
+use super::{agent, completion, exit};
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
@@ -52,8 +52,7 @@ async fn dispatch(verb: Verb, route: &Route, ask: bool, screen: &Screen) -> Done
         Verb::Status => verbs::status::run(route.connect(Start::Never).await, route, screen).await,
         Verb::Verify => verbs::verify::run(route.connect(Start::Never).await, route, screen).await,
         Verb::Version => verbs::status::version(route.connect(Start::Never).await.ok(), screen).await,
-        Verb::Completion { shell } => generate::completion(shell, screen),
-        Verb::Generate { directory } => generate::everything(&directory),
+        Verb::Completion { shell } => screen.write(&completion::script(shell)),
         Verb::Bridge { never_start } => {
             let start = if never_start { Start::Never } else { Start::Allowed };
             connect::bridge(start).await.doing("reach the service")

@@ -2,6 +2,7 @@
 //! `UPDATE_GOLDEN=1` writes them anew; look at the difference before it is committed.
 
 mod help;
+mod man;
 mod sample;
 mod verbs;
 

@@ -22,10 +22,6 @@ pub(crate) enum Shell {
     Fish,
 }
 
-impl Shell {
-    pub(crate) const ALL: [Self; 3] = [Self::Bash, Self::Zsh, Self::Fish];
-}
-
 /// What the service is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Candidates {

@@ -19,7 +19,6 @@ use super::error::Done;
 use super::output::Screen;
 use crate::control::Control;
 use completion::{Candidates, Shell};
-use std::path::PathBuf;
 
 /// What can be done.
 #[derive(Debug, Default, clap::Subcommand)]
@@ -71,12 +70,6 @@ pub(super) enum Verb {
     },
     /// Print the versions of this program and of the service
     Version,
-    /// Write completions and man pages below a directory, as `make install` does
-    #[command(name = "__generate", hide = true)]
-    Generate {
-        /// The directory, which becomes like PREFIX/share
-        directory: PathBuf,
-    },
     /// Join stdin and stdout with the socket of the service, for `--host`
     #[command(name = super::connect::BRIDGE, hide = true)]
     Bridge {
@@ -117,7 +110,6 @@ impl Verb {
             | Self::Verify
             | Self::Completion { .. }
             | Self::Version
-            | Self::Generate { .. }
             | Self::Bridge { .. }
             | Self::Complete { .. } => false,
         }
@@ -154,7 +146,6 @@ pub(super) async fn run(verb: Verb, control: &dyn Control, local: bool, screen: 
         | Verb::Verify
         | Verb::Version
         | Verb::Completion { .. }
-        | Verb::Generate { .. }
         | Verb::Bridge { .. }
         | Verb::Complete { .. } => Ok(()),
     }

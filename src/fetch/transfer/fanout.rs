@@ -145,7 +145,7 @@ impl Fanout {
     }
 
     /// A reader from `offset` on, or `None` if those bytes are gone.
-    pub(crate) fn reader(self: &Arc<Self>, offset: u64) -> Option<Reader> {
+    pub(crate) fn reader(self: &Arc<Self>, offset: u64) -> Option<NarBody> {
         let mut state = self.state();
         if offset < state.base {
             return None;
@@ -155,7 +155,7 @@ impl Fanout {
         state.readers.insert(id, Slot { position: offset, waker: None });
         drop(state);
         self.room.notify_one();
-        Some(Reader { stream: Arc::clone(self), id, position: offset })
+        Some(NarBody { stream: Arc::clone(self), id, position: offset })
     }
 
     /// Appends a chunk, waiting for room. Nobody can read it before it is released.
@@ -266,21 +266,21 @@ impl Fanout {
     }
 }
 
-/// One reader of a [`Fanout`], as a body.
-pub(crate) struct Reader {
+/// The bytes of a NAR for one reader; an error ends the connection, so that nobody takes a part for the whole.
+pub struct NarBody {
     stream: Arc<Fanout>,
     id: u64,
     position: u64,
 }
 
-impl Reader {
+impl NarBody {
     /// Where the stream stands; changes are told.
     pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
         self.stream.progress()
     }
 }
 
-impl Body for Reader {
+impl Body for NarBody {
     type Data = Bytes;
     type Error = TransferError;
 
@@ -333,7 +333,7 @@ impl Body for Reader {
     }
 }
 
-impl Drop for Reader {
+impl Drop for NarBody {
     fn drop(&mut self) {
         self.stream.state().readers.remove(&self.id);
         self.stream.room.notify_one();

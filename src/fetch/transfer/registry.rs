@@ -2,7 +2,7 @@
 
 use super::assembly::Assembly;
 use super::driver::{Search, Shared, Transfer};
-use super::fanout::{Fanout, Reader};
+use super::fanout::{Fanout, NarBody};
 use super::suspects::Suspects;
 use crate::fetch::activity::Activity;
 use crate::fetch::blame::Blame;
@@ -101,7 +101,7 @@ impl Registry {
 
     /// A reader of the NAR of `resolution` from byte `from` on, of a transfer that is under way or of a new one; `None` if none may
     /// begin.
-    pub(crate) async fn reader(&self, resolution: &Arc<Resolution>, from: u64) -> Option<Reader> {
+    pub(crate) async fn reader(&self, resolution: &Arc<Resolution>, from: u64) -> Option<NarBody> {
         let nar = resolution.info.nar_hash;
         if from == 0 {
             self.0.tainted.invalidate(&nar);
@@ -125,14 +125,14 @@ impl Registry {
         Some(reader)
     }
 
-    fn join(&self, nar: NarHash, from: u64) -> Option<Reader> {
+    fn join(&self, nar: NarHash, from: u64) -> Option<NarBody> {
         let reader = self.0.running.lock().get(&nar)?.fanout.reader(from)?;
         self.0.shared.metrics.transfers_joined.add(1);
         Some(reader)
     }
 
     /// Puts a transfer into the list; or gives a reader of the one that another request began meanwhile.
-    fn enter(&self, nar: NarHash, from: u64, new: Running) -> Option<Reader> {
+    fn enter(&self, nar: NarHash, from: u64, new: Running) -> Option<NarBody> {
         let mut running = self.0.running.lock();
         if let Some(reader) = running.get(&nar).and_then(|other| other.fanout.reader(from)) {
             self.0.shared.metrics.transfers_joined.add(1);
