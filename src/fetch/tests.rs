@@ -87,7 +87,7 @@ async fn who_asks_after_a_change_of_trust_does_not_join_what_began_before() {
 
 #[tokio::test(start_paused = true)]
 async fn a_nar_that_turned_out_wrong_is_not_continued() {
-    let wrong = || Script::at_once(&[Act::Send(1 << 20), Act::Lie(1000)]);
+    let wrong = || Script::at_once(&[Act::Send(1 << 20), Act::Corrupt(1000)]);
     let world = World::new(17 << 20, [wrong()]);
     assert_eq!(world.read(0).await, None, "it breaks off");
     assert_eq!(world.read(1 << 20).await, None, "Nix would put the right end to the wrong beginning");

@@ -47,7 +47,7 @@ impl Peers {
             Some(id) if !self.0.admission.admits(id) => return Err(LinkError::NotAdmitted(id).into()),
             _ => {}
         }
-        let turn = self.0.decisions.turn().await;
+        let edit = self.0.decisions.edit().await;
         let says_as_much = |other: &FixedPeer| peer.id.is_none() || other.id == peer.id;
         for other in self.0.searches().iter().filter(|search| search.peer.is_same_address(&peer)) {
             if says_as_much(&other.peer) {
@@ -57,7 +57,7 @@ impl Peers {
                 return Err(PeersError::Configured(other.peer.to_string()));
             }
         }
-        let new = turn.change(|content| {
+        let new = edit.change(|content| {
             if content.added.iter().any(|other| other.is_same_address(&peer) && says_as_much(other)) {
                 return Ok(false);
             }
@@ -92,7 +92,7 @@ impl Peers {
             log::info!(peer:% = id; "peer forgotten at the administrator's word");
             self.0.notices.worth_saving.notify_one();
         }
-        let _turn = self.0.decisions.turn().await;
+        let _edit = self.0.decisions.edit().await;
         if let Some(block) = self.0.decisions.block_of(id) {
             self.0.show_blocked(id, &block);
         }
@@ -142,9 +142,9 @@ impl Peers {
         is_meant: impl Fn(&Search) -> bool,
         is_it: impl Fn(&FixedPeer) -> bool,
     ) -> Result<bool, PeersError> {
-        let turn = self.0.decisions.turn().await;
+        let edit = self.0.decisions.edit().await;
         let ended = self.0.end_searches(|search| search.added && is_meant(search));
-        let dropped = turn.change(|content| {
+        let dropped = edit.change(|content| {
             let before = content.added.len();
             content.added.retain(|one| !is_it(one) && !ended.iter().any(|search| search.peer.is_same_address(one)));
             Ok(content.added.len() < before)
@@ -170,8 +170,8 @@ impl Peers {
         }
         let since = unix(SystemTime::now()).unwrap_or_default();
         let block = Block { reason: shortened(reason), since };
-        let turn = self.0.decisions.turn().await;
-        let new = turn.change(|content| {
+        let edit = self.0.decisions.edit().await;
+        let new = edit.change(|content| {
             if content.blocked.contains_key(&id) {
                 return Ok(false);
             }
@@ -195,8 +195,8 @@ impl Peers {
     /// # Errors
     /// The decision cannot be written down.
     pub async fn unblock(&self, id: NodeId) -> Result<bool, PeersError> {
-        let turn = self.0.decisions.turn().await;
-        let block = turn.change(|content| Ok(content.blocked.remove(&id).is_some())).await?;
+        let edit = self.0.decisions.edit().await;
+        let block = edit.change(|content| Ok(content.blocked.remove(&id).is_some())).await?;
         let peer = self.0.table.get(id);
         let lifted = peer.as_ref().is_some_and(|peer| peer.unblock());
         if block || lifted {

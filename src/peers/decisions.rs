@@ -99,20 +99,20 @@ impl Decisions {
         self.content.read().blocked.contains_key(&id)
     }
 
-    /// Waits for the turn to change something. It is over when what this gives is dropped: whoever shows what was decided
+    /// Waits for the right to change something. It is over when what this gives is dropped: whoever shows what was decided
     /// holds it until that is done, so that nobody decides otherwise in between.
-    pub(super) async fn turn(&self) -> Turn<'_> {
-        Turn { decisions: self, _turn: self.changing.lock().await }
+    pub(super) async fn edit(&self) -> Edit<'_> {
+        Edit { decisions: self, _edit: self.changing.lock().await }
     }
 }
 
 /// The right to change the decisions.
-pub(super) struct Turn<'a> {
+pub(super) struct Edit<'a> {
     decisions: &'a Decisions,
-    _turn: MutexGuard<'a, ()>,
+    _edit: MutexGuard<'a, ()>,
 }
 
-impl Turn<'_> {
+impl Edit<'_> {
     /// Changes them, on the disk first. `change` tells whether it changed anything.
     ///
     /// # Errors
@@ -219,9 +219,9 @@ mod tests {
             content.added.push("tower:1".parse().unwrap());
             Ok(true)
         };
-        let turn = decisions.turn().await;
-        assert!(turn.change(add).await.unwrap() && turn.change(block).await.unwrap());
-        assert!(!turn.change(block).await.unwrap());
+        let edit = decisions.edit().await;
+        assert!(edit.change(add).await.unwrap() && edit.change(block).await.unwrap());
+        assert!(!edit.change(block).await.unwrap());
         let again = Decisions::load(Some(dir.path().to_owned())).await.unwrap();
         assert_eq!(again.content(), decisions.content());
         assert!(
@@ -235,7 +235,7 @@ mod tests {
         let state = dir.path().join("state");
         let decisions = Decisions::load(Some(state.clone())).await.unwrap();
         std::fs::write(&state, "a file where the directory should be").unwrap();
-        let error = decisions.turn().await.change(block).await.unwrap_err();
+        let error = decisions.edit().await.change(block).await.unwrap_err();
         assert!(error.to_string().contains(FILE), "{error}");
         assert_eq!(decisions.content(), Content::default());
     }

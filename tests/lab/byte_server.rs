@@ -30,7 +30,7 @@ pub(crate) struct Reply {
     /// Wait before the head.
     pub(crate) delay: Duration,
     /// Send so many bytes of the body, then wait so long, and so on.
-    pub(crate) pace: Option<(usize, Duration)>,
+    pub(crate) rate: Option<(usize, Duration)>,
     pub(crate) end: End,
 }
 
@@ -54,7 +54,7 @@ impl Reply {
             body: body.into(),
             claimed_length: None,
             delay: Duration::ZERO,
-            pace: None,
+            rate: None,
             end: End::KeepAlive,
         }
     }
@@ -216,7 +216,7 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, request: &Request, reply: &
     head += "\r\n";
     stream.write_all(head.as_bytes()).await?;
     if request.method != "HEAD" {
-        let (chunk, pause) = reply.pace.unwrap_or((1 << 20, Duration::ZERO));
+        let (chunk, pause) = reply.rate.unwrap_or((1 << 20, Duration::ZERO));
         for part in reply.body.chunks(chunk.max(1)) {
             stream.write_all(part).await?;
             if !pause.is_zero() {

@@ -24,7 +24,7 @@ pub(crate) const SHARE_PORT: u16 = 7650;
 
 /// What is wrong with a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lie {
+pub(crate) enum Fault {
     /// Nothing.
     Honest,
     /// One bit of the NAR, in its middle.
@@ -89,22 +89,22 @@ impl Goods {
 /// How a fake peer behaves.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Manner {
-    pub(crate) lie: Lie,
+    pub(crate) fault: Fault,
     /// Before every answer: makes it the second choice.
     pub(crate) delay: Duration,
     /// Bytes of a NAR per second.
-    pub(crate) pace: Option<usize>,
+    pub(crate) rate: Option<usize>,
 }
 
 impl Manner {
     /// Quick, but lying.
-    pub(crate) const fn lying(lie: Lie) -> Self {
-        Self { lie, delay: Duration::ZERO, pace: None }
+    pub(crate) const fn lying(fault: Fault) -> Self {
+        Self { fault, delay: Duration::ZERO, rate: None }
     }
 
     /// Honest, but it takes its time to answer.
     pub(crate) const fn hesitant(delay: Duration) -> Self {
-        Self { lie: Lie::Honest, delay, pace: None }
+        Self { fault: Fault::Honest, delay, rate: None }
     }
 }
 
@@ -134,8 +134,8 @@ impl FakePeer {
                 return Reply::new(200, greeting.to_body()).header("Content-Type", "application/json");
             }
             let reply = answer(request, &goods, manner);
-            let pace = manner.pace.filter(|_| request.target.contains("/nar/"));
-            Reply { delay: manner.delay, pace: pace.map(|rate| (rate / 20, Duration::from_millis(50))), ..reply }
+            let rate = manner.rate.filter(|_| request.target.contains("/nar/"));
+            Reply { delay: manner.delay, rate: rate.map(|rate| (rate / 20, Duration::from_millis(50))), ..reply }
         });
         servers.accept(listener, move |stream| {
             let (acceptor, respond, log) = (acceptor.clone(), Arc::clone(&respond), log.clone());
@@ -157,32 +157,32 @@ fn answer(request: &Request, goods: &[Goods], manner: Manner) -> Reply {
     let wanted = |one: &&Goods| path.contains(&one.info.path.hash().to_string());
     let Some(good) = goods.iter().find(wanted) else { return Reply::new(404, "not here") };
     // Only the first is lied about, so that what it refers to can be had.
-    let lie = if good.info.path == goods[0].info.path { manner.lie } else { Lie::Honest };
+    let fault = if good.info.path == goods[0].info.path { manner.fault } else { Fault::Honest };
     let other = goods.get(1).unwrap_or(good);
-    if path.ends_with(".narinfo") { narinfo(lie, good, other) } else { nar(request, lie, good, other) }
+    if path.ends_with(".narinfo") { narinfo(fault, good, other) } else { nar(request, fault, good, other) }
 }
 
-fn narinfo(lie: Lie, good: &Goods, other: &Goods) -> Reply {
-    let mut info = if lie == Lie::OtherNarinfo { other.info.clone() } else { good.info.clone() };
-    match lie {
-        Lie::Unsigned => info.signatures.clear(),
-        Lie::UnknownKey => {
+fn narinfo(fault: Fault, good: &Goods, other: &Goods) -> Reply {
+    let mut info = if fault == Fault::OtherNarinfo { other.info.clone() } else { good.info.clone() };
+    match fault {
+        Fault::Unsigned => info.signatures.clear(),
+        Fault::UnknownKey => {
             // From a valid name and a constant seed there is always a key.
             let stranger = SecretKey::from_seed("stranger-1", [9; 32]).ok();
             info.signatures = stranger.iter().map(|key| key.sign(&info, &StoreDir::default())).collect();
         }
-        Lie::ForgedReferences => {
+        Fault::ForgedReferences => {
             info.references.push(other.info.path.clone());
             info.references.sort();
         }
-        Lie::ForgedHash => {
+        Fault::ForgedHash => {
             info.nar_hash = other.info.nar_hash;
             info.nar_size = other.info.nar_size;
         }
         _ => {}
     }
-    let url = match lie {
-        Lie::ForgedUrl => "http://10.77.0.254:9999/nar/elsewhere.nar".to_owned(),
+    let url = match fault {
+        Fault::ForgedUrl => "http://10.77.0.254:9999/nar/elsewhere.nar".to_owned(),
         _ => format!("nar/{}-{}.nar", info.path.hash(), info.nar_hash.to_nix32()),
     };
     let narinfo =
@@ -190,31 +190,31 @@ fn narinfo(lie: Lie, good: &Goods, other: &Goods) -> Reply {
     Reply::new(200, narinfo.render(&StoreDir::default())).header("Content-Type", "text/x-nix-narinfo")
 }
 
-fn nar(request: &Request, lie: Lie, good: &Goods, other: &Goods) -> Reply {
+fn nar(request: &Request, fault: Fault, good: &Goods, other: &Goods) -> Reply {
     let whole = &good.nar;
     let flipped = |at: usize| {
         let mut bytes = whole.to_vec();
         bytes[at] ^= 1;
         Bytes::from(bytes)
     };
-    match lie {
-        Lie::FlippedBit => Reply::file(request, &flipped(whole.len() / 2)),
-        Lie::FlippedBitAtTheEnd => Reply::file(request, &flipped(whole.len() - 1000)),
-        Lie::Truncated => Reply::file(request, &whole.slice(..whole.len() / 2)),
-        Lie::Longer => Reply::file(request, &[whole.as_ref(), &[0; 64]].concat().into()),
-        Lie::OtherNar | Lie::ForgedHash => Reply::file(request, &other.nar),
-        Lie::WrongStatus => Reply::new(500, "no"),
-        Lie::Redirect => Reply::new(302, "").header("Location", "http://10.77.0.254:9999/nar/elsewhere.nar"),
-        Lie::WrongLength => {
+    match fault {
+        Fault::FlippedBit => Reply::file(request, &flipped(whole.len() / 2)),
+        Fault::FlippedBitAtTheEnd => Reply::file(request, &flipped(whole.len() - 1000)),
+        Fault::Truncated => Reply::file(request, &whole.slice(..whole.len() / 2)),
+        Fault::Longer => Reply::file(request, &[whole.as_ref(), &[0; 64]].concat().into()),
+        Fault::OtherNar | Fault::ForgedHash => Reply::file(request, &other.nar),
+        Fault::WrongStatus => Reply::new(500, "no"),
+        Fault::Redirect => Reply::new(302, "").header("Location", "http://10.77.0.254:9999/nar/elsewhere.nar"),
+        Fault::WrongLength => {
             Reply { claimed_length: Some(whole.len() as u64 + 100), end: End::Close, ..Reply::file(request, whole) }
         }
         // Cut once, so that the rest is asked for.
-        Lie::IgnoresRange if request.range_from.is_none() => {
+        Fault::IgnoresRange if request.range_from.is_none() => {
             cut(Reply::file(request, whole), whole.len() / 2, End::Close)
         }
-        Lie::IgnoresRange => Reply::new(200, whole.clone()),
-        Lie::Garbage => Reply { end: End::Close, ..Reply::new(999, "\0\r\n\r\nHTTP/9 what?\r\n\0\0\0") },
-        Lie::Encoding => Reply::file(request, whole).header("Content-Encoding", "gzip"),
+        Fault::IgnoresRange => Reply::new(200, whole.clone()),
+        Fault::Garbage => Reply { end: End::Close, ..Reply::new(999, "\0\r\n\r\nHTTP/9 what?\r\n\0\0\0") },
+        Fault::Encoding => Reply::file(request, whole).header("Content-Encoding", "gzip"),
         _ => Reply::file(request, whole),
     }
 }

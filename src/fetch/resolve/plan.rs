@@ -19,7 +19,7 @@ const GRACE: Duration = Duration::from_millis(30);
 
 /// How the peers are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pace {
+pub(crate) enum Mode {
     /// In waves: one who has it is enough.
     Waves,
     /// At once: everybody who has it is wanted.
@@ -29,7 +29,7 @@ pub(crate) enum Pace {
 /// The plan of one lookup. Peers are named by their rank.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pace: Pace,
+    mode: Mode,
     peers: usize,
     asked: usize,
     /// Peers that were asked and have not answered.
@@ -42,18 +42,18 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// A plan for so many peers, which takes `budget` at most.
-    pub(crate) fn new(pace: Pace, peers: usize, budget: Duration, now: Instant) -> Self {
+    pub(crate) fn new(mode: Mode, peers: usize, budget: Duration, now: Instant) -> Self {
         let peers = peers.min(PEERS_MAX);
-        Self { pace, peers, asked: 0, open: 0, next_wave: now, deadline: now + budget, has_upstream: false }
+        Self { mode, peers, asked: 0, open: 0, next_wave: now, deadline: now + budget, has_upstream: false }
     }
 
     /// The peers to ask now.
     pub(crate) fn due(&mut self, now: Instant) -> Range<usize> {
         let is_due = now >= self.next_wave || self.open == 0;
-        let wave = match self.pace {
-            Pace::AtOnce => self.peers,
-            Pace::Waves if is_due => WAVE,
-            Pace::Waves => 0,
+        let wave = match self.mode {
+            Mode::AtOnce => self.peers,
+            Mode::Waves if is_due => WAVE,
+            Mode::Waves => 0,
         };
         let first = self.asked;
         self.asked = (first + wave).min(self.peers);
@@ -97,14 +97,14 @@ mod tests {
 
     const BUDGET: Duration = Duration::from_millis(300);
 
-    fn plan(pace: Pace, peers: usize) -> (Plan, Instant) {
+    fn plan(mode: Mode, peers: usize) -> (Plan, Instant) {
         let now = Instant::now();
-        (Plan::new(pace, peers, BUDGET, now), now)
+        (Plan::new(mode, peers, BUDGET, now), now)
     }
 
     #[test]
     fn a_wave_gives_the_one_before_its_moment() {
-        let (mut plan, now) = plan(Pace::Waves, 40);
+        let (mut plan, now) = plan(Mode::Waves, 40);
         assert_eq!(plan.due(now), 0..16);
         assert_eq!(plan.due(now), 16..16);
         assert_eq!(plan.wake(), now + HEDGE);
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_wave_that_said_no_is_followed_at_once() {
-        let (mut plan, now) = plan(Pace::Waves, 40);
+        let (mut plan, now) = plan(Mode::Waves, 40);
         plan.due(now);
         (0..15).for_each(|_| plan.peer_answered());
         assert!(plan.due(now).is_empty(), "one has not answered");
@@ -125,17 +125,17 @@ mod tests {
 
     #[test]
     fn nobody_asks_thousands() {
-        let (mut plan, now) = plan(Pace::AtOnce, 10_000);
+        let (mut plan, now) = plan(Mode::AtOnce, 10_000);
         assert_eq!(plan.due(now), 0..PEERS_MAX);
         assert!(plan.is_exhausted() && plan.due(now + BUDGET).is_empty());
     }
 
     #[test]
     fn an_upstreams_answer_waits_a_moment_for_a_peers() {
-        let (mut alone, now) = plan(Pace::Waves, 0);
+        let (mut alone, now) = plan(Mode::Waves, 0);
         alone.upstream_has_it(now);
         assert!(alone.is_over(now), "there is no peer");
-        let (mut plan, now) = plan(Pace::Waves, 1);
+        let (mut plan, now) = plan(Mode::Waves, 1);
         plan.due(now);
         plan.upstream_has_it(now);
         assert!(!plan.is_over(now) && plan.is_over(now + GRACE));
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn the_budget_is_the_end() {
-        let (mut plan, now) = plan(Pace::Waves, 100);
+        let (mut plan, now) = plan(Mode::Waves, 100);
         plan.due(now);
         assert!(!plan.is_over(now + BUDGET - Duration::from_millis(1)) && plan.is_over(now + BUDGET));
     }

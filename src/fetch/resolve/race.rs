@@ -3,7 +3,7 @@
 //! "The first who has it", "all who have it" and the report for people are folds over it, in [`super`] and
 //! [`super::source_report`].
 
-use super::plan::{Pace, Plan};
+use super::plan::{Mode, Plan};
 use super::resolution::Holder;
 use super::responder::{Responder, Responders};
 use super::verify::Trust;
@@ -49,10 +49,10 @@ pub(crate) struct Race {
 }
 
 impl Race {
-    /// Asks all upstreams now, and the peers as `pace` says. Takes `budget` at most.
-    pub(crate) fn start(question: Question, responders: Responders, pace: Pace, budget: Duration) -> Self {
+    /// Asks all upstreams now, and the peers as `mode` says. Takes `budget` at most.
+    pub(crate) fn start(question: Question, responders: Responders, mode: Mode, budget: Duration) -> Self {
         let Responders { peers, upstreams, is_partial } = responders;
-        let plan = Plan::new(pace, peers.len(), budget, Instant::now());
+        let plan = Plan::new(mode, peers.len(), budget, Instant::now());
         let mut race =
             Self { question, plan, peers, asked: JoinSet::new(), silent: Vec::new(), is_complete: !is_partial };
         upstreams.into_iter().for_each(|upstream| race.ask(upstream));

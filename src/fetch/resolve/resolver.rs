@@ -2,7 +2,7 @@
 //! added to the sources behind the scenes.
 
 use super::cache::{Answer, Answers};
-use super::plan::Pace;
+use super::plan::Mode;
 use super::race::{Question, Race, Reply};
 use super::resolution::{Holder, Resolution};
 use super::responder::Network;
@@ -153,7 +153,7 @@ impl Resolver {
     async fn first(self: &Arc<Self>, question: Question, wanted: Option<NarHash>, remember: bool) -> Answer {
         let key = (question.trust.keys.generation, question.hash);
         let is_wanted = |holder: &Holder| wanted.is_none_or(|wanted| wanted == holder.info.nar_hash);
-        let mut race = Race::start(question, self.network.responders(), Pace::Waves, self.budget());
+        let mut race = Race::start(question, self.network.responders(), Mode::Waves, self.budget());
         let mut from_upstreams: Vec<Holder> = Vec::new();
         let mut all_said_no = true;
         let mut from_peer = None;
@@ -191,7 +191,7 @@ impl Resolver {
     pub(crate) async fn all(self: &Arc<Self>, info: &PathInfo) -> Vec<Arc<dyn Source>> {
         let question = self.question(info.path.hash());
         let key = (question.trust.keys.generation, question.hash);
-        let mut race = Race::start(question, self.network.responders(), Pace::AtOnce, self.budget());
+        let mut race = Race::start(question, self.network.responders(), Mode::AtOnce, self.budget());
         let mut sources = Vec::new();
         while let Some(reply) = race.next().await {
             if let Ok(Some(holder)) = self.take(key.1, reply)

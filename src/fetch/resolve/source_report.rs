@@ -1,6 +1,6 @@
 //! Who has a path, for a person who wants to know: everybody is asked, and nothing is taken from memory.
 
-use super::plan::Pace;
+use super::plan::Mode;
 use super::race::{Race, Reply};
 use super::resolution::Holder;
 use super::resolver::{Resolver, SMALL};
@@ -51,7 +51,7 @@ impl Resolver {
         let mut report = SourceReport::default();
         let mut responders = self.network.responders();
         responders.upstreams = self.network.upstreams();
-        let mut race = Race::start(self.question(hash), responders, Pace::AtOnce, self.budget());
+        let mut race = Race::start(self.question(hash), responders, Mode::AtOnce, self.budget());
         while let Some(Reply { from, answer, elapsed }) = race.next().await {
             let remote = from.remote();
             let source = remote.id().name();

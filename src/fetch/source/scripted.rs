@@ -21,7 +21,7 @@ pub(crate) enum Act {
     /// Sends so many bytes.
     Send(usize),
     /// Sends so many bytes, of which the first is wrong.
-    Lie(usize),
+    Corrupt(usize),
     /// Sends nothing for so long.
     Wait(Duration),
     /// Sends nothing any more.
@@ -219,7 +219,7 @@ impl ByteFlow for ScriptedFlow {
             match act {
                 Act::Send(0) => {}
                 Act::Send(length) => return self.send(length),
-                Act::Lie(length) => {
+                Act::Corrupt(length) => {
                     let mut chunk = self.content.split_to(length.min(self.content.len())).to_vec();
                     if let Some(first) = chunk.first_mut() {
                         *first ^= 1;

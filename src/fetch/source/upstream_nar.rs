@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 /// How long an upstream may be silent when there is no other source.
-const SILENCE: Duration = Duration::from_secs(10);
+const SILENCE: Duration = Duration::from_secs(5);
 /// The same where it is compressed: a [`Download`] helps itself meanwhile, and can go on where it was.
 const SILENCE_COMPRESSED: Duration = Duration::from_secs(30);
 

@@ -169,7 +169,7 @@ enum Fate {
     Receive(u64),
     Break,
     Stall,
-    Lie,
+    Violate,
     Find,
     End(bool),
 }
@@ -179,7 +179,7 @@ fn fate() -> impl Strategy<Value = Fate> {
         6 => (1..=SIZE).prop_map(Fate::Receive),
         2 => Just(Fate::Break),
         1 => Just(Fate::Stall),
-        1 => Just(Fate::Lie),
+        1 => Just(Fate::Violate),
         1 => Just(Fate::Find),
         3 => any::<bool>().prop_map(Fate::End),
     ]
@@ -252,7 +252,7 @@ proptest! {
                     Event::Received(bytes)
                 }
                 (_, _, Some(_), Fate::Stall) => Event::Failed(SourceError::Stalled(Duration::from_secs(1))),
-                (_, _, Some(_), Fate::Lie) => Event::Failed(Violation::Range.into()),
+                (_, _, Some(_), Fate::Violate) => Event::Failed(Violation::Range.into()),
                 (_, _, Some(_), _) => broken(),
                 (_, _, None, _) if std::mem::take(&mut searching) => Event::Searched,
                 (_, _, None, _) => Event::Tick,

@@ -219,7 +219,7 @@ async fn a_far_source_may_be_slow_if_there_is_no_other() {
 async fn the_right_content_shows_who_sent_what_was_wrong() {
     let world = World::whole(300 * KIB);
     let honest = |number| near(number, &world, &[Act::Send(100 * KIB), Act::Die]);
-    let liar = near(2, &world, &[Act::Lie(100 * KIB), Act::Die]);
+    let liar = near(2, &world, &[Act::Corrupt(100 * KIB), Act::Die]);
     let (outcome, sources) = world.from(vec![honest(1), liar, near(3, &world, &[])]).await;
     assert_eq!(outcome.result, Ok(()));
     assert!(outcome.read == world.content);
@@ -233,7 +233,7 @@ async fn suspects_are_asked_last_and_never_mixed() {
     let world = World::streamed(300 * KIB);
     let sources = || {
         let first = near(1, &world, &[Act::Send(100 * KIB), Act::Die]);
-        vec![first, near(2, &world, &[Act::Lie(KIB)])]
+        vec![first, near(2, &world, &[Act::Corrupt(KIB)])]
     };
     let (outcome, told) = world.from(sources()).await;
     assert!(matches!(outcome.result, Err(TransferError::Corrupt(_))), "{:?}", outcome.result);
@@ -249,7 +249,7 @@ async fn suspects_are_asked_last_and_never_mixed() {
     let opened: Vec<usize> = told.iter().map(|source| source.record().opened.len()).collect();
     assert_eq!(opened, [0, 0, 2]);
     // The next time it is alone, and the wrong content is its own.
-    let (outcome, told) = world.from(vec![near(2, &world, &[Act::Lie(KIB)])]).await;
+    let (outcome, told) = world.from(vec![near(2, &world, &[Act::Corrupt(KIB)])]).await;
     assert!(matches!(outcome.result, Err(TransferError::Corrupt(_))));
     assert_eq!(told[0].record().banned.len(), 1);
 }
@@ -257,7 +257,7 @@ async fn suspects_are_asked_last_and_never_mixed() {
 #[tokio::test(start_paused = true)]
 async fn small_nars_are_verified_before_the_first_byte() {
     let world = World::whole(300 * KIB);
-    let (outcome, sources) = world.from(vec![near(1, &world, &[Act::Send(KIB), Act::Lie(KIB)])]).await;
+    let (outcome, sources) = world.from(vec![near(1, &world, &[Act::Send(KIB), Act::Corrupt(KIB)])]).await;
     assert!(matches!(outcome.result, Err(TransferError::NoSource(_))), "{:?}", outcome.result);
     assert_eq!((outcome.read.len(), sources[0].record().banned.len()), (0, 1));
 }
@@ -265,7 +265,7 @@ async fn small_nars_are_verified_before_the_first_byte() {
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         6 => (1..60 * KIB).prop_map(Act::Send),
-        2 => (1..30 * KIB).prop_map(Act::Lie),
+        2 => (1..30 * KIB).prop_map(Act::Corrupt),
         2 => (1..4000_u64).prop_map(|ms| Act::Wait(Duration::from_millis(ms))),
         1 => Just(Act::Stall),
         3 => Just(Act::Die),

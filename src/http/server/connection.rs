@@ -11,7 +11,6 @@ use crate::peers::{NodeId, Visitor};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -77,9 +76,7 @@ impl<H: Handler> Connection<H> {
         let caller = Caller { address: self.address, node };
         let service = service_fn(|request| {
             marks.answering();
-            let caller = (caller, visitor.clone());
-            let answer = exchange::answer(&self.listener, request, caller, Arc::clone(&marks), &self.stop);
-            async move { Ok::<_, Infallible>(answer.await) }
+            exchange::answer(&self.listener, request, (caller, visitor.clone()), Arc::clone(&marks), &self.stop)
         });
         let mut connection = pin!(
             http1::Builder::new()

@@ -10,6 +10,8 @@ use crate::http::protocol::routes::Route;
 use crate::peers::Visitor;
 use hyper::body::{Body as _, Incoming};
 use hyper::{Method, Response};
+use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +22,7 @@ pub(super) async fn answer<H: Handler>(
     (caller, visitor): (Caller, Option<Arc<Visitor>>),
     marks: Arc<Marks>,
     stop: &CancellationToken,
-) -> Response<Tracked> {
+) -> Result<Response<Tracked>, Infallible> {
     let (head, body) = request.into_parts();
     let is_head = head.method == Method::HEAD;
     let target = head.uri.path_and_query().map_or("", |target| target.as_str());
@@ -41,7 +43,7 @@ pub(super) async fn answer<H: Handler>(
         reply::not_found()
     } else if let Some(route) = route {
         let request = Request { route, head: is_head, headers: head.headers, caller };
-        caught(listener.handler.answer(request)).await.unwrap_or_else(|panic| {
+        caught(pin!(listener.handler.answer(request))).await.unwrap_or_else(|panic| {
             panic.note(caller.address, &listener.metrics);
             reply::closing(reply::not_found())
         })
@@ -55,8 +57,8 @@ pub(super) async fn answer<H: Handler>(
     drop(body);
     listener.metrics.answered(index, response.status());
     log::debug!(peer:% = caller.address, status = response.status().as_u16(), path = target; "answered");
-    response.map(|body| {
+    Ok(response.map(|body| {
         let body = if is_head { body.into_announced() } else { body };
         Tracked::new(body, visitor, marks, Arc::clone(&listener.metrics))
-    })
+    }))
 }

@@ -39,7 +39,7 @@ pub struct Limits {
     /// How long requests that are being answered may go on once the server stops.
     pub drain_timeout: Duration,
     /// How many bodies from the store are sent at once; each holds file descriptors, buffers and a root against garbage
-    /// collection. Others wait for their turn.
+    /// collection. Others wait for their slot.
     pub transfers: usize,
     /// How many of them go to one address. Nix opens 25 connections.
     pub transfers_per_address: usize,

@@ -25,7 +25,7 @@ impl Share {
             reply::Send::Bytes(response, part) => (response, part),
         };
         let Some(slot) = self.upload.slot(request).await else {
-            log::debug!(path:% = known.path.info.path, peer:% = request.caller.address; "no turn came in time");
+            log::debug!(path:% = known.path.info.path, peer:% = request.caller.address; "no upload slot came in time");
             return Ok(None);
         };
         let layout = self.store.layout(&known.path).await?;

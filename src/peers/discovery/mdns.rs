@@ -85,7 +85,7 @@ struct Session {
     links: Links,
     rate: TokenBucket,
     /// Turned at each change of the network; see [`Session::look_again`].
-    turn: bool,
+    toggle: bool,
 }
 
 impl Session {
@@ -105,7 +105,7 @@ impl Session {
         }
         let events = daemon.browse(SERVICE)?;
         let rate = TokenBucket::new(EVENTS_PER_SECOND);
-        Ok(Self { daemon, announcement, events, links: Links::default(), rate, turn: false })
+        Ok(Self { daemon, announcement, events, links: Links::default(), rate, toggle: false })
     }
 
     /// Listens until everything stops, or too much was heard.
@@ -208,8 +208,8 @@ impl Session {
         self.refresh_links(options);
         // Of all the settings this is the one that makes the daemon look at the interfaces at once and keeps no record
         // of having been called. What it says concerns interfaces that Linux does not have.
-        self.turn = !self.turn;
-        self.daemon.include_apple_p2p(self.turn)?;
+        self.toggle = !self.toggle;
+        self.daemon.include_apple_p2p(self.toggle)?;
         if let Some(announcement) = &self.announcement {
             self.daemon.register(announcement.clone())?;
         }

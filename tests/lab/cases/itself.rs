@@ -18,7 +18,7 @@ use crate::ctx::Ctx;
 use crate::host::Host;
 use crate::http::GATEWAY;
 use crate::internet::{cut, flat_cache};
-use crate::liar::{FakePeer, Goods, Lie, Manner, SHARE_PORT};
+use crate::liar::{FakePeer, Fault, Goods, Manner, SHARE_PORT};
 use crate::needs::Need;
 use crate::real_nix::{self, Generation};
 use crate::tls;
@@ -113,8 +113,8 @@ fn fake_peer(ctx: &Ctx) -> Result<()> {
     let narinfo = format!("/{}.narinfo", info.path.hash());
     let nar = format!("/nar/{}-{}.nar", info.path.hash(), info.nar_hash.to_nix32());
     let node = tls::Node::new([3; 32])?;
-    for (lie, right) in [(Lie::Honest, true), (Lie::FlippedBit, false)] {
-        let peer = FakePeer::start(&host, 1, vec![goods.clone()], Manner::lying(lie))?;
+    for (fault, right) in [(Fault::Honest, true), (Fault::FlippedBit, false)] {
+        let peer = FakePeer::start(&host, 1, vec![goods.clone()], Manner::lying(fault))?;
         let address = (host.address(), SHARE_PORT);
         let stream = other.enter(|| Ok(TcpStream::connect((address.0.as_str(), address.1))?))?;
         let mut stream = node.connect(stream)?;
@@ -125,7 +125,7 @@ fn fake_peer(ctx: &Ctx) -> Result<()> {
         ensure!(status == 200 && text.contains("\nSig: lab-1:"), "narinfo: {status} {text}");
         let (status, content) = tls::get(&mut stream, &nar)?;
         let hash = NarHash::new(Sha256::digest(&content).into());
-        ctx.check(&format!("{lie:?}: the NAR"), status == 200 && (hash == info.nar_hash) == right, &hash.to_string());
+        ctx.check(&format!("{fault:?}: the NAR"), status == 200 && (hash == info.nar_hash) == right, &hash.to_string());
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use super::Case;
 use crate::byte_server::{Reply, Servers};
 use crate::ctx::Ctx;
-use crate::liar::{FakePeer, Goods, Lie, Manner};
+use crate::liar::{FakePeer, Fault, Goods, Manner};
 use crate::peer::{Peernixd, Settings};
 use crate::real_nix::{self, Generation, Retries};
 
@@ -29,34 +29,34 @@ enum Deserves {
 pub(super) fn cases() -> Vec<Case> {
     use Deserves::{Ban, Disbelief};
     [
-        ("flipped-bit", Lie::FlippedBit, Ban),
-        ("flipped-bit-at-the-end", Lie::FlippedBitAtTheEnd, Ban),
-        ("truncated", Lie::Truncated, Ban),
-        ("longer", Lie::Longer, Ban),
-        ("other-nar", Lie::OtherNar, Ban),
-        ("other-narinfo", Lie::OtherNarinfo, Ban),
-        ("unsigned", Lie::Unsigned, Ban),
-        ("unknown-key", Lie::UnknownKey, Ban),
-        ("forged-references", Lie::ForgedReferences, Ban),
-        ("forged-hash", Lie::ForgedHash, Ban),
-        ("forged-url", Lie::ForgedUrl, Disbelief),
-        ("wrong-status", Lie::WrongStatus, Disbelief),
-        ("redirect", Lie::Redirect, Disbelief),
-        ("wrong-length", Lie::WrongLength, Disbelief),
-        ("ignores-range", Lie::IgnoresRange, Disbelief),
-        ("garbage", Lie::Garbage, Disbelief),
-        ("encoding", Lie::Encoding, Disbelief),
+        ("flipped-bit", Fault::FlippedBit, Ban),
+        ("flipped-bit-at-the-end", Fault::FlippedBitAtTheEnd, Ban),
+        ("truncated", Fault::Truncated, Ban),
+        ("longer", Fault::Longer, Ban),
+        ("other-nar", Fault::OtherNar, Ban),
+        ("other-narinfo", Fault::OtherNarinfo, Ban),
+        ("unsigned", Fault::Unsigned, Ban),
+        ("unknown-key", Fault::UnknownKey, Ban),
+        ("forged-references", Fault::ForgedReferences, Ban),
+        ("forged-hash", Fault::ForgedHash, Ban),
+        ("forged-url", Fault::ForgedUrl, Disbelief),
+        ("wrong-status", Fault::WrongStatus, Disbelief),
+        ("redirect", Fault::Redirect, Disbelief),
+        ("wrong-length", Fault::WrongLength, Disbelief),
+        ("ignores-range", Fault::IgnoresRange, Disbelief),
+        ("garbage", Fault::Garbage, Disbelief),
+        ("encoding", Fault::Encoding, Disbelief),
     ]
-    .map(|(name, lie, deserves)| Case::new(format!("liars/{name}"), move |ctx| liar(ctx, lie, deserves)))
+    .map(|(name, fault, deserves)| Case::new(format!("liars/{name}"), move |ctx| liar(ctx, fault, deserves)))
     .into()
 }
 
-fn liar(ctx: &Ctx, lie: Lie, deserves: Deserves) -> Result<()> {
-    one(ctx, lie, deserves, "small", ["piece-2m", "piece-2m-other"])?;
-    one(ctx, lie, deserves, "large", ["piece-24m", "piece-24m-other"])
+fn liar(ctx: &Ctx, fault: Fault, deserves: Deserves) -> Result<()> {
+    one(ctx, fault, deserves, "small", ["piece-2m", "piece-2m-other"])?;
+    one(ctx, fault, deserves, "large", ["piece-24m", "piece-24m-other"])
 }
 
-fn one(ctx: &Ctx, lie: Lie, deserves: Deserves, size: &str, names: [&str; 2]) -> Result<()> {
+fn one(ctx: &Ctx, fault: Fault, deserves: Deserves, size: &str, names: [&str; 2]) -> Result<()> {
     let network = ctx.network()?;
     let [l, c, b] = ["l", "c", "b"].map(|name| network.host(&format!("{name}{size}")));
     let (l, c, b) = (l?, c?, b?);
@@ -68,14 +68,14 @@ fn one(ctx: &Ctx, lie: Lie, deserves: Deserves, size: &str, names: [&str; 2]) ->
     let elsewhere = network.outside.enter(|| TcpListener::bind("10.77.0.254:9999").context("elsewhere"))?;
     let elsewhere = servers.plain(elsewhere, Arc::new(|_| Reply::new(404, "")))?;
 
-    let liar = FakePeer::start(&l, 1, goods.clone(), Manner::lying(lie))?;
+    let liar = FakePeer::start(&l, 1, goods.clone(), Manner::lying(fault))?;
     let honest = FakePeer::start(&c, 2, goods, Manner::hesitant(HESITATION))?;
     let settings = Settings::new(ctx).fixed_peers(&[liar.fixed.clone(), honest.fixed.clone()]);
     let on_b = Peernixd::start(ctx, &b, &settings)?;
     on_b.wait_online(2, Duration::from_secs(10))?;
 
     // A large NAR is under way to Nix before its end proves it wrong: Nix may try again there, and need a second request.
-    let wrong_bytes = matches!(lie, Lie::FlippedBit | Lie::FlippedBitAtTheEnd | Lie::OtherNar);
+    let wrong_bytes = matches!(fault, Fault::FlippedBit | Fault::FlippedBitAtTheEnd | Fault::OtherNar);
     let retries = if size == "large" && wrong_bytes { Retries::Allowed } else { Retries::None };
     let args = ["nix-store", "--realise", path.as_str()];
     let realise = |label: &str| {

@@ -185,7 +185,7 @@ fn takes_over(ctx: &Ctx, compression: &str) -> Result<()> {
     internet.turn(Weather::SlowNarinfo(Duration::from_millis(100)));
     let goods = Goods::of(ctx.world.pieces()?, "text-24m")?;
     let info = goods.info.clone();
-    let manner = Manner { pace: Some(12 << 20), ..Manner::hesitant(Duration::ZERO) };
+    let manner = Manner { rate: Some(12 << 20), ..Manner::hesitant(Duration::ZERO) };
     let mut peer = Some(FakePeer::start(&a, 1, vec![goods], manner)?);
     let fixed = peer.iter().map(|peer| peer.fixed.clone()).collect::<Vec<_>>();
     let on_b = Peernixd::start(ctx, &b, &Settings::new(ctx).upstreams(&[&internet.url]).fixed_peers(&fixed))?;
