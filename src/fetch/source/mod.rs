@@ -1,6 +1,7 @@
 //! Where a NAR can come from: one kind of source a file, behind one trait.
 //!
-//! A new kind implements [`Source`] here and is found by a [`Responder`](super::resolve::race::Responder); nothing else has to know it.
+//! A new kind implements [`Source`] here and is found by a [`Responder`](super::resolve::responder::Responder); what transfers do with
+//! it is the same.
 
 pub(crate) mod decode;
 pub(crate) mod direct;
