@@ -93,3 +93,18 @@ impl moka::Expiry<Key, Answer> for Lifetimes {
         Some(Self::of(answer))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use moka::Expiry as _;
+
+    #[test]
+    fn an_answer_lives_as_long_as_it_is_worth_whatever_was_there_before() {
+        let key = (0, StoreHash::new([1; 20]));
+        let now = Instant::now();
+        let created = Lifetimes.expire_after_create(&key, &Answer::Unknown, now);
+        let updated = Lifetimes.expire_after_update(&key, &Answer::Absent, now, Some(UNKNOWN));
+        assert_eq!((created, updated), (Some(UNKNOWN), Some(ABSENT)));
+    }
+}

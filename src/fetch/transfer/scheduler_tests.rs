@@ -100,6 +100,36 @@ fn a_stall_costs_two_chances_and_a_good_way_forgives() {
 }
 
 #[test]
+fn a_little_way_forgives_nothing_and_a_way_that_is_gone_again_nothing_either() {
+    let mut scheduler = Scheduler::new(NarHash::new(RIGHT), 10 * GOOD_WAY, true);
+    after(&mut scheduler, Event::Found(vec![HONEST]));
+    for pause in ["search", "pause 400ms"] {
+        after(&mut scheduler, Event::Received(GOOD_WAY - 1));
+        assert_eq!(after(&mut scheduler, broken()).last().unwrap(), pause);
+        after(&mut scheduler, Event::Searched);
+        after(&mut scheduler, Event::Tick);
+    }
+    // Two that were mixed and wrong: each has to send all of it, and neither ever does.
+    let mut scheduler = Scheduler::new(NarHash::new(RIGHT), 10 * GOOD_WAY, true);
+    after(&mut scheduler, Event::Found(vec![HONEST, HONEST]));
+    after(&mut scheduler, Event::Received(GOOD_WAY));
+    after(&mut scheduler, broken());
+    after(&mut scheduler, Event::Received(9 * GOOD_WAY));
+    after(&mut scheduler, piece(WRONG));
+    let mut actions = Vec::new();
+    for _ in 0..20 {
+        after(&mut scheduler, Event::Received(2 * GOOD_WAY));
+        actions = after(&mut scheduler, broken());
+        actions.extend(after(&mut scheduler, Event::Searched));
+        if actions.iter().any(|action| action.starts_with("failed")) {
+            break;
+        }
+        after(&mut scheduler, Event::Tick);
+    }
+    assert!(actions.iter().any(|action| action.starts_with("failed")), "it goes on for ever: {actions:?}");
+}
+
+#[test]
 fn decoding_from_the_start_is_the_last_resort() {
     let compressed = Candidate { begins_anywhere: false, suspicion: 0 };
     let mut scheduler = scheduler(false);
