@@ -9,7 +9,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// When the timer goes off that has no deadline; it is set anew as soon as there is one.
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A timer that is seldom set. The deadlines of a connection move with nearly everything that happens, and nearly always away
+/// A timer that is rarely set. The deadlines of a connection move with nearly everything that happens, and nearly always away
 /// from us: then the timer stays as it is, and finds out when it goes off. So a request costs no change of a timer.
 pub(super) struct Deadline(Pin<Box<Sleep>>);
 

@@ -34,7 +34,7 @@ pub struct Share {
 }
 
 /// An answer, if what was asked for is here and may be shared.
-pub(super) type Found = Result<Option<Response<Body>>, StoreError>;
+pub(super) type Answer = Result<Option<Response<Body>>, StoreError>;
 
 /// Why a path would be served or refused: for the administrator's eyes.
 #[derive(Debug, Clone)]

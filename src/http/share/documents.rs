@@ -2,7 +2,7 @@
 //!
 //! Each of these leads to a store path, and is shared if that path is; the store room judges.
 
-use super::core::{Found, Share};
+use super::core::{Answer, Share};
 use crate::http::protocol::body::Body;
 use crate::http::protocol::reply::{self, keep, media};
 use crate::http::protocol::routes::{BuildId, NarName};
@@ -14,7 +14,7 @@ use hyper::Response;
 
 impl Share {
     /// `/HASH.ls`: the listing, with the place of each file in the NAR.
-    pub(super) async fn listing(&self, hash: StoreHash, audience: Audience, request: &Request) -> Found {
+    pub(super) async fn listing(&self, hash: StoreHash, audience: Audience, request: &Request) -> Answer {
         let Some(known) = self.known(hash, audience).await? else { return Ok(None) };
         let Some(slot) = self.upload.slot(request).await else { return Ok(None) };
         let layout = self.store.layout(&known.path).await?;
@@ -24,7 +24,7 @@ impl Share {
     }
 
     /// `/log/DRV`.
-    pub(super) async fn log(&self, derivation: &StorePath, audience: Audience, request: &Request) -> Found {
+    pub(super) async fn log(&self, derivation: &StorePath, audience: Audience, request: &Request) -> Answer {
         let Some(stream) = self.store.build_log(derivation, &self.rules.now().policy, audience).await? else {
             return Ok(None);
         };
@@ -34,12 +34,12 @@ impl Share {
     }
 
     /// `/realisations/ID.doi`.
-    pub(super) async fn realisation(&self, id: &DrvOutput, audience: Audience) -> Found {
+    pub(super) async fn realisation(&self, id: &DrvOutput, audience: Audience) -> Answer {
         Ok(self.store.realisation(&id.to_string(), &self.rules.now().policy, audience).await?.map(realised))
     }
 
     /// `/build-trace-v2/DRV/OUTPUT.doi`.
-    pub(super) async fn build_trace(&self, key: &BuildTraceKey, audience: Audience) -> Found {
+    pub(super) async fn build_trace(&self, key: &BuildTraceKey, audience: Audience) -> Answer {
         Ok(self
             .store
             .build_trace(key.drv_path(), key.output(), &self.rules.now().policy, audience)
@@ -48,7 +48,7 @@ impl Share {
     }
 
     /// `/debuginfo/BUILDID`: which member of which NAR to look into, relative to this URL.
-    pub(super) async fn debuginfo(&self, id: &BuildId, audience: Audience) -> Found {
+    pub(super) async fn debuginfo(&self, id: &BuildId, audience: Audience) -> Answer {
         let Some(found) = self.store.debuginfo(id.as_str(), &self.rules.now().policy, audience).await? else {
             return Ok(None);
         };

@@ -1,6 +1,6 @@
 //! `/nar/…`: the content of a path.
 
-use super::core::{Found, Share};
+use super::core::{Answer, Share};
 use crate::http::protocol::reply::{self, Ranged, keep, media};
 use crate::http::protocol::routes::NarName;
 use crate::http::server::listener::Request;
@@ -9,7 +9,7 @@ use crate::store::Audience;
 
 impl Share {
     /// `/nar/HASH-NARHASH.nar` in all its forms.
-    pub(super) async fn nar(&self, name: &NarName, audience: Audience, request: &Request) -> Found {
+    pub(super) async fn nar(&self, name: &NarName, audience: Audience, request: &Request) -> Answer {
         if name.compression != Compression::None {
             return Ok(None);
         }

@@ -1,6 +1,6 @@
 //! `/HASH.narinfo`, and with it whether a path is here and may be shared at all.
 
-use super::core::{Found, Share};
+use super::core::{Answer, Share};
 use super::known::KnownPath;
 use crate::http::protocol::reply::{self, keep, media};
 use crate::http::protocol::routes::NarName;
@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicU64;
 
 impl Share {
     /// `/HASH.narinfo`, for one who accepts signatures as these `headers` say.
-    pub(super) async fn narinfo(&self, hash: StoreHash, audience: Audience, headers: &HeaderMap) -> Found {
+    pub(super) async fn narinfo(&self, hash: StoreHash, audience: Audience, headers: &HeaderMap) -> Answer {
         let Some(known) = self.known(hash, audience).await? else { return Ok(None) };
         // Without the header, which plain Nix does not send, everything is told.
         if headers.contains_key(TRUSTED_KEYS_HEADER)
