@@ -193,7 +193,7 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
 /// Has upstreams tried again whenever the network changes, for as long as it is watched.
 async fn tell_of_network(mut network: tokio::sync::watch::Receiver<u64>, fetcher: Fetcher) {
     while network.changed().await.is_ok() {
-        fetcher.network_changed();
+        fetcher.network_changed(false);
     }
 }
 

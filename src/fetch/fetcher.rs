@@ -8,6 +8,7 @@ use super::resolve::resolution::Resolution;
 use super::resolve::resolver::Resolver;
 use super::resolve::responder::{Network, Surroundings};
 use super::resolve::source_report::SourceReport;
+use super::source::http_client::Proxies;
 use super::source::upstreams::Upstreams;
 use super::transfer::registry::Registry;
 use crate::metrics::Metrics;
@@ -165,8 +166,14 @@ impl Fetcher {
         self.0.resolver.set_budget(budget);
     }
 
-    /// Forgets which upstreams failed: the network is another one now.
-    pub fn network_changed(&self) {
-        self.0.upstreams.now().iter().for_each(|upstream| upstream.try_again());
+    /// Goes to upstreams by way of these proxies from now on; what is under way goes on as it is.
+    pub fn set_proxies(&self, proxies: Proxies) {
+        self.0.upstreams.set_proxies(proxies);
+    }
+
+    /// Forgets which upstreams failed and the connections to them that may be dead: the network is another one now, or (with
+    /// `woke`) the machine slept. Must be called within a tokio runtime.
+    pub fn network_changed(&self, woke: bool) {
+        self.0.upstreams.now().iter().for_each(|upstream| upstream.network_changed(woke));
     }
 }

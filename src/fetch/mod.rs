@@ -29,4 +29,5 @@ pub use nar::Nar;
 pub use resolve::resolution::Resolution;
 pub use resolve::source_report::{SourceReport, SourceView};
 pub use source::SourceName;
+pub use source::http_client::{Proxies, is_proxy};
 pub use transfer::fanout::NarBody;

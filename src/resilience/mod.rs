@@ -9,6 +9,7 @@ pub mod keyed_limit;
 pub mod log_throttle;
 pub mod token_bucket;
 pub mod versioned;
+pub mod way;
 
 pub use backoff::{Backoff, Schedule};
 pub use breaker::Breaker;
@@ -17,3 +18,4 @@ pub use keyed_limit::{KeyedLimit, Permit};
 pub use log_throttle::LogThrottle;
 pub use token_bucket::TokenBucket;
 pub use versioned::{Version, Versioned};
+pub use way::Way;

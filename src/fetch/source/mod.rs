@@ -6,6 +6,7 @@
 pub(crate) mod decode;
 pub(crate) mod direct;
 pub(crate) mod download;
+pub(crate) mod http_client;
 pub(crate) mod peer;
 pub(crate) mod redirect;
 pub(crate) mod upstream;

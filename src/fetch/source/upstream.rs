@@ -1,5 +1,6 @@
 //! Binary caches on the Internet: from the configuration only, never from what a peer says.
 
+use super::http_client::{HEAD, HttpClient};
 use super::redirect::redirection;
 use super::{Remote, SourceId, decode, host};
 use crate::fetch::error::SourceError;
@@ -11,22 +12,12 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, HOST, RANGE, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(3);
-/// How long an upstream may take to its answer's head.
-const HEAD: Duration = Duration::from_secs(5);
-/// How long an idle connection is kept.
-const IDLE: Duration = Duration::from_secs(60);
 /// How many redirections are followed.
 const REDIRECTS: usize = 3;
 /// How often in a row an upstream fails or does not answer a lookup in time before it is left alone. One failure is a blip,
@@ -36,37 +27,6 @@ const FAILURES_MAX: u32 = 3;
 /// every path.
 const PAUSES: Schedule =
     Schedule { first: Duration::from_secs(1), factor: 2, most: Duration::from_secs(60), spread: false };
-
-/// The HTTP client of all upstreams; cheap to clone.
-pub(crate) type HttpClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
-
-/// Makes the client. Without CA certificates on the machine only plain HTTP works, which is said once.
-pub(crate) fn http_client() -> HttpClient {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = rustls::RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    let (usable, _) = roots.add_parsable_certificates(found.certs);
-    if usable == 0 {
-        log::warn!(
-            "no CA certificates found on this machine: upstreams with https:// cannot be reached (install ca-certificates)"
-        );
-    }
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map(|builder| builder.with_root_certificates(roots).with_no_client_auth());
-    let mut tcp = HttpConnector::new();
-    tcp.set_connect_timeout(Some(CONNECT));
-    tcp.set_nodelay(true);
-    tcp.set_keepalive(Some(IDLE));
-    tcp.enforce_http(false);
-    #[allow(clippy::expect_used)] // ring supports the default protocol versions, which is all that could fail.
-    let https = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_tls_config(tls.expect("ring supports TLS 1.2 and 1.3"))
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(tcp);
-    Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).build(https)
-}
 
 /// One upstream.
 pub(crate) struct Upstream {
@@ -115,9 +75,16 @@ impl Upstream {
         }
     }
 
-    /// Forgets failures: the network is another one now.
-    pub(crate) fn try_again(&self) {
+    /// Forgets failures, and connections that may be dead: the network is another one now, or (with `woke`) the machine
+    /// slept.
+    pub(crate) fn network_changed(&self, woke: bool) {
         self.breaker.lock().succeeded();
+        self.client.network_changed(woke);
+    }
+
+    /// Makes new connections from now on: the way to it is another one.
+    pub(crate) fn reconnect(&self) {
+        self.client.drop_idle();
     }
 
     /// The address of a document of this cache; `url` is relative, or absolute with this upstream's own origin.
@@ -166,11 +133,7 @@ impl Upstream {
             request = request.header(RANGE, format!("bytes={from}-"));
         }
         let request = request.body(Empty::new()).map_err(|error| SourceError::Connection(error.to_string()))?;
-        let result = match tokio::time::timeout(HEAD, self.client.request(request)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(SourceError::Connection(chain(&error))),
-            Err(_) => Err(SourceError::Stalled(HEAD)),
-        };
+        let result = self.client.request(request).await;
         match &result {
             Ok(_) => self.answered(),
             Err(_) => self.unreachable(),
@@ -244,27 +207,13 @@ pub(crate) async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, S
     tokio::time::timeout(HEAD, whole).await.unwrap_or(Err(SourceError::Stalled(HEAD)))
 }
 
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fetch::source::http_client::ClientFactory;
 
     fn upstream(base: &str) -> Upstream {
-        Upstream::new(base.parse().unwrap(), http_client(), &Metrics::default())
+        Upstream::new(base.parse().unwrap(), ClientFactory::new().client(), &Metrics::default())
     }
 
     #[tokio::test]
@@ -290,7 +239,7 @@ mod tests {
             assert!(matches!(upstream.document("x", 10).await, Err(SourceError::Connection(_))));
         }
         assert!(!upstream.is_available());
-        upstream.try_again();
+        upstream.network_changed(false);
         assert!(upstream.is_available());
     }
 }

@@ -1,6 +1,7 @@
 //! The upstreams that are asked, in the order of preference; a reload of the configuration may change them.
 
-use super::upstream::{HttpClient, Upstream, http_client};
+use super::http_client::{ClientFactory, Proxies};
+use super::upstream::Upstream;
 use crate::metrics::Metrics;
 use crate::resilience::Versioned;
 use hyper::Uri;
@@ -8,13 +9,13 @@ use std::sync::Arc;
 
 /// All upstreams, which the administrator may change.
 pub(crate) struct Upstreams {
-    client: HttpClient,
+    clients: ClientFactory,
     current: Versioned<Vec<Arc<Upstream>>>,
 }
 
 impl Upstreams {
     pub(crate) fn new(bases: &[Uri], metrics: &Metrics) -> Self {
-        let upstreams = Self { client: http_client(), current: Versioned::default() };
+        let upstreams = Self { clients: ClientFactory::new(), current: Versioned::default() };
         upstreams.set(bases, metrics);
         upstreams
     }
@@ -24,6 +25,12 @@ impl Upstreams {
         self.current.now().value
     }
 
+    /// Goes by way of these proxies from now on.
+    pub(crate) fn set_proxies(&self, proxies: Proxies) {
+        self.clients.set_proxies(proxies);
+        self.now().iter().for_each(|upstream| upstream.reconnect());
+    }
+
     /// Asks these from now on. False if they are the same.
     pub(crate) fn set(&self, bases: &[Uri], metrics: &Metrics) -> bool {
         self.current.update(|current| {
@@ -31,7 +38,7 @@ impl Upstreams {
                 return None;
             }
             let known = |base: &Uri| current.iter().find(|upstream| upstream.base == *base).cloned();
-            let new = |base: &Uri| Arc::new(Upstream::new(base.clone(), self.client.clone(), metrics));
+            let new = |base: &Uri| Arc::new(Upstream::new(base.clone(), self.clients.client(), metrics));
             Some(bases.iter().map(|base| known(base).unwrap_or_else(|| new(base))).collect())
         })
     }

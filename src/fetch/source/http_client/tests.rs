@@ -1,0 +1,1 @@
+//! Requests over connections that are dead, or reached by a proxy.
