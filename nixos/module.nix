@@ -29,7 +29,7 @@
     else written;
   # What a running service takes over when it reloads (src/daemon/reload.rs). All else needs a restart.
   reloadable = {
-    gateway = ["upstreams" "budget_ms"];
+    gateway = ["upstreams" "budget_ms" "proxy"];
     share = ["policy" "public_keys" "deny"];
     trust = ["public_keys"];
     keys = ["name" "grace"];
@@ -329,6 +329,8 @@ in {
         # before that.
         notSocketActivated = true;
         restartTriggers = [(builtins.toJSON fixed)];
+        # The proxies of the Nix daemon.
+        environment = config.networking.proxy.envVars or {};
         # Which keys are trusted is in nix.conf.
         reloadTriggers = [configFile] ++ lib.optional config.nix.enable config.environment.etc."nix/nix.conf".source;
         # In place of those of the same name that the unit looks for in /etc/credstore.

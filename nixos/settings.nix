@@ -20,6 +20,10 @@ in {
     budget_ms = option (types.ints.between 1 10000) 300 ''
       How long a lookup waits for peers and upstreams before it says "not here", in milliseconds.
     '';
+    proxy = option (types.nullOr types.str) null ''
+      The proxy on the way to upstreams, such as `"http://proxy.example.org:3128"` or `"socks5://127.0.0.1:1080"`, without user and
+      password. `""` is none. `null`: the environment of the service says, which has what {option}`networking.proxy` gives the Nix daemon.
+    '';
   };
   share = {
     listen = option addresses ["[::]:7650"] ''

@@ -15,7 +15,7 @@
   };
   configOf = config: config.environment.etc."peernix/config.toml".source;
 
-  # The example has every key with its default, commented out. `[trust] public_keys` has none of its own.
+  # The example has every key with its default, commented out. `[trust] public_keys` and `[gateway] proxy` have none of their own.
   exampleLines = lib.splitString "\n" (builtins.readFile ../../docs/config.example.toml);
   example = builtins.fromTOML (lib.concatMapStringsSep "\n" (line:
     if builtins.match "#[a-z_]+ = .*" line != null
@@ -29,12 +29,13 @@
   defaults =
     lib.recursiveUpdate example {
       gateway.listen = asList example.gateway.listen;
+      gateway.proxy = null;
       share.listen = asList example.share.listen;
       share.plain_listen = asList example.share.plain_listen;
     }
     // {trust.public_keys = null;};
 
-  # The keys that do not count in the comparison of two configurations: `Gateway { upstreams: Vec::new(), budget_ms: 0, ..`
+  # The keys that do not count in the comparison of two configurations: `Gateway { upstreams: Vec::new(), ..`
   reloaded = let
     text = builtins.readFile ../../src/daemon/reload.rs;
     after = lib.last (lib.splitString "fn waiting(" text);
@@ -158,7 +159,7 @@ in {
       "a new file or new keys reload" =
         is config.systemd.services.peernix.reloadTriggers [(configOf config) config.environment.etc."nix/nix.conf".source];
       "src/daemon/reload.rs takes over what the module says that it does" = is (lib.sort lib.lessThan reloaded) (
-        lib.sort lib.lessThan ["upstreams" "budget_ms" "policy" "public_keys" "deny" "peers"]
+        lib.sort lib.lessThan ["upstreams" "budget_ms" "proxy" "policy" "public_keys" "deny" "peers"]
       );
       "what a reload does not take over restarts" =
         is (lib.mapAttrs (_: lib.attrNames) (builtins.fromJSON (lib.head config.systemd.services.peernix.restartTriggers)))

@@ -17,7 +17,7 @@ pub use file::EXAMPLE;
 pub use keys::{SECTIONS, keys_of};
 pub use nix_conf::TrustedBy;
 pub use sections::*;
-pub use value::{Addresses, Upstream};
+pub use value::{Addresses, Proxy, Upstream};
 
 use crate::files;
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 //!
 //! `docs/config.example.toml` says the same to administrators; a test keeps the two in step.
 
-use super::value::{self, Addresses, Upstream};
+use super::value::{self, Addresses, Proxy, Upstream};
 use crate::nix::{PublicKey, StoreDir};
 use crate::peers::{FixedPeer, NodeId};
 use log::LevelFilter;
@@ -81,6 +81,8 @@ pub struct Gateway {
     pub upstreams: Vec<Upstream>,
     /// How long a lookup waits for peers and upstreams before it says "not here", in milliseconds.
     pub budget_ms: u64,
+    /// The proxy on the way to upstreams; empty: none. `None`: what the environment says, as for Nix.
+    pub proxy: Option<Proxy>,
 }
 
 impl Default for Gateway {
@@ -90,6 +92,7 @@ impl Default for Gateway {
             priority: GATEWAY_PRIORITY,
             upstreams: UPSTREAM.parse().into_iter().collect(),
             budget_ms: BUDGET_MS,
+            proxy: None,
         }
     }
 }

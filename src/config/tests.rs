@@ -39,7 +39,9 @@ fn the_example_documents_every_key_and_its_default() {
     let stated = config.trust.public_keys.clone().unwrap();
     assert_eq!(stated, Config::default().share.public_keys, "what Nix has built in");
     let trust = Trust { public_keys: None };
-    assert_eq!(Config { origin: None, trust, ..config }, Config::default());
+    assert_eq!(config.gateway.proxy, Some(Proxy(String::new())), "without it, what the environment says");
+    let gateway = Gateway { proxy: None, ..config.gateway.clone() };
+    assert_eq!(Config { origin: None, trust, gateway, ..config }, Config::default());
 
     assert_eq!(keys::names::<Config>(), SECTIONS);
     let table: toml::Table = example_in_force().parse().unwrap();

@@ -1,5 +1,6 @@
 //! The kinds of values in the configuration that have a form of their own, and how they are read.
 
+use crate::fetch::is_proxy;
 use crate::nix::StoreDir;
 use crate::peers::NodeId;
 use hyper::Uri;
@@ -113,6 +114,29 @@ impl fmt::Display for Upstream {
     }
 }
 
+/// The URL of a proxy, without a password; the empty text is none at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxy(pub String);
+
+impl<'de> Deserialize<'de> for Proxy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        // Not shown: what is wrong may be a password.
+        if text.contains('@') {
+            return Err(D::Error::custom(
+                "a proxy's user and password do not belong in this file, which everybody may be able to read; \
+                 set https_proxy and http_proxy in the environment of the service instead",
+            ));
+        }
+        if !text.is_empty() && !is_proxy(&text) {
+            return Err(D::Error::custom(format_args!(
+                "'{text}' is not the URL of a proxy, such as http://proxy.example.org:3128 or socks5://127.0.0.1:1080"
+            )));
+        }
+        Ok(Self(text))
+    }
+}
+
 /// The identity of a machine on the network, with a message for people who paste the wrong thing.
 struct NodeText(NodeId);
 
@@ -208,6 +232,18 @@ pub(super) fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<log::L
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn proxies() {
+        let read = |text: &str| toml::Value::String(text.to_owned()).try_into::<Proxy>().map_err(|error| error.to_string());
+        for text in ["", "http://proxy.example.org:3128", "https://p", "socks5://127.0.0.1:1080", "socks5h://[::1]", "p:3128"] {
+            assert_eq!(read(text), Ok(Proxy(text.to_owned())));
+        }
+        for text in ["ftp://p", "socks4://p", "http://", "a b"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+        assert!(!read("http://user:secret@p:1").unwrap_err().contains("secret"));
+    }
 
     #[test]
     fn upstreams() {

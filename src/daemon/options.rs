@@ -1,6 +1,7 @@
 //! From the sections of the configuration to what each room wants to be told.
 
 use crate::config::{Config, FleetMode, Policy, Signing};
+use crate::fetch::Proxies;
 use crate::http::Limits;
 use crate::keys::{KeySource, Origin, SigningOptions};
 use crate::nix::TrustedKeys;
@@ -52,6 +53,12 @@ pub(super) fn admission(config: &Config) -> Admission {
 pub(super) fn discovery(config: &Config) -> Discovery {
     let interfaces = config.discovery.interfaces.clone();
     Discovery { mdns: config.discovery.mdns.then_some(Mdns { interfaces }), fixed: config.discovery.peers.clone() }
+}
+
+/// The way to upstreams.
+pub(super) fn proxies(config: &Config) -> Proxies {
+    let configured = config.gateway.proxy.as_ref().map(|proxy| proxy.0.as_str());
+    Proxies::new(configured, |name| std::env::var(name).ok())
 }
 
 pub(super) fn gateway_limits(config: &Config) -> Limits {

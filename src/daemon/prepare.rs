@@ -17,7 +17,7 @@ use crate::store::{Access, Pins, Store};
 use crate::system::directories::Directories;
 use crate::system::heartbeat::Heartbeats;
 use crate::system::message_ids as ids;
-use crate::system::network;
+use crate::system::{network, wake_up};
 use crate::system::notify::Notifier;
 use crate::system::pressure::Pressure;
 use crate::system::sockets::{Addresses, Sockets};
@@ -62,7 +62,8 @@ pub(super) async fn prepare(
     let pins = Pins::open(store.clone(), &directories.state).await?;
 
     let admission = options::admission(&config);
-    let network = network::watch(stop.clone());
+    let wake_ups = wake_up::watch(stop.clone());
+    let network = network::watch(wake_ups.clone(), stop.clone());
     let peers_options = PeersOptions {
         name: options::host_name(),
         share_port: addresses.share.map_or(0, |address| address.port()),
@@ -72,6 +73,7 @@ pub(super) async fn prepare(
         trusted_keys: trust.trusted(),
         handover: peers_before,
         network: Some(network.clone()),
+        wake_ups: Some(wake_ups.clone()),
     };
     let peers = Peers::start(peers_options, &key, &CancellationToken::new()).await?;
 
@@ -85,7 +87,8 @@ pub(super) async fn prepare(
         memory: config.limits.memory,
     };
     let fetcher = Fetcher::new(fetch_options, peers.clone(), Arc::clone(&metrics), transfers.clone());
-    tokio::spawn(tell_of_network(network, fetcher.clone()));
+    fetcher.set_proxies(options::proxies(&config));
+    tokio::spawn(tell_of_network(network, wake_ups, fetcher.clone()));
     let [gateway_metrics, share_metrics] = [(); 2].map(|()| Arc::new(HttpMetrics::new(&Route::NAMES)));
     let faces = vec![("gateway", Arc::clone(&gateway_metrics)), ("share", Arc::clone(&share_metrics))];
     let statistics = Arc::new(Statistics::new(Arc::clone(&metrics), faces.clone()));
@@ -190,10 +193,16 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
     Ok(store)
 }
 
-/// Has upstreams tried again whenever the network changes, for as long as it is watched.
-async fn tell_of_network(mut network: tokio::sync::watch::Receiver<u64>, fetcher: Fetcher) {
+/// Has upstreams tried again whenever the network changes or the machine wakes up, for as long as that is watched.
+async fn tell_of_network(
+    mut network: tokio::sync::watch::Receiver<u64>,
+    mut wake_ups: tokio::sync::watch::Receiver<u64>,
+    fetcher: Fetcher,
+) {
     while network.changed().await.is_ok() {
-        fetcher.network_changed(false);
+        let woke = wake_ups.has_changed().unwrap_or(false);
+        wake_ups.mark_unchanged();
+        fetcher.network_changed(woke);
     }
 }
 

@@ -12,7 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
@@ -80,6 +80,8 @@ pub struct Peer {
     bytes_out: AtomicU64,
     /// Wakes the task that monitors the peer: have a look at it now.
     pub(super) look: Notify,
+    /// Tells that task that whatever it knows of failures is of another network.
+    pub(super) afresh: AtomicBool,
     /// Ends that task.
     pub(super) gone: CancellationToken,
 }
@@ -100,8 +102,8 @@ impl Peer {
             record.block = block;
         }
         let record = Mutex::new(record);
-        let (bytes_in, bytes_out) = Default::default();
-        Self { id, record, transport, notices, enrolled, bytes_in, bytes_out, look: Notify::new(), gone }
+        let (bytes_in, bytes_out, afresh) = Default::default();
+        Self { id, record, transport, notices, enrolled, bytes_in, bytes_out, look: Notify::new(), afresh, gone }
     }
 
     /// Its identity, which TLS proves on every connection.
@@ -315,6 +317,15 @@ impl Peer {
     /// Closes the connections that nobody uses.
     pub(super) fn close(&self) {
         self.transport.clear();
+    }
+
+    /// The network is another one now, or (with `woke`) the machine slept: failures before that say nothing, and connections
+    /// may be dead.
+    pub(super) fn network_changed(&self, woke: bool) {
+        self.record().breaker.succeeded();
+        self.transport.network_changed(woke);
+        self.afresh.store(true, Relaxed);
+        self.look.notify_one();
     }
 
     /// It could not be reached.

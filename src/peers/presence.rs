@@ -11,6 +11,7 @@ use super::state::Provenance;
 use crate::resilience::Backoff;
 use crate::resilience::backoff::spread;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until};
@@ -98,6 +99,9 @@ impl Monitor {
             self.peer.lost();
             if self.peer.record().is_stale() {
                 return;
+            }
+            if self.peer.afresh.swap(false, Relaxed) {
+                self.backoff.reset();
             }
             let pause = self.backoff.next_pause();
             self.pause_until(Instant::now() + pause).await;

@@ -19,3 +19,4 @@ pub mod notify;
 pub mod pressure;
 mod socket_error;
 pub mod sockets;
+pub mod wake_up;

@@ -1,4 +1,4 @@
-//! Changes of the network: links and addresses that come and go, as the kernel reports them over netlink.
+//! Changes of the network: links and addresses that come and go, as the kernel reports them over netlink, and wake-ups.
 //!
 //! Source: [rtnetlink(7)](https://man7.org/linux/man-pages/man7/rtnetlink.7.html). Messages are not read for what they
 //! say: that something changed is all that anyone here wants to know, and looking again is the only safe answer.
@@ -24,18 +24,21 @@ const BUFFER: usize = 4096;
 /// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV6_IFADDR` of `linux/rtnetlink.h`.
 const GROUPS: u32 = 0x1 | 0x10 | 0x100;
 
-/// Starts to count changes of links and addresses, until `stop`. The number means nothing; that it moved does.
+/// Starts to count changes of links and addresses, and `wake_ups`, until `stop`. The number means nothing; that it moved does.
 ///
 /// Where the kernel or a sandbox refuses netlink, that is logged once and the number never moves. Must be called within
 /// a tokio runtime.
 #[must_use]
-pub fn watch(stop: CancellationToken) -> watch::Receiver<u64> {
+pub fn watch(mut wake_ups: watch::Receiver<u64>, stop: CancellationToken) -> watch::Receiver<u64> {
     let (count, changes) = watch::channel(0_u64);
     tokio::spawn(async move {
         let watching = async {
             let netlink = open()?;
             loop {
-                next_burst(&netlink).await?;
+                tokio::select! {
+                    burst = next_burst(&netlink) => burst?,
+                    Ok(()) = wake_ups.changed() => {}
+                }
                 log::debug!("the network changed");
                 count.send_modify(|count| *count = count.wrapping_add(1));
             }
@@ -87,9 +90,19 @@ mod tests {
     #[tokio::test]
     async fn it_ends_when_it_is_told_to() {
         let stop = CancellationToken::new();
-        let mut changes = watch(stop.clone());
+        let mut changes = watch(watch::channel(0).1, stop.clone());
         stop.cancel();
         // The sender goes with the task.
         timeout(Duration::from_secs(5), async { while changes.changed().await.is_ok() {} }).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_wake_up_is_a_change() {
+        let stop = CancellationToken::new();
+        let (wake_up, wake_ups) = watch::channel(0);
+        let mut changes = watch(wake_ups, stop.clone());
+        wake_up.send(1).unwrap();
+        timeout(Duration::from_secs(5), changes.changed()).await.unwrap().unwrap();
+        stop.cancel();
     }
 }

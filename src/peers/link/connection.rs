@@ -3,6 +3,7 @@
 use crate::peers::error::LinkError;
 use crate::peers::hello::{self, Hello};
 use crate::peers::identity::NodeId;
+use crate::resilience::Way;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
@@ -30,28 +31,56 @@ const AGENT: &str = concat!("peernix/", env!("CARGO_PKG_VERSION"));
 /// A connection whose two identities are proved.
 pub(crate) struct Connection {
     id: NodeId,
-    address: SocketAddr,
+    life: Life,
     sender: SendRequest<Empty<Bytes>>,
+}
+
+/// The life of a connection, seen from outside.
+#[derive(Clone)]
+pub(crate) struct Life {
+    /// Our end.
+    local: SocketAddr,
+    /// The other end.
+    remote: SocketAddr,
     ended: CancellationToken,
+    /// Ends it.
+    close: CancellationToken,
+}
+
+impl Life {
+    /// Whether a connection made now would take the same way; see [`Way`].
+    pub(super) fn way(&self) -> Way {
+        Way::of(self.local, self.remote)
+    }
+
+    /// Closes the connection, whatever it is at.
+    pub(super) fn close(&self) {
+        self.close.cancel();
+    }
+
+    /// Whether it is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended.is_cancelled()
+    }
 }
 
 impl Connection {
-    /// Takes over a stream after the TLS handshake.
-    pub(super) async fn new<S>(stream: S, id: NodeId, address: SocketAddr) -> Result<Self, LinkError>
+    /// Takes over a stream after the TLS handshake, with the addresses of its ends.
+    pub(super) async fn new<S>(stream: S, id: NodeId, local: SocketAddr, remote: SocketAddr) -> Result<Self, LinkError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut builder = http1::Builder::new();
         builder.max_header_size(HEAD_MAX).max_headers(HEADERS_MAX);
         let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
-        let ended = CancellationToken::new();
-        let guard = ended.clone().drop_guard();
+        let life = Life { local, remote, ended: CancellationToken::new(), close: CancellationToken::new() };
+        let (guard, close) = (life.ended.clone().drop_guard(), life.close.clone());
         tokio::spawn(async move {
             // Why it ended is told to whoever waits for a response; an idle connection has no one to tell.
-            let _ = driver.await;
+            let _ = close.run_until_cancelled(driver).await;
             drop(guard);
         });
-        Ok(Self { id, address, sender, ended })
+        Ok(Self { id, life, sender })
     }
 
     /// Who is at the other end.
@@ -61,12 +90,17 @@ impl Connection {
 
     /// Where the other end is.
     pub(crate) const fn address(&self) -> SocketAddr {
-        self.address
+        self.life.remote
+    }
+
+    /// To watch it from outside.
+    pub(super) const fn life(&self) -> &Life {
+        &self.life
     }
 
     /// Waits until the connection has ended, whoever ended it.
     pub(crate) async fn ended(&self) {
-        self.ended.cancelled().await;
+        self.life.ended.cancelled().await;
     }
 
     /// Whether it has ended, as far as is known.

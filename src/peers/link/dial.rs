@@ -32,6 +32,9 @@ const HEAD_START: Duration = Duration::from_millis(100);
 /// When the kernel begins to ask whether a silent peer is still there, how often, and how many answers may be missed.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(10), Duration::from_secs(5), 3);
 
+/// After this long without an answer to what was sent, or asked, a connection is dead (`TCP_USER_TIMEOUT`).
+const UNANSWERED: Duration = Duration::from_secs(10);
+
 /// Makes connections in this machine's name.
 pub(crate) struct Dialler(ClientIdentity);
 
@@ -92,18 +95,21 @@ async fn connect(config: Arc<ClientConfig>, address: SocketAddr) -> Result<Conne
     let stream = timeout(CONNECT_LIMIT, TcpStream::connect(address)).await;
     let stream = stream.map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?.map_err(unreachable)?;
     prepare(&stream).map_err(unreachable)?;
+    let local = stream.local_addr().map_err(unreachable)?;
     // The name is not sent (there is no SNI) and not checked: keys are the names here.
     let name = ServerName::IpAddress(address.ip().into());
     let failed = |source| LinkError::Handshake { address, source };
     let stream = timeout(HANDSHAKE_LIMIT, TlsConnector::from(config).connect(name, stream)).await;
     let stream = stream.map_err(|_| failed(io::ErrorKind::TimedOut.into()))?.map_err(|error| refine(error, failed))?;
     let id = peer_id(stream.get_ref().1)?;
-    Connection::new(stream, id, address).await
+    Connection::new(stream, id, local, address).await
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     let (time, interval, retries) = KEEPALIVE;
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+    let socket = SockRef::from(stream);
+    socket.set_tcp_user_timeout(Some(UNANSWERED))?;
+    socket.set_tcp_keepalive(&keepalive)
 }

@@ -1,12 +1,15 @@
 //! The connections to one peer: used by one request at a time, kept for the next, bounded in number and age.
 
-use super::connection::{Connection, request};
+use super::connection::{Connection, Life, request};
 use super::dial::Target;
 use super::transport::{Pending, Transport};
 use crate::peers::error::LinkError;
 use crate::peers::identity::NodeId;
 use crate::peers::trusted_keys::{TRUSTED_KEYS_HEADER, TrustedKeysHeader};
-use hyper::Response;
+use crate::resilience::Way;
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::{Request, Response};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use std::net::SocketAddr;
@@ -22,6 +25,9 @@ pub(crate) const CONNECTIONS_MAX: usize = 64;
 const IDLE_MAX: usize = 25;
 /// How long a connection is kept without use: less than the 30 s after which the share closes it.
 const IDLE_TIME: Duration = Duration::from_secs(20);
+/// How long a kept connection may be silent before the same is asked on a fresh one: it may be dead without anybody having
+/// said so. Answers take milliseconds on a LAN.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a request waits for a connection when all are in use.
 const SLOT_LIMIT: Duration = Duration::from_secs(1);
 
@@ -33,7 +39,11 @@ pub(crate) struct Pool {
     trusted_keys: Arc<TrustedKeysHeader>,
     slots: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Idle>>>,
+    /// All that are open, whoever uses them.
+    open: Mutex<Vec<Life>>,
 }
+
+type Answer = (Response<Incoming>, Duration);
 
 struct Idle {
     connection: Connection,
@@ -42,17 +52,61 @@ struct Idle {
 
 impl Pool {
     pub(crate) fn new(id: NodeId, target: Target, trusted_keys: Arc<TrustedKeysHeader>) -> Self {
-        Self { id, target, trusted_keys, slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)), idle: Arc::default() }
+        let (idle, open) = Default::default();
+        Self { id, target, trusted_keys, slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)), idle, open }
+    }
+
+    async fn connect(&self, addresses: &[SocketAddr]) -> Result<Connection, LinkError> {
+        let connection = self.target.dial(addresses).await?;
+        let mut open = self.open.lock();
+        if open.len() == open.capacity() {
+            // Whenever it would have to grow, so that this costs next to nothing.
+            open.retain(|life| !life.is_over());
+        }
+        open.push(connection.life().clone());
+        Ok(connection)
     }
 
     async fn fresh(
         &self,
-        message: hyper::Request<http_body_util::Empty<bytes::Bytes>>,
+        message: Request<Empty<Bytes>>,
         addresses: &[SocketAddr],
-    ) -> Result<(Connection, (Response<Incoming>, Duration)), LinkError> {
-        let mut connection = self.target.dial(addresses).await?;
+    ) -> Result<(Connection, Answer), LinkError> {
+        let mut connection = self.connect(addresses).await?;
         let answer = connection.request(message).await?;
         Ok((connection, answer))
+    }
+
+    /// Over a connection that was kept; and over a fresh one when that is silent, or ended.
+    async fn over_kept(
+        &self,
+        mut kept: Connection,
+        message: Request<Empty<Bytes>>,
+        addresses: &[SocketAddr],
+    ) -> Result<(Connection, Answer), LinkError> {
+        let answer = {
+            let first = kept.request(message.clone());
+            tokio::pin!(first);
+            match timeout(PATIENCE, &mut first).await {
+                Ok(answer) => answer,
+                Err(_) => tokio::select! {
+                    Ok(answer) = &mut first => Ok(answer),
+                    fresh = self.fresh(message.clone(), addresses) => {
+                        if fresh.is_ok() {
+                            // The others are as old.
+                            self.clear();
+                        }
+                        return fresh;
+                    }
+                },
+            }
+        };
+        match answer {
+            Ok(answer) => Ok((kept, answer)),
+            // The share closes what is idle, perhaps while the request was on its way. A GET may be repeated.
+            Err(LinkError::Http(_)) => self.fresh(message, addresses).await,
+            Err(error) => Err(error),
+        }
     }
 
     /// The connection used last: the least likely to be closed.
@@ -78,12 +132,7 @@ impl Transport for Pool {
             let slot = timeout(SLOT_LIMIT, self.slots.clone().acquire_owned()).await;
             let Ok(Ok(slot)) = slot else { return Err(LinkError::Busy(CONNECTIONS_MAX)) };
             let (connection, answer) = match self.take() {
-                Some(mut kept) => match kept.request(message.clone()).await {
-                    Ok(answer) => (kept, answer),
-                    // The share closes what is idle, perhaps while the request was on its way. A GET may be repeated.
-                    Err(LinkError::Http(_)) => self.fresh(message, addresses).await?,
-                    Err(error) => return Err(error),
-                },
+                Some(kept) => self.over_kept(kept, message, addresses).await?,
                 None => self.fresh(message, addresses).await?,
             };
             let idle = self.idle.clone();
@@ -103,7 +152,7 @@ impl Transport for Pool {
     }
 
     fn dial<'a>(&'a self, addresses: &'a [SocketAddr]) -> Pending<'a, Connection> {
-        Box::pin(self.target.dial(addresses))
+        Box::pin(self.connect(addresses))
     }
 
     fn purge(&self) {
@@ -113,5 +162,10 @@ impl Transport for Pool {
 
     fn clear(&self) {
         self.idle.lock().clear();
+    }
+
+    fn network_changed(&self, woke: bool) {
+        self.open.lock().iter().filter(|life| life.way() == Way::Gone).for_each(Life::close);
+        self.idle.lock().retain(|idle| !woke && idle.connection.life().way() == Way::Same);
     }
 }

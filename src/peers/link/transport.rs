@@ -30,4 +30,8 @@ pub(crate) trait Transport: Send + Sync {
 
     /// Closes every connection without use.
     fn clear(&self);
+
+    /// The network changed, or (with `woke`) the machine slept: closes connections whose address is gone, and those without use
+    /// that may be dead.
+    fn network_changed(&self, woke: bool);
 }

@@ -48,6 +48,8 @@ impl Transport for Arc<Scripted> {
     fn purge(&self) {}
 
     fn clear(&self) {}
+
+    fn network_changed(&self, _: bool) {}
 }
 
 /// A peer that is online, in a table of its own.
