@@ -17,7 +17,7 @@ use crate::store::{Access, Pins, Store};
 use crate::system::directories::Directories;
 use crate::system::heartbeat::Heartbeats;
 use crate::system::message_ids as ids;
-use crate::system::{network, wake_up};
+use crate::system::{moves, network, wake_up};
 use crate::system::notify::Notifier;
 use crate::system::pressure::Pressure;
 use crate::system::sockets::{Addresses, Sockets};
@@ -64,6 +64,7 @@ pub(super) async fn prepare(
     let admission = options::admission(&config);
     let wake_ups = wake_up::watch(stop.clone());
     let network = network::watch(wake_ups.clone(), stop.clone());
+    let moves = moves::watch(network.clone(), wake_ups, stop.clone());
     let peers_options = PeersOptions {
         name: options::host_name(),
         share_port: addresses.share.map_or(0, |address| address.port()),
@@ -72,8 +73,8 @@ pub(super) async fn prepare(
         discovery: options::discovery(&config),
         trusted_keys: trust.trusted(),
         handover: peers_before,
-        network: Some(network.clone()),
-        wake_ups: Some(wake_ups.clone()),
+        network: Some(network),
+        moves: Some(moves.clone()),
     };
     let peers = Peers::start(peers_options, &key, &CancellationToken::new()).await?;
 
@@ -88,7 +89,7 @@ pub(super) async fn prepare(
     };
     let fetcher = Fetcher::new(fetch_options, peers.clone(), Arc::clone(&metrics), transfers.clone());
     fetcher.set_proxies(options::proxies(&config));
-    tokio::spawn(tell_of_network(network, wake_ups, fetcher.clone()));
+    tokio::spawn(tell_of_moves(moves, fetcher.clone()));
     let [gateway_metrics, share_metrics] = [(); 2].map(|()| Arc::new(HttpMetrics::new(&Route::NAMES)));
     let faces = vec![("gateway", Arc::clone(&gateway_metrics)), ("share", Arc::clone(&share_metrics))];
     let statistics = Arc::new(Statistics::new(Arc::clone(&metrics), faces.clone()));
@@ -193,16 +194,12 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
     Ok(store)
 }
 
-/// Has upstreams tried again whenever the network changes or the machine wakes up, for as long as that is watched.
-async fn tell_of_network(
-    mut network: tokio::sync::watch::Receiver<u64>,
-    mut wake_ups: tokio::sync::watch::Receiver<u64>,
-    fetcher: Fetcher,
-) {
-    while network.changed().await.is_ok() {
-        let woke = wake_ups.has_changed().unwrap_or(false);
-        wake_ups.mark_unchanged();
-        fetcher.network_changed(woke);
+/// Has upstreams tried anew whenever the machine moves or wakes up, for as long as that is watched.
+async fn tell_of_moves(mut moves: tokio::sync::watch::Receiver<u64>, fetcher: Fetcher) {
+    let mut slept = *moves.borrow();
+    while moves.changed().await.is_ok() {
+        let before = std::mem::replace(&mut slept, *moves.borrow_and_update());
+        fetcher.network_changed(slept != before);
     }
 }
 

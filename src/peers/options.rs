@@ -27,6 +27,6 @@ pub struct PeersOptions {
     pub handover: Option<Vec<u8>>,
     /// Moves when the network changes (`system::network::watch`); `None` when nobody watches it.
     pub network: Option<watch::Receiver<u64>>,
-    /// Moves before `network` does when the machine wakes up (`system::wake_up::watch`).
-    pub wake_ups: Option<watch::Receiver<u64>>,
+    /// Changes when connections and failures of before count no more (`system::moves::watch`), and counts wake-ups.
+    pub moves: Option<watch::Receiver<u64>>,
 }

@@ -46,7 +46,7 @@ pub(super) struct Shared {
     pub(super) notices: Arc<Notices>,
     trusted_keys: Arc<TrustedKeysHeader>,
     network: watch::Receiver<u64>,
-    wake_ups: watch::Receiver<u64>,
+    moves: watch::Receiver<u64>,
     /// What the administrator decided.
     pub(super) decisions: Decisions,
     /// Moves when the administrator wants everything looked at.
@@ -91,7 +91,7 @@ impl Shared {
             trusted_keys: Arc::new(TrustedKeysHeader::new(options.trusted_keys.clone())),
             // A receiver whose sender is gone never moves.
             network: options.network.clone().unwrap_or_else(|| watch::channel(0).1),
-            wake_ups: options.wake_ups.clone().unwrap_or_else(|| watch::channel(0).1),
+            moves: options.moves.clone().unwrap_or_else(|| watch::channel(0).1),
             decisions,
             refresh: watch::Sender::new(0),
             sightings,
@@ -271,14 +271,20 @@ impl Shared {
         ranked
     }
 
-    /// Watches the network: whenever it changes, or the machine wakes up, every peer is looked at anew.
+    /// Watches the network: whenever it changes, every peer is looked at, and anew when the machine moved or slept.
     pub(super) async fn watch_network(self: Arc<Self>) {
-        let (mut network, mut wake_ups) = (self.network.clone(), self.wake_ups.clone());
+        let (mut network, mut moves) = (self.network.clone(), self.moves.clone());
+        let mut slept = *moves.borrow();
         let watching = async {
-            while network.changed().await.is_ok() {
-                let woke = wake_ups.has_changed().unwrap_or(false);
-                wake_ups.mark_unchanged();
-                self.table.all().iter().for_each(|peer| peer.network_changed(woke));
+            loop {
+                tokio::select! {
+                    Ok(()) = network.changed() => self.look_at_all(),
+                    Ok(()) = moves.changed() => {
+                        let before = std::mem::replace(&mut slept, *moves.borrow_and_update());
+                        self.table.all().iter().for_each(|peer| peer.network_changed(slept != before));
+                    }
+                    else => return,
+                }
             }
         };
         self.stop.run_until_cancelled(watching).await;

@@ -65,7 +65,7 @@ impl Machine {
             state_dir: setup.state_dir.map(Path::to_owned),
             discovery: Discovery { mdns: None, fixed: setup.fixed.iter().map(|peer| peer.parse().unwrap()).collect() },
             network: setup.network,
-            wake_ups: None,
+            moves: None,
             handover: setup.handover,
         };
         let peers = Peers::start(options, &key, &CancellationToken::new()).await.unwrap();

@@ -14,6 +14,7 @@ pub mod journal;
 pub mod landlock;
 pub mod limits;
 pub mod message_ids;
+pub mod moves;
 pub mod network;
 pub mod notify;
 pub mod pressure;

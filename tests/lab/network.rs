@@ -138,6 +138,12 @@ impl Port {
         sh(&format!("ip -n {} link set {} {state}", self.net, self.port)).map(drop)
     }
 
+    /// Limits what arrives at the host, in megabits per second.
+    pub(crate) fn slow(&self, mbit: u32) -> Result<()> {
+        let (net, port) = (&self.net, &self.port);
+        sh(&format!("tc -n {net} qdisc replace dev {port} root tbf rate {mbit}mbit burst 64k latency 50ms")).map(drop)
+    }
+
     /// Lets everything vanish on the way while the carrier stays, as a switch somewhere between does when it dies.
     pub(crate) fn cut(&self) -> Result<()> {
         sh(&format!("ip -n {} link set {} nomaster", self.net, self.port)).map(drop)

@@ -109,6 +109,12 @@ impl Pool {
         }
     }
 
+    /// How many connections are kept.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.idle.lock().len()
+    }
+
     /// The connection used last: the least likely to be closed.
     fn take(&self) -> Option<Connection> {
         self.purge();

@@ -41,8 +41,8 @@ struct Seen {
     ranges: Mutex<Vec<String>>,
 }
 
-/// A server that answers each path with as many bytes as it names. `/hang` never ends; a second request for `/once` on
-/// one connection closes it without an answer.
+/// A server that answers each path with as many bytes as it names. `/hang` never ends; a second request on one connection for
+/// `/once` closes it without an answer, and one for `/mute` gets none.
 async fn serve(key: &NodeKey, admission: Admission) -> (SocketAddr, Arc<Seen>, JoinSet<()>) {
     let acceptor = Acceptor::new(key, admission).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -84,7 +84,8 @@ async fn answer(
     match request.uri().path() {
         "/hang" => std::future::pending().await,
         "/once" if nth > 0 => Err(std::io::Error::other("closed")),
-        "/once" => Ok(Response::new(Full::default())),
+        "/mute" if nth > 0 => std::future::pending().await,
+        "/once" | "/mute" => Ok(Response::new(Full::default())),
         path => Ok(Response::new(Full::from(vec![7; path[1..].parse().unwrap()]))),
     }
 }
@@ -290,6 +291,49 @@ async fn a_kept_connection_that_is_dead_is_replaced() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(seen.connections.load(Ordering::Relaxed), 4);
+}
+
+/// As many connections as requests at once, each kept afterwards.
+async fn keep(pool: &Pool, address: SocketAddr, count: usize) {
+    let mut held = Vec::new();
+    for _ in 0..count {
+        // Large enough not to be read to its end yet, so that the next needs another connection.
+        held.push(pool.get("/3000000", None, &[address]).await.unwrap().0);
+    }
+    for response in held {
+        response.into_body().collect().await.unwrap();
+    }
+    // The tasks that wait for the ends of the bodies give the connections back.
+    while pool.kept() < count {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn silence_on_kept_connections_costs_a_moment() {
+    let server = key(1);
+    let (address, seen) = serve_forever(&server).await;
+    let pool = pool(&server);
+    keep(&pool, address, 5).await;
+    let begun = Instant::now();
+    let (response, _) = pool.get("/mute", None, &[address]).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!((seen.connections.load(Ordering::Relaxed), pool.kept()), (6, 0), "the others are as old");
+}
+
+#[tokio::test]
+async fn after_a_wake_up_nothing_is_used_that_was_kept() {
+    let server = key(1);
+    let (address, seen) = serve_forever(&server).await;
+    let pool = pool(&server);
+    keep(&pool, address, 2).await;
+    pool.network_changed(false);
+    assert_eq!(pool.kept(), 2, "from the same address to the same address");
+    pool.network_changed(true);
+    assert_eq!(pool.kept(), 0);
+    pool.get("/0", None, &[address]).await.unwrap();
+    assert_eq!(seen.connections.load(Ordering::Relaxed), 3);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod load;
 mod misses;
 mod permissions;
 mod restart;
+mod roaming;
 mod upstream;
 
 use std::time::Duration;
@@ -76,6 +77,7 @@ pub(crate) fn all() -> Vec<Case> {
         gc_store::cases(),
         keys::cases(),
         upstream::cases(),
+        roaming::cases(),
         permissions::cases(),
         restart::cases(),
         discovery::cases(),

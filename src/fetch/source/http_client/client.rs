@@ -23,7 +23,6 @@ use rustls::ClientConfig;
 use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -53,8 +52,6 @@ pub(crate) struct HttpClient {
     family: Arc<Family>,
     proxies: SharedProxies,
     pools: Mutex<Pools>,
-    /// How many requests wait for an answer.
-    waiting: AtomicUsize,
     /// Seconds from a request to the head of its answer.
     latency: Mutex<Ewma>,
 }
@@ -79,8 +76,7 @@ impl HttpClient {
         let connector = Connector::new(proxy_tls, Arc::clone(&proxies), Arc::clone(&links), Arc::clone(&family));
         let connector = HttpsConnector::from((connector, tls));
         let pools = Mutex::new(Pools { current: Pool::new(&connector), next: None });
-        let (waiting, latency) = Default::default();
-        Self { connector, links, family, proxies, pools, waiting, latency }
+        Self { connector, links, family, proxies, pools, latency: Mutex::default() }
     }
 
     /// Sends a GET and waits for the head of its answer, whatever its status.
@@ -91,7 +87,6 @@ impl HttpClient {
         if let Some(authorization) = self.proxies.read().authorization(request.uri()) {
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization);
         }
-        let _waiting = Waiting::new(&self.waiting);
         let current = Arc::clone(&self.pools.lock().current);
         let mut first = Attempt::begin(current, &request);
         let mut first_ended = false;
@@ -166,7 +161,7 @@ impl HttpClient {
 
     /// The network changed, or (with `woke`) the machine slept, and whatever stood may be dead.
     ///
-    /// Connections without use are dropped, unless a new one would take the same way. Of those in use, the ones whose address
+    /// Connections without use, and those that are just coming about, are dropped, unless all would take the same way again. Of those in use, the ones whose address
     /// is gone are closed at once, so that whoever reads goes on over another; others whose way changed must show that they
     /// live.
     pub(crate) fn network_changed(&self, woke: bool) {
@@ -183,7 +178,7 @@ impl HttpClient {
                 Way::Same | Way::Moved => doubtful.push(link),
             }
         }
-        if woke || gone || !doubtful.is_empty() || self.waiting.load(Relaxed) > 0 {
+        if woke || gone || !doubtful.is_empty() || self.links.are_coming() {
             self.drop_idle();
         }
         if !doubtful.is_empty() {
@@ -274,22 +269,6 @@ impl Attempt {
             answer = &mut self.answer => Some(answer),
             () = pool.replaced.cancelled() => None,
         }
-    }
-}
-
-/// Counts a request that waits.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
     }
 }
 

@@ -63,6 +63,7 @@ impl Connector {
     }
 
     async fn connect(mut self, target: Uri) -> Result<Stream, BoxError> {
+        let _coming = self.links.coming();
         let proxy = self.proxies.read().towards(&target);
         let (wire, proxied): (Wire, bool) = match proxy {
             None => (MaybeHttpsStream::Http(self.tcp.call(target).await?), false),

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use tokio::net::TcpStream;
@@ -44,23 +44,46 @@ impl Link {
     }
 }
 
-/// The connections that are open.
+/// The connections that are open, and how many are on the way to that.
 #[derive(Default)]
-pub(super) struct Links(Mutex<Vec<Weak<Link>>>);
+pub(super) struct Links {
+    open: Mutex<Vec<Weak<Link>>>,
+    coming: AtomicUsize,
+}
 
 impl Links {
     /// Those that are open now.
     pub(super) fn now(&self) -> Vec<Arc<Link>> {
-        self.0.lock().iter().filter_map(Weak::upgrade).collect()
+        self.open.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Whether some are not open yet.
+    pub(super) fn are_coming(&self) -> bool {
+        self.coming.load(Relaxed) > 0
+    }
+
+    /// Notes one that is not open yet, until what this gives is dropped.
+    pub(super) fn coming(self: &Arc<Self>) -> Coming {
+        self.coming.fetch_add(1, Relaxed);
+        Coming(Arc::clone(self))
     }
 
     fn add(&self, link: &Arc<Link>) {
-        let mut links = self.0.lock();
+        let mut links = self.open.lock();
         if links.len() == links.capacity() {
             // Whenever it would have to grow, so that this costs next to nothing.
             links.retain(|link| link.strong_count() > 0);
         }
         links.push(Arc::downgrade(link));
+    }
+}
+
+/// A connection that is not open yet.
+pub(super) struct Coming(Arc<Links>);
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.coming.fetch_sub(1, Relaxed);
     }
 }
 
