@@ -319,7 +319,8 @@ async fn silence_on_kept_connections_costs_a_moment() {
     let (response, _) = pool.get("/mute", None, &[address]).await.unwrap();
     assert_eq!(response.status(), 200);
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
-    assert_eq!((seen.connections.load(Ordering::Relaxed), pool.kept()), (6, 0), "the others are as old");
+    assert_eq!(seen.connections.load(Ordering::Relaxed), 6);
+    assert!(pool.kept() <= 1, "the others were as old");
 }
 
 #[tokio::test]

@@ -126,12 +126,13 @@ async fn text(answer: Result<Response<Incoming>, SourceError>) -> Bytes {
 
 /// As many connections as requests at once, each kept afterwards.
 async fn warm_up(client: &HttpClient, server: &Server, count: usize) {
+    let before = server.accepted();
     let mut held = Vec::new();
     for _ in 0..count {
         // Not read to its end yet, so that the next needs another connection.
         held.push(get(client, &server.url("/x")).await);
     }
-    assert_eq!(server.accepted(), count);
+    assert_eq!(server.accepted(), before + count);
     for answer in held {
         assert_eq!(text(answer).await, "ok");
     }
@@ -228,6 +229,21 @@ async fn after_a_wake_up_what_was_kept_is_dropped_and_what_runs_must_show_that_i
     let cut = timeout(Duration::from_secs(3), silent.collect()).await.expect("it is not waited for");
     assert!(cut.is_err());
     assert_eq!(text(alive).await.len(), 20);
+}
+
+#[tokio::test]
+async fn the_first_request_after_a_wake_up_waits_for_nothing() {
+    let (server, client) = (Server::start().await, client());
+    for run in 1..=20 {
+        warm_up(&client, &server, 10).await;
+        server.let_connections_die();
+        client.network_changed(true);
+        let begun = Instant::now();
+        assert_eq!(text(get(&client, &server.url("/x")).await).await, "ok");
+        // Less than the patience with a connection that was kept.
+        assert!(begun.elapsed() < Duration::from_millis(150), "run {run}: {:?}", begun.elapsed());
+        client.drop_idle();
+    }
 }
 
 #[tokio::test]
