@@ -12,6 +12,8 @@ pub(crate) enum Need {
     Nft,
     /// `avahi-daemon`, `avahi-browse` and a bus for them.
     Avahi,
+    /// `tinyproxy`.
+    Tinyproxy,
     /// The Nix of one suite.
     Nix(Generation),
 }
@@ -22,6 +24,7 @@ impl Need {
         match self {
             Self::Nft => lacking_program("nft"),
             Self::Avahi => ["avahi-daemon", "avahi-browse", "dbus-daemon"].into_iter().find_map(lacking_program),
+            Self::Tinyproxy => lacking_program("tinyproxy"),
             Self::Nix(generation) => generation.lacking(),
         }
     }

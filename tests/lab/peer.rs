@@ -58,10 +58,12 @@ impl Settings {
 }
 
 /// How to start it.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Start {
     /// As nobody instead of root.
     pub(crate) unprivileged: bool,
+    /// With this `http_proxy` in its environment.
+    pub(crate) http_proxy: Option<String>,
 }
 
 /// A running `peernixd`.
@@ -112,6 +114,9 @@ impl<'a> Peernixd<'a> {
             .env("RUNTIME_DIRECTORY", format!("{HERE}/run"))
             .env("NOTIFY_SOCKET", format!("{HERE}/run/notify"))
             .env("RUST_BACKTRACE", "1");
+        if let Some(proxy) = start.http_proxy {
+            command.env("http_proxy", proxy);
+        }
         let started = Instant::now();
         let process = Process::start(command, &host.logs.join(format!("{}.peernixd.log", host.name)))?;
         let mut peernixd = Self { ctx, host, process, ready_after: Duration::ZERO, started };

@@ -11,6 +11,7 @@ mod liars;
 mod load;
 mod misses;
 mod permissions;
+mod proxy;
 mod restart;
 mod roaming;
 mod upstream;
@@ -78,6 +79,7 @@ pub(crate) fn all() -> Vec<Case> {
         keys::cases(),
         upstream::cases(),
         roaming::cases(),
+        proxy::cases(),
         permissions::cases(),
         restart::cases(),
         discovery::cases(),
