@@ -330,7 +330,7 @@ in {
         notSocketActivated = true;
         restartTriggers = [(builtins.toJSON fixed)];
         # The proxies of the Nix daemon.
-        environment = config.networking.proxy.envVars or {};
+        environment = config.networking.proxy.envVars;
         # Which keys are trusted is in nix.conf.
         reloadTriggers = [configFile] ++ lib.optional config.nix.enable config.environment.etc."nix/nix.conf".source;
         # In place of those of the same name that the unit looks for in /etc/credstore.

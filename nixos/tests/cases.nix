@@ -391,6 +391,13 @@ in {
     };
   };
 
+  proxies = {
+    modules = [(peernix {settings.gateway.proxy = "http://proxy.example.org:3128";}) {networking.proxy.envVars.no_proxy = "example.net";}];
+    checks = config: {
+      "the service knows those of the Nix daemon" = is (config.systemd.services.peernix.environment.no_proxy or null) "example.net";
+    };
+  };
+
   "a signing key that nothing uses" = {
     modules = [(peernix {signingKeyFile = "/run/secrets/signing";})];
     warns = ["nothing is signed"];

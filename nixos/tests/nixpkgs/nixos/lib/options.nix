@@ -103,6 +103,7 @@ in {
         enable = bool true;
         interfaces = many firewall;
       };
+    networking.proxy.envVars = option (types.attrsOf types.str) {};
     nix.enable = bool true;
     nix.settings = mkOption {
       type = types.submodule {
