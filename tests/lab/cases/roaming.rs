@@ -99,7 +99,7 @@ fn keep_connections(ctx: &Ctx, host: &Host, run: usize) -> Result<()> {
                     let digest = Sha256::digest(format!("{asker} of {run}"));
                     let (head, _) = gateway_get(ctx, host, &format!("/{}.narinfo", base32::encode(&digest[..20])))?;
                     ensure!(head.status == 404, "a miss is {}", head.status);
-                    Ok(())
+                    Ok::<_, anyhow::Error>(())
                 })
             })
             .collect();
@@ -228,14 +228,15 @@ fn broken_ipv6(ctx: &Ctx) -> Result<()> {
         let begun = Instant::now();
         let (head, _) = gateway_get(ctx, &b, &format!("/{hash}.narinfo"))?;
         ensure!(head.status == 200, "the narinfo: {}", head.status);
-        Ok(begun.elapsed().as_secs_f64())
+        Ok::<_, anyhow::Error>(begun.elapsed().as_secs_f64())
     };
+    let ask = &ask;
     ctx.measure("the first lookup", ask(some[0].path.hash().to_string())?, "s", 0.5);
     // At once, so that all but one need a connection of their own.
     internet.turn(Weather::SlowNarinfo(Duration::from_millis(30)));
     let slowest = std::thread::scope(|scope| {
         let askers: Vec<_> =
-            some.iter().skip(1).take(5).map(|info| scope.spawn(|| ask(info.path.hash().to_string()))).collect();
+            some.iter().skip(1).take(5).map(|info| scope.spawn(move || ask(info.path.hash().to_string()))).collect();
         let times = askers.into_iter().map(|asker| asker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         times.collect::<Result<Vec<_>>>().map(|times| times.into_iter().fold(0.0, f64::max))
     })?;
