@@ -70,7 +70,8 @@ struct Clocks {
 impl Clocks {
     fn now() -> io::Result<Self> {
         let read = |clock| Ok::<_, io::Error>(Duration::from(clock_gettime(clock)?));
-        Ok(Self { boot: read(ClockId::CLOCK_BOOTTIME)?, awake: read(ClockId::CLOCK_MONOTONIC)? })
+        let awake = read(ClockId::CLOCK_MONOTONIC)?;
+        Ok(Self { boot: read(ClockId::CLOCK_BOOTTIME)?, awake })
     }
 
     fn asleep(self) -> Duration {

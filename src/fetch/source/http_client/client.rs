@@ -187,12 +187,12 @@ impl HttpClient {
     }
 }
 
-/// Closes those of which nothing is heard for a moment.
+/// Closes those of which nothing is heard for a moment, though somebody waits for it.
 async fn close_silent(links: Vec<Arc<Link>>) {
     let before: Vec<_> = links.iter().map(|link| link.heard()).collect();
     sleep(SIGN_OF_LIFE).await;
     for (link, before) in links.iter().zip(before) {
-        if link.heard() == before {
+        if before.is_some() && link.heard() == before {
             link.close();
         }
     }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use tokio::net::TcpStream;
@@ -29,6 +29,8 @@ pub(super) struct Link {
     pub(super) since: Instant,
     /// How often something was heard from the other side.
     heard: AtomicU64,
+    /// Whether somebody waits to hear more; not, while what came before is not taken.
+    awaited: AtomicBool,
     close: CancellationToken,
 }
 
@@ -38,9 +40,9 @@ impl Link {
         self.close.cancel();
     }
 
-    /// Moves whenever something comes from the other side.
-    pub(super) fn heard(&self) -> u64 {
-        self.heard.load(Relaxed)
+    /// How often something came from the other side so far; `None` while nobody wants more.
+    pub(super) fn heard(&self) -> Option<u64> {
+        self.awaited.load(Relaxed).then(|| self.heard.load(Relaxed))
     }
 }
 
@@ -110,7 +112,8 @@ impl Stream {
         let close = CancellationToken::new();
         let closed = Box::pin(close.clone().cancelled_owned());
         let (local, remote) = (info.local_addr(), info.remote_addr());
-        let link = Arc::new(Link { local, remote, since: Instant::now(), heard: AtomicU64::new(0), close });
+        let (heard, awaited) = Default::default();
+        let link = Arc::new(Link { local, remote, since: Instant::now(), heard, awaited, close });
         links.add(&link);
         Ok(Self { wire, proxied, link, closed })
     }
@@ -130,6 +133,7 @@ impl Connection for Stream {
 impl Read for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.wire).poll_read(cx, buffer);
+        self.link.awaited.store(read.is_pending(), Relaxed);
         match read {
             Poll::Ready(_) => {
                 self.link.heard.fetch_add(1, Relaxed);
