@@ -85,11 +85,11 @@ pub(crate) fn get(stream: &mut (impl Read + Write), target: &str) -> Result<(u16
 pub(crate) fn get_multiplexed(stream: &mut (impl Read + Write), target: &str) -> Result<u16> {
     let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| -> Result<Vec<u8>> {
         let length = u8::try_from(payload.len()).context("a long payload")?;
-        Ok([&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat())
+        Ok([&[0, 0, length, kind, flags, 0, 0, 0, stream][..], payload].concat())
     };
     let length = u8::try_from(target.len()).context("a long target")?;
     // GET, https, and two literal fields that nobody has to remember (RFC 7541).
-    let head = [&[0x82, 0x87, 0x04, length], target.as_bytes(), &[0x01, 3], b"lab"].concat();
+    let head = [&[0x82, 0x87, 0x04, length][..], target.as_bytes(), &[0x01, 3], b"lab"].concat();
     let mut request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     request.extend(frame(4, 0, 0, &[])?);
     request.extend(frame(1, 5, 1, &head)?);

@@ -12,7 +12,7 @@ use super::serving::Serving;
 use super::watch::Watched;
 use crate::metrics::{HttpMetrics, count};
 use crate::peers::link::is_multiplexed;
-use crate::peers::{NodeId, Visitor};
+use crate::peers::{LinkError, NodeId, Visitor};
 use crate::resilience::LogThrottle;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -29,6 +29,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// Times in which handshakes take too long.
+static NO_HANDSHAKE: LogThrottle = LogThrottle::new();
 /// Times in which requests do not come, or not whole.
 static NO_HEAD: LogThrottle = LogThrottle::new();
 /// Times in which answers are not read.
@@ -85,7 +87,9 @@ impl<H: Handler> Connection<H> {
             }
             Err(error) => {
                 count(&self.serving.listener.metrics.handshakes_failed);
-                log::debug!(peer:% = self.address, reason:% = error; "connection refused by TLS");
+                let in_time = !matches!(error, LinkError::Time { .. });
+                let level = if in_time { log::Level::Debug } else { NO_HANDSHAKE.level() };
+                log::log!(level, peer:% = self.address, reason:% = error; "connection refused by TLS");
             }
         }
     }

@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 const RETRY_AFTER: u64 = 1;
 
 /// Times in which slots are short.
-static BUSY: LogThrottle = LogThrottle::new();
+static SHORT: LogThrottle = LogThrottle::new();
 
 /// The line that all answers from the store share.
 pub(super) struct Upload {
@@ -39,15 +39,15 @@ impl Upload {
     /// None came in time: what to say instead. A peer soon hears that we are busy. Nix would take that for trouble; it waits
     /// for long, and is sent to its next cache at last.
     pub(super) async fn slot(&self, request: &Request) -> Result<Slot, Response<Body>> {
-        let is_peer = request.caller.node.is_some();
-        let wait = if is_peer { PEER_WAIT } else { NIX_WAIT };
-        if let Some(slot) = self.slots.take(request.caller.address.ip(), wait).await {
+        let (is_peer, caller) = (request.caller.node.is_some(), request.caller.address);
+        if let Some(slot) = self.slots.try_take(caller.ip()) {
             return Ok(slot);
         }
-        let caller = request.caller.address;
-        log::log!(BUSY.level(), peer:% = caller; "all upload slots are taken, or all that are for this address: {} is put off",
-            request.route);
-        Err(if is_peer { reply::busy(RETRY_AFTER) } else { reply::not_found() })
+        log::log!(SHORT.level(), peer:% = caller, path:% = request.route;
+            "what is asked for has to wait: all upload slots are taken, or all that are for this address");
+        let wait = if is_peer { PEER_WAIT } else { NIX_WAIT };
+        let otherwise = || if is_peer { reply::busy(RETRY_AFTER) } else { reply::not_found() };
+        self.slots.take(caller.ip(), wait).await.ok_or_else(otherwise)
     }
 
     /// A body that keeps to the upload limit and holds its slot, with its first bytes read: what fails before them is

@@ -57,19 +57,27 @@ impl UploadSlots {
         Self(Arc::new(Mutex::new(Table { all, each, taken, held, queue })))
     }
 
+    /// A slot, if there is one now.
+    pub(super) fn try_take(&self, address: IpAddr) -> Option<Slot> {
+        let mut table = self.0.lock();
+        if !table.may_take(address) {
+            return None;
+        }
+        table.give(address);
+        drop(table);
+        Some(Slot { slots: self.clone(), address })
+    }
+
     /// A slot, for which it waits no longer than `wait`.
     pub(super) async fn take(&self, address: IpAddr, wait: Duration) -> Option<Slot> {
         let slot = {
             let mut table = self.0.lock();
-            if table.may_take(address) {
-                table.give(address);
-                return Some(Slot { slots: self.clone(), address });
-            }
             let (send, slot) = oneshot::channel();
             table.queue.retain(|(_, send)| !send.is_closed());
             table.queue.push((address, send));
             slot
         };
+        self.serve();
         timeout(wait, slot).await.ok()?.ok()
     }
 
@@ -146,13 +154,9 @@ mod tests {
         Ipv4Addr::new(192, 0, 2, last).into()
     }
 
-    /// So many slots that are there at once.
-    async fn at_once(slots: &UploadSlots, last: u8, count: usize) -> Vec<Slot> {
-        let mut taken = Vec::new();
-        for _ in 0..count {
-            taken.extend(slots.take(ip(last), Duration::ZERO).await);
-        }
-        taken
+    /// As many slots of these as are there at once.
+    fn at_once(slots: &UploadSlots, last: u8, count: usize) -> Vec<Slot> {
+        (0..count).filter_map(|_| slots.try_take(ip(last))).collect()
     }
 
     /// One who waits for a slot.
@@ -176,9 +180,9 @@ mod tests {
     #[tokio::test]
     async fn who_has_many_waits_for_its_own() {
         let slots = slots(2, 1);
-        let first = at_once(&slots, 1, 1).await;
+        let first = at_once(&slots, 1, 1);
         let mut second = Waiter::new(&slots, 1).await;
-        let other = at_once(&slots, 2, 1).await;
+        let other = at_once(&slots, 2, 1);
         assert_eq!(other.len(), 1, "there is one left of all, but not for the first");
         drop(other);
         assert!(second.waits().await);
@@ -193,23 +197,23 @@ mod tests {
         let slots = UploadSlots::new(&Limits::share());
         let mut greedy = Vec::new();
         for machine in 1..=4 {
-            greedy.push(at_once(&slots, machine, 32).await);
+            greedy.push(at_once(&slots, machine, 32));
         }
         assert_eq!(greedy.iter().map(Vec::len).collect::<Vec<_>>(), [32, 32, 32, 16]);
-        let fifth = at_once(&slots, 5, 32).await;
+        let fifth = at_once(&slots, 5, 32);
         assert_eq!(fifth.len(), FEW, "at once");
         drop(fifth);
         // All others have theirs as well.
         for machine in 6..=9 {
-            assert_eq!(at_once(&slots, machine, 1).await.len(), 1);
+            assert_eq!(at_once(&slots, machine, 1).len(), 1);
         }
     }
 
     #[tokio::test]
     async fn the_next_one_is_for_who_has_the_fewest() {
         let slots = slots(3, 3);
-        let mut many = at_once(&slots, 1, 2).await;
-        let few = at_once(&slots, 2, 1).await;
+        let mut many = at_once(&slots, 1, 2);
+        let few = at_once(&slots, 2, 1);
         let mut more_of_many = Waiter::new(&slots, 1).await;
         let mut more_of_few = Waiter::new(&slots, 2).await;
         let none = Waiter::new(&slots, 3).await;
@@ -227,7 +231,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_ever_and_who_gives_up_leaves_nothing() {
         let slots = slots(1, 2);
-        let first = at_once(&slots, 1, 1).await;
+        let first = at_once(&slots, 1, 1);
         let begun = Instant::now();
         assert!(slots.take(ip(2), PEER_WAIT).await.is_none());
         assert_eq!(begun.elapsed(), PEER_WAIT);

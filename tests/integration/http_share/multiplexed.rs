@@ -230,7 +230,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// The fields of a GET: https, and two literals that nobody has to remember (RFC 7541).
 fn head(path: &str) -> Vec<u8> {
     let length = u8::try_from(path.len()).unwrap();
-    [&[0x82, 0x87, 0x04, length], path.as_bytes(), &[0x01, 4], b"peer"].concat()
+    [&[0x82, 0x87, 0x04, length][..], path.as_bytes(), &[0x01, 4], b"peer"].concat()
 }
 
 /// Requests for `/peers`, each given up in the same breath (HEADERS and RST_STREAM), until so many are sent or the server
@@ -316,6 +316,34 @@ async fn a_hundred_thousand_requests_that_are_given_up_cost_no_more_than_a_few()
     }
     assert_eq!(arrived, given_up.load(Relaxed), "nothing is left");
     assert_eq!(metrics.panics.load(Relaxed), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_up_while_it_is_answered_leaves_nothing() {
+    const ROUNDS: u32 = 200;
+    const EACH: u32 = 30;
+    let (face, mut arrivals) = TestFace::new();
+    let given_up = Arc::clone(&face.given_up);
+    let server = server(face, short()).await;
+    let (mut read, mut write) = tokio::io::split(connect(server.address, 2, true).await);
+    let mut bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[])].concat();
+    for round in 0..ROUNDS {
+        let streams = (round * EACH..(round + 1) * EACH).map(|number| number * 2 + 1);
+        bytes.extend(streams.clone().flat_map(|stream| frame(1, 5, stream, &head("/peers"))));
+        write.write_all(&bytes).await.unwrap();
+        for _ in 0..EACH {
+            arrivals.recv().await.unwrap();
+        }
+        bytes = streams.flat_map(|stream| frame(3, 0, stream, &8_u32.to_be_bytes())).collect();
+    }
+    write.write_all(&bytes).await.unwrap();
+    let start = Instant::now();
+    // It is idle, although its own task had no part in the end of the last request.
+    timeout(LIMIT, tokio::io::copy(&mut read, &mut tokio::io::sink())).await.expect("the server ends it").ok();
+    assert!((SHORT..SHORT * 2 + SLACK).contains(&start.elapsed()), "{:?}", start.elapsed());
+    assert_eq!(given_up.load(Relaxed), u64::from(ROUNDS * EACH));
+    let metrics = server.end().await;
+    assert_eq!((metrics.connections.load(Relaxed), metrics.stalled.load(Relaxed)), (1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

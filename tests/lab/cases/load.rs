@@ -105,8 +105,10 @@ fn connections(ctx: &Ctx) -> Result<()> {
         .map(|_| multiplexed.connect(connect(&a, &b, SHARE_PORT)?))
         .collect::<Result<Vec<_>>>()
         .context("TLS")?;
-    let found = secret.iter_mut().filter(|stream| matches!(tls::get_multiplexed(*stream, &target), Ok(200))).count();
-    ctx.check("HTTP/2: all of them 200", found == CONNECTIONS, &found.to_string());
+    let answers: Vec<_> = secret.iter_mut().map(|stream| tls::get_multiplexed(stream, &target)).collect();
+    let found = answers.iter().filter(|answer| matches!(answer, Ok(200))).count();
+    let failed = answers.iter().find(|answer| !matches!(answer, Ok(200)));
+    ctx.check("HTTP/2: all of them 200", found == CONNECTIONS, &format!("{found}, then {failed:?}"));
     ctx.measure("HTTP/2: 1,000 connections with a request each", start.elapsed().as_secs_f64(), "s", None);
     ctx.measure("HTTP/2: own memory with 1,000 connections", mib(on_a.own_memory()?), "MiB", OWN_MEMORY_LIMIT_MIB);
     drop(secret);
