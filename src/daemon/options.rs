@@ -65,6 +65,11 @@ pub(super) fn gateway_limits(config: &Config) -> Limits {
     Limits { header_timeout: config.limits.header_timeout, drain_timeout: DRAIN, ..Limits::gateway() }
 }
 
+/// Of the share's plain port, which ordinary Nix uses.
+pub(super) fn plain_limits(config: &Config) -> Limits {
+    Limits { when_full: Limits::plain_share().when_full, ..share_limits(config) }
+}
+
 pub(super) fn share_limits(config: &Config) -> Limits {
     Limits {
         connections: config.share.max_connections,

@@ -145,7 +145,7 @@ pub(super) async fn prepare(
         tokio::spawn(drop_caches(pressure.watch(stop.clone()), store, fetcher.clone()));
     }
     let peers_share = Arc::new(share.towards_peers(peers.clone(), admission.clone()));
-    let acceptor = peers::link::Acceptor::new(&key, admission)?.guarded_by(&peers);
+    let acceptor = peers::link::Acceptor::new(&key, admission)?.multiplexed().guarded_by(&peers);
     let events = controller.event_log().clone();
     Ok(Daemon {
         current: Current { started: config.clone(), config, file, fetcher, peers, policy, keys, trust, state, events },

@@ -56,11 +56,12 @@ impl Daemon {
         let serving = TaskTracker::new();
         let gateway_limits = options::gateway_limits(&self.current.config);
         let share_limits = options::share_limits(&self.current.config);
+        let plain_limits = options::plain_limits(&self.current.config);
         let sockets = std::mem::take(&mut self.sockets);
         let share = (&self.share, &self.share_metrics);
         listeners::serve(&serving, share, &share_limits, Towards::Peers(self.acceptor), sockets.share, &stop);
         let plain = (&self.plain, &self.share_metrics);
-        listeners::serve(&serving, plain, &share_limits, Towards::Anyone, sockets.plain, &stop);
+        listeners::serve(&serving, plain, &plain_limits, Towards::Anyone, sockets.plain, &stop);
 
         let control_stop = CancellationToken::new();
         let front_ends = front::open(&self.controller, sockets.varlink, sockets.varlink_admin, &control_stop).await;

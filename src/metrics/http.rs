@@ -24,6 +24,10 @@ pub struct HttpMetrics {
     pub connections_now: AtomicU64,
     /// Connections closed at once because there were too many, in all or from their address.
     pub refused: AtomicU64,
+    /// Idle connections closed to make room for others.
+    pub made_room: AtomicU64,
+    /// Connections that had to wait for a place.
+    pub waited: AtomicU64,
     /// TLS handshakes that failed or took too long.
     pub handshakes_failed: AtomicU64,
     /// Connections ended because a head did not come in time.
@@ -47,6 +51,8 @@ impl HttpMetrics {
             connections: AtomicU64::default(),
             connections_now: AtomicU64::default(),
             refused: AtomicU64::default(),
+            made_room: AtomicU64::default(),
+            waited: AtomicU64::default(),
             handshakes_failed: AtomicU64::default(),
             header_timeouts: AtomicU64::default(),
             stalled: AtomicU64::default(),
@@ -78,10 +84,12 @@ type Read = fn(&HttpMetrics) -> &AtomicU64;
 
 impl HttpMetrics {
     /// Everything here that only grows, by name.
-    const GROWING: [(&'static str, Read); 8] = [
+    const GROWING: [(&'static str, Read); 10] = [
         ("bytes_sent", |metrics| &metrics.bytes_sent),
         ("connections", |metrics| &metrics.connections),
         ("refused", |metrics| &metrics.refused),
+        ("made_room", |metrics| &metrics.made_room),
+        ("waited", |metrics| &metrics.waited),
         ("handshakes_failed", |metrics| &metrics.handshakes_failed),
         ("header_timeouts", |metrics| &metrics.header_timeouts),
         ("stalled", |metrics| &metrics.stalled),
@@ -122,11 +130,13 @@ pub fn render_http(faces: &[(&str, &HttpMetrics)], text: &mut String) {
             );
         }
     }
-    let numbers: [(&str, &str, &str, Read); 9] = [
+    let numbers: [(&str, &str, &str, Read); 11] = [
         ("peernix_http_sent_bytes_total", "counter", "Bytes given to the network.", |m| &m.bytes_sent),
         ("peernix_http_connections_total", "counter", "Connections accepted.", |m| &m.connections),
         ("peernix_http_connections", "gauge", "Connections open now.", |m| &m.connections_now),
         ("peernix_http_refused_total", "counter", "Connections closed because there were too many.", |m| &m.refused),
+        ("peernix_http_made_room_total", "counter", "Idle connections closed to make room.", |m| &m.made_room),
+        ("peernix_http_waited_total", "counter", "Connections that had to wait for a place.", |m| &m.waited),
         ("peernix_http_handshakes_failed_total", "counter", "TLS handshakes that failed.", |m| &m.handshakes_failed),
         ("peernix_http_header_timeouts_total", "counter", "Heads that did not come in time.", |m| &m.header_timeouts),
         ("peernix_http_stalled_total", "counter", "Connections whose reader stalled.", |m| &m.stalled),

@@ -136,9 +136,12 @@ pub enum LinkError {
     /// The other side does not speak our protocol.
     #[error("the other side does not speak 'peernix/1' (ALPN)")]
     Protocol,
-    /// All connections to the peer are in use.
-    #[error("all {0} connections to the peer are in use")]
-    Busy(usize),
+    /// The peer has no room for another connection: it closed this one without a word. That is no fault of it.
+    #[error("{0} has no room for another connection")]
+    Busy(SocketAddr),
+    /// All that we ask of the peer at a time is being asked.
+    #[error("{0} requests to the peer are under way already")]
+    AllInUse(usize),
     /// The request target was not one.
     #[error("'{0}' is not a request target")]
     Target(String),
@@ -160,7 +163,24 @@ impl LinkError {
         match self {
             Self::Connect { .. } | Self::Time { .. } | Self::Handshake { .. } | Self::Http(_) | Self::Closed => true,
             Self::Identity { .. } | Self::NotAdmitted(_) | Self::NoIdentity | Self::Protocol | Self::Hello(_) => true,
-            Self::Accept(_) | Self::NoAddress | Self::Blocked(_) | Self::Busy(_) | Self::Target(_) => false,
+            Self::Accept(_) | Self::NoAddress | Self::Blocked(_) | Self::Target(_) => false,
+            Self::Busy(_) | Self::AllInUse(_) => false,
+        }
+    }
+
+    /// The same again, as far as it can be told twice: why a connection could not be made.
+    pub(super) fn again(&self) -> Self {
+        match self {
+            Self::NoAddress => Self::NoAddress,
+            Self::Busy(address) => Self::Busy(*address),
+            Self::Connect { address, source } => Self::Connect { address: *address, source: source.kind().into() },
+            Self::Handshake { address, source } => Self::Handshake { address: *address, source: source.kind().into() },
+            Self::Identity { expected, found } => Self::Identity { expected: *expected, found: *found },
+            Self::NotAdmitted(id) => Self::NotAdmitted(*id),
+            Self::NoIdentity => Self::NoIdentity,
+            Self::Protocol => Self::Protocol,
+            Self::Time { step, limit } => Self::Time { step, limit: *limit },
+            _ => Self::Closed,
         }
     }
 }

@@ -281,6 +281,11 @@ impl Peer {
         record.addresses.claimed(addresses, provenance)
     }
 
+    /// Lets small requests go over the connection that is watched, too.
+    pub(super) fn adopt(&self, connection: &Connection) {
+        self.transport.adopt(connection);
+    }
+
     /// Makes a connection for the task that monitors the peer.
     pub(super) async fn dial(&self) -> Result<Connection, LinkError> {
         let addresses = self.record().addresses.list();
@@ -309,9 +314,15 @@ impl Peer {
         self.transport.purge();
     }
 
-    /// Its connection ended, or an answer is overdue.
+    /// Its connection ended, or an answer is overdue. What is kept may be as dead.
     pub(super) fn doubted(&self) {
         self.change(State::Suspect, |_| ());
+        self.transport.clear();
+    }
+
+    /// It is there, and has no room for us at the moment: that is no reason to doubt it.
+    pub(super) fn busy(&self) {
+        self.change_if(|record| record.state == State::Suspect, State::Online, |_| ());
     }
 
     /// Closes the connections that nobody uses.

@@ -31,6 +31,9 @@ const LOOK_GAP: Duration = Duration::from_millis(250);
 /// A connection that ended before this age says that the peer is not well, even though it answered.
 const SHORT_LIVED: Duration = Duration::from_secs(3);
 
+/// How often in a row a peer may be too busy for a connection before it counts as away: about half a minute.
+const BUSY_MAX: u32 = 5;
+
 /// How many peers that were online before are dialled at once.
 const DIALS_KNOWN: usize = 32;
 /// How many strangers are dialled at once: a flood of them must not keep us from those we know.
@@ -56,7 +59,7 @@ impl Default for Limits {
 /// dropped, false when it was dropped meanwhile or everything stops.
 pub(super) async fn monitor(peer: Arc<Peer>, share_port: u16, limits: Arc<Limits>) -> bool {
     let gone = peer.gone.clone();
-    let monitor = Monitor { peer, share_port, limits, backoff: Backoff::new(RETRY_PAUSES), short_lived: 0 };
+    let monitor = Monitor { peer, share_port, limits, backoff: Backoff::new(RETRY_PAUSES), short_lived: 0, busy: 0 };
     gone.run_until_cancelled(monitor.run()).await.is_some()
 }
 
@@ -67,6 +70,8 @@ struct Monitor {
     backoff: Backoff,
     /// How many connections in a row ended soon.
     short_lived: u32,
+    /// How often in a row it had no room for us.
+    busy: u32,
 }
 
 impl Monitor {
@@ -81,6 +86,7 @@ impl Monitor {
             // In a box of its own, which is gone while the peer is online or away: most of a task's memory is for this.
             match Box::pin(self.reach()).await {
                 Ok((connection, hello, latency)) => {
+                    self.busy = 0;
                     if self.short_lived == 0 {
                         self.backoff.reset();
                     }
@@ -93,6 +99,15 @@ impl Monitor {
                     if self.short_lived < 2 {
                         continue;
                     }
+                }
+                Err(LinkError::Busy(address)) if self.busy < BUSY_MAX => {
+                    log::debug!(peer:% = self.peer.id(); "{address} is too busy for a connection");
+                    self.busy += 1;
+                    self.peer.busy();
+                    let pause = self.backoff.next_pause();
+                    self.pause_until(Instant::now() + pause).await;
+                    sleep_until(begun + LOOK_GAP).await;
+                    continue;
                 }
                 Err(error) => self.explain(&error),
             }
@@ -131,6 +146,9 @@ impl Monitor {
     /// Greets the peer now and then, until it is in doubt. Tells why it is.
     async fn watch(&self, connection: Connection) -> LinkError {
         let permit = self.limits.watched.try_acquire();
+        if permit.is_ok() {
+            self.peer.adopt(&connection);
+        }
         let mut watched: Option<(Connection, SemaphorePermit<'_>)> = permit.ok().map(|permit| (connection, permit));
         loop {
             if !self.wait(watched.as_ref().map(|(connection, _)| connection)).await {

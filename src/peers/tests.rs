@@ -34,6 +34,8 @@ struct Machine {
     greetings: Arc<AtomicUsize>,
     /// When set, greetings are not answered any more.
     stuck: Arc<AtomicBool>,
+    /// When true, connections are closed without a word, also those that there are.
+    full: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -72,8 +74,9 @@ impl Machine {
         let acceptor = acceptor.guarded_by(&peers);
         let (greetings, stuck) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let mut share = JoinSet::new();
-        share.spawn(serve(listener, acceptor, peers.clone(), greetings.clone(), stuck.clone()));
-        Self { peers, id: key.id(), address, share, greetings, stuck }
+        let (full, is_full) = watch::channel(false);
+        share.spawn(serve(listener, acceptor, peers.clone(), greetings.clone(), stuck.clone(), is_full));
+        Self { peers, id: key.id(), address, share, greetings, stuck, full }
     }
 
     /// Waits until `id` is in `state` here.
@@ -102,10 +105,15 @@ async fn serve(
     peers: Peers,
     greetings: Arc<AtomicUsize>,
     stuck: Arc<AtomicBool>,
+    mut full: watch::Receiver<bool>,
 ) {
     // Dropped with this task, and all connections with it.
     let mut connections = JoinSet::new();
     while let Ok((stream, remote)) = listener.accept().await {
+        if *full.borrow_and_update() {
+            continue;
+        }
+        let mut full = full.clone();
         let (acceptor, peers) = (acceptor.clone(), peers.clone());
         let (greetings, stuck) = (greetings.clone(), stuck.clone());
         connections.spawn(async move {
@@ -123,7 +131,11 @@ async fn serve(
                     Ok::<_, std::convert::Infallible>(Response::new(Full::new(peers.hello_response())))
                 }
             });
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let http = hyper::server::conn::http1::Builder::new();
+            tokio::select! {
+                _ = http.serve_connection(TokioIo::new(stream), service) => {}
+                _ = full.changed() => {}
+            }
         });
     }
 }
@@ -203,6 +215,35 @@ async fn a_machine_that_does_not_answer_is_offline_after_two_misses() {
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     b.stuck.store(false, Ordering::Relaxed);
     a.sees(b.id, State::Online).await;
+}
+
+#[tokio::test]
+async fn a_full_share_is_no_reason_for_doubt() {
+    let a = Machine::start(1, Setup::default()).await;
+    let b = Machine::start(2, Setup { fixed: vec![format!("{}@{}", a.id, a.address)], ..Setup::default() }).await;
+    b.sees(a.id, State::Online).await;
+    let mut events = b.peers.subscribe();
+    a.full.send(true).unwrap();
+    let mut states = Vec::new();
+    while states.last() != Some(&State::Online) {
+        if let PeerEvent::Changed { id, to, .. } = timeout(WAIT_LIMIT, events.recv()).await.unwrap().unwrap()
+            && id == a.id
+        {
+            states.push(to);
+        }
+    }
+    assert_eq!(states, [State::Suspect, State::Online], "never away");
+    let peer = b.peers.get(a.id).unwrap();
+    assert!(matches!(peer.get("/x", None).await, Err(LinkError::Busy(address)) if address == a.address));
+    assert_eq!((peer.status().failures, peer.status().breaker_ms), (0, None));
+    let before = a.greetings.load(Ordering::Relaxed);
+    a.full.send(false).unwrap();
+    let begun = Instant::now();
+    while a.greetings.load(Ordering::Relaxed) == before {
+        assert!(begun.elapsed() < WAIT_LIMIT);
+        sleep(Duration::from_millis(20)).await; // poll
+    }
+    b.sees(a.id, State::Online).await;
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use ed25519_dalek::SigningKey;
-use peernix::peers::link::ALPN;
+use peernix::peers::link::{ALPN, ALPN_MULTIPLEXED};
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature_with_raw_key};
@@ -44,6 +44,13 @@ impl Node {
         Ok(Self(Arc::new(config)))
     }
 
+    /// The same node, which speaks HTTP/2.
+    pub(crate) fn multiplexed(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.0);
+        config.alpn_protocols = vec![ALPN_MULTIPLEXED.to_vec()];
+        Self(Arc::new(config))
+    }
+
     /// Shakes hands over a connection.
     pub(crate) fn connect(&self, stream: TcpStream) -> Result<Stream> {
         let name = ServerName::try_from("peer.invalid").context("a name")?;
@@ -72,6 +79,39 @@ pub(crate) fn get(stream: &mut (impl Read + Write), target: &str) -> Result<(u16
     let mut body = vec![0; length];
     stream.read_exact(&mut body).context("a short body")?;
     Ok((status, body))
+}
+
+/// The first request on a connection that speaks HTTP/2, and its status; the body is read and dropped.
+pub(crate) fn get_multiplexed(stream: &mut (impl Read + Write), target: &str) -> Result<u16> {
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| -> Result<Vec<u8>> {
+        let length = u8::try_from(payload.len()).context("a long payload")?;
+        Ok([&[0, 0, length, kind, flags, 0, 0, 0, stream][..], payload].concat())
+    };
+    let length = u8::try_from(target.len()).context("a long target")?;
+    // GET, https, and two literal fields that nobody has to remember (RFC 7541).
+    let head = [&[0x82, 0x87, 0x04, length][..], target.as_bytes(), &[0x01, 3], b"lab"].concat();
+    let mut request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    request.extend(frame(4, 0, 0, &[])?);
+    request.extend(frame(1, 5, 1, &head)?);
+    stream.write_all(&request)?;
+    stream.flush()?;
+    let mut status = None;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).context("no answer")?;
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        stream.read_exact(&mut payload).context("a short frame")?;
+        match (head[3], payload.first()) {
+            (1, Some(0x88)) => status = Some(200),
+            (1, Some(0x8d)) => status = Some(404),
+            (3 | 7, _) => anyhow::bail!("the request or the connection was ended"),
+            _ => {}
+        }
+        // The end of our stream.
+        if head[3] <= 1 && head[4] & 1 == 1 {
+            return status.context("another status");
+        }
+    }
 }
 
 /// Believes every key, but not a wrong signature.

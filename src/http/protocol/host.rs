@@ -1,7 +1,7 @@
 //! `Host`: which machine a request is meant for.
 
 use hyper::header::HOST;
-use hyper::{HeaderMap, Version};
+use hyper::{HeaderMap, Uri, Version};
 use std::net::IpAddr;
 
 /// What the `Host` of a request says.
@@ -11,18 +11,23 @@ pub(crate) enum Host {
     Local,
     /// Some other name.
     Elsewhere,
-    /// Nothing or two things, which HTTP/1.1 forbids: something between the client and us may have understood another
+    /// Nothing or two things, which HTTP forbids from 1.1 on: something between the client and us may have understood another
     /// request than we do.
     Doubtful,
 }
 
 impl Host {
-    pub(crate) fn of(version: Version, headers: &HeaderMap) -> Self {
+    pub(crate) fn of(version: Version, uri: &Uri, headers: &HeaderMap) -> Self {
         let mut hosts = headers.get_all(HOST).iter();
+        // HTTP/2 has it in a field of its own, and hyper puts that into the URI.
+        let authority = uri.authority().filter(|_| version == Version::HTTP_2).map(|authority| authority.as_str());
         match (hosts.next(), hosts.next()) {
-            (Some(host), None) => host.to_str().map_or(Self::Doubtful, Self::parse),
+            (Some(host), None) if authority.is_none_or(|authority| authority.as_bytes() == host.as_bytes()) => {
+                host.to_str().map_or(Self::Doubtful, Self::parse)
+            }
+            (None, _) if authority.is_some() => authority.map_or(Self::Doubtful, Self::parse),
             (None, _) if version == Version::HTTP_10 => Self::Local,
-            (None, _) | (Some(_), Some(_)) => Self::Doubtful,
+            _ => Self::Doubtful,
         }
     }
 
@@ -63,12 +68,25 @@ mod tests {
             hosts.iter().for_each(|host| {
                 headers.append(HOST, HeaderValue::from_static(host));
             });
-            Host::of(version, &headers)
+            Host::of(version, &Uri::from_static("/"), &headers)
         };
         assert_eq!(of(&["[::1]"], Version::HTTP_11), Host::Local);
         assert_eq!(of(&[], Version::HTTP_11), Host::Doubtful);
         assert_eq!(of(&[], Version::HTTP_10), Host::Local);
         assert_eq!(of(&["a", "a"], Version::HTTP_10), Host::Doubtful);
         assert_eq!(of(&["a"], Version::HTTP_11), Host::Elsewhere);
+        assert_eq!(of(&[], Version::HTTP_2), Host::Doubtful);
+    }
+
+    #[test]
+    fn http_2_says_it_elsewhere_and_only_once() {
+        let of = |host: Option<&'static str>, version| {
+            let headers = host.into_iter().map(|host| (HOST, HeaderValue::from_static(host))).collect();
+            Host::of(version, &Uri::from_static("https://localhost/x"), &headers)
+        };
+        assert_eq!(of(None, Version::HTTP_2), Host::Local);
+        assert_eq!(of(Some("localhost"), Version::HTTP_2), Host::Local);
+        assert_eq!(of(Some("elsewhere"), Version::HTTP_2), Host::Doubtful);
+        assert_eq!(of(Some("elsewhere"), Version::HTTP_11), Host::Elsewhere, "as it was");
     }
 }

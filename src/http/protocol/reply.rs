@@ -5,6 +5,7 @@ use super::range::Part;
 use bytes::Bytes;
 use hyper::header::{
     ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH,
+    RETRY_AFTER,
 };
 use hyper::{HeaderMap, Response, StatusCode};
 use std::ops::Range;
@@ -88,6 +89,22 @@ pub fn method_not_allowed() -> Response<Body> {
     let mut response =
         reply(StatusCode::METHOD_NOT_ALLOWED, media::TEXT, keep::NEVER, "405 Method Not Allowed\n".into());
     response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
+}
+
+/// 421, for what is not sent over HTTP/2.
+#[must_use]
+pub fn misdirected() -> Response<Body> {
+    let status = StatusCode::MISDIRECTED_REQUEST;
+    reply(status, media::TEXT, keep::NEVER, "421 Misdirected Request: over HTTP/1.1 only\n".into())
+}
+
+/// 503, between peers only: it is here, but not now; worth another try after so many seconds.
+#[must_use]
+pub fn busy(seconds: u64) -> Response<Body> {
+    let mut response =
+        reply(StatusCode::SERVICE_UNAVAILABLE, media::TEXT, keep::NEVER, "503 Service Unavailable: busy\n".into());
+    response.headers_mut().insert(RETRY_AFTER, seconds.into());
     response
 }
 

@@ -75,6 +75,12 @@ impl BuildId {
 }
 
 impl Route {
+    /// Whether its answer is a stream from the store rather than a text in memory.
+    #[must_use]
+    pub const fn is_stream(&self) -> bool {
+        matches!(self, Self::Nar(_) | Self::Listing(_) | Self::Log(_))
+    }
+
     /// Reads the path of a request with its query. Nothing that could leave the store's top level, or be anything but
     /// the forms documented at each route, comes through.
     #[must_use]

@@ -5,15 +5,21 @@ use super::deadline::Deadline;
 use super::exchange;
 use super::limits::{HEAD_MAX, WRITE_BUFFER};
 use super::listener::{Caller, Handler, Listener};
-use super::watch::{Marks, Overdue, Watched, earlier};
+use super::marks::{Marks, Overdue, earlier};
+use super::multiplexed::{self, Requests};
+use super::places::Place;
+use super::serving::Serving;
+use super::watch::Watched;
 use crate::metrics::{HttpMetrics, count};
-use crate::peers::{NodeId, Visitor};
-use hyper::server::conn::http1;
+use crate::peers::link::is_multiplexed;
+use crate::peers::{LinkError, NodeId, Visitor};
+use crate::resilience::LogThrottle;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
@@ -23,29 +29,43 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// Times in which handshakes take too long.
+static NO_HANDSHAKE: LogThrottle = LogThrottle::new();
+/// Times in which requests do not come, or not whole.
+static NO_HEAD: LogThrottle = LogThrottle::new();
+/// Times in which answers are not read.
+static STALLED: LogThrottle = LogThrottle::new();
+
+/// Who is at the other end, if it proved that.
+type Who = (Option<NodeId>, Option<Arc<Visitor>>);
+
 /// How long a request that is on its way, or the first one of a connection, may take to arrive once the server stops. Its
 /// client was not refused, and would take a hang-up for a failure.
 const HEAD_GRACE: Duration = Duration::from_secs(1);
 
+/// How long an answer may take that came into being while its connection was chosen to make room for another.
+const ROOM_GRACE: Duration = Duration::from_secs(1);
+
 /// A connection that was accepted.
 pub(super) struct Connection<H> {
-    listener: Arc<Listener<H>>,
+    serving: Arc<Serving<H>>,
     address: SocketAddr,
     stop: CancellationToken,
 }
 
 impl<H: Handler> Connection<H> {
-    pub(super) const fn new(listener: Arc<Listener<H>>, address: SocketAddr, stop: CancellationToken) -> Self {
-        Self { listener, address, stop }
+    pub(super) const fn new(serving: Arc<Serving<H>>, address: SocketAddr, stop: CancellationToken) -> Self {
+        Self { serving, address, stop }
     }
 
-    /// Lives until either side ends it, or a deadline does.
-    pub(super) async fn run(self, stream: TcpStream) {
+    /// Lives until either side ends it, a deadline does, or another needs its place.
+    pub(super) async fn run(self, stream: TcpStream, marks: &Arc<Marks>, place: &Place) {
         // An answer is written as a whole; waiting for more of it would only delay it.
         if let Err(error) = stream.set_nodelay(true) {
             log::debug!(peer:% = self.address, reason:% = error; "connection without TCP_NODELAY");
         }
-        let Some(tls) = &self.listener.tls else { return self.speak(stream, None, None).await };
+        marks.begin(false);
+        let Some(tls) = &self.serving.listener.tls else { return self.speak(stream, (None, None), marks, place).await };
         let stopped = async {
             self.stop.cancelled().await;
             tokio::time::sleep(HEAD_GRACE).await;
@@ -56,36 +76,69 @@ impl<H: Handler> Connection<H> {
         };
         match accepted {
             Ok((stream, node)) => {
-                let visitor = tls.visitor(node).map(Arc::new);
-                self.speak(stream, Some(node), visitor).await;
+                let from = (Some(node), tls.visitor(node).map(Arc::new));
+                marks.begin(is_multiplexed(&stream));
+                if marks.is_multiplexed() {
+                    // In a box of its own: the others should not be as large.
+                    Box::pin(self.speak_many(stream, from, marks, place)).await;
+                } else {
+                    self.speak(stream, from, marks, place).await;
+                }
             }
             Err(error) => {
-                count(&self.listener.metrics.handshakes_failed);
-                log::debug!(peer:% = self.address, reason:% = error; "connection refused by TLS");
+                count(&self.serving.listener.metrics.handshakes_failed);
+                let in_time = !matches!(error, LinkError::Time { .. });
+                let level = if in_time { log::Level::Debug } else { NO_HANDSHAKE.level() };
+                log::log!(level, peer:% = self.address, reason:% = error; "connection refused by TLS");
             }
         }
     }
 
-    async fn speak<S>(&self, stream: S, node: Option<NodeId>, visitor: Option<Arc<Visitor>>)
+    /// HTTP/1.1.
+    async fn speak<S>(&self, stream: S, (node, visitor): Who, marks: &Arc<Marks>, place: &Place)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let Listener { limits, metrics, .. } = &*self.listener;
-        let marks = Marks::new();
-        let stream = Watched::new(stream, Arc::clone(&marks), Arc::clone(metrics));
+        let Listener { metrics, .. } = &*self.serving.listener;
+        let stream = Watched::new(stream, Arc::clone(marks), Arc::clone(metrics));
         let caller = Caller { address: self.address, node };
         let service = service_fn(|request| {
-            marks.answering();
-            exchange::answer(&self.listener, request, (caller, visitor.clone()), Arc::clone(&marks), &self.stop)
+            let from = (caller, visitor.clone());
+            exchange::answer(&self.serving.listener, request, from, marks.answering(), &self.stop)
         });
-        let mut connection = pin!(
+        let connection = pin!(
             http1::Builder::new()
-                // Ours are in `watch`; hyper's would run while nothing is asked.
+                // Ours are in `marks`; hyper's would run while nothing is asked.
                 .header_read_timeout(None)
                 .max_header_size(HEAD_MAX)
                 .max_buf_size(WRITE_BUFFER)
                 .serve_connection(TokioIo::new(stream), service)
         );
+        self.drive(connection, http1::Connection::graceful_shutdown, marks, place).await;
+    }
+
+    /// HTTP/2.
+    async fn speak_many<S>(&self, stream: S, (node, visitor): Who, marks: &Arc<Marks>, place: &Place)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (metrics, peer) = (Arc::clone(&self.serving.listener.metrics), self.address);
+        let stream = Watched::new(stream, Arc::clone(marks), Arc::clone(&metrics));
+        let caller = Caller { address: peer, node };
+        let service = service_fn(|request| {
+            multiplexed::answer(&self.serving, request, (caller, visitor.clone()), marks, &self.stop)
+        });
+        let executor = Requests { tasks: self.serving.tasks.clone(), peer, metrics };
+        let connection = pin!(multiplexed::builder(executor).serve_connection(TokioIo::new(stream), service));
+        self.drive(connection, http2::Connection::graceful_shutdown, marks, place).await;
+    }
+
+    /// Drives a connection to its end; `finish` lets it come after the answers that are under way.
+    async fn drive<C>(&self, mut connection: Pin<&mut C>, finish: fn(Pin<&mut C>), marks: &Marks, place: &Place)
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        let Listener { limits, metrics, .. } = &*self.serving.listener;
         let _open = Open::new(metrics);
         let mut deadline = Deadline::new();
         let mut ending = Ending::No;
@@ -94,14 +147,18 @@ impl<H: Handler> Connection<H> {
                 if let Poll::Ready(ended) = caught::poll(connection.as_mut(), cx) {
                     return Poll::Ready(Event::Ended(ended));
                 }
+                if marks.idle_since().is_some() && (marks.is_evicted() || place.is_wanted()) {
+                    return Poll::Ready(Event::Yield);
+                }
                 // Now, because whatever the connection just did may have moved it.
-                let due = earlier(marks.deadline(limits), ending.deadline().map(|last| (last, Overdue::Drain)));
+                let due = earlier(marks.deadline(limits), ending.deadline(marks).map(|last| (last, Overdue::Drain)));
                 deadline.poll(due, cx).map(Event::Due)
             });
             let event = tokio::select! {
                 biased;
                 event = driven => event,
                 () = self.stop.cancelled(), if ending == Ending::No => Event::Stop,
+                () = marks.changed.notified() => Event::Changed,
             };
             match event {
                 Event::Ended(Ok(Ok(()))) => return,
@@ -110,14 +167,25 @@ impl<H: Handler> Connection<H> {
                     return log::debug!(peer:% = self.address, reason:% = error; "connection ended");
                 }
                 Event::Ended(Err(panic)) => return panic.note(self.address, metrics),
+                Event::Yield => return log::debug!(peer:% = self.address; "idle connection closed to make room"),
                 Event::Stop if marks.is_asking() => ending = Ending::AfterHead(Instant::now() + HEAD_GRACE),
                 Event::Stop => {
                     ending = Ending::AfterAnswer(Instant::now() + limits.drain_timeout);
-                    connection.as_mut().graceful_shutdown();
+                    finish(connection.as_mut());
                 }
+                Event::Changed
+                    if !matches!(ending, Ending::AfterAnswer(_))
+                        && (marks.is_evicted() || marks.ends_after_answer()) =>
+                {
+                    let grace = if marks.is_evicted() { ROOM_GRACE } else { limits.drain_timeout };
+                    ending = Ending::AfterAnswer(Instant::now() + grace);
+                    finish(connection.as_mut());
+                }
+                Event::Changed => {}
                 // The head came in time, and its answer says that it is the last.
                 Event::Due(_) if matches!(ending, Ending::AfterHead(_)) && !marks.is_asking() => {
                     ending = Ending::AfterAnswer(Instant::now() + limits.drain_timeout);
+                    finish(connection.as_mut());
                 }
                 Event::Due(why) => return self.note_overdue(why),
             }
@@ -125,21 +193,30 @@ impl<H: Handler> Connection<H> {
     }
 
     fn note_overdue(&self, why: Overdue) {
-        let metrics = &self.listener.metrics;
+        let metrics = &self.serving.listener.metrics;
         match why {
-            Overdue::Head => count(&metrics.header_timeouts),
-            Overdue::Stalled => count(&metrics.stalled),
-            Overdue::Idle => return,
-            Overdue::Drain => {}
+            Overdue::Head => {
+                count(&metrics.header_timeouts);
+                log::log!(NO_HEAD.level(), peer:% = self.address; "a connection is closed: no whole request came in time");
+            }
+            Overdue::Stalled => {
+                count(&metrics.stalled);
+                log::log!(STALLED.level(), peer:% = self.address; "a connection is closed: its reader takes next to nothing");
+            }
+            Overdue::Idle => {}
+            Overdue::Drain => log::debug!(peer:% = self.address; "connection closed: it took too long"),
         }
-        log::debug!(peer:% = self.address, reason:? = why; "connection closed: it took too long");
     }
 }
 
 /// What can happen to a connection.
 enum Event {
     Ended(Result<hyper::Result<()>, Panic>),
+    /// It is idle, and another can have its place.
+    Yield,
     Stop,
+    /// Its marks say something new.
+    Changed,
     Due(Overdue),
 }
 
@@ -155,10 +232,15 @@ enum Ending {
 }
 
 impl Ending {
-    const fn deadline(self) -> Option<Instant> {
+    fn deadline(self, marks: &Marks) -> Option<Instant> {
         match self {
             Self::No => None,
-            Self::AfterHead(deadline) | Self::AfterAnswer(deadline) => Some(deadline),
+            Self::AfterHead(deadline) => Some(deadline),
+            // In HTTP/2 the client has a word in the end of a connection. With nothing left to answer it is not waited for.
+            Self::AfterAnswer(deadline) if marks.is_multiplexed() => {
+                Some(marks.idle_since().map_or(deadline, |idle| deadline.min(idle + HEAD_GRACE)))
+            }
+            Self::AfterAnswer(deadline) => Some(deadline),
         }
     }
 }

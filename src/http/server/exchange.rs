@@ -2,14 +2,16 @@
 
 use super::caught::caught;
 use super::listener::{Caller, Handler, Listener, Request};
+use super::marks::{InFlight, Marks};
 use super::tracked::Tracked;
-use super::watch::Marks;
+use crate::http::protocol::body::Body;
 use crate::http::protocol::host::Host;
 use crate::http::protocol::reply;
 use crate::http::protocol::routes::Route;
 use crate::peers::Visitor;
 use hyper::body::{Body as _, Incoming};
-use hyper::{Method, Response};
+use hyper::header::{CONNECTION, CONTENT_LENGTH};
+use hyper::{Method, Response, StatusCode, Version};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ pub(super) async fn answer<H: Handler>(
     listener: &Listener<H>,
     request: hyper::Request<Incoming>,
     (caller, visitor): (Caller, Option<Arc<Visitor>>),
-    marks: Arc<Marks>,
+    in_flight: InFlight,
     stop: &CancellationToken,
 ) -> Result<Response<Tracked>, Infallible> {
     let (head, body) = request.into_parts();
@@ -28,7 +30,7 @@ pub(super) async fn answer<H: Handler>(
     let target = head.uri.path_and_query().map_or("", |target| target.as_str());
     let route = Route::parse(target);
     let index = route.as_ref().map(Route::index);
-    let host = Host::of(head.version, &head.headers);
+    let host = Host::of(head.version, &head.uri, &head.headers);
     let blocked = visitor.as_ref().is_some_and(|visitor| visitor.is_blocked());
     // What the blocked one is told is told to its end; only what was begun before is cut off.
     let visitor = visitor.filter(|_| !blocked);
@@ -41,6 +43,9 @@ pub(super) async fn answer<H: Handler>(
     } else if host == Host::Elsewhere && listener.local_only {
         log::debug!(peer:% = caller.address; "a request meant for another host, perhaps made by a web page");
         reply::not_found()
+    } else if head.version == Version::HTTP_2 && route.as_ref().is_some_and(Route::is_stream) {
+        // A thousand of these on one connection would be a thousand buffers; over HTTP/1.1 they are as many connections.
+        reply::misdirected()
     } else if let Some(route) = route {
         let request = Request { route, head: is_head, headers: head.headers, caller };
         caught(pin!(listener.handler.answer(request))).await.unwrap_or_else(|panic| {
@@ -55,10 +60,27 @@ pub(super) async fn answer<H: Handler>(
         response = reply::closing(response);
     }
     drop(body);
+    if head.version == Version::HTTP_2 {
+        response = for_http_2(response, is_head, in_flight.marks());
+    }
     listener.metrics.answered(index, response.status());
     log::debug!(peer:% = caller.address, status = response.status().as_u16(), path = target; "answered");
     Ok(response.map(|body| {
         let body = if is_head { body.into_announced() } else { body };
-        Tracked::new(body, visitor, marks, Arc::clone(&listener.metrics))
+        Tracked::new(body, visitor, Arc::new(in_flight), Arc::clone(&listener.metrics))
     }))
+}
+
+/// The same answer where connections are not ended by a header, and hyper does not know that a HEAD has no body.
+fn for_http_2(mut response: Response<Body>, is_head: bool, marks: &Marks) -> Response<Body> {
+    if response.headers_mut().remove(CONNECTION).is_some() {
+        marks.end_after_answer();
+    }
+    if !is_head {
+        return response;
+    }
+    if let Some(length) = response.body().length().filter(|_| response.status() != StatusCode::NOT_MODIFIED) {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    response.map(|_| Body::empty())
 }

@@ -20,6 +20,20 @@ pub const WRITE_BUFFER: usize = 64 * 1024;
 /// time-out that is 2 KiB/s: slower than any network that Nix can be used on.
 pub const STALL_BYTES: u64 = 64 * 1024;
 
+/// How many requests an HTTP/2 connection may carry at once. Nix asks for 25 paths at a time; whoever has more to ask waits for
+/// its own answers.
+pub const STREAMS_MAX: u32 = 32;
+
+/// How many connections of one address may wait for a place where they wait: Nix with `http-connections = 0` opens one for
+/// each path that it looks up, of which 600 were seen.
+pub const WAITING_PER_ADDRESS: usize = 1024;
+
+/// How many connections may wait for a place in all. One that waits costs a socket and little else.
+pub const WAITING_MAX: usize = 2 * WAITING_PER_ADDRESS;
+
+/// How long a connection waits for a place at most: as long as Nix waits for a byte (`stalled-download-timeout`).
+pub const PLACE_WAIT: Duration = Duration::from_secs(300);
+
 /// What a listener allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -28,7 +42,7 @@ pub struct Limits {
     /// How many of them come from one address. All addresses of one IPv6 network (/64) together may have half of
     /// [`Self::connections`]: one machine can take as many of them as it likes, but a LAN is usually one such network.
     pub per_address: Option<usize>,
-    /// What happens to a connection too many.
+    /// What happens to a connection too many if no other is idle; the one that has been idle for the longest makes room.
     pub when_full: WhenFull,
     /// From the first byte of a request to the end of its head, and from the start of a connection to its first byte.
     pub header_timeout: Duration,
@@ -39,7 +53,7 @@ pub struct Limits {
     /// How long requests that are being answered may go on once the server stops.
     pub drain_timeout: Duration,
     /// How many bodies from the store are sent at once; each holds file descriptors, buffers and a root against garbage
-    /// collection. Others wait for their slot.
+    /// collection. Others wait for their slot, peers for a second.
     pub transfers: usize,
     /// How many of them go to one address. Nix opens 25 connections.
     pub transfers_per_address: usize,
@@ -48,9 +62,10 @@ pub struct Limits {
 /// What happens to a connection too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
-    /// It is closed at once, without an answer: another machine has other sources.
+    /// It is closed at once, without an answer: a peer takes that for "busy" and has other sources.
     Close,
-    /// It waits in the kernel until there is room: Nix must never see an error.
+    /// It waits until there is room: Nix must never see an error. Beyond [`WAITING_MAX`] those of a listener without a limit
+    /// for an address wait in the kernel, and others are closed, as one address could keep all others out there.
     Wait,
 }
 
@@ -69,6 +84,12 @@ impl Limits {
             transfers: 128,
             transfers_per_address: 32,
         }
+    }
+
+    /// For the share's plain port: as for the share, but nobody is turned away before a great many wait.
+    #[must_use]
+    pub const fn plain_share() -> Self {
+        Self { when_full: WhenFull::Wait, ..Self::share() }
     }
 
     /// For the gateway: all come from the same address, nobody is turned away, and Nix may stop reading for as long as it

@@ -8,10 +8,13 @@ pub mod listener;
 
 mod caught;
 mod connection;
-mod connection_limit;
 mod deadline;
 mod exchange;
+mod marks;
+mod multiplexed;
+mod places;
 mod serve;
+mod serving;
 mod tracked;
 mod watch;
 

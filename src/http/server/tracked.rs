@@ -1,6 +1,6 @@
 //! The body of an answer on its way: what it leaves in the marks of its connection, and how it breaks off.
 
-use super::watch::Marks;
+use super::marks::InFlight;
 use crate::http::error::HttpError;
 use crate::http::protocol::body::Body;
 use crate::metrics::{HttpMetrics, count};
@@ -21,25 +21,31 @@ pub(super) struct Tracked {
     /// What ended it before its time, until what came before has been sent.
     failed: Option<HttpError>,
     visitor: Option<Arc<Visitor>>,
-    marks: Arc<Marks>,
+    request: Arc<InFlight>,
     metrics: Arc<HttpMetrics>,
 }
 
-impl Tracked {
-    /// A body that goes to `visitor`, on a listener that knows them.
-    pub(super) const fn new(
-        body: Body,
-        visitor: Option<Arc<Visitor>>,
-        marks: Arc<Marks>,
-        metrics: Arc<HttpMetrics>,
-    ) -> Self {
-        Self { body, failed: None, visitor, marks, metrics }
+/// Bytes that HTTP/2 may hold for long after it has taken them, and their request until then.
+struct Held {
+    bytes: Bytes,
+    _request: Arc<InFlight>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
-impl Drop for Tracked {
-    fn drop(&mut self) {
-        self.marks.answered();
+impl Tracked {
+    /// The body of the answer to `request`, which goes to `visitor` on a listener that knows them.
+    pub(super) const fn new(
+        body: Body,
+        visitor: Option<Arc<Visitor>>,
+        request: Arc<InFlight>,
+        metrics: Arc<HttpMetrics>,
+    ) -> Self {
+        Self { body, failed: None, visitor, request, metrics }
     }
 }
 
@@ -49,7 +55,7 @@ impl HttpBody for Tracked {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         if let Some(error) = self.failed.take() {
-            if self.marks.is_blocked() {
+            if self.request.marks().is_blocked() {
                 // Polled again when the reader took something.
                 self.failed = Some(error);
                 return Poll::Pending;
@@ -73,6 +79,11 @@ impl HttpBody for Tracked {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
+            Poll::Ready(Some(Ok(frame))) if self.request.marks().is_multiplexed() => {
+                self.request.sending();
+                let held = |bytes| Bytes::from_owner(Held { bytes, _request: Arc::clone(&self.request) });
+                Poll::Ready(Some(Ok(frame.map_data(held))))
+            }
             frame => frame,
         }
     }
@@ -90,7 +101,8 @@ impl HttpBody for Tracked {
 mod tests {
     use super::*;
     use crate::http::server::limits::Limits;
-    use crate::http::server::watch::{Overdue, Watched};
+    use crate::http::server::marks::{Marks, Overdue};
+    use crate::http::server::watch::Watched;
     use std::future::poll_fn;
     use std::io;
     use std::sync::atomic::Ordering::Relaxed;
@@ -122,8 +134,7 @@ mod tests {
         let (ours, _theirs) = duplex(1);
         let mut stream = Watched::new(ours, Arc::clone(&marks), Arc::clone(&metrics));
         let body = Body::stream(Some(2), Breaking(false));
-        let mut body = Tracked::new(body, None, Arc::clone(&marks), Arc::clone(&metrics));
-        marks.answering();
+        let mut body = Tracked::new(body, None, marks.answering().into(), Arc::clone(&metrics));
         assert_eq!(look(&mut body).await, Poll::Ready(Some(Ok(1))));
         assert_eq!(look(&mut body).await, Poll::Pending, "hyper sends what it holds now");
         assert_eq!((metrics.broken.load(Relaxed), body.is_end_stream()), (1, false));
@@ -136,6 +147,19 @@ mod tests {
         assert_eq!(metrics.broken.load(Relaxed), 1, "counted once");
         assert_eq!(marks.deadline(&Limits::share()), None);
         drop(body);
+        assert_eq!(marks.deadline(&Limits::share()).map(|(_, why)| why), Some(Overdue::Idle));
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_not_gone_while_its_bytes_are_held() {
+        let (marks, metrics) = (Marks::new(), Arc::new(HttpMetrics::new(&[])));
+        marks.begin(true);
+        let mut body = Tracked::new(Body::from("x"), None, marks.answering().into(), metrics);
+        assert_eq!(marks.deadline(&Limits::share()), None);
+        let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await.unwrap().unwrap();
+        drop(body);
+        assert_eq!(marks.deadline(&Limits::share()).map(|(_, why)| why), Some(Overdue::Stalled));
+        drop(frame);
         assert_eq!(marks.deadline(&Limits::share()).map(|(_, why)| why), Some(Overdue::Idle));
     }
 }

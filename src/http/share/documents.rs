@@ -16,7 +16,10 @@ impl Share {
     /// `/HASH.ls`: the listing, with the place of each file in the NAR.
     pub(super) async fn listing(&self, hash: StoreHash, audience: Audience, request: &Request) -> Answer {
         let Some(known) = self.known(hash, audience).await? else { return Ok(None) };
-        let Some(slot) = self.upload.slot(request).await else { return Ok(None) };
+        let slot = match self.upload.slot(request).await {
+            Ok(slot) => slot,
+            Err(busy) => return Ok(Some(busy)),
+        };
         let layout = self.store.layout(&known.path).await?;
         let stream = self.store.listing(&layout).await?;
         let body = self.upload.body(stream, slot, request).await?;
@@ -28,7 +31,10 @@ impl Share {
         let Some(stream) = self.store.build_log(derivation, &self.rules.now().policy, audience).await? else {
             return Ok(None);
         };
-        let Some(slot) = self.upload.slot(request).await else { return Ok(None) };
+        let slot = match self.upload.slot(request).await {
+            Ok(slot) => slot,
+            Err(busy) => return Ok(Some(busy)),
+        };
         let body = self.upload.body(stream, slot, request).await?;
         Ok(Some(reply::ok(media::TEXT, keep::SHORT, body)))
     }

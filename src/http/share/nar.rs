@@ -24,9 +24,9 @@ impl Share {
             reply::Send::Head(response) => return Ok(Some(response)),
             reply::Send::Bytes(response, part) => (response, part),
         };
-        let Some(slot) = self.upload.slot(request).await else {
-            log::debug!(path:% = known.path.info.path, peer:% = request.caller.address; "no upload slot came in time");
-            return Ok(None);
+        let slot = match self.upload.slot(request).await {
+            Ok(slot) => slot,
+            Err(busy) => return Ok(Some(busy)),
         };
         let layout = self.store.layout(&known.path).await?;
         let stream = self.store.nar(&layout, part).await?;

@@ -1,16 +1,25 @@
 //! What leaves this machine: in a slot, and within the upload limit.
 
 use super::throttle::{Throttle, Throttled};
-use super::upload_slots::{Slot, UploadSlots};
+use super::upload_slots::{NIX_WAIT, PEER_WAIT, Slot, UploadSlots};
 use crate::http::protocol::body::Body;
+use crate::http::protocol::reply;
 use crate::http::server::limits::Limits;
 use crate::http::server::listener::Request;
+use crate::resilience::LogThrottle;
 use crate::store::{ByteStream, StoreError};
 use bytes::Bytes;
+use hyper::Response;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+
+/// When a peer that was told that we are busy may ask again, in seconds.
+const RETRY_AFTER: u64 = 1;
+
+/// Times in which slots are short.
+static SHORT: LogThrottle = LogThrottle::new();
 
 /// The line that all answers from the store share.
 pub(super) struct Upload {
@@ -24,9 +33,21 @@ impl Upload {
         Self { throttle: Throttle::new(limit), slots: UploadSlots::new(limits) }
     }
 
-    /// Waits for a slot for the answer to `request`, `None` if it takes too long.
-    pub(super) async fn slot(&self, request: &Request) -> Option<Slot> {
-        self.slots.take(request.caller.address.ip()).await
+    /// Waits for a slot for the answer to `request`.
+    ///
+    /// # Errors
+    /// None came in time: what to say instead. A peer soon hears that we are busy. Nix would take that for trouble; it waits
+    /// for long, and is sent to its next cache at last.
+    pub(super) async fn slot(&self, request: &Request) -> Result<Slot, Response<Body>> {
+        let (is_peer, caller) = (request.caller.node.is_some(), request.caller.address);
+        if let Some(slot) = self.slots.try_take(caller.ip()) {
+            return Ok(slot);
+        }
+        log::log!(SHORT.level(), peer:% = caller, path:% = request.route;
+            "what is asked for has to wait: all upload slots are taken, or all that are for this address");
+        let wait = if is_peer { PEER_WAIT } else { NIX_WAIT };
+        let otherwise = || if is_peer { reply::busy(RETRY_AFTER) } else { reply::not_found() };
+        self.slots.take(caller.ip(), wait).await.ok_or_else(otherwise)
     }
 
     /// A body that keeps to the upload limit and holds its slot, with its first bytes read: what fails before them is

@@ -1,4 +1,4 @@
-//! One connection to a peer: a request at a time, and word when it ends.
+//! One connection to a peer: requests, one at a time or many, and word when it ends.
 
 use crate::peers::error::LinkError;
 use crate::peers::hello::{self, Hello};
@@ -7,11 +7,13 @@ use crate::resilience::Way;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::{http1, http2};
 use hyper::header::{HOST, RANGE, USER_AGENT};
+use hyper::http::uri::{Authority, Scheme};
 use hyper::{Request, Response, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
@@ -25,14 +27,24 @@ const TARGET_MAX: usize = 2048;
 const HEAD_MAX: usize = 16 * 1024;
 /// The most header fields in it.
 const HEADERS_MAX: usize = 64;
+/// How many requests an HTTP/2 connection carries before the other side has said how many it allows: what the share does allow.
+const STREAMS_FIRST: usize = 32;
+/// How many bytes of one answer may come over HTTP/2 before we have read them. Answers there are small.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// How many bytes of all answers together.
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+/// How much is remembered of headers to abbreviate the next ones, in bytes.
+const HEADER_TABLE: u32 = 4096;
 /// What we call ourselves.
 const AGENT: &str = concat!("peernix/", env!("CARGO_PKG_VERSION"));
 
 /// A connection whose two identities are proved.
 pub(crate) struct Connection {
     id: NodeId,
+    /// Another one for each connection of this program.
+    number: u64,
     life: Life,
-    sender: SendRequest<Empty<Bytes>>,
+    sender: Sender,
 }
 
 /// The life of a connection, seen from outside.
@@ -48,6 +60,11 @@ pub(crate) struct Life {
 }
 
 impl Life {
+    /// Of a connection between these two ends.
+    pub(super) fn new(local: SocketAddr, remote: SocketAddr) -> Self {
+        Self { local, remote, ended: CancellationToken::new(), close: CancellationToken::new() }
+    }
+
     /// Whether a connection made now would take the same way; see [`Way`].
     pub(super) fn way(&self) -> Way {
         Way::of(self.local, self.remote)
@@ -62,25 +79,72 @@ impl Life {
     pub(super) fn is_over(&self) -> bool {
         self.ended.is_cancelled()
     }
-}
 
-impl Connection {
-    /// Takes over a stream after the TLS handshake, with the addresses of its ends.
-    pub(super) async fn new<S>(stream: S, id: NodeId, local: SocketAddr, remote: SocketAddr) -> Result<Self, LinkError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let mut builder = http1::Builder::new();
-        builder.max_header_size(HEAD_MAX).max_headers(HEADERS_MAX);
-        let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
-        let life = Life { local, remote, ended: CancellationToken::new(), close: CancellationToken::new() };
-        let (guard, close) = (life.ended.clone().drop_guard(), life.close.clone());
+    /// Runs what moves the bytes of the connection, until that ends or [`Self::close`].
+    fn drive<E>(&self, driver: impl Future<Output = Result<(), E>> + Send + 'static) {
+        let (guard, close) = (self.ended.clone().drop_guard(), self.close.clone());
         tokio::spawn(async move {
             // Why it ended is told to whoever waits for a response; an idle connection has no one to tell.
             let _ = close.run_until_cancelled(driver).await;
             drop(guard);
         });
-        Ok(Self { id, life, sender })
+    }
+}
+
+/// The number of the next connection.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// What takes requests.
+enum Sender {
+    /// HTTP/1.1.
+    Single(http1::SendRequest<Empty<Bytes>>),
+    /// HTTP/2. Clones send over the same connection, which ends when the last of them is gone and nothing is under way.
+    Multiplexed(http2::SendRequest<Empty<Bytes>>),
+}
+
+impl Connection {
+    /// Takes over a stream after the TLS handshake, with a life that begins.
+    pub(super) async fn new<S>(stream: S, id: NodeId, life: Life, multiplexed: bool) -> Result<Self, LinkError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let sender = if multiplexed {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder
+                .initial_max_send_streams(STREAMS_FIRST)
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .header_table_size(HEADER_TABLE)
+                // Lossless: 16 KiB.
+                .max_header_list_size(u32::try_from(HEAD_MAX).unwrap_or(u32::MAX));
+            let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
+            life.drive(driver);
+            Sender::Multiplexed(sender)
+        } else {
+            let mut builder = http1::Builder::new();
+            builder.max_header_size(HEAD_MAX).max_headers(HEADERS_MAX);
+            let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
+            life.drive(driver);
+            Sender::Single(sender)
+        };
+        Ok(Self { id, number: NEXT.fetch_add(1, Relaxed), life, sender })
+    }
+
+    /// The same connection for somebody else, if it carries many requests at a time.
+    pub(super) fn share(&self) -> Option<Self> {
+        let Sender::Multiplexed(sender) = &self.sender else { return None };
+        let sender = Sender::Multiplexed(sender.clone());
+        Some(Self { id: self.id, number: self.number, life: self.life.clone(), sender })
+    }
+
+    /// Whether both are the same connection.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+
+    /// Whether it carries many requests at a time.
+    pub(super) const fn is_multiplexed(&self) -> bool {
+        matches!(self.sender, Sender::Multiplexed(_))
     }
 
     /// Who is at the other end.
@@ -105,12 +169,18 @@ impl Connection {
 
     /// Whether it has ended, as far as is known.
     pub(super) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        match &self.sender {
+            Sender::Single(sender) => sender.is_closed(),
+            Sender::Multiplexed(sender) => sender.is_closed(),
+        }
     }
 
     /// Waits until the response before is read to its end. False when the connection cannot be used again.
     pub(super) async fn is_reusable(&mut self) -> bool {
-        self.sender.ready().await.is_ok()
+        match &mut self.sender {
+            Sender::Single(sender) => sender.ready().await.is_ok(),
+            Sender::Multiplexed(sender) => sender.ready().await.is_ok(),
+        }
     }
 
     /// Sends a request and waits for the head of its response; tells how long that took.
@@ -119,7 +189,10 @@ impl Connection {
         request: Request<Empty<Bytes>>,
     ) -> Result<(Response<Incoming>, Duration), LinkError> {
         let begun = Instant::now();
-        let response = timeout(RESPONSE_LIMIT, self.sender.send_request(request)).await;
+        let response = match &mut self.sender {
+            Sender::Single(sender) => timeout(RESPONSE_LIMIT, sender.send_request(request)).await,
+            Sender::Multiplexed(sender) => timeout(RESPONSE_LIMIT, sender.send_request(for_http_2(request))).await,
+        };
         let elapsed = |_| LinkError::Time { step: "the head of a response", limit: RESPONSE_LIMIT };
         Ok((response.map_err(elapsed)??, begun.elapsed()))
     }
@@ -160,4 +233,17 @@ pub(super) fn request(id: NodeId, target: &str, range_from: Option<u64>) -> Resu
         request = request.header(RANGE, format!("bytes={first}-"));
     }
     request.body(Empty::new()).map_err(|_| malformed())
+}
+
+/// The same request where the host is no header but a part of the target.
+fn for_http_2(mut request: Request<Empty<Bytes>>) -> Request<Empty<Bytes>> {
+    let host = request.headers_mut().remove(HOST);
+    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let mut parts = request.uri().clone().into_parts();
+    (parts.scheme, parts.authority) = (Some(Scheme::HTTPS), authority);
+    // A node id is an authority, so that there is nothing to fail.
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
 }

@@ -1,7 +1,8 @@
 //! Making a connection: the addresses race, each a moment behind the one before.
 
-use super::connection::Connection;
-use super::tls::{ClientIdentity, HANDSHAKE_LIMIT, peer_id, refine};
+use super::connection::{Connection, Life};
+use super::heard::Heard;
+use super::tls::{ClientIdentity, HANDSHAKE_LIMIT, peer_id, refine, speaks_http_2};
 use crate::peers::error::{LinkError, PeersError};
 use crate::peers::identity::NodeId;
 use crate::peers::membership::Admission;
@@ -40,7 +41,12 @@ pub(crate) struct Dialler(ClientIdentity);
 
 /// Whom a connection must reach. Costs a few allocations to make, so each peer keeps its own.
 #[derive(Clone)]
-pub(crate) struct Target(Arc<ClientConfig>);
+pub(crate) struct Target {
+    /// For HTTP/1.1.
+    single: Arc<ClientConfig>,
+    /// For HTTP/2, where the other side has it.
+    multiplexed: Arc<ClientConfig>,
+}
 
 impl Dialler {
     pub(crate) fn new(key: &NodeKey, admission: Admission) -> Result<Self, PeersError> {
@@ -54,38 +60,49 @@ impl Dialler {
 
     /// This node, or (with `None`) whichever is admitted.
     pub(crate) fn target(&self, id: Option<NodeId>) -> Target {
-        Target(self.0.towards(id))
+        Target { single: self.0.towards(id, false), multiplexed: self.0.towards(id, true) }
     }
 }
 
 impl Target {
-    /// Connects to the first of `addresses` (the best first) where the target answers.
+    /// Connects to the first of `addresses` (the best first) where the target answers, for many requests at a time if it has
+    /// that.
     ///
     /// # Errors
-    /// What kept the best address from answering.
+    /// What kept the best address from answering; that one of them is busy is worth more.
     pub(crate) async fn dial(&self, addresses: &[SocketAddr]) -> Result<Connection, LinkError> {
-        let mut waiting = addresses.iter().copied().take(ADDRESSES_MAX);
-        // Dropping the set aborts the losers.
-        let mut racing = JoinSet::new();
-        let mut failure = None;
-        loop {
-            if let Some(address) = waiting.next() {
-                racing.spawn(connect(self.0.clone(), address));
-            } else if racing.is_empty() {
-                return Err(failure.unwrap_or(LinkError::NoAddress));
-            }
-            let finished = match waiting.len() {
-                0 => racing.join_next().await,
-                _ => match timeout(HEAD_START, racing.join_next()).await {
-                    Ok(finished) => finished,
-                    Err(_) => continue,
-                },
-            };
-            match finished {
-                Some(Ok(Ok(connection))) => return Ok(connection),
-                Some(Ok(Err(error))) => failure = failure.or(Some(error)),
-                Some(Err(_)) | None => {}
-            }
+        race(&self.multiplexed, addresses).await
+    }
+
+    /// The same, for one request at a time.
+    pub(super) async fn dial_single(&self, addresses: &[SocketAddr]) -> Result<Connection, LinkError> {
+        race(&self.single, addresses).await
+    }
+}
+
+async fn race(config: &Arc<ClientConfig>, addresses: &[SocketAddr]) -> Result<Connection, LinkError> {
+    let mut waiting = addresses.iter().copied().take(ADDRESSES_MAX);
+    // Dropping the set aborts the losers.
+    let mut racing = JoinSet::new();
+    let mut failure = None;
+    loop {
+        if let Some(address) = waiting.next() {
+            racing.spawn(connect(Arc::clone(config), address));
+        } else if racing.is_empty() {
+            return Err(failure.unwrap_or(LinkError::NoAddress));
+        }
+        let finished = match waiting.len() {
+            0 => racing.join_next().await,
+            _ => match timeout(HEAD_START, racing.join_next()).await {
+                Ok(finished) => finished,
+                Err(_) => continue,
+            },
+        };
+        match finished {
+            Some(Ok(Ok(connection))) => return Ok(connection),
+            Some(Ok(Err(error @ LinkError::Busy(_)))) => failure = Some(error),
+            Some(Ok(Err(error))) => failure = failure.or(Some(error)),
+            Some(Err(_)) | None => {}
         }
     }
 }
@@ -99,10 +116,15 @@ async fn connect(config: Arc<ClientConfig>, address: SocketAddr) -> Result<Conne
     // The name is not sent (there is no SNI) and not checked: keys are the names here.
     let name = ServerName::IpAddress(address.ip().into());
     let failed = |source| LinkError::Handshake { address, source };
-    let stream = timeout(HANDSHAKE_LIMIT, TlsConnector::from(config).connect(name, stream)).await;
-    let stream = stream.map_err(|_| failed(io::ErrorKind::TimedOut.into()))?.map_err(|error| refine(error, failed))?;
+    let handshake = TlsConnector::from(config).connect(name, Heard::new(stream)).into_fallible();
+    let stream = timeout(HANDSHAKE_LIMIT, handshake).await.map_err(|_| failed(io::ErrorKind::TimedOut.into()))?;
+    let stream = stream.map_err(|(error, stream)| match stream.is_turned_away(&error) {
+        true => LinkError::Busy(address),
+        false => refine(error, failed),
+    })?;
     let id = peer_id(stream.get_ref().1)?;
-    Connection::new(stream, id, local, address).await
+    let multiplexed = speaks_http_2(stream.get_ref().1);
+    Connection::new(stream, id, Life::new(local, address), multiplexed).await
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {

@@ -1,4 +1,7 @@
-//! The connections to one peer: used by one request at a time, kept for the next, bounded in number and age.
+//! The connections to one peer. Everything small goes over one that carries many requests at a time. Each NAR has one of its
+//! own while it comes, a few of which are kept for the next.
+//!
+//! A peer that knows HTTP/1.1 only is asked everything as NARs are, and more connections are kept.
 
 use super::connection::{Connection, Life, request};
 use super::dial::Target;
@@ -9,27 +12,34 @@ use crate::peers::trusted_keys::{TRUSTED_KEYS_HEADER, TrustedKeysHeader};
 use crate::resilience::Way;
 use bytes::Bytes;
 use http_body_util::Empty;
-use hyper::{Request, Response};
 use hyper::body::Incoming;
+use hyper::{Request, Response};
 use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
-/// The most connections to one peer in use at once. Nix fetches 25 paths at a time, and looks up more meanwhile; the
-/// share allows 128 connections from one address.
+/// The most connections to one peer with a request of their own at once. Nix fetches 25 paths at a time; the share allows 128
+/// connections from one address.
 pub(crate) const CONNECTIONS_MAX: usize = 64;
-/// The most connections kept without use: as many as Nix looks up at a time, or each lookup would shake hands anew.
-const IDLE_MAX: usize = 25;
+/// The most small requests at once, on the connection for them. Nix looks up 25 paths at a time.
+pub(super) const SMALL_MAX: usize = 64;
+/// The most connections kept without use. A share has 1,024 in all, for all of its peers.
+pub(super) const IDLE_MAX: usize = 4;
+/// The same for peers without HTTP/2: as many as Nix looks up at a time, or each lookup would shake hands anew.
+const IDLE_MAX_SINGLE: usize = 25;
 /// How long a connection is kept without use: less than the 30 s after which the share closes it.
 const IDLE_TIME: Duration = Duration::from_secs(20);
 /// How long a kept connection may be silent before the same is asked on a fresh one: it may be dead without anybody having
-/// said so. Answers take milliseconds on a LAN.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// How long a request waits for a connection when all are in use.
+/// said so. Answers take milliseconds on a LAN, and a lookup waits 300 ms for peers.
+const PATIENCE: Duration = Duration::from_millis(150);
+/// How long a request waits for its turn when too many are under way.
 const SLOT_LIMIT: Duration = Duration::from_secs(1);
+/// What a NAR's target begins with.
+const NAR: &str = "/nar/";
 
 /// The connections to one peer.
 pub(crate) struct Pool {
@@ -37,34 +47,151 @@ pub(crate) struct Pool {
     target: Target,
     /// Goes with every request.
     trusted_keys: Arc<TrustedKeysHeader>,
+    /// Held while a connection has a request of its own.
     slots: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Idle>>>,
+    /// Held until a small request has the head of its answer.
+    small: Semaphore,
+    shared: Mutex<Option<Shared>>,
+    /// Held while a connection to share is made: whoever wants one meanwhile waits for it, and shares its failure as well.
+    dialling: tokio::sync::Mutex<Option<(Instant, LinkError)>>,
+    /// Whether the peer turned out to know HTTP/1.1 only.
+    is_old: AtomicBool,
     /// All that are open, whoever uses them.
     open: Mutex<Vec<Life>>,
 }
-
-type Answer = (Response<Incoming>, Duration);
 
 struct Idle {
     connection: Connection,
     since: Instant,
 }
 
+/// The connection for everything small.
+struct Shared {
+    connection: Connection,
+    /// When it was last used; `None` if somebody else watches it, who greets the peer on it and notices when it is dead.
+    used: Option<Instant>,
+}
+
+/// The head of an answer, and how long it took.
+type Answer = (Response<Incoming>, Duration);
+
 impl Pool {
     pub(crate) fn new(id: NodeId, target: Target, trusted_keys: Arc<TrustedKeysHeader>) -> Self {
-        let (idle, open) = Default::default();
-        Self { id, target, trusted_keys, slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)), idle, open }
+        let (idle, shared, dialling, is_old, open) = Default::default();
+        let (slots, small) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Semaphore::new(SMALL_MAX));
+        Self { id, target, trusted_keys, slots, idle, small, shared, dialling, is_old, open }
     }
 
-    async fn connect(&self, addresses: &[SocketAddr]) -> Result<Connection, LinkError> {
+    /// A small request: with others on one connection, if the peer has that.
+    async fn together(&self, message: Request<Empty<Bytes>>, addresses: &[SocketAddr]) -> Result<Answer, LinkError> {
+        let turn = timeout(SLOT_LIMIT, self.small.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return Err(LinkError::AllInUse(SMALL_MAX)) };
+        let Some(mut shared) = self.shared() else { return self.together_anew(message, addresses).await };
+        let old = shared.share();
+        let again = message.clone();
+        let anew = async {
+            old.iter().for_each(|old| self.forget(old));
+            self.together_anew(again, addresses).await
+        };
+        or_fresh(shared.request(message), anew).await.map(|(answer, _)| answer)
+    }
+
+    /// The same, without a connection to share as yet.
+    async fn together_anew(&self, message: Request<Empty<Bytes>>, addresses: &[SocketAddr]) -> Result<Answer, LinkError> {
+        if self.is_old.load(Relaxed) {
+            return self.alone(message, addresses).await;
+        }
+        let mut connection = self.meet(addresses).await?;
+        let answer = connection.request(message).await?;
+        if !connection.is_multiplexed() {
+            self.keep(connection, self.slots.clone().try_acquire_owned().ok());
+        }
+        Ok(answer)
+    }
+
+    /// The connection to share; the first who wants it makes it.
+    async fn meet(&self, addresses: &[SocketAddr]) -> Result<Connection, LinkError> {
+        let begun = Instant::now();
+        let mut failed = self.dialling.lock().await;
+        if let Some(shared) = self.shared() {
+            return Ok(shared);
+        }
+        if let Some((_, error)) = failed.as_ref().filter(|(when, _)| *when >= begun) {
+            return Err(error.again());
+        }
+        let dialled = self.dial_noting(addresses).await;
+        *failed = dialled.as_ref().err().map(|error| (Instant::now(), error.again()));
+        let connection = dialled?;
+        if let Some(connection) = connection.share() {
+            *self.shared.lock() = Some(Shared { connection, used: Some(Instant::now()) });
+        }
+        Ok(connection)
+    }
+
+    /// Makes a connection, and notes what the peer knows.
+    async fn dial_noting(&self, addresses: &[SocketAddr]) -> Result<Connection, LinkError> {
         let connection = self.target.dial(addresses).await?;
+        self.is_old.store(!connection.is_multiplexed(), Relaxed);
+        self.note(&connection);
+        Ok(connection)
+    }
+
+    /// Notes that a connection is open.
+    fn note(&self, connection: &Connection) {
         let mut open = self.open.lock();
         if open.len() == open.capacity() {
             // Whenever it would have to grow, so that this costs next to nothing.
             open.retain(|life| !life.is_over());
         }
         open.push(connection.life().clone());
-        Ok(connection)
+    }
+
+    /// The shared connection, if there is one.
+    fn shared(&self) -> Option<Connection> {
+        self.purge();
+        let mut shared = self.shared.lock();
+        let shared = shared.as_mut()?;
+        shared.used = shared.used.map(|_| Instant::now());
+        shared.connection.share()
+    }
+
+    /// Shares a connection no longer: what is asked next makes a new one.
+    fn forget(&self, connection: &Connection) {
+        let mut shared = self.shared.lock();
+        if shared.as_ref().is_some_and(|shared| shared.connection.is(connection)) {
+            *shared = None;
+        }
+    }
+
+    /// A request with a connection of its own: a kept one if there is one, else a new one.
+    async fn alone(&self, message: Request<Empty<Bytes>>, addresses: &[SocketAddr]) -> Result<Answer, LinkError> {
+        let slot = timeout(SLOT_LIMIT, self.slots.clone().acquire_owned()).await;
+        let Ok(Ok(slot)) = slot else { return Err(LinkError::AllInUse(CONNECTIONS_MAX)) };
+        let (connection, answer) = match self.take() {
+            Some(mut kept) => {
+                let again = message.clone();
+                let over_kept = async {
+                    let answer = kept.request(message).await?;
+                    Ok((kept, answer))
+                };
+                let ((connection, answer), was_silent) = or_fresh(over_kept, self.fresh(again, addresses)).await?;
+                if was_silent {
+                    // The others are as old.
+                    self.idle.lock().clear();
+                }
+                (connection, answer)
+            }
+            None => self.fresh(message, addresses).await?,
+        };
+        self.keep(connection, Some(slot));
+        Ok(answer)
+    }
+
+    /// How many connections are kept.
+    #[cfg(test)]
+    pub(super) fn idle_now(&self) -> usize {
+        self.idle.lock().len()
     }
 
     async fn fresh(
@@ -72,53 +199,32 @@ impl Pool {
         message: Request<Empty<Bytes>>,
         addresses: &[SocketAddr],
     ) -> Result<(Connection, Answer), LinkError> {
-        let mut connection = self.connect(addresses).await?;
+        let mut connection = self.target.dial_single(addresses).await?;
+        self.note(&connection);
         let answer = connection.request(message).await?;
         Ok((connection, answer))
-    }
-
-    /// Over a connection that was kept; and over a fresh one when that is silent, or ended.
-    async fn over_kept(
-        &self,
-        mut kept: Connection,
-        message: Request<Empty<Bytes>>,
-        addresses: &[SocketAddr],
-    ) -> Result<(Connection, Answer), LinkError> {
-        let answer = {
-            let first = kept.request(message.clone());
-            tokio::pin!(first);
-            match timeout(PATIENCE, &mut first).await {
-                Ok(answer) => answer,
-                Err(_) => tokio::select! {
-                    Ok(answer) = &mut first => Ok(answer),
-                    fresh = self.fresh(message.clone(), addresses) => {
-                        if fresh.is_ok() {
-                            // The others are as old.
-                            self.clear();
-                        }
-                        return fresh;
-                    }
-                },
-            }
-        };
-        match answer {
-            Ok(answer) => Ok((kept, answer)),
-            // The share closes what is idle, perhaps while the request was on its way. A GET may be repeated.
-            Err(LinkError::Http(_)) => self.fresh(message, addresses).await,
-            Err(error) => Err(error),
-        }
-    }
-
-    /// How many connections are kept.
-    #[cfg(test)]
-    pub(super) fn kept(&self) -> usize {
-        self.idle.lock().len()
     }
 
     /// The connection used last: the least likely to be closed.
     fn take(&self) -> Option<Connection> {
         self.purge();
         self.idle.lock().pop().map(|idle| idle.connection)
+    }
+
+    /// Keeps a connection for the next request, once its answer is read to its end; then `slot` is given back.
+    fn keep(&self, mut connection: Connection, slot: Option<OwnedSemaphorePermit>) {
+        let idle = self.idle.clone();
+        let most = if self.is_old.load(Relaxed) { IDLE_MAX_SINGLE } else { IDLE_MAX };
+        tokio::spawn(async move {
+            // Ends when the body is read to its end, or dropped.
+            if connection.is_reusable().await {
+                let mut idle = idle.lock();
+                if idle.len() < most {
+                    idle.push(Idle { connection, since: Instant::now() });
+                }
+            }
+            drop(slot);
+        });
     }
 }
 
@@ -129,49 +235,71 @@ impl Transport for Pool {
         path_and_query: &'a str,
         range_from: Option<u64>,
         addresses: &'a [SocketAddr],
-    ) -> Pending<'a, (Response<Incoming>, Duration)> {
+    ) -> Pending<'a, Answer> {
         Box::pin(async move {
             let mut message = request(self.id, path_and_query, range_from)?;
             if let Some(names) = self.trusted_keys.value() {
                 message.headers_mut().insert(TRUSTED_KEYS_HEADER, names);
             }
-            let slot = timeout(SLOT_LIMIT, self.slots.clone().acquire_owned()).await;
-            let Ok(Ok(slot)) = slot else { return Err(LinkError::Busy(CONNECTIONS_MAX)) };
-            let (connection, answer) = match self.take() {
-                Some(kept) => self.over_kept(kept, message, addresses).await?,
-                None => self.fresh(message, addresses).await?,
-            };
-            let idle = self.idle.clone();
-            tokio::spawn(async move {
-                let mut connection = connection;
-                // Ends when the body is read to its end, or dropped.
-                if connection.is_reusable().await {
-                    let mut idle = idle.lock();
-                    if idle.len() < IDLE_MAX {
-                        idle.push(Idle { connection, since: Instant::now() });
-                    }
-                }
-                drop(slot);
-            });
-            Ok(answer)
+            if path_and_query.starts_with(NAR) {
+                self.alone(message, addresses).await
+            } else {
+                self.together(message, addresses).await
+            }
         })
     }
 
     fn dial<'a>(&'a self, addresses: &'a [SocketAddr]) -> Pending<'a, Connection> {
-        Box::pin(self.connect(addresses))
+        Box::pin(self.dial_noting(addresses))
+    }
+
+    fn adopt(&self, connection: &Connection) {
+        if let Some(connection) = connection.share() {
+            *self.shared.lock() = Some(Shared { connection, used: None });
+        }
     }
 
     fn purge(&self) {
-        let mut idle = self.idle.lock();
-        idle.retain(|idle| idle.since.elapsed() < IDLE_TIME && !idle.connection.is_closed());
+        self.idle.lock().retain(|idle| idle.since.elapsed() < IDLE_TIME && !idle.connection.is_closed());
+        let is_over = |shared: &Shared| {
+            shared.connection.is_closed() || shared.used.is_some_and(|used| used.elapsed() >= IDLE_TIME)
+        };
+        let mut shared = self.shared.lock();
+        if shared.as_ref().is_some_and(is_over) {
+            *shared = None;
+        }
     }
 
     fn clear(&self) {
         self.idle.lock().clear();
+        *self.shared.lock() = None;
     }
 
     fn network_changed(&self, woke: bool) {
         self.open.lock().iter().filter(|life| life.way() == Way::Gone).for_each(Life::close);
-        self.idle.lock().retain(|idle| !woke && idle.connection.life().way() == Way::Same);
+        let may_live = |connection: &Connection| !woke && connection.life().way() == Way::Same;
+        self.idle.lock().retain(|idle| may_live(&idle.connection));
+        let mut shared = self.shared.lock();
+        if shared.as_ref().is_some_and(|shared| !may_live(&shared.connection)) {
+            *shared = None;
+        }
+    }
+}
+
+/// What comes over a connection that was kept; or over a fresh one, begun when the kept one is silent for [`PATIENCE`] or ended.
+/// With it, whether the kept one was silent and the fresh one answered.
+async fn or_fresh<T>(
+    kept: impl Future<Output = Result<T, LinkError>>,
+    fresh: impl Future<Output = Result<T, LinkError>>,
+) -> Result<(T, bool), LinkError> {
+    tokio::pin!(kept);
+    match timeout(PATIENCE, &mut kept).await {
+        // The share closes what is idle, perhaps while the request was on its way. A GET may be repeated.
+        Ok(Err(LinkError::Http(_))) => fresh.await.map(|answer| (answer, false)),
+        Ok(answer) => answer.map(|answer| (answer, false)),
+        Err(_) => tokio::select! {
+            Ok(answer) = &mut kept => Ok((answer, false)),
+            answer = fresh => answer.map(|answer| (answer, true)),
+        },
     }
 }

@@ -1,7 +1,7 @@
 //! TLS and the connection pool over real sockets.
 
 use super::dial::Target;
-use super::pool::CONNECTIONS_MAX;
+use super::pool::{CONNECTIONS_MAX, IDLE_MAX};
 use super::tls::HANDSHAKE_LIMIT;
 use super::*;
 use crate::peers::error::LinkError;
@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring;
@@ -37,14 +37,20 @@ fn key(seed: u8) -> NodeKey {
 #[derive(Default)]
 struct Seen {
     connections: AtomicUsize,
+    /// Those of them that carry many requests at a time.
+    multiplexed: AtomicUsize,
     clients: Mutex<Vec<Result<NodeId, LinkError>>>,
     ranges: Mutex<Vec<String>>,
 }
 
-/// A server that answers each path with as many bytes as it names. `/hang` never ends; a second request on one connection for
-/// `/once` closes it without an answer, and one for `/mute` gets none.
+/// A server that answers each path with as many bytes as its last part names. `/hang` never ends; a second request on one
+/// connection for `/once` closes it without an answer, and one for `/mute` gets none. It knows HTTP/1.1 only, as machines did
+/// before they knew HTTP/2.
 async fn serve(key: &NodeKey, admission: Admission) -> (SocketAddr, Arc<Seen>, JoinSet<()>) {
-    let acceptor = Acceptor::new(key, admission).unwrap();
+    serve_with(Acceptor::new(key, admission).unwrap()).await
+}
+
+async fn serve_with(acceptor: Acceptor) -> (SocketAddr, Arc<Seen>, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let seen = Arc::new(Seen::default());
@@ -60,6 +66,17 @@ async fn serve(key: &NodeKey, admission: Admission) -> (SocketAddr, Arc<Seen>, J
                         seen.clients.lock().push(Ok(id));
                         seen.connections.fetch_add(1, Ordering::Relaxed);
                         let requests = AtomicUsize::new(0);
+                        if is_multiplexed(&stream) {
+                            seen.multiplexed.fetch_add(1, Ordering::Relaxed);
+                            let requests = Arc::new(requests);
+                            let service = service_fn(move |request| {
+                                let (seen, requests) = (seen.clone(), requests.clone());
+                                async move { answer(&seen, &requests, request).await }
+                            });
+                            let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                            let _ = http.serve_connection(TokioIo::new(stream), service).await;
+                            return;
+                        }
                         let service = service_fn(|request| answer(&seen, &requests, request));
                         let http = hyper::server::conn::http1::Builder::new();
                         let _ = http.serve_connection(TokioIo::new(stream), service).await;
@@ -86,7 +103,7 @@ async fn answer(
         "/once" if nth > 0 => Err(std::io::Error::other("closed")),
         "/mute" if nth > 0 => std::future::pending().await,
         "/once" | "/mute" => Ok(Response::new(Full::default())),
-        path => Ok(Response::new(Full::from(vec![7; path[1..].parse().unwrap()]))),
+        path => Ok(Response::new(Full::from(vec![7; path.rsplit('/').next().unwrap().parse().unwrap()]))),
     }
 }
 
@@ -210,7 +227,7 @@ async fn a_client_without_our_protocol_is_refused() {
     let acceptor = Acceptor::new(&server, Admission::Open).unwrap();
     let identity = tls::ClientIdentity::new(&client, Admission::Open).unwrap();
     for alpn in [vec![], vec![b"http/1.1".to_vec()]] {
-        let mut config = Arc::unwrap_or_clone(identity.towards(None));
+        let mut config = Arc::unwrap_or_clone(identity.towards(None, false));
         config.alpn_protocols = alpn;
         let (near, far) = tokio::io::duplex(64 * 1024);
         let name = ServerName::try_from("peer").unwrap();
@@ -304,7 +321,7 @@ async fn keep(pool: &Pool, address: SocketAddr, count: usize) {
         response.into_body().collect().await.unwrap();
     }
     // The tasks that wait for the ends of the bodies give the connections back.
-    while pool.kept() < count {
+    while pool.idle_now() < count {
         tokio::task::yield_now().await;
     }
 }
@@ -320,7 +337,7 @@ async fn silence_on_kept_connections_costs_a_moment() {
     assert_eq!(response.status(), 200);
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     assert_eq!(seen.connections.load(Ordering::Relaxed), 6);
-    assert!(pool.kept() <= 1, "the others were as old");
+    assert!(pool.idle_now() <= 1, "the others were as old");
 }
 
 #[tokio::test]
@@ -330,9 +347,9 @@ async fn after_a_wake_up_nothing_is_used_that_was_kept() {
     let pool = pool(&server);
     keep(&pool, address, 2).await;
     pool.network_changed(false);
-    assert_eq!(pool.kept(), 2, "from the same address to the same address");
+    assert_eq!(pool.idle_now(), 2, "from the same address to the same address");
     pool.network_changed(true);
-    assert_eq!(pool.kept(), 0);
+    assert_eq!(pool.idle_now(), 0);
     pool.get("/0", None, &[address]).await.unwrap();
     assert_eq!(seen.connections.load(Ordering::Relaxed), 3);
 }
@@ -357,13 +374,13 @@ async fn too_many_at_once_have_to_wait_but_not_for_ever() {
     let pool = Arc::new(pool(&server));
     let mut held = Vec::new();
     for _ in 0..CONNECTIONS_MAX {
-        held.push(pool.get("/3000000", None, &[address]).await.unwrap());
+        held.push(pool.get("/nar/3000000", None, &[address]).await.unwrap());
     }
-    let error = pool.get("/0", None, &[address]).await.map(|_| ()).unwrap_err();
-    assert!(matches!(error, LinkError::Busy(CONNECTIONS_MAX)), "{error}");
+    let error = pool.get("/nar/0", None, &[address]).await.map(|_| ()).unwrap_err();
+    assert!(matches!(error, LinkError::AllInUse(CONNECTIONS_MAX)), "{error}");
     let waiting = tokio::spawn({
         let pool = pool.clone();
-        async move { pool.get("/0", None, &[address]).await.map(|_| ()) }
+        async move { pool.get("/nar/0", None, &[address]).await.map(|_| ()) }
     });
     drop(held.pop());
     waiting.await.unwrap().unwrap();
@@ -379,4 +396,144 @@ async fn what_is_no_request_target_is_refused() {
         assert!(matches!(error, LinkError::Target(_)), "{bad}: {error}");
     }
     assert_eq!(seen.connections.load(Ordering::Relaxed), 0);
+}
+
+/// A server that knows HTTP/2.
+async fn serve_many(key: &NodeKey) -> (SocketAddr, Arc<Seen>) {
+    let acceptor = Acceptor::new(key, Admission::Open).unwrap().multiplexed();
+    let (address, seen, mut tasks) = serve_with(acceptor).await;
+    tasks.detach_all();
+    (address, seen)
+}
+
+/// So many GETs at once, each read to its end.
+async fn gets(pool: &Arc<Pool>, target: &'static str, address: SocketAddr, count: usize) {
+    let mut all = JoinSet::new();
+    for _ in 0..count {
+        let pool = Arc::clone(pool);
+        all.spawn(async move {
+            let (response, _) = pool.get(target, None, &[address]).await.unwrap();
+            response.into_body().collect().await.unwrap().to_bytes().len()
+        });
+    }
+    let size: usize = target.rsplit('/').next().unwrap().parse().unwrap();
+    assert!(all.join_all().await.into_iter().all(|got| got == size));
+}
+
+#[tokio::test]
+async fn what_is_small_shares_one_connection() {
+    let server = key(1);
+    let (address, seen) = serve_many(&server).await;
+    let pool = Arc::new(pool(&server));
+    for _ in 0..3 {
+        gets(&pool, "/100000", address, 50).await;
+    }
+    let counts = (seen.connections.load(Ordering::Relaxed), seen.multiplexed.load(Ordering::Relaxed));
+    assert_eq!(counts, (1, 1));
+}
+
+#[tokio::test]
+async fn each_nar_has_a_connection_and_few_are_kept() {
+    let server = key(1);
+    let (address, seen) = serve_many(&server).await;
+    let pool = Arc::new(pool(&server));
+    gets(&pool, "/nar/300000", address, 20).await;
+    let first = seen.connections.load(Ordering::Relaxed);
+    assert_eq!(seen.multiplexed.load(Ordering::Relaxed), 0, "over HTTP/1.1");
+    assert!((2..=20).contains(&first), "{first}");
+    // Until the tasks that wait for the ends of the bodies have given the connections back.
+    while pool.idle_now() < IDLE_MAX {
+        tokio::task::yield_now().await;
+    }
+    gets(&pool, "/nar/10", address, 1).await;
+    assert_eq!(seen.connections.load(Ordering::Relaxed), first, "one that was kept");
+    assert!(pool.idle_now() <= IDLE_MAX);
+}
+
+#[tokio::test]
+async fn old_and_new_machines_understand_each_other() {
+    let server = key(1);
+    // A new client: an old server.
+    let (address, seen) = serve_forever(&server).await;
+    let pool = Arc::new(pool(&server));
+    gets(&pool, "/10", address, 10).await;
+    gets(&pool, "/10", address, 10).await;
+    assert_eq!(seen.multiplexed.load(Ordering::Relaxed), 0);
+    assert!(seen.connections.load(Ordering::Relaxed) <= 11, "{:?}", seen.connections);
+    // It is updated.
+    let (address, seen) = serve_many(&server).await;
+    pool.clear();
+    drop(pool.dial(&[address]).await.unwrap());
+    gets(&pool, "/10", address, 10).await;
+    assert_eq!(seen.multiplexed.load(Ordering::Relaxed), 2, "noticed when it was dialled");
+    // An old client, which offers nothing else: a new server.
+    let old = target(&key(2), Admission::Open, None);
+    let mut connection = old.dial_single(&[address]).await.unwrap();
+    let request = connection::request(connection.id(), "/10", None).unwrap();
+    let (response, _) = connection.request(request).await.unwrap();
+    assert_eq!((connection.is_multiplexed(), response.version()), (false, hyper::Version::HTTP_11));
+}
+
+#[tokio::test]
+async fn a_shared_connection_that_fails_is_replaced() {
+    let server = key(1);
+    let (address, seen) = serve_many(&server).await;
+    let pool = pool(&server);
+    for _ in 0..4 {
+        pool.get("/once", None, &[address]).await.unwrap();
+    }
+    assert_eq!(seen.connections.load(Ordering::Relaxed), 4);
+}
+
+#[tokio::test]
+async fn a_connection_that_somebody_watches_carries_what_is_small() {
+    let server = key(1);
+    let (address, seen) = serve_many(&server).await;
+    let pool = Arc::new(pool(&server));
+    let watched = pool.dial(&[address]).await.unwrap();
+    pool.adopt(&watched);
+    gets(&pool, "/10", address, 20).await;
+    assert_eq!(seen.connections.load(Ordering::Relaxed), 1);
+    pool.clear();
+    gets(&pool, "/10", address, 20).await;
+    assert_eq!(seen.connections.load(Ordering::Relaxed), 2, "not when it is in doubt");
+}
+
+/// Answers connections with these bytes and their end; counts them.
+async fn closing(says: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counted = count.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let _ = stream.write_all(says).await;
+        }
+    });
+    (address, count)
+}
+
+#[tokio::test]
+async fn a_close_without_a_word_is_no_fault() {
+    let server = key(1);
+    let (full, count) = closing(b"").await;
+    let (broken, _) = closing(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    let pool = Arc::new(pool(&server));
+    for target in ["/10", "/nar/10"] {
+        let error = pool.get(target, None, &[full]).await.map(|_| ()).unwrap_err();
+        assert!(matches!(error, LinkError::Busy(address) if address == full), "{error}");
+        assert!(!error.doubts_peer());
+        let error = pool.get(target, None, &[broken]).await.map(|_| ()).unwrap_err();
+        assert!(matches!(error, LinkError::Handshake { .. }), "{error}");
+        assert!(error.doubts_peer());
+    }
+    // All who wait for one connection learn from its end.
+    count.store(0, Ordering::Relaxed);
+    let mut waiting = JoinSet::new();
+    for _ in 0..25 {
+        let pool = pool.clone();
+        waiting.spawn(async move { pool.get("/10", None, &[full]).await.map(|_| ()).unwrap_err() });
+    }
+    assert!(waiting.join_all().await.iter().all(|error| matches!(error, LinkError::Busy(_))));
+    assert!(count.load(Ordering::Relaxed) <= 2, "{count:?}");
 }

@@ -27,8 +27,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// The protocol's name in ALPN; its number changes when old and new machines cannot understand each other.
+/// The protocol's name in ALPN; its number changes when old and new machines cannot understand each other. Requests go over
+/// HTTP/1.1, one at a time.
 pub const ALPN: &[u8] = b"peernix/1";
+/// The same protocol over HTTP/2: many requests at a time, but only those whose answers are small.
+pub const ALPN_MULTIPLEXED: &[u8] = b"peernix/1+h2";
 
 /// How long a TLS handshake may take, on either side. On a LAN it takes milliseconds; the rest is for busy machines.
 pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(3);
@@ -82,8 +85,12 @@ impl ClientIdentity {
     }
 
     /// The configuration for connections to `expected` and nobody else; without, to whoever answers and is admitted.
-    pub(super) fn towards(&self, expected: Option<NodeId>) -> Arc<ClientConfig> {
+    /// `multiplexed`: over HTTP/2, if the other side has it.
+    pub(super) fn towards(&self, expected: Option<NodeId>, multiplexed: bool) -> Arc<ClientConfig> {
         let mut config = self.config.clone();
+        if multiplexed {
+            config.alpn_protocols.insert(0, ALPN_MULTIPLEXED.to_vec());
+        }
         let verifier = Verifier { expected, admission: self.admission.clone() };
         config.dangerous().set_certificate_verifier(Arc::new(verifier));
         Arc::new(config)
@@ -105,12 +112,21 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Lets in whom `admission` admits.
+    /// Lets in whom `admission` admits, for HTTP/1.1.
     ///
     /// # Errors
     /// The TLS library refuses the key, which would be a defect of ours.
     pub fn new(key: &NodeKey, admission: Admission) -> Result<Self, PeersError> {
         Ok(Self { tls: server_config(key, admission)?.into(), guard: None })
+    }
+
+    /// Agrees on HTTP/2 with those who offer it: see [`is_multiplexed`].
+    #[must_use]
+    pub fn multiplexed(self) -> Self {
+        let mut config = Arc::clone(self.tls.config());
+        // The first that the client offers as well is taken.
+        Arc::make_mut(&mut config).alpn_protocols.insert(0, ALPN_MULTIPLEXED.to_vec());
+        Self { tls: config.into(), ..self }
     }
 
     /// Refuses those who are blocked by `guard`, and has what others take counted there.
@@ -146,13 +162,23 @@ impl Acceptor {
     }
 }
 
+/// Whether HTTP/2 was agreed on with a client that was accepted.
+pub fn is_multiplexed<S>(stream: &TlsStream<S>) -> bool {
+    speaks_http_2(stream.get_ref().1)
+}
+
+/// The same of either side.
+pub(super) fn speaks_http_2(connection: &CommonState) -> bool {
+    connection.alpn_protocol() == Some(ALPN_MULTIPLEXED)
+}
+
 /// Who is at the other end of a finished handshake, client or server.
 ///
 /// # Errors
 /// No key, or no agreement on the protocol: a connection made with another configuration than ours.
 pub(super) fn peer_id(connection: &CommonState) -> Result<NodeId, LinkError> {
     // A client that offers no protocol at all gets through the handshake.
-    if connection.alpn_protocol() != Some(ALPN) {
+    if !matches!(connection.alpn_protocol(), Some(ALPN | ALPN_MULTIPLEXED)) {
         return Err(LinkError::Protocol);
     }
     let key = connection.peer_certificates().and_then(<[_]>::first).ok_or(LinkError::NoIdentity)?;

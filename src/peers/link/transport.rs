@@ -22,8 +22,12 @@ pub(crate) trait Transport: Send + Sync {
         addresses: &'a [SocketAddr],
     ) -> Pending<'a, (Response<Incoming>, Duration)>;
 
-    /// Makes a connection of its own, which carries no other requests.
+    /// Makes a connection that carries no other requests, unless it is adopted.
     fn dial<'a>(&'a self, addresses: &'a [SocketAddr]) -> Pending<'a, Connection>;
+
+    /// Lets small requests go over a connection that was dialled, which is watched by whoever dialled it. One that carries one
+    /// request at a time stays theirs.
+    fn adopt(&self, connection: &Connection);
 
     /// Closes what was kept too long, and forgets what the other side closed.
     fn purge(&self);

@@ -45,6 +45,8 @@ impl Transport for Arc<Scripted> {
         Box::pin(async { Err(LinkError::NoAddress) })
     }
 
+    fn adopt(&self, _: &Connection) {}
+
     fn purge(&self) {}
 
     fn clear(&self) {}

@@ -2,11 +2,12 @@
 
 use crate::support::client::Client;
 use crate::support::{Running, TestFace, allow_many_files, serve};
-use peernix::http::{Limits, WhenFull};
+use peernix::http::Limits;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{interval, timeout};
 
 const SHORT: Duration = Duration::from_millis(300);
@@ -139,18 +140,23 @@ async fn a_reader_that_goes_on_is_not_closed() {
     assert_eq!(server.end().await.stalled.load(Relaxed), 0);
 }
 
+/// A client whose request is being answered, and stays so.
+async fn busy(last: u8, server: &Running, arrivals: &mut UnboundedReceiver<()>) -> Client {
+    let mut client = Client::connect_from(last, server.address).await;
+    client.send("GET /peers HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    arrivals.recv().await.unwrap();
+    client
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_has_so_many_connections() {
-    let server = serve(TestFace::simple(), Limits { per_address: Some(2), ..Limits::share() }).await;
-    let mut clients = [Client::connect_from(1, server.address).await, Client::connect_from(1, server.address).await];
-    for client in &mut clients {
-        assert_eq!(client.get("/health").await.status, 200);
-    }
+    let (face, mut arrivals) = TestFace::new();
+    let server = serve(face, Limits { per_address: Some(2), ..Limits::share() }).await;
+    let first = busy(1, &server, &mut arrivals).await;
+    let _second = busy(1, &server, &mut arrivals).await;
     Client::connect_from(1, server.address).await.closed().await;
     assert_eq!(Client::connect_from(2, server.address).await.get("/health").await.status, 200, "others may");
-    let [mut first, _second] = clients;
-    assert!(first.request("GET", "/health", "Connection: close\r\n").await.closes());
-    first.closed().await;
+    drop(first);
     // Its place is free as soon as its task has ended, which is a moment after its socket has.
     let start = Instant::now();
     loop {
@@ -161,31 +167,94 @@ async fn an_address_has_so_many_connections() {
         }
         assert!(start.elapsed() < SLACK);
     }
-    assert!(server.end().await.refused.load(Relaxed) >= 1);
+    server.stop.cancel();
+    assert!(server.metrics.refused.load(Relaxed) >= 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_share_closes() {
-    let server = serve(TestFace::simple(), Limits { connections: 1, ..Limits::share() }).await;
-    let mut first = Client::connect(server.address).await;
-    assert_eq!(first.get("/health").await.status, 200);
+async fn a_full_share_closes_its_oldest_idle_connection() {
+    let server = serve(TestFace::simple(), Limits { connections: 2, ..Limits::share() }).await;
+    let mut clients = [Client::connect(server.address).await, Client::connect(server.address).await];
+    for at in [0, 1, 0] {
+        assert_eq!(clients[at].get("/health").await.status, 200);
+        tokio::time::sleep(Duration::from_millis(5)).await; // times are in milliseconds
+    }
+    let mut third = Client::connect(server.address).await;
+    assert_eq!(third.get("/health").await.status, 200);
+    let [mut used, mut oldest] = clients;
+    oldest.closed().await;
+    assert_eq!(used.get("/health").await.status, 200);
+    let metrics = server.end().await;
+    assert_eq!((metrics.refused.load(Relaxed), metrics.made_room.load(Relaxed)), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_share_with_nobody_idle_closes() {
+    let (face, mut arrivals) = TestFace::new();
+    let answer = std::sync::Arc::clone(&face.answer);
+    let server = serve(face, Limits { connections: 1, ..Limits::share() }).await;
+    let mut first = busy(1, &server, &mut arrivals).await;
     Client::connect(server.address).await.closed().await;
-    assert_eq!(first.get("/health").await.status, 200);
+    answer.notify_one();
+    assert_eq!(first.answer(false).await.unwrap().status, 200);
     assert_eq!(server.end().await.refused.load(Relaxed), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_gateway_lets_wait() {
-    let limits = Limits { connections: 1, when_full: WhenFull::Wait, ..Limits::share() };
-    let server = serve(TestFace::simple(), limits).await;
-    let mut first = Client::connect(server.address).await;
-    assert_eq!(first.get("/health").await.status, 200);
+    let (face, mut arrivals) = TestFace::new();
+    let answer = std::sync::Arc::clone(&face.answer);
+    let limits = Limits { connections: 1, ..Limits::gateway() };
+    let server = serve(face, limits).await;
+    let mut first = busy(1, &server, &mut arrivals).await;
     let mut second = Client::connect(server.address).await;
     second.send("GET /health HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(timeout(SHORT, second.answer(false)).await.is_err(), "it waits");
-    drop(first);
-    assert_eq!(second.answer(false).await.unwrap().status, 200, "and is served");
-    assert_eq!(server.end().await.refused.load(Relaxed), 0);
+    answer.notify_one();
+    assert_eq!(first.answer(false).await.unwrap().status, 200);
+    assert_eq!(second.answer(false).await.unwrap().status, 200, "and is served, as the first is idle");
+    first.closed().await;
+    let metrics = server.end().await;
+    assert_eq!((metrics.refused.load(Relaxed), metrics.waited.load(Relaxed)), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ordinary_clients_of_the_share_wait() {
+    const CLIENTS: usize = 600;
+    allow_many_files();
+    let (face, mut arrivals) = TestFace::new();
+    let server = serve(face, Limits::plain_share()).await;
+    // As Nix with `http-connections = 0` does: one connection for each path, all at once, from one address.
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..CLIENTS {
+        let address = server.address;
+        asking.spawn(async move {
+            let mut client = Client::connect_from(1, address).await;
+            client.send("GET /health HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            (client.answer(false).await.map(|answer| answer.status), client)
+        });
+    }
+    let mut clients = Vec::new();
+    for (status, client) in asking.join_all().await {
+        assert_eq!(status, Some(200));
+        clients.push(client);
+    }
+    // While an address has all of its places in use, others are served at once, and its next one waits.
+    drop(clients);
+    let mut held = Vec::new();
+    for _ in 0..128 {
+        held.push(busy(2, &server, &mut arrivals).await);
+    }
+    let mut waiting = Client::connect_from(2, server.address).await;
+    waiting.send("GET /health HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(timeout(SHORT, waiting.answer(false)).await.is_err());
+    assert_eq!(Client::connect_from(3, server.address).await.get("/health").await.status, 200);
+    drop(held.pop());
+    assert_eq!(waiting.answer(false).await.unwrap().status, 200);
+    drop(held);
+    let metrics = server.end().await;
+    assert_eq!(metrics.refused.load(Relaxed), 0);
+    assert!(metrics.waited.load(Relaxed) > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

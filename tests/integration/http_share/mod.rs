@@ -2,6 +2,8 @@
 
 mod limits;
 mod malformed;
+mod many;
+mod multiplexed;
 mod requests;
 mod rules;
 mod share;

@@ -28,7 +28,7 @@ async fn plain(store: &NixStore) -> (Running, Client) {
 }
 
 /// The URL of a NAR as the narinfo gives it.
-fn nar_url(store: &NixStore, name: &str) -> String {
+pub(super) fn nar_url(store: &NixStore, name: &str) -> String {
     format!("/nar/{}-{}.nar", store.paths[name].hash(), store.nar_hash(name).to_nix32())
 }
 
@@ -303,7 +303,7 @@ async fn the_upload_limit_holds() {
 }
 
 /// A machine that takes part: its peers, and its share if it has a store.
-async fn peers(seed: u8, share_port: u16, fixed: &str, admission: &Admission) -> Peers {
+pub(super) async fn peers(seed: u8, share_port: u16, fixed: &str, admission: &Admission) -> Peers {
     let fixed = if fixed.is_empty() { vec![] } else { vec![fixed.parse().unwrap()] };
     let options = PeersOptions {
         name: format!("machine-{seed}"),

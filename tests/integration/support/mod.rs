@@ -8,6 +8,7 @@ pub(crate) mod peers;
 pub(crate) mod program;
 mod server;
 pub(crate) mod service;
+pub(crate) mod tls;
 
 pub(crate) use server::{Endless, Running, TestFace, allow_many_files, serve, serve_with};
 
