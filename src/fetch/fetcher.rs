@@ -8,6 +8,7 @@ use super::resolve::resolution::Resolution;
 use super::resolve::resolver::Resolver;
 use super::resolve::responder::{Network, Surroundings};
 use super::resolve::source_report::SourceReport;
+use super::source::upstream_health::Nothing;
 use super::source::upstreams::Upstreams;
 use super::transfer::registry::Registry;
 use crate::metrics::Metrics;
@@ -19,6 +20,7 @@ use hyper::Uri;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 /// The largest log, listing or other small document fetched for Nix, in bytes.
@@ -36,7 +38,7 @@ pub struct Options {
     pub store_dir: StoreDir,
     /// The binary caches on the Internet, in order of preference.
     pub upstreams: Vec<Uri>,
-    /// How long a lookup may take in all.
+    /// How long a lookup waits for peers. For an upstream that works it waits longer: a miss is remembered by Nix for an hour.
     pub budget: Duration,
     /// How much memory transfers may take together, in bytes; at least one whole NAR's worth is always granted.
     pub memory: u64,
@@ -83,8 +85,7 @@ impl Fetcher {
         Self(Arc::new(Inner { resolver, registry, upstreams, documents, activity, metrics }))
     }
 
-    /// Who has `hash`, as a verified path info; `None` if nobody is known to have it within the budget. Nix is promised it with
-    /// this.
+    /// Who has `hash`, as a verified path info; `None` if nobody is known to have it. Nix is promised it with this.
     pub async fn narinfo(&self, hash: StoreHash) -> Option<Arc<Resolution>> {
         match self.0.resolver.answer(hash).await {
             Answer::Found(resolution) => {
@@ -110,10 +111,14 @@ impl Fetcher {
     pub async fn document(&self, path: &str) -> Option<Bytes> {
         let _permit = self.0.documents.acquire().await.ok()?;
         for upstream in self.0.upstreams.now().iter().filter(|upstream| upstream.is_available()) {
+            let begun = Instant::now();
             match upstream.document(path, DOCUMENT_LIMIT).await {
                 Ok(Some(document)) => return Some(document),
                 Ok(None) => {}
-                Err(error) => log::debug!(upstream:% = upstream; "no document: {error}"),
+                Err(error) => {
+                    upstream.came_to_nothing(Nothing::Failed, begun);
+                    log::debug!(upstream:% = upstream; "no document: {error}");
+                }
             }
         }
         None
@@ -138,7 +143,7 @@ impl Fetcher {
         self.0.registry.running()
     }
 
-    /// Who has a path, asking everybody within the budget of a lookup; nothing is taken from memory or remembered.
+    /// Who has a path, asking everybody as a lookup does; nothing is taken from memory or remembered.
     pub async fn sources(&self, hash: StoreHash) -> SourceReport {
         self.0.resolver.report(hash).await
     }
@@ -160,13 +165,14 @@ impl Fetcher {
         }
     }
 
-    /// Lets a lookup take so long from now on.
+    /// Lets a lookup wait so long for peers from now on.
     pub fn set_budget(&self, budget: Duration) {
         self.0.resolver.set_budget(budget);
     }
 
-    /// Forgets which upstreams failed: the network is another one now.
+    /// Forgets which upstreams failed, and what nobody had: the network is another one now.
     pub fn network_changed(&self) {
         self.0.upstreams.now().iter().for_each(|upstream| upstream.try_again());
+        self.0.resolver.forget_misses();
     }
 }
