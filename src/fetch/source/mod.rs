@@ -10,6 +10,7 @@ pub(crate) mod http_client;
 pub(crate) mod peer;
 pub(crate) mod redirect;
 pub(crate) mod upstream;
+pub(crate) mod upstream_health;
 pub(crate) mod upstream_nar;
 pub(crate) mod upstreams;
 
@@ -25,6 +26,7 @@ use hyper::Uri;
 use std::fmt;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Which source it is. The same for all NARs that it has.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -98,8 +100,8 @@ pub(crate) trait Remote: Send + Sync {
     /// administrator's choice).
     fn ban(&self, reason: &str, duration: Duration) -> bool;
 
-    /// It let the whole budget of a lookup go by.
-    fn kept_us_waiting(&self) {}
+    /// It let the whole time of a lookup go by that `begun` then. May be said twice of one lookup.
+    fn kept_us_waiting(&self, _begun: Instant) {}
 
     /// What it calls itself; empty for nothing.
     fn own_name(&self) -> String {

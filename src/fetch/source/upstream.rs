@@ -2,15 +2,15 @@
 
 use super::http_client::{HEAD, HttpClient};
 use super::redirect::redirection;
+use super::upstream_health::{Health, News, Nothing, is_passing_status};
 use super::{Remote, SourceId, decode, host};
 use crate::fetch::error::SourceError;
 use crate::metrics::{Counter, Metrics};
 use crate::peers::{Failure, Sample};
-use crate::resilience::{Breaker, Schedule};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_ENCODING, HOST, RANGE, USER_AGENT};
+use hyper::header::{CONTENT_ENCODING, HOST, RANGE, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};
 use parking_lot::Mutex;
 use std::fmt;
@@ -20,13 +20,6 @@ use tokio::time::Instant;
 
 /// How many redirections are followed.
 const REDIRECTS: usize = 3;
-/// How often in a row an upstream fails or does not answer a lookup in time before it is left alone. One failure is a blip,
-/// and a lookup that is not answered may be one that Nix remembers as a miss for an hour.
-const FAILURES_MAX: u32 = 3;
-/// For how long it is left alone. Meanwhile misses are answered at once: a machine without Internet must not wait for it on
-/// every path.
-const PAUSES: Schedule =
-    Schedule { first: Duration::from_secs(1), factor: 2, most: Duration::from_secs(60), spread: false };
 
 /// One upstream.
 pub(crate) struct Upstream {
@@ -35,13 +28,13 @@ pub(crate) struct Upstream {
     client: HttpClient,
     /// Bytes of NARs that came from it, or from another on the same host.
     received: Arc<Counter>,
-    breaker: Mutex<Breaker>,
+    health: Mutex<Health>,
 }
 
 impl Upstream {
     pub(crate) fn new(base: Uri, client: HttpClient, metrics: &Metrics) -> Self {
         let received = metrics.upstream(&host(&base));
-        Self { base, client, received, breaker: Mutex::new(Breaker::new(FAILURES_MAX, PAUSES)) }
+        Self { base, client, received, health: Mutex::new(Health::new()) }
     }
 
     /// Notes that so many bytes of a NAR came from it.
@@ -56,29 +49,45 @@ impl Upstream {
 
     /// Whether it is worth asking now.
     pub(crate) fn is_available(&self) -> bool {
-        self.breaker.lock().permits(Instant::now())
+        self.health.lock().permits(Instant::now())
     }
 
-    /// Notes that it answered.
-    fn answered(&self) {
-        if self.breaker.lock().succeeded() {
-            log::info!(upstream:% = self; "the upstream answers again");
+    /// Whether its answer is worth waiting for.
+    pub(crate) fn works(&self) -> bool {
+        self.health.lock().works()
+    }
+
+    /// Whether it is worth asking again when it failed.
+    pub(crate) fn is_worth_retries(&self) -> bool {
+        self.health.lock().is_worth_retries()
+    }
+
+    /// Until when it wants to be left alone, as it said itself.
+    pub(crate) fn busy_until(&self) -> Option<Instant> {
+        self.health.lock().busy_until()
+    }
+
+    /// Notes that what `begun` then came to nothing, with all its attempts.
+    pub(crate) fn came_to_nothing(&self, how: Nothing, begun: Instant) {
+        if self.health.lock().came_to_nothing(how, begun, Instant::now()) == Some(News::Lost) {
+            log::warn!(upstream:% = self; "the upstream cannot be reached; going on without it");
         }
     }
 
-    /// Notes that it could not be reached, or kept us waiting.
-    fn unreachable(&self) {
-        let mut breaker = self.breaker.lock();
-        let was_doubtful = breaker.is_doubtful();
-        if breaker.failed(Instant::now()).is_some() && !was_doubtful {
-            log::warn!(upstream:% = self; "the upstream cannot be reached; going on without it");
+    /// Notes what an answer says of it, whatever was asked for.
+    fn heard<B>(&self, response: &Response<B>) {
+        let now = Instant::now();
+        if is_passing_status(response.status().as_u16()) {
+            self.health.lock().was_busy(retry_after(response), now);
+        } else if self.health.lock().answered(now) == Some(News::Back) {
+            log::info!(upstream:% = self; "the upstream answers again");
         }
     }
 
     /// Forgets failures, and connections that may be dead: the network is another one now, or (with `woke`) the machine
     /// slept.
     pub(crate) fn network_changed(&self, woke: bool) {
-        self.breaker.lock().succeeded();
+        self.health.lock().try_again();
         self.client.network_changed(woke);
     }
 
@@ -103,11 +112,22 @@ impl Upstream {
         format!("{}/{url}", self.to_string().trim_end_matches('/')).parse().map_err(|_| refused())
     }
 
-    /// Asks for `url`, from byte `from` on if that is not zero. The answer has status 200 or 206.
+    /// Asks for `url`, from byte `from` on if that is not zero. The answer has status 200 or 206. That there is none counts against
+    /// the upstream.
     ///
     /// # Errors
     /// No connection or no answer in time; any other status, redirections that are not followed.
     pub(crate) async fn get(&self, url: &str, from: u64) -> Result<Response<Incoming>, SourceError> {
+        let begun = Instant::now();
+        let result = self.attempt(url, from).await;
+        if matches!(result, Err(SourceError::Connection(_) | SourceError::Stalled(_))) {
+            self.came_to_nothing(Nothing::Failed, begun);
+        }
+        result
+    }
+
+    /// The same, for who says itself what all attempts came to.
+    async fn attempt(&self, url: &str, from: u64) -> Result<Response<Incoming>, SourceError> {
         let mut uri = self.resolve(url)?;
         for _ in 0..=REDIRECTS {
             let response = self.request(&uri, from).await?;
@@ -134,19 +154,15 @@ impl Upstream {
         }
         let request = request.body(Empty::new()).map_err(|error| SourceError::Connection(error.to_string()))?;
         let result = self.client.request(request).await;
-        match &result {
-            Ok(_) => self.answered(),
-            Err(_) => self.unreachable(),
-        }
-        result
+        result.inspect(|response| self.heard(response))
     }
 
-    /// A small document, whole; `None` if the upstream does not have it.
+    /// A small document, whole; `None` if the upstream does not have it. What comes to nothing is for the caller to note.
     ///
     /// # Errors
     /// As for [`Self::get`], or more than `limit` bytes.
     pub(crate) async fn document(&self, url: &str, limit: usize) -> Result<Option<Bytes>, SourceError> {
-        match self.get(url, 0).await {
+        match self.attempt(url, 0).await {
             Ok(response) => {
                 let encoding = response.headers().get(CONTENT_ENCODING).cloned();
                 let body = collect(response.into_body(), limit).await?;
@@ -175,8 +191,8 @@ impl Remote for Upstream {
         false
     }
 
-    fn kept_us_waiting(&self) {
-        self.unreachable();
+    fn kept_us_waiting(&self, begun: Instant) {
+        self.came_to_nothing(Nothing::Silent, begun);
     }
 }
 
@@ -207,8 +223,14 @@ pub(crate) async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, S
     tokio::time::timeout(HEAD, whole).await.unwrap_or(Err(SourceError::Stalled(HEAD)))
 }
 
+/// How long the sender of this answer wants to be left alone, if it says so in seconds. A date is not read.
+fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
+    response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::upstream_health::FAILURES_MAX;
     use super::*;
     use crate::fetch::source::http_client::ClientFactory;
 
@@ -236,7 +258,7 @@ mod tests {
         assert!(upstream.is_available());
         for _ in 0..FAILURES_MAX {
             assert!(upstream.is_available(), "a blip is forgiven");
-            assert!(matches!(upstream.document("x", 10).await, Err(SourceError::Connection(_))));
+            assert!(matches!(upstream.get("x", 0).await, Err(SourceError::Connection(_))));
         }
         assert!(!upstream.is_available());
         upstream.network_changed(false);
