@@ -73,7 +73,7 @@ fn all_kinds_of_values_are_read() {
     assert!(config.share.listen.is_empty());
     assert_eq!(config.fleet.nodes, [node]);
     assert_eq!((config.share.policy, config.share.upload_limit), (Policy::SignedAndOwn, 1_500_000));
-    assert_eq!(config.trusted_keys_with(Path::new("/nowhere")).keys, [OTHER_KEY.parse().unwrap()]);
+    assert_eq!(config.trusted_keys().keys, [OTHER_KEY.parse().unwrap()]);
     assert_eq!((config.limits.idle_timeout, config.limits.memory), (Duration::from_secs(120), 32 * 1024 * 1024));
     let keys = Keys { signing: Signing::Credential, name: "tower-7".into(), grace: Duration::ZERO };
     assert_eq!(config.keys, keys);
@@ -170,9 +170,11 @@ fn misplaced_and_broken_texts() {
 #[test]
 fn the_keys_of_nix_are_trusted() {
     let dir = tempfile::tempdir().unwrap();
+    let places = nix_conf::Places { dir: dir.path().to_owned(), ..nix_conf::Places::default() };
+    let trusted = || NixConf::read_at(&places).trusted_keys();
     let names = |text: &str| {
         std::fs::write(dir.path().join("nix.conf"), text).unwrap();
-        let trusted = Config::default().trusted_keys_with(dir.path());
+        let trusted = trusted();
         (trusted.keys.iter().map(|key| key.name().to_owned()).collect::<Vec<_>>(), trusted.notices.len())
     };
     let second = OTHER_KEY.replace("test-1", "second-1");
@@ -194,6 +196,6 @@ fn the_keys_of_nix_are_trusted() {
     let (keys, notices) = names("include nix.conf\n");
     assert_eq!((keys.len(), notices), (1, 1));
     std::fs::remove_file(dir.path().join("nix.conf")).unwrap();
-    let trusted = Config::default().trusted_keys_with(dir.path());
+    let trusted = trusted();
     assert_eq!((trusted.keys.len(), trusted.origin.as_str()), (1, "the default of Nix (nix.conf names none)"));
 }
