@@ -10,6 +10,7 @@ mod file;
 mod keys;
 mod nix_conf;
 mod sections;
+mod upstream;
 mod value;
 
 pub use error::{ConfigError, Problem};
@@ -17,7 +18,8 @@ pub use file::EXAMPLE;
 pub use keys::{SECTIONS, keys_of};
 pub use nix_conf::{NixConf, TrustedBy};
 pub use sections::*;
-pub use value::{Addresses, Upstream};
+pub use upstream::{Credential, UPSTREAM_TIER, Upstream, UpstreamUrl};
+pub use value::Addresses;
 
 use crate::files;
 use std::path::{Path, PathBuf};

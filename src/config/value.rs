@@ -2,7 +2,6 @@
 
 use crate::nix::StoreDir;
 use crate::peers::NodeId;
-use hyper::Uri;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 use std::fmt;
 use std::net::SocketAddr;
@@ -72,44 +71,6 @@ impl<'de> Deserialize<'de> for Addresses {
             }
         }
         deserializer.deserialize_any(Texts)
-    }
-}
-
-/// A cache on the Internet: an `http` or `https` URL without query, fragment or password.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upstream(Uri);
-
-impl Upstream {
-    /// The URL, which has a scheme, a host and perhaps a path.
-    #[must_use]
-    pub const fn uri(&self) -> &Uri {
-        &self.0
-    }
-}
-
-impl FromStr for Upstream {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = |why: &str| format!("'{text}' {why}, such as https://cache.nixos.org");
-        let uri: Uri = text.parse().map_err(|_| bad("is not a URL; expected one"))?;
-        let host = uri.host().unwrap_or_default();
-        if !matches!(uri.scheme_str(), Some("http" | "https")) || host.is_empty() {
-            return Err(bad("is not the URL of a binary cache; expected http or https and a host"));
-        }
-        if uri.query().is_some() || text.contains('#') {
-            return Err(bad("has a query or a fragment; expected a URL without them"));
-        }
-        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-            return Err(bad("holds a user or password, which would show in logs; expected a URL without them"));
-        }
-        Ok(Self(uri))
-    }
-}
-
-impl fmt::Display for Upstream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
     }
 }
 
@@ -203,21 +164,4 @@ pub(super) fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<log::L
     let text = String::deserialize(deserializer)?;
     text.parse()
         .map_err(|_| D::Error::custom(format_args!("'{text}' is not a level (off, error, warn, info, debug or trace)")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn upstreams() {
-        for text in ["https://cache.nixos.org", "http://10.0.0.1:5000/a/b"] {
-            assert!(text.parse::<Upstream>().is_ok(), "{text}");
-        }
-        for text in
-            ["", "cache.nixos.org", "ftp://a", "https://", "https://a?b", "https://a/#b", "https://u:p@a", "s3://b"]
-        {
-            assert!(text.parse::<Upstream>().is_err(), "{text}");
-        }
-    }
 }

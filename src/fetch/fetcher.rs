@@ -8,8 +8,10 @@ use super::resolve::resolution::Resolution;
 use super::resolve::resolver::Resolver;
 use super::resolve::responder::{Network, Surroundings};
 use super::resolve::source_report::SourceReport;
+use super::source::Remote as _;
 use super::source::http_client::Proxies;
 use super::source::upstream_health::Nothing;
+use super::source::upstream_options::UpstreamOptions;
 use super::source::upstreams::Upstreams;
 use super::transfer::registry::Registry;
 use crate::metrics::Metrics;
@@ -17,7 +19,6 @@ use crate::nix::{NarHash, StoreDir, StoreHash, TrustedKeys};
 use crate::peers::Peers;
 use crate::resilience::Versioned;
 use bytes::Bytes;
-use hyper::Uri;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast};
@@ -38,7 +39,7 @@ pub struct Options {
     /// The store directory that the paths belong to.
     pub store_dir: StoreDir,
     /// The binary caches on the Internet, in order of preference.
-    pub upstreams: Vec<Uri>,
+    pub upstreams: Vec<UpstreamOptions>,
     /// How long a lookup waits for peers. For an upstream that works it waits longer: a miss is remembered by Nix for an hour.
     pub budget: Duration,
     /// How much memory transfers may take together, in bytes; at least one whole NAR's worth is always granted.
@@ -118,7 +119,8 @@ impl Fetcher {
                 Ok(None) => {}
                 Err(error) => {
                     upstream.came_to_nothing(Nothing::Failed, begun);
-                    log::debug!(upstream:% = upstream; "no document: {error}");
+                    let level = upstream.complain(error.kind());
+                    log::log!(level, upstream:% = upstream, reason:% = error; "an upstream could not be asked: {error}");
                 }
             }
         }
@@ -159,7 +161,7 @@ impl Fetcher {
     }
 
     /// Asks these upstreams from now on, in this order. What is known of those that stay is kept; transfers go on.
-    pub fn set_upstreams(&self, upstreams: &[Uri]) {
+    pub fn set_upstreams(&self, upstreams: &[UpstreamOptions]) {
         if self.0.upstreams.set(upstreams, &self.0.metrics) {
             // What was found may be nowhere now, and what was nowhere may be found.
             self.0.resolver.answers.forget_all();

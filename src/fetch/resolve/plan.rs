@@ -1,6 +1,7 @@
 //! Whom to ask for a path, and how long to wait for whom: a decision without any input or output.
 //!
-//! All upstreams are asked at once, the peers in waves, the best first. A wave begins when the one before has had its moment,
+//! All upstreams of a tier are asked at once, those of the next one when all of them said no, or one is silent for longer than a moment:
+//! what is not asked makes no lookup shorter, and nobody is absent before the last tier is heard. The peers are asked in waves, the best first. A wave begins when the one before has had its moment,
 //! or has said no to the last peer. Each wave is larger than the one before, so that hundreds are asked within the budget; how many
 //! peers there are is no reason to say that nobody has a path.
 //!
@@ -23,6 +24,9 @@ const WAVE_MAX: usize = 128;
 const HEDGE: Duration = Duration::from_millis(25);
 /// How long an upstream's answer waits for a peer's: a LAN round trip with some slack.
 const GRACE: Duration = Duration::from_millis(30);
+/// How long a tier of upstreams has before the next one is asked beside it: longer than an upstream usually takes, so that the order is
+/// kept; so short that one which is gone does not cost much.
+const TIER_PATIENCE: Duration = Duration::from_secs(1);
 /// How long an upstream that works is waited for: long enough for a connection that has to be made anew after a packet was lost, or for
 /// three more attempts; far below the patience of Nix, which waits 300 s. One that never answers costs that once.
 pub(crate) const UPSTREAM_LIMIT: Duration = Duration::from_secs(8);
@@ -48,6 +52,11 @@ pub(crate) struct Plan {
     next_wave: Instant,
     /// Who was asked and has not answered: peers, upstreams, upstreams in doubt.
     open: [usize; 3],
+    /// How many tiers of upstreams were not asked yet.
+    tiers: usize,
+    next_tier: Instant,
+    /// Until when upstreams in doubt are waited for: as long as peers, since the last tier was asked.
+    doubt: Instant,
     /// Until when peers are waited for.
     budget: Instant,
     /// Until when upstreams are.
@@ -66,15 +75,41 @@ impl Plan {
             wave: WAVE,
             next_wave: now,
             open: [0; 3],
+            tiers: 0,
+            next_tier: now + TIER_PATIENCE,
+            doubt: now + budget,
             budget: now + budget,
             limit,
             has_upstream: false,
         }
     }
 
-    /// An upstream is asked.
+    /// An upstream of the tier that was due is asked.
     pub(crate) const fn asks(&mut self, upstream: Rank) {
         self.open[upstream as usize] += 1;
+    }
+
+    /// So many tiers of upstreams are there to ask.
+    pub(crate) const fn and_tiers(mut self, tiers: usize) -> Self {
+        self.tiers = tiers;
+        self
+    }
+
+    /// All tiers are asked now.
+    pub(crate) const fn ask_all_tiers(&mut self) {
+        self.tiers = 0;
+    }
+
+    /// Whether the next tier of upstreams is to be asked now; `budget` is the time that those of them have which are in doubt.
+    pub(crate) fn tier_is_due(&mut self, budget: Duration, now: Instant) -> bool {
+        let [_, upstreams, doubtful] = self.open;
+        let said_no = upstreams == 0 && (doubtful == 0 || now >= self.doubt);
+        let is_due = self.tiers > 0 && !self.has_upstream && (said_no || now >= self.next_tier);
+        if is_due {
+            self.tiers -= 1;
+            (self.next_tier, self.doubt) = (now + TIER_PATIENCE, now + budget);
+        }
+        is_due
     }
 
     /// The peers to ask now.
@@ -110,25 +145,32 @@ impl Plan {
 
     /// When to look again, should nobody answer before; everything is over then, or somebody is to be asked.
     pub(crate) fn wake(&self, now: Instant) -> Instant {
-        let end = if now < self.budget || self.has_upstream { self.budget } else { self.limit };
+        let doubt = if self.open[Rank::Doubtful as usize] == 0 { self.budget } else { self.doubt };
+        let tier = if self.tiers == 0 { self.limit } else { self.next_tier };
+        let ends = if self.has_upstream { [self.budget; 4] } else { [self.budget, doubt, tier, self.limit] };
+        let end = ends.into_iter().filter(|end| *end > now).min().unwrap_or(self.limit);
         if self.is_exhausted() { end } else { end.min(self.next_wave) }
     }
 
     /// Whether there is nothing left to wait for, although somebody may not have answered.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         let [peers, upstreams, doubtful] = self.open;
-        let budget_is_over = now >= self.budget;
-        let no_more_peers = self.is_exhausted() && peers == 0;
+        let no_more_peers = now >= self.budget || (self.is_exhausted() && peers == 0);
         if self.has_upstream {
-            return budget_is_over || no_more_peers;
+            return no_more_peers;
         }
-        let near = budget_is_over || (no_more_peers && doubtful == 0);
-        near && (upstreams == 0 || now >= self.limit)
+        let no_more_doubt = doubtful == 0 || now >= self.doubt;
+        no_more_peers && no_more_doubt && ((upstreams == 0 && self.tiers == 0) || now >= self.limit)
     }
 
     /// Whether all peers were asked.
-    pub(crate) const fn is_exhausted(&self) -> bool {
+    const fn is_exhausted(&self) -> bool {
         self.asked == self.peers
+    }
+
+    /// Whether everybody was asked.
+    pub(crate) const fn asked_everybody(&self) -> bool {
+        self.is_exhausted() && self.tiers == 0
     }
 }
 
@@ -173,7 +215,7 @@ mod tests {
         let (mut plan, now) = plan(1000, &[]);
         let asked = (0..12).map(|wave| plan.due(now + wave * HEDGE).len()).collect::<Vec<_>>();
         assert_eq!(asked[..5], [16, 32, 64, 128, 128], "a wave has a bound");
-        assert!(plan.is_exhausted() && 11 * HEDGE < BUDGET);
+        assert!(plan.asked_everybody() && 11 * HEDGE < BUDGET);
     }
 
     #[test]
@@ -200,6 +242,40 @@ mod tests {
         assert!(both.is_over(now + UPSTREAM_LIMIT));
         both.answered(Rank::Upstream);
         assert!(!both.is_over(now + BUDGET - MS) && both.is_over(now + BUDGET));
+    }
+
+    #[test]
+    fn a_tier_follows_when_the_one_before_said_no_or_had_its_moment() {
+        let tiers = |first: &[Rank]| {
+            let (plan, now) = plan(0, first);
+            (plan.and_tiers(1), now)
+        };
+        let (mut plan, now) = tiers(&[Rank::Upstream; 2]);
+        plan.answered(Rank::Upstream);
+        assert!(!plan.tier_is_due(BUDGET, now + BUDGET), "one has not answered");
+        assert_eq!(plan.wake(now + BUDGET), now + TIER_PATIENCE);
+        assert!(plan.tier_is_due(BUDGET, now + TIER_PATIENCE) && plan.asked_everybody());
+        assert!(!plan.tier_is_due(BUDGET, now + TIER_PATIENCE), "there is no other");
+        let (mut plan, now) = tiers(&[Rank::Upstream]);
+        plan.answered(Rank::Upstream);
+        assert!(!plan.is_over(now + BUDGET) && !plan.asked_everybody(), "the next tier may have it");
+        assert!(plan.tier_is_due(BUDGET, now));
+        let (mut plan, now) = tiers(&[]);
+        assert!(plan.tier_is_due(BUDGET, now), "all of the first are left alone");
+        let (mut plan, now) = tiers(&[Rank::Upstream; 2]);
+        plan.upstream_has_it(now);
+        assert!(!plan.tier_is_due(BUDGET, now + TIER_PATIENCE) && plan.is_over(now + GRACE));
+    }
+
+    #[test]
+    fn one_in_doubt_has_its_time_in_a_later_tier_as_well() {
+        let (plan, now) = plan(0, &[Rank::Doubtful]);
+        let mut plan = plan.and_tiers(1);
+        assert!(!plan.tier_is_due(BUDGET, now + BUDGET - MS) && plan.wake(now) == now + BUDGET);
+        assert!(plan.tier_is_due(BUDGET, now + BUDGET));
+        plan.asks(Rank::Doubtful);
+        assert!(!plan.is_over(now + 2 * BUDGET - MS) && plan.is_over(now + 2 * BUDGET));
+        assert_eq!(plan.wake(now + BUDGET), now + 2 * BUDGET);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::verify::Trust;
 use crate::fetch::error::{SourceError, Violation};
 use crate::nix::{StoreHash, TrustedKeys};
 use crate::resilience::Versioned;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -51,7 +52,11 @@ pub(crate) struct Race {
     question: Question,
     begun: Instant,
     plan: Plan,
+    budget: Duration,
+    patience: Patience,
     peers: Vec<Arc<dyn Responder>>,
+    /// Upstreams that were not asked yet, those of the next tier first.
+    later: VecDeque<Arc<dyn Responder>>,
     asked: JoinSet<Reply>,
     /// Who was asked and has not answered.
     silent: Vec<Arc<dyn Responder>>,
@@ -60,21 +65,27 @@ pub(crate) struct Race {
 }
 
 impl Race {
-    /// Asks all upstreams now, and the peers in waves. Waits for peers as long as `budget`, and for upstreams as the plan says.
+    /// Asks the upstreams tier after tier, and the peers in waves. Waits for peers as long as `budget`, and for upstreams as the plan
+    /// says.
     pub(crate) fn start(question: Question, responders: Responders, patience: Patience, budget: Duration) -> Self {
-        let Responders { peers, upstreams, is_partial } = responders;
+        let Responders { peers, mut upstreams, is_partial } = responders;
         let begun = Instant::now();
-        let plan = Plan::new(peers.len(), budget, begun);
-        let (asked, silent) = (JoinSet::new(), Vec::new());
-        let mut race = Self { question, begun, plan, peers, asked, silent, is_complete: !is_partial };
-        for upstream in upstreams {
-            let is_awaited = patience == Patience::Promised || upstream.works();
-            let rank = if is_awaited { Rank::Upstream } else { Rank::Doubtful };
-            race.plan.asks(rank);
-            race.ask(upstream, rank);
-        }
+        upstreams.sort_by_key(|upstream| upstream.tier());
+        let tiers = upstreams.chunk_by(|one, next| one.tier() == next.tier()).count();
+        let plan = Plan::new(peers.len(), budget, begun).and_tiers(tiers);
+        let (asked, silent, later) = (JoinSet::new(), Vec::new(), upstreams.into());
+        let is_complete = !is_partial;
+        let mut race = Self { question, begun, plan, budget, patience, peers, later, asked, silent, is_complete };
         race.ask_due();
         race
+    }
+
+    /// Asks the upstreams of all tiers now: everybody who has it is wanted.
+    pub(crate) fn ask_all_tiers(&mut self) {
+        self.plan.ask_all_tiers();
+        while let Some(upstream) = self.later.pop_front() {
+            self.ask_upstream(upstream);
+        }
     }
 
     /// The next reply; `None` when everybody has answered or the time is over.
@@ -115,7 +126,7 @@ impl Race {
 
     /// Whether everybody was asked and has answered.
     pub(crate) fn heard_everybody(&self) -> bool {
-        self.is_complete && self.silent.is_empty() && self.plan.is_exhausted()
+        self.is_complete && self.silent.is_empty() && self.plan.asked_everybody()
     }
 
     /// Who was asked and has not answered.
@@ -137,9 +148,22 @@ impl Race {
     }
 
     fn ask_due(&mut self) {
+        while self.plan.tier_is_due(self.budget, Instant::now()) {
+            let tier = self.later.front().map(|upstream| upstream.tier());
+            while let Some(upstream) = self.later.pop_front_if(|upstream| Some(upstream.tier()) == tier) {
+                self.ask_upstream(upstream);
+            }
+        }
         for place in self.plan.due(Instant::now()) {
             self.ask(Arc::clone(&self.peers[place]), Rank::Peer);
         }
+    }
+
+    fn ask_upstream(&mut self, upstream: Arc<dyn Responder>) {
+        let is_awaited = self.patience == Patience::Promised || upstream.works();
+        let rank = if is_awaited { Rank::Upstream } else { Rank::Doubtful };
+        self.plan.asks(rank);
+        self.ask(upstream, rank);
     }
 
     fn ask(&mut self, responder: Arc<dyn Responder>, rank: Rank) {

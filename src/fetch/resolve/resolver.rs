@@ -197,6 +197,8 @@ impl Resolver {
         let question = self.question(info.path.hash());
         let key = (question.trust.keys.generation, question.hash);
         let mut race = Race::start(question, self.network.responders(), Patience::Working, self.budget());
+        // The sources that failed may be those of the first.
+        race.ask_all_tiers();
         let mut sources = Vec::new();
         while let Some(reply) = race.next().await {
             if let Ok(Some(holder)) = self.take(key.1, reply)

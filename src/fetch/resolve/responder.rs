@@ -3,7 +3,7 @@
 use super::resolution::Holder;
 use super::retries::Retries;
 use super::verify::{self, Trust, Whose};
-use crate::fetch::error::{SourceError, Violation};
+use crate::fetch::error::{Kind, SourceError, Violation};
 use crate::fetch::source::peer::{PeerSource, nar_url};
 use crate::fetch::source::upstream::{Upstream, collect};
 use crate::fetch::source::upstream_health::{Nothing, is_passing};
@@ -34,6 +34,11 @@ pub(crate) trait Responder: Send + Sync {
     /// Whether it answers of late, so that its answer is worth waiting for. Peers that do not are not asked.
     fn works(&self) -> bool {
         true
+    }
+
+    /// Upstreams of a higher tier are asked when those of lower ones do not have it.
+    fn tier(&self) -> u8 {
+        0
     }
 
     /// Asks for the path and proves the answer. `None`: it does not have it, or nothing that counts here.
@@ -113,7 +118,7 @@ impl Responder for PeerSource {
             other => return Err(SourceError::Status(other.as_u16())),
         }
         let text = collect(response.into_body(), verify::LIMIT).await?;
-        let NarInfo { info, url, compression, .. } = believe(trust, text, hash, Whose::Peer).await?;
+        let NarInfo { info, url, compression, .. } = believe(trust, text, hash, Asked::Peer).await?;
         // The protocol leaves a peer no choice of these, so whoever sends something else tries something.
         if url != nar_url(hash, &info.nar_hash) || compression != Compression::None {
             return Err(Violation::Url(url.chars().take(200).collect()).into());
@@ -163,33 +168,51 @@ impl Responder for UpstreamCache {
         self.0.works()
     }
 
+    fn tier(&self) -> u8 {
+        self.0.options.tier
+    }
+
     async fn narinfo(&self, hash: StoreHash, trust: &Arc<Trust>) -> Result<Option<Holder>, SourceError> {
         let upstream = &self.0;
         let Some(text) = self.text(hash).await? else { return Ok(None) };
         // An upstream may simply be signed by a key that is not trusted here: no lie.
-        let useless = |reason: &dyn std::fmt::Display| {
-            log::debug!(upstream:% = upstream, path:% = hash; "not usable: {reason}");
+        let useless = |kind, reason: &dyn std::fmt::Display| {
+            let level = upstream.complain(kind);
+            log::log!(level, upstream:% = upstream, path:% = hash, reason:% = reason; "what an upstream has is not usable: {reason}");
             Ok(None)
         };
-        match believe(trust, text, hash, Whose::Upstream).await {
+        match believe(trust, text, hash, Asked::Upstream(Arc::clone(upstream))).await {
             Ok(NarInfo { url, .. }) if url.len() > URL_MAX => Err(SourceError::TooLarge(URL_MAX)),
             Ok(NarInfo { compression, .. }) if !decode::is_supported(&compression) => {
-                useless(&format_args!("compressed with {compression}"))
+                useless(Kind::Compression, &format_args!("compressed with {compression}"))
+            }
+            Ok(NarInfo { info, .. }) if !upstream.options.may_give(info.path.name()) => {
+                useless(Kind::Name, &format_args!("the configuration takes no '{}' from it", info.path.name()))
             }
             Ok(NarInfo { info, url, compression, file_size, .. }) => {
                 let nar = UpstreamNar { upstream: Arc::clone(upstream), url, compression: compression.clone() };
                 Ok(Some(Holder { info, source: Arc::new(nar), compression, file_size }))
             }
-            Err(SourceError::Violation(reason)) => useless(&reason),
+            Err(error @ SourceError::Violation(_)) => useless(error.kind(), &error),
             Err(error) => Err(error),
         }
     }
 }
 
+/// Who sent a narinfo.
+enum Asked {
+    Peer,
+    Upstream(Arc<Upstream>),
+}
+
 /// Verifies off the reactor.
-async fn believe(trust: &Arc<Trust>, text: Bytes, hash: StoreHash, whose: Whose) -> Result<NarInfo, SourceError> {
+async fn believe(trust: &Arc<Trust>, text: Bytes, hash: StoreHash, whose: Asked) -> Result<NarInfo, SourceError> {
     let trust = Arc::clone(trust);
-    match tokio::task::spawn_blocking(move || trust.believe(&text, hash, whose)).await {
+    let believed = tokio::task::spawn_blocking(move || match &whose {
+        Asked::Peer => trust.believe(&text, hash, Whose::Peer),
+        Asked::Upstream(upstream) => trust.believe(&text, hash, Whose::Upstream(upstream.only())),
+    });
+    match believed.await {
         Ok(believed) => Ok(believed?),
         Err(stopped) => Err(SourceError::Unavailable(stopped.to_string())),
     }

@@ -35,6 +35,7 @@ pub(crate) struct Voice {
     pub(crate) source: Arc<Scripted>,
     info: PathInfo,
     works: bool,
+    tier: u8,
     asked: Mutex<u32>,
 }
 
@@ -50,13 +51,18 @@ impl Voice {
     /// One that has the NAR of `info` at `source`.
     pub(crate) fn new(source: Scripted, info: PathInfo, says: Says, after_ms: u64) -> Arc<Self> {
         let after = Duration::from_millis(after_ms);
-        Arc::new(Self { says, after, source: Arc::new(source), info, works: true, asked: Mutex::default() })
+        Arc::new(Self { says, after, source: Arc::new(source), info, works: true, tier: 1, asked: Mutex::default() })
     }
 
     /// An upstream that did not answer of late.
     pub(crate) fn doubtful(number: u8, says: Says, after_ms: u64) -> Arc<Self> {
         let voice = Self::new(Scripted::upstream(number, &Bytes::new(), []), PathInfo::example(), says, after_ms);
         Arc::new(Self { works: false, ..Arc::into_inner(voice).unwrap() })
+    }
+
+    /// An upstream of this tier.
+    pub(crate) fn of_tier(tier: u8, number: u8, says: Says, after_ms: u64) -> Arc<Self> {
+        Arc::new(Self { tier, ..Arc::into_inner(Self::upstream(number, says, after_ms)).unwrap() })
     }
 
     pub(crate) fn asked(&self) -> u32 {
@@ -72,6 +78,10 @@ impl Responder for Voice {
 
     fn works(&self) -> bool {
         self.works
+    }
+
+    fn tier(&self) -> u8 {
+        self.tier
     }
 
     async fn narinfo(&self, hash: StoreHash, _: &Arc<Trust>) -> Result<Option<Holder>, SourceError> {

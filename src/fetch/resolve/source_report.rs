@@ -51,6 +51,7 @@ impl Resolver {
         let mut responders = self.network.responders();
         responders.upstreams = self.network.upstreams();
         let mut race = Race::start(self.question(hash), responders, Patience::Working, self.budget());
+        race.ask_all_tiers();
         while let Some(Reply { from, answer, elapsed, .. }) = race.next().await {
             let remote = from.remote();
             let source = remote.id().name();

@@ -91,6 +91,30 @@ async fn the_first_peer_wins_and_an_upstream_waits_a_moment_for_a_peer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lower_tier_is_asked_when_the_one_before_does_not_have_it() {
+    for (first, second, expected, time, asked) in [
+        ((Says::Yes, 350), (Says::Yes, 1), "upstream", 350, 0),
+        ((Says::No, 350), (Says::Yes, 5), "upstream", 355, 1),
+        ((Says::Breaks, 10), (Says::Yes, 5), "upstream", 15, 1),
+        ((Says::Nothing, 0), (Says::Yes, 5), "upstream", 1005, 1),
+        ((Says::No, 10), (Says::No, 5), "absent", 15, 1),
+        // Nobody has said no for the one that is silent.
+        ((Says::Nothing, 0), (Says::No, 5), "unknown", 8000, 1),
+        ((Says::No, 10), (Says::Breaks, 5), "unknown", 15, 1),
+    ] {
+        let (first, second) = (Voice::of_tier(1, 1, first.0, first.1), Voice::of_tier(2, 2, second.0, second.1));
+        let world = World::new(&[], &[Arc::clone(&second), first]);
+        let (answer, elapsed) = world.ask().await;
+        assert_eq!((verdict(&answer), elapsed, second.asked()), (expected, ms(time), asked));
+    }
+    // Whoever wants to know who has it hears all.
+    let report = World::new(&[], &[Voice::of_tier(1, 1, Says::Yes, 1), Voice::of_tier(2, 2, Says::Yes, 1)]);
+    assert_eq!(report.resolver.report(info().path.hash()).await.sources.len(), 2);
+    let all = World::new(&[], &[Voice::of_tier(1, 1, Says::Yes, 1), Voice::of_tier(2, 2, Says::Yes, 1)]);
+    assert_eq!(all.resolver.all(&info()).await.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_who_ask_at_once_are_one_lookup() {
     let peer = Voice::peer(1, Says::Yes, 20);
     let world = World::new(&[Arc::clone(&peer)], &[]);

@@ -1,16 +1,20 @@
 //! Binary caches on the Internet: from the configuration only, never from what a peer says.
 
-use super::http_client::{HEAD, HttpClient};
+use super::complaints::Complaints;
+use super::http_client::{ClientFactory, HEAD, HttpClient};
+use super::login::Login;
 use super::redirect::redirection;
 use super::upstream_health::{Health, News, Nothing, is_passing_status};
+use super::upstream_options::UpstreamOptions;
 use super::{Remote, SourceId, decode, host};
-use crate::fetch::error::SourceError;
+use crate::fetch::error::{Kind, SourceError};
 use crate::metrics::{Counter, Metrics};
+use crate::nix::TrustedKeys;
 use crate::peers::{Failure, Sample};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_ENCODING, HOST, RANGE, RETRY_AFTER, USER_AGENT};
+use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, HOST, RANGE, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};
 use parking_lot::Mutex;
 use std::fmt;
@@ -23,18 +27,41 @@ const REDIRECTS: usize = 3;
 
 /// One upstream.
 pub(crate) struct Upstream {
-    /// Without a slash at its end.
+    /// Where it is.
     pub(crate) base: Uri,
+    pub(crate) options: UpstreamOptions,
+    /// Its keys, as they are looked up.
+    only: Option<TrustedKeys>,
     client: HttpClient,
+    /// For where it redirects to, if its own client shows a certificate.
+    elsewhere: Option<HttpClient>,
+    complaints: Complaints,
     /// Bytes of NARs that came from it, or from another on the same host.
     received: Arc<Counter>,
     health: Mutex<Health>,
 }
 
 impl Upstream {
-    pub(crate) fn new(base: Uri, client: HttpClient, metrics: &Metrics) -> Self {
-        let received = metrics.upstream(&host(&base));
-        Self { base, client, received, health: Mutex::new(Health::new()) }
+    pub(crate) fn new(options: UpstreamOptions, clients: &ClientFactory, metrics: &Metrics) -> Self {
+        let (client, elsewhere) = match options.login.identity() {
+            None => (clients.client(), None),
+            Some(identity) => (clients.client_with_identity(identity), Some(clients.client())),
+        };
+        Self {
+            base: options.url.clone(),
+            only: options.public_keys.as_ref().map(|keys| keys.iter().cloned().collect()),
+            received: metrics.upstream(&host(&options.url)),
+            options,
+            client,
+            elsewhere,
+            complaints: Complaints::default(),
+            health: Mutex::new(Health::new()),
+        }
+    }
+
+    /// The keys by which it may vouch for paths, beside being trusted. `None`: any.
+    pub(crate) const fn only(&self) -> Option<&TrustedKeys> {
+        self.only.as_ref()
     }
 
     /// Notes that so many bytes of a NAR came from it.
@@ -80,6 +107,7 @@ impl Upstream {
         if is_passing_status(response.status().as_u16()) {
             self.health.lock().was_busy(retry_after(response), now);
         } else if self.health.lock().answered(now) == Some(News::Back) {
+            self.complaints.forget();
             log::info!(upstream:% = self; "the upstream answers again");
         }
     }
@@ -88,12 +116,16 @@ impl Upstream {
     /// slept.
     pub(crate) fn network_changed(&self, woke: bool) {
         self.health.lock().try_again();
-        self.client.network_changed(woke);
+        self.clients().for_each(|client| client.network_changed(woke));
     }
 
     /// Makes new connections from now on: the way to it is another one.
     pub(crate) fn reconnect(&self) {
-        self.client.drop_idle();
+        self.clients().for_each(HttpClient::drop_idle);
+    }
+
+    fn clients(&self) -> impl Iterator<Item = &HttpClient> {
+        std::iter::once(&self.client).chain(&self.elsewhere)
     }
 
     /// The address of a document of this cache; `url` is relative, or absolute with this upstream's own origin.
@@ -152,8 +184,14 @@ impl Upstream {
         if from > 0 {
             request = request.header(RANGE, format!("bytes={from}-"));
         }
+        // Who we are is nobody's business but its own: not that of a place it redirects to, on another host or without TLS.
+        let is_own = self.options.is_own(uri);
+        if is_own && let Some(authorization) = self.options.login.authorization() {
+            request = request.header(AUTHORIZATION, authorization);
+        }
         let request = request.body(Empty::new()).map_err(|error| SourceError::Connection(error.to_string()))?;
-        let result = self.client.request(request).await;
+        let client = self.elsewhere.as_ref().filter(|_| !is_own).unwrap_or(&self.client);
+        let result = client.request(request).await;
         result.inspect(|response| self.heard(response))
     }
 
@@ -171,7 +209,12 @@ impl Upstream {
                     Some(encoding) => decode::document(encoding.as_bytes(), body, limit).await.map(Some),
                 }
             }
-            // As Nix reads them: 403 is how S3 says that there is no such object.
+            // As Nix reads them: 403 is how S3 says that there is no such object. To who has a login it may say that it is a wrong one.
+            Err(SourceError::Status(403)) if self.options.login != Login::default() => {
+                let level = self.complaints.level(Kind::Status(403), Instant::now());
+                log::log!(level, upstream:% = self; "the upstream answers with status 403, perhaps as the login for it is wrong");
+                Ok(None)
+            }
             Err(SourceError::Status(403 | 404 | 410)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -189,6 +232,10 @@ impl Remote for Upstream {
 
     fn ban(&self, _: &str, _: Duration) -> bool {
         false
+    }
+
+    fn complain(&self, kind: Kind) -> log::Level {
+        self.complaints.level(kind, Instant::now())
     }
 
     fn kept_us_waiting(&self, begun: Instant) {
@@ -232,10 +279,9 @@ fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
 mod tests {
     use super::super::upstream_health::FAILURES_MAX;
     use super::*;
-    use crate::fetch::source::http_client::ClientFactory;
 
     fn upstream(base: &str) -> Upstream {
-        Upstream::new(base.parse().unwrap(), ClientFactory::new().client(), &Metrics::default())
+        Upstream::new(base.parse::<Uri>().unwrap().into(), &ClientFactory::new(), &Metrics::default())
     }
 
     #[tokio::test]
