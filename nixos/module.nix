@@ -11,7 +11,14 @@
   inherit (lib) mkDefault mkEnableOption mkIf mkMerge mkOption types;
   cfg = config.services.peernix;
   toml = pkgs.formats.toml {};
-  settings = lib.filterAttrsRecursive (_: value: value != null) cfg.settings;
+  withoutNull = lib.filterAttrsRecursive (_: value: value != null);
+  settings = lib.recursiveUpdate (withoutNull cfg.settings) {
+    gateway.upstreams = map (upstream:
+      if builtins.isAttrs upstream
+      then withoutNull upstream
+      else upstream)
+    cfg.settings.gateway.upstreams;
+  };
 
   # -- Configuration --
   written = toml.generate "peernix-config.toml" settings;
@@ -101,7 +108,7 @@
   trustsNoUpstream =
     cfg.settings.trust.public_keys
     != null
-    && lib.elem "https://cache.nixos.org" cfg.settings.gateway.upstreams
+    && lib.any (upstream: (upstream.url or upstream) == "https://cache.nixos.org") cfg.settings.gateway.upstreams
     && !lib.any (lib.hasPrefix "cache.nixos.org-1:") cfg.settings.trust.public_keys;
 
   gatewayUrl = "http://${lib.head cfg.settings.gateway.listen}";
@@ -196,6 +203,17 @@ in {
       its state directory.
     '' "/run/secrets/peernix-node-key";
 
+    credentials = mkOption {
+      type = types.attrsOf types.path;
+      default = {};
+      example = {cache-login = "/run/secrets/cache-netrc";};
+      description = ''
+        Files with the logins for upstreams, each by the name that `credential` in `settings.gateway.upstreams` gives it. Handed to the
+        service as systemd credentials, so only root has to be able to read them, and they must not be in the Nix store, which everybody
+        can read. When the contents of one change, restart the service.
+      '';
+    };
+
     admins = mkOption {
       type = types.listOf types.str;
       default = [];
@@ -237,6 +255,20 @@ in {
           message = ''
             services.peernix.nodeKeyFile is ${toString cfg.nodeKeyFile}, in the Nix store, where everybody can read it. Give the path of a file
             outside as a string, such as "/run/secrets/peernix-node-key", and make a new key: this one is no secret any more.
+          '';
+        }
+        {
+          assertion = !lib.any inStore (lib.attrValues cfg.credentials);
+          message = ''
+            services.peernix.credentials has a file in the Nix store, where everybody can read it: ${toString (lib.filter inStore (lib.attrValues cfg.credentials))}. Give the path
+            of a file outside as a string, such as "/run/secrets/cache-netrc", and have the login replaced: this one is no secret any more.
+          '';
+        }
+        {
+          assertion = !lib.any (name: lib.elem name ["signing-key" "node-key"]) (lib.attrNames cfg.credentials);
+          message = ''
+            services.peernix.credentials has a name that is taken by the keys of the service. Use services.peernix.signingKeyFile and
+            services.peernix.nodeKeyFile for those, and another name for a login.
           '';
         }
         {
@@ -335,10 +367,11 @@ in {
         reloadTriggers = [configFile] ++ lib.optional config.nix.enable config.environment.etc."nix/nix.conf".source;
         # In place of those of the same name that the unit looks for in /etc/credstore.
         serviceConfig = mkMerge [
-          (mkIf (cfg.signingKeyFile != null || cfg.nodeKeyFile != null) {
+          (mkIf (cfg.signingKeyFile != null || cfg.nodeKeyFile != null || cfg.credentials != {}) {
             LoadCredential =
               lib.optional (cfg.signingKeyFile != null) "signing-key:${toString cfg.signingKeyFile}"
-              ++ lib.optional (cfg.nodeKeyFile != null) "node-key:${toString cfg.nodeKeyFile}";
+              ++ lib.optional (cfg.nodeKeyFile != null) "node-key:${toString cfg.nodeKeyFile}"
+              ++ lib.mapAttrsToList (name: file: "${name}:${toString file}") cfg.credentials;
           })
           # A store in a place that the unit hides.
           (mkIf (lib.any isHidden hiddenPlaces) {

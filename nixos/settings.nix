@@ -8,14 +8,43 @@
   # One address or a list, as in the file; "" is nowhere.
   addresses = types.coercedTo types.str (text: lib.optional (text != "") text) texts;
   size = types.either types.ints.unsigned types.str;
+  # What there is to say of a cache beside its URL. `null` is left out of the file.
+  upstream = types.submodule {
+    options = {
+      url = mkOption {
+        type = types.strMatching "https?://[^@]+";
+        example = "https://cache.example.org";
+        description = "Where it is. Without user and password: those are a credential.";
+      };
+      credential =
+        option (types.nullOr (types.submodule {
+          options = {
+            netrc = option name null "A file as Nix's `netrc-file`: `machine HOST login USER password PASSWORD`.";
+            bearer = option name null "A token.";
+            certificate = option name null "A client certificate and its key, as PEM in one file.";
+          };
+        }))
+        null "The names of systemd credentials that show who asks; {option}`services.peernix.credentials` says where they come from.";
+      public_keys = option (types.nullOr texts) null "The keys by which it may vouch for paths. `null`: all that are trusted.";
+      allow = option (types.nullOr texts) null "Patterns over names: what is taken from it. `null`: everything.";
+      deny = option texts [] "Patterns over names: what is not taken from it.";
+      tier = option types.ints.u8 1 "Those of a higher tier are asked when those of lower ones do not have a path.";
+    };
+  };
+  name = types.nullOr types.str;
   cacheKey = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
 in {
   gateway = {
     listen = option addresses ["127.0.0.1:7649"] "Where the binary cache for this machine's Nix listens. Loopback only.";
     priority = option types.int 10 "The `Priority` in its `nix-cache-info`. Nix asks lower numbers first; cache.nixos.org has 40.";
-    upstreams = option texts ["https://cache.nixos.org"] ''
+    upstreams = option (types.listOf (types.either types.str upstream)) ["https://cache.nixos.org"] ''
       The binary caches that the gateway asks when no peer has a path, best first. The empty list is none: peers only. Nix asks its
       own `substituters` after the gateway as before; one that is named here too is asked once for all machines of the network.
+
+      Each is a URL, or a set: `url`; `credential`, the name of a systemd credential that shows who asks (`{ netrc = "NAME"; }`,
+      `{ bearer = "NAME"; }` or `{ certificate = "NAME"; }`, see {option}`services.peernix.credentials`); `public_keys`, the keys by which it
+      may vouch for paths, if they are trusted as well; `allow` and `deny`, patterns over names of what is taken from it; `tier` (1): those of
+      a higher one are asked when those of lower ones do not have a path.
     '';
     budget_ms = option (types.ints.between 1 10000) 300 ''
       How long a lookup waits for peers and upstreams before it says "not here", in milliseconds.

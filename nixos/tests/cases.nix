@@ -265,6 +265,53 @@ in {
     };
   };
 
+  "upstreams with logins" = {
+    modules = [
+      (peernix {
+        credentials = {
+          cache-login = "/run/secrets/cache-netrc";
+          client-certificate = "/run/secrets/client.pem";
+        };
+        settings.gateway.upstreams = [
+          "https://cache.nixos.org"
+          {
+            url = "https://cache.example.org/private";
+            credential.netrc = "cache-login";
+            public_keys = ["other-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="];
+            allow = ["linux-*"];
+            deny = ["*-secret*"];
+            tier = 2;
+          }
+          {
+            url = "https://mtls.example.org";
+            credential.certificate = "client-certificate";
+          }
+        ];
+      })
+    ];
+    checks = config: {
+      "logins are credentials, and no other directive is touched" = is config.systemd.services.peernix.serviceConfig {
+        LoadCredential = ["cache-login:/run/secrets/cache-netrc" "client-certificate:/run/secrets/client.pem"];
+      };
+      "the file names them, and says nothing of what is not set" = is (builtins.fromTOML config.test.text).gateway.upstreams [
+        "https://cache.nixos.org"
+        {
+          url = "https://cache.example.org/private";
+          credential.netrc = "cache-login";
+          public_keys = ["other-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="];
+          allow = ["linux-*"];
+          deny = ["*-secret*"];
+          tier = 2;
+        }
+        {
+          url = "https://mtls.example.org";
+          credential.certificate = "client-certificate";
+          deny = [];
+          tier = 1;
+        }
+      ];
+    };
+  };
   firewall = {
     modules = [(peernix {openFirewall = true;})];
     checks = config: {

@@ -10,7 +10,9 @@ let
     path = any;
     package = any;
     enum = _: any;
+    strMatching = _: any;
     listOf = _: any;
+    attrsOf = _: any;
     nullOr = _: any;
     either = _: _: any;
     coercedTo = _: _: _: any;
@@ -19,6 +21,7 @@ let
       between = _: _: any;
       unsigned = any;
       positive = any;
+      u8 = any;
     };
   };
   mkOption = declaration: declaration // {isOption = true;};

@@ -14,6 +14,8 @@ in {
     };
   } ["signingKeyFile" "in the Nix store"];
   "a node key in the store" = fails {nodeKeyFile = "${builtins.storeDir}/00000000000000000000000000000000-key";} ["nodeKeyFile" "in the Nix store"];
+  "a login in the store" = fails {credentials.login = "${builtins.storeDir}/00000000000000000000000000000000-netrc";} ["credentials" "in the Nix store"];
+  "a login by the name of a key" = fails {credentials.node-key = "/run/secrets/x";} ["name that is taken" "nodeKeyFile"];
   "own paths without a fleet" = fails {settings.share.policy = "signed+own";} ["fleet.mode = \"static\""];
   "a fleet of nobody" = fails {settings.fleet.mode = "static";} ["settings.fleet.nodes"];
   "a gateway for the network" = fails {settings.gateway.listen = ["127.0.0.1:7649" "0.0.0.0:7649"];} ["must be" "on loopback"];

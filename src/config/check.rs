@@ -2,6 +2,7 @@
 
 use super::error::Problem;
 use super::sections::{Config, FleetMode, Policy};
+use super::upstream;
 use crate::keys::{GRACE_MAX, NAME_MAX};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path};
@@ -52,6 +53,7 @@ fn gateway(config: &Config, problems: &mut Vec<Problem>) {
     if !(1..=BUDGET_MS_MAX).contains(&gateway.budget_ms) {
         wrong("budget_ms", format!("not between 1 and {BUDGET_MS_MAX} milliseconds"), "300 is a good value");
     }
+    upstream::check(&gateway.upstreams, problems);
 }
 
 /// Also true for IPv4's loopback addresses in IPv6's clothes.

@@ -4,6 +4,7 @@ use super::check;
 use super::error::Problem;
 use super::keys::{SECTIONS, keys_of};
 use super::sections::Config;
+use super::upstream::masked;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -107,6 +108,7 @@ impl Source<'_> {
     fn shown(&self, span: &Range<usize>) -> String {
         let text = self.text.get(span.clone()).unwrap_or_default();
         let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let line = masked(&line);
         let mut shown: String = line.chars().filter(|c| !c.is_control()).take(VALUE_SHOWN).collect();
         if line.chars().nth(VALUE_SHOWN).is_some() {
             shown.push('…');
@@ -155,10 +157,13 @@ impl Source<'_> {
         let remedy = example(section, key).map_or_else(String::new, |example| format!("write for example: {example}"));
         let mut what = error.message().trim_end().replace('\n', ", ");
         // serde names the types of this program; administrators have numbers.
-        for number in ["i32", "u64", "usize"] {
+        for number in ["i32", "u64", "usize", "u8"] {
             what = what.replace(&format!("expected {number}"), "expected a whole number");
         }
-        self.problem(section, key, value.span(), what, remedy)
+        // In a list, the element that is wrong.
+        let whole = value.span();
+        let span = error.span().filter(|span| whole.start <= span.start && span.end <= whole.end && !span.is_empty());
+        self.problem(section, key, span.unwrap_or(whole), what, remedy)
     }
 
     /// Adds where a key stands to a problem that was found later.

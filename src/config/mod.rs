@@ -10,14 +10,16 @@ mod file;
 mod keys;
 mod nix_conf;
 mod sections;
+mod upstream;
 mod value;
 
 pub use error::{ConfigError, Problem};
 pub use file::EXAMPLE;
 pub use keys::{SECTIONS, keys_of};
-pub use nix_conf::TrustedBy;
+pub use nix_conf::{NixConf, TrustedBy};
 pub use sections::*;
-pub use value::{Addresses, Proxy, Upstream};
+pub use upstream::{Credential, UPSTREAM_TIER, Upstream, UpstreamUrl};
+pub use value::{Addresses, Proxy};
 
 use crate::files;
 use std::path::{Path, PathBuf};
@@ -77,19 +79,15 @@ impl Config {
 
     /// The keys of `[trust]`, or those that the local Nix trusts, or the one that Nix has built in.
     ///
-    /// Reads nix.conf (in `$NIX_CONF_DIR`, else `/etc/nix`) when the configuration says nothing.
+    /// Reads nix.conf when the configuration says nothing.
     #[must_use]
     pub fn trusted_keys(&self) -> TrustedBy {
-        let dir = std::env::var_os("NIX_CONF_DIR").map_or_else(|| PathBuf::from("/etc/nix"), PathBuf::from);
-        self.trusted_keys_with(&dir)
-    }
-
-    /// [`Self::trusted_keys`] with the directory of nix.conf.
-    fn trusted_keys_with(&self, nix_conf_dir: &Path) -> TrustedBy {
-        if let Some(keys) = &self.trust.public_keys {
-            return TrustedBy { keys: keys.clone(), origin: "[trust] public_keys".to_owned(), notices: Vec::new() };
+        match &self.trust.public_keys {
+            Some(keys) => {
+                TrustedBy { keys: keys.clone(), origin: "[trust] public_keys".to_owned(), notices: Vec::new() }
+            }
+            None => NixConf::read().trusted_keys(),
         }
-        nix_conf::trusted_public_keys(nix_conf_dir)
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! `docs/config.example.toml` says the same to administrators; a test keeps the two in step.
 
-use super::value::{self, Addresses, Proxy, Upstream};
+use super::upstream::{Upstream, UpstreamUrl};
+use super::value::{self, Addresses, Proxy};
 use crate::nix::{PublicKey, StoreDir};
 use crate::peers::{FixedPeer, NodeId};
 use log::LevelFilter;
@@ -77,7 +78,6 @@ pub struct Gateway {
     /// The `Priority` of its `nix-cache-info`; Nix asks lower numbers first.
     pub priority: i32,
     /// The binary caches to ask when no peer has a path, best first.
-    #[serde(deserialize_with = "value::list")]
     pub upstreams: Vec<Upstream>,
     /// How long a lookup waits for peers and upstreams before it says "not here", in milliseconds.
     pub budget_ms: u64,
@@ -90,7 +90,7 @@ impl Default for Gateway {
         Self {
             listen: Addresses::from_default(GATEWAY_LISTEN),
             priority: GATEWAY_PRIORITY,
-            upstreams: UPSTREAM.parse().into_iter().collect(),
+            upstreams: UPSTREAM.parse::<UpstreamUrl>().map(Upstream::from).into_iter().collect(),
             budget_ms: BUDGET_MS,
             proxy: None,
         }

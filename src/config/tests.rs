@@ -75,11 +75,82 @@ fn all_kinds_of_values_are_read() {
     assert!(config.share.listen.is_empty());
     assert_eq!(config.fleet.nodes, [node]);
     assert_eq!((config.share.policy, config.share.upload_limit), (Policy::SignedAndOwn, 1_500_000));
-    assert_eq!(config.trusted_keys_with(Path::new("/nowhere")).keys, [OTHER_KEY.parse().unwrap()]);
+    assert_eq!(config.trusted_keys().keys, [OTHER_KEY.parse().unwrap()]);
     assert_eq!((config.limits.idle_timeout, config.limits.memory), (Duration::from_secs(120), 32 * 1024 * 1024));
     let keys = Keys { signing: Signing::Credential, name: "tower-7".into(), grace: Duration::ZERO };
     assert_eq!(config.keys, keys);
     assert_eq!(config.log.level, LevelFilter::Debug);
+}
+
+#[test]
+fn upstreams_are_urls_or_tables() {
+    let config = read(&format!(
+        "[gateway]\nupstreams = [\n  \"https://cache.nixos.org\",\n  {{ url = \"https://cache.example.org/x\", \
+         credential = {{ netrc = \"login\", certificate = \"client.pem\" }}, public_keys = [\"{OTHER_KEY}\"], \
+         allow = [\"linux-*\"], deny = [\"*-secret*\"], tier = 2 }},\n]\n"
+    ))
+    .unwrap();
+    let [plain, table] = &config.gateway.upstreams[..] else { panic!("{config:?}") };
+    assert_eq!(*plain, Upstream::from("https://cache.nixos.org".parse::<UpstreamUrl>().unwrap()));
+    assert_eq!((table.to_string().as_str(), table.tier, plain.tier), ("https://cache.example.org/x", 2, 1));
+    let names: Vec<_> = table.credential.as_ref().unwrap().names().collect();
+    assert_eq!(names, [("netrc", "login"), ("certificate", "client.pem")]);
+    assert_eq!(table.public_keys.as_deref().unwrap(), [OTHER_KEY.parse().unwrap()]);
+    assert_eq!(
+        (table.allow.as_deref(), &table.deny[..]),
+        (Some(&["linux-*".to_owned()][..]), &["*-secret*".to_owned()][..])
+    );
+    // The other form of TOML for the same.
+    let config = read("[[gateway.upstreams]]\nurl = \"https://a.example.org\"\ntier = 3\n").unwrap();
+    assert_eq!(config.gateway.upstreams[0].tier, 3);
+}
+
+#[test]
+fn what_is_wrong_with_an_upstream_is_said_where_it_stands() {
+    let good = "\"https://cache.nixos.org\"";
+    for (upstream, what, remedy) in [
+        ("{ tier = 2 }", "an upstream has no url", "upstreams = ["),
+        ("{ url = \"https://a\", teir = 2 }", "unknown field `teir`", "upstreams = ["),
+        ("{ url = \"https://a\", tier = 300 }", "expected a whole number", ""),
+        ("{ url = \"https://a\", public_keys = [\"x\"] }", "malformed public key", ""),
+        ("{ url = \"https://a\", public_keys = [] }", "https://a/ has public_keys = []", "leave public_keys out"),
+        ("{ url = \"https://a\", allow = [] }", "allow = []", "leave allow out"),
+        ("{ url = \"https://a\", deny = [\"a/b\"] }", "deny of https://a/: 'a/b' can never match", "without the hash"),
+        ("{ url = \"https://a\", credential = \"x\" }", "expected a table such as { netrc", ""),
+        ("{ url = \"https://a\", credential = {} }", "names none", "LoadCredential=NAME:FILE"),
+        ("{ url = \"https://a\", credential = { netrc = \"x\", bearer = \"y\" } }", "both netrc and bearer", ""),
+        ("{ url = \"https://a\", credential = { bearer = \"/run/x\" } }", "is not the name of a", "LoadCredential"),
+        ("{ url = \"http://a\", credential = { certificate = \"x\" } }", "without TLS", "https://"),
+        (good, "https://cache.nixos.org/ is listed twice", "leave one of them out"),
+    ] {
+        let text = format!("[gateway]\nupstreams = [\n  {good},\n  {upstream},\n]\n");
+        let problems = read(&text).unwrap_err();
+        let [problem] = &problems[..] else { panic!("{upstream}: {problems:?}") };
+        assert!(problem.what.contains(what) && problem.remedy.contains(remedy), "{upstream}: {problem}");
+        assert_eq!((problem.section.as_str(), problem.key.as_str()), ("gateway", "upstreams"), "{problem}");
+        assert!(matches!(problem.line, Some(2 | 4)), "{problem}");
+    }
+}
+
+#[test]
+fn no_secret_that_was_written_into_the_file_is_repeated() {
+    for upstream in [
+        "\"https://user:hunter2@cache.example.org\"",
+        "{ url = \"https://user:hunter2@cache.example.org\", tier = 2 }",
+        "\"https://user:hunter2/@cache.example.org\"",
+        "{ url = \"https://a\", credential = { bearer = \"hunter2 is a token\" } }",
+    ] {
+        let problems = read(&format!("[gateway]\nupstreams = [\n  {upstream},\n]\n")).unwrap_err();
+        let [problem] = &problems[..] else { panic!("{upstream}: {problems:?}") };
+        assert!(!problem.to_string().contains("hunter2"), "{problem}");
+    }
+    let url = read("[gateway]\nupstreams = [\n  \"https://user:hunter2@cache.example.org\",\n]\n").unwrap_err();
+    let said = url[0].to_string();
+    for part in
+        ["c.toml:3: [gateway] upstreams = \"https://…@cache.example.org\"", "user or password", "credential = { netrc"]
+    {
+        assert!(said.contains(part), "{said}");
+    }
 }
 
 #[test]
@@ -172,9 +243,11 @@ fn misplaced_and_broken_texts() {
 #[test]
 fn the_keys_of_nix_are_trusted() {
     let dir = tempfile::tempdir().unwrap();
+    let places = nix_conf::Places { dir: dir.path().to_owned(), ..nix_conf::Places::default() };
+    let trusted = || NixConf::read_at(&places).trusted_keys();
     let names = |text: &str| {
         std::fs::write(dir.path().join("nix.conf"), text).unwrap();
-        let trusted = Config::default().trusted_keys_with(dir.path());
+        let trusted = trusted();
         (trusted.keys.iter().map(|key| key.name().to_owned()).collect::<Vec<_>>(), trusted.notices.len())
     };
     let second = OTHER_KEY.replace("test-1", "second-1");
@@ -196,6 +269,6 @@ fn the_keys_of_nix_are_trusted() {
     let (keys, notices) = names("include nix.conf\n");
     assert_eq!((keys.len(), notices), (1, 1));
     std::fs::remove_file(dir.path().join("nix.conf")).unwrap();
-    let trusted = Config::default().trusted_keys_with(dir.path());
+    let trusted = trusted();
     assert_eq!((trusted.keys.len(), trusted.origin.as_str()), (1, "the default of Nix (nix.conf names none)"));
 }

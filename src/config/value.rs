@@ -3,7 +3,6 @@
 use crate::fetch::is_proxy;
 use crate::nix::StoreDir;
 use crate::peers::NodeId;
-use hyper::Uri;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 use std::fmt;
 use std::net::SocketAddr;
@@ -73,44 +72,6 @@ impl<'de> Deserialize<'de> for Addresses {
             }
         }
         deserializer.deserialize_any(Texts)
-    }
-}
-
-/// A cache on the Internet: an `http` or `https` URL without query, fragment or password.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upstream(Uri);
-
-impl Upstream {
-    /// The URL, which has a scheme, a host and perhaps a path.
-    #[must_use]
-    pub const fn uri(&self) -> &Uri {
-        &self.0
-    }
-}
-
-impl FromStr for Upstream {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = |why: &str| format!("'{text}' {why}, such as https://cache.nixos.org");
-        let uri: Uri = text.parse().map_err(|_| bad("is not a URL; expected one"))?;
-        let host = uri.host().unwrap_or_default();
-        if !matches!(uri.scheme_str(), Some("http" | "https")) || host.is_empty() {
-            return Err(bad("is not the URL of a binary cache; expected http or https and a host"));
-        }
-        if uri.query().is_some() || text.contains('#') {
-            return Err(bad("has a query or a fragment; expected a URL without them"));
-        }
-        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-            return Err(bad("holds a user or password, which would show in logs; expected a URL without them"));
-        }
-        Ok(Self(uri))
-    }
-}
-
-impl fmt::Display for Upstream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
     }
 }
 
@@ -243,17 +204,5 @@ mod tests {
             assert!(read(text).is_err(), "{text}");
         }
         assert!(!read("http://user:secret@p:1").unwrap_err().contains("secret"));
-    }
-
-    #[test]
-    fn upstreams() {
-        for text in ["https://cache.nixos.org", "http://10.0.0.1:5000/a/b"] {
-            assert!(text.parse::<Upstream>().is_ok(), "{text}");
-        }
-        for text in
-            ["", "cache.nixos.org", "ftp://a", "https://", "https://a?b", "https://a/#b", "https://u:p@a", "s3://b"]
-        {
-            assert!(text.parse::<Upstream>().is_err(), "{text}");
-        }
     }
 }

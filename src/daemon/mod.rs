@@ -10,6 +10,7 @@ mod prepare;
 mod reload;
 mod service;
 mod signals;
+mod upstreams;
 
 use crate::config::Config;
 use crate::system::directories::Directories;

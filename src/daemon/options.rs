@@ -1,6 +1,6 @@
 //! From the sections of the configuration to what each room wants to be told.
 
-use crate::config::{Config, FleetMode, Policy, Signing};
+use crate::config::{Config, FleetMode, NixConf, Policy, Signing};
 use crate::fetch::Proxies;
 use crate::http::Limits;
 use crate::keys::{KeySource, Origin, SigningOptions};
@@ -93,8 +93,10 @@ pub(super) fn places(config: &Config, file: Option<&Path>, directories: &Directo
     let state_dir = below(&config.store.state_dir);
     let mut read = vec![below(Path::new(config.store.dir.as_str())), state_dir.clone()];
     read.extend(state_dir.parent().map(|var| var.join("log/nix")));
-    let named = ["NIX_LOG_DIR", "NIX_CONF_DIR"].into_iter().filter_map(std::env::var_os);
-    read.extend(named.map(PathBuf::from));
+    // Credentials are read again with the configuration.
+    read.extend(["NIX_LOG_DIR", "CREDENTIALS_DIRECTORY"].into_iter().filter_map(std::env::var_os).map(PathBuf::from));
+    // What nix.conf includes may be anywhere.
+    read.extend(NixConf::read().folders().map(Path::to_owned));
     // The directory, because editors replace the file.
     let file = file.or(config.origin.as_deref());
     read.extend(file.and_then(|file| file.canonicalize().ok()?.parent().map(Path::to_owned)));

@@ -2,7 +2,7 @@
 
 use super::reload::{Current, policy_name};
 use super::service::Daemon;
-use super::{handover, options};
+use super::{handover, options, upstreams};
 use crate::config::{Config, Policy};
 use crate::control::{Controller, Listen, Parts, Reloader, ServiceInfo, StateCell};
 use crate::fetch::{self, Fetcher};
@@ -80,10 +80,16 @@ pub(super) async fn prepare(
 
     let metrics = Arc::new(Metrics::default());
     let transfers = TaskTracker::new();
+    let wanted = config.clone();
+    let upstreams = tokio::task::spawn_blocking(move || upstreams::read(&wanted)).await?;
+    upstreams.tell(&trust);
+    for left_out in &upstreams.left_out {
+        log::error!(reason = left_out.as_str(); "{left_out}");
+    }
     let fetch_options = fetch::Options {
         trusted_keys: trust.trusted(),
         store_dir: config.store.dir.clone(),
-        upstreams: config.gateway.upstreams.iter().map(|upstream| upstream.uri().clone()).collect(),
+        upstreams: upstreams.options,
         budget: Duration::from_millis(config.gateway.budget_ms),
         memory: config.limits.memory,
     };
@@ -118,6 +124,7 @@ pub(super) async fn prepare(
     });
     let state =
         StateCell::new(config.origin.as_ref().map(|file| file.display().to_string()), policy_name(config.share.policy));
+    state.upstreams_left_out(upstreams.left_out);
     let (reloader, asked_to_reload) = Reloader::new();
     let parts = Parts {
         info: ServiceInfo {

@@ -1,7 +1,8 @@
 //! Reading the configuration again: what can change while the service runs does, the rest is named.
 
 use super::options;
-use crate::config::{Config, Discovery, Gateway, Policy, Share, Trust};
+use super::upstreams::{self, Upstreams};
+use crate::config::{Config, Discovery, Gateway, Policy, Share, Trust, TrustedBy};
 use crate::control::{self, Event, EventKind, EventLog, ServiceState, StateCell, timestamp};
 use crate::fetch::Fetcher;
 use crate::keys::{SigningKeys, TrustList};
@@ -39,11 +40,15 @@ impl Current {
         let read = tokio::task::spawn_blocking(move || {
             let config = Config::load(file.as_deref()).map_err(|problem| problem.to_string())?;
             let trusted = config.trusted_keys();
-            Ok::<_, String>((config, trusted))
+            let upstreams = upstreams::read(&config);
+            match upstreams.left_out.first() {
+                None => Ok::<_, String>((config, trusted, upstreams)),
+                Some(why) => Err(why.clone()),
+            }
         });
         let read = read.await.unwrap_or_else(|_| Err("the reading of the configuration was cut off".to_owned()));
         let outcome = match read {
-            Ok((config, trusted)) => self.apply(config, trusted).await,
+            Ok((config, trusted, upstreams)) => self.apply(config, trusted, upstreams).await,
             Err(problem) => Err(problem),
         };
         let timestamp = timestamp(SystemTime::now());
@@ -66,7 +71,7 @@ impl Current {
     }
 
     /// Puts a configuration in force; gives the sections with changes that have to wait. Does all of it or nothing.
-    async fn apply(&mut self, new: Config, trusted: crate::config::TrustedBy) -> Result<Vec<String>, String> {
+    async fn apply(&mut self, new: Config, trusted: TrustedBy, upstreams: Upstreams) -> Result<Vec<String>, String> {
         // What can fail comes first.
         let policy = options::share_policy(&new).map_err(|error| error.to_string())?;
         self.keys.configure(new.keys.name.clone(), new.keys.grace);
@@ -80,11 +85,12 @@ impl Current {
         journal::set_level(new.log.level);
         let origin = options::origin(&new);
         self.trust.set_base(trusted.keys, origin).await;
-        let upstreams: Vec<_> = new.gateway.upstreams.iter().map(|upstream| upstream.uri().clone()).collect();
         if new.gateway.proxy != self.config.gateway.proxy {
             self.fetcher.set_proxies(options::proxies(&new));
         }
-        self.fetcher.set_upstreams(&upstreams);
+        upstreams.tell(&self.trust);
+        self.fetcher.set_upstreams(&upstreams.options);
+        self.state.upstreams_left_out(Vec::new());
         self.fetcher.set_budget(Duration::from_millis(new.gateway.budget_ms));
         self.peers.set_fixed(&new.discovery.peers);
         let waiting = waiting(&self.started, &new);

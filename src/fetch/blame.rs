@@ -50,11 +50,13 @@ impl Blame {
                     remote.failed(failure);
                 }
             }
-            (upstream @ SourceId::Upstream(_), error, None) => {
-                log::debug!(path:% = hash; "{upstream} could not be asked: {error}");
+            (SourceId::Upstream(upstream), error, None) => {
+                let level = remote.complain(error.kind());
+                log::log!(level, upstream:% = upstream, path:% = hash, reason:% = error; "an upstream could not be asked: {error}");
             }
             (SourceId::Upstream(upstream), error, Some(path)) => {
-                log::warn!(upstream:% = upstream, path:% = path, reason:% = error; "an upstream failed: {error}");
+                let level = remote.complain(error.kind());
+                log::log!(level, upstream:% = upstream, path:% = path, reason:% = error; "an upstream failed: {error}");
             }
         }
     }

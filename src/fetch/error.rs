@@ -56,6 +56,41 @@ impl SourceError {
     }
 }
 
+/// A kind of trouble with a source: two of one kind are worth one line in the log. Nothing that a source may choose at will is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It cannot be reached.
+    Unreachable,
+    /// It is silent, or stops in the middle.
+    Silent,
+    /// It answers with this status.
+    Status(u16),
+    /// It redirects to where nobody goes.
+    Redirect,
+    /// What it sends is not what it should be.
+    Malformed,
+    /// No signature that counts.
+    Signature,
+    /// A compression that is not known here.
+    Compression,
+    /// A name that the administrator does not want from it.
+    Name,
+}
+
+impl SourceError {
+    /// Which kind of trouble it is.
+    pub(crate) const fn kind(&self) -> Kind {
+        match self {
+            Self::Unavailable(_) | Self::Connection(_) => Kind::Unreachable,
+            Self::Stalled(_) | Self::Truncated(..) => Kind::Silent,
+            Self::Status(status) => Kind::Status(*status),
+            Self::Redirect(_) => Kind::Redirect,
+            Self::Violation(Violation::Unsigned | Violation::Forged(_)) => Kind::Signature,
+            Self::Changed | Self::Decode(_) | Self::TooLarge(_) | Self::Violation(_) => Kind::Malformed,
+        }
+    }
+}
+
 /// How long a peer is banned that sent wrong content, or what the protocol leaves no room for.
 const BAN: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a peer is banned for a signature that is missing or wrong: it may have been misled itself.

@@ -8,7 +8,10 @@ use super::resolve::resolution::Resolution;
 use super::resolve::resolver::Resolver;
 use super::resolve::responder::{Network, Surroundings};
 use super::resolve::source_report::SourceReport;
+use super::source::Remote as _;
 use super::source::http_client::Proxies;
+use super::source::upstream_health::Nothing;
+use super::source::upstream_options::UpstreamOptions;
 use super::source::upstreams::Upstreams;
 use super::transfer::registry::Registry;
 use crate::metrics::Metrics;
@@ -16,10 +19,10 @@ use crate::nix::{NarHash, StoreDir, StoreHash, TrustedKeys};
 use crate::peers::Peers;
 use crate::resilience::Versioned;
 use bytes::Bytes;
-use hyper::Uri;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 /// The largest log, listing or other small document fetched for Nix, in bytes.
@@ -36,8 +39,8 @@ pub struct Options {
     /// The store directory that the paths belong to.
     pub store_dir: StoreDir,
     /// The binary caches on the Internet, in order of preference.
-    pub upstreams: Vec<Uri>,
-    /// How long a lookup may take in all.
+    pub upstreams: Vec<UpstreamOptions>,
+    /// How long a lookup waits for peers. For an upstream that works it waits longer: a miss is remembered by Nix for an hour.
     pub budget: Duration,
     /// How much memory transfers may take together, in bytes; at least one whole NAR's worth is always granted.
     pub memory: u64,
@@ -84,8 +87,7 @@ impl Fetcher {
         Self(Arc::new(Inner { resolver, registry, upstreams, documents, activity, metrics }))
     }
 
-    /// Who has `hash`, as a verified path info; `None` if nobody is known to have it within the budget. Nix is promised it with
-    /// this.
+    /// Who has `hash`, as a verified path info; `None` if nobody is known to have it. Nix is promised it with this.
     pub async fn narinfo(&self, hash: StoreHash) -> Option<Arc<Resolution>> {
         match self.0.resolver.answer(hash).await {
             Answer::Found(resolution) => {
@@ -111,10 +113,15 @@ impl Fetcher {
     pub async fn document(&self, path: &str) -> Option<Bytes> {
         let _permit = self.0.documents.acquire().await.ok()?;
         for upstream in self.0.upstreams.now().iter().filter(|upstream| upstream.is_available()) {
+            let begun = Instant::now();
             match upstream.document(path, DOCUMENT_LIMIT).await {
                 Ok(Some(document)) => return Some(document),
                 Ok(None) => {}
-                Err(error) => log::debug!(upstream:% = upstream; "no document: {error}"),
+                Err(error) => {
+                    upstream.came_to_nothing(Nothing::Failed, begun);
+                    let level = upstream.complain(error.kind());
+                    log::log!(level, upstream:% = upstream, reason:% = error; "an upstream could not be asked: {error}");
+                }
             }
         }
         None
@@ -139,7 +146,7 @@ impl Fetcher {
         self.0.registry.running()
     }
 
-    /// Who has a path, asking everybody within the budget of a lookup; nothing is taken from memory or remembered.
+    /// Who has a path, asking everybody as a lookup does; nothing is taken from memory or remembered.
     pub async fn sources(&self, hash: StoreHash) -> SourceReport {
         self.0.resolver.report(hash).await
     }
@@ -154,14 +161,14 @@ impl Fetcher {
     }
 
     /// Asks these upstreams from now on, in this order. What is known of those that stay is kept; transfers go on.
-    pub fn set_upstreams(&self, upstreams: &[Uri]) {
+    pub fn set_upstreams(&self, upstreams: &[UpstreamOptions]) {
         if self.0.upstreams.set(upstreams, &self.0.metrics) {
             // What was found may be nowhere now, and what was nowhere may be found.
             self.0.resolver.answers.forget_all();
         }
     }
 
-    /// Lets a lookup take so long from now on.
+    /// Lets a lookup wait so long for peers from now on.
     pub fn set_budget(&self, budget: Duration) {
         self.0.resolver.set_budget(budget);
     }
@@ -171,9 +178,10 @@ impl Fetcher {
         self.0.upstreams.set_proxies(proxies);
     }
 
-    /// Forgets which upstreams failed and the connections to them that may be dead: the network is another one now, or (with
-    /// `woke`) the machine slept. Must be called within a tokio runtime.
+    /// Forgets which upstreams failed, what nobody had, and the connections that may be dead: the network is another one now, or
+    /// (with `woke`) the machine slept. Must be called within a tokio runtime.
     pub fn network_changed(&self, woke: bool) {
         self.0.upstreams.now().iter().for_each(|upstream| upstream.network_changed(woke));
+        self.0.resolver.forget_misses();
     }
 }

@@ -30,4 +30,6 @@ pub use resolve::resolution::Resolution;
 pub use resolve::source_report::{SourceReport, SourceView};
 pub use source::SourceName;
 pub use source::http_client::{Proxies, is_proxy};
+pub use source::login::{Login, LoginError};
+pub use source::upstream_options::UpstreamOptions;
 pub use transfer::fanout::NarBody;

@@ -73,6 +73,12 @@ impl Peers {
         self.0.candidates()
     }
 
+    /// Whether there are peers besides the candidates that may have what is looked for, and get no requests at the moment.
+    #[must_use]
+    pub fn has_others(&self) -> bool {
+        self.0.table.has_others()
+    }
+
     /// Waits until every peer that is known so far was reached or was found to be away, at most for `limit`. Before that, whoever
     /// asks the candidates would not ask those of the run before.
     pub async fn settled(&self, limit: Duration) {

@@ -24,7 +24,7 @@ pub enum StoreError {
     /// The database cannot be used and the daemon cannot help out.
     #[error(
         "the store cannot be read: {database}; and the Nix daemon, which could answer instead: {daemon}; give this user \
-         read access to the database's directory, or start nix-daemon"
+         read access to the database's directory{}", if daemon.is_shut_out() { "" } else { ", or start nix-daemon" }
     )]
     Unreadable {
         /// What is wrong with the database.
@@ -63,6 +63,17 @@ pub enum StoreError {
         socket: PathBuf,
         /// How long was waited.
         seconds: u64,
+    },
+    /// The daemon hung up before it said a word: what it does with users who may not ask it.
+    #[error(
+        "the Nix daemon at {socket} hangs up on the user {user}, as it does on users that `allowed-users` in its nix.conf \
+         leaves out; add `extra-allowed-users = {user}` to nix.conf and restart nix-daemon"
+    )]
+    ShutOut {
+        /// The socket.
+        socket: PathBuf,
+        /// Who we are to the daemon.
+        user: String,
     },
     /// The daemon did not register a temp root in the time that a reader can wait.
     #[error("the Nix daemon did not protect the path from garbage collection in time")]
@@ -175,6 +186,11 @@ impl StoreError {
     /// The same, saying what could not be done, if the daemon was not there for it.
     pub(super) fn needs_daemon(self, what: &'static str) -> Self {
         if self.is_absent() { Self::NeedsDaemon { what, source: Box::new(self) } } else { self }
+    }
+
+    /// Whether the daemon does not let this user in.
+    pub(super) fn is_shut_out(&self) -> bool {
+        matches!(self.inner(), Self::ShutOut { .. })
     }
 
     /// Whether a file is not there.

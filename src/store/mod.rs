@@ -34,6 +34,7 @@ pub use extras::{DebugInfo, Realisation};
 pub use garbage::{Garbage, GarbageOptions, GarbagePath, GarbageProgress, PROTECTED_MAX};
 pub use layout::Layout;
 pub use options::StoreOptions;
+pub use pattern::{PatternError, Patterns};
 pub use pins::{PIN_REASON_MAX, PINS_MAX, Pin, Pins};
 pub use policy::{Audience, Decision, PolicyOptions, Reason, SharePolicy, SharePolicyMode};
 pub use prefetch::{PREFETCH_MAX, Prefetch, PrefetchProgress, PrefetchResult, Prefetched};

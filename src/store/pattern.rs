@@ -1,20 +1,35 @@
 //! Patterns of names: `*` stands for any text, `?` for any one character, everything else for itself.
 
-use super::StoreError;
+use std::fmt;
 
 /// The longest pattern, in bytes; names have up to 211.
 const PATTERN_MAX: usize = 256;
 /// How many patterns there may be.
 const PATTERNS_MAX: usize = 256;
 
-/// The patterns of `[share] deny`.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Patterns(Vec<String>);
+/// Patterns over names of store paths.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Patterns(Vec<String>);
+
+/// Patterns that cannot be meant, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatternError(String);
+
+impl fmt::Display for PatternError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for PatternError {}
 
 impl Patterns {
     /// Checks and takes the patterns.
-    pub(super) fn new(patterns: Vec<String>) -> Result<Self, StoreError> {
-        let refuse = |what: String| Err(StoreError::Configuration { key: "[share] deny", what });
+    ///
+    /// # Errors
+    /// One that is too long or can never match, or too many of them.
+    pub fn new(patterns: Vec<String>) -> Result<Self, PatternError> {
+        let refuse = |what: String| Err(PatternError(what));
         if patterns.len() > PATTERNS_MAX {
             return refuse(format!("{} patterns are more than the {PATTERNS_MAX} allowed", patterns.len()));
         }
@@ -31,7 +46,8 @@ impl Patterns {
     }
 
     /// The first pattern that `name` matches as a whole.
-    pub(super) fn matching(&self, name: &str) -> Option<&str> {
+    #[must_use]
+    pub fn matching(&self, name: &str) -> Option<&str> {
         self.0.iter().map(String::as_str).find(|pattern| matches(pattern.as_bytes(), name.as_bytes()))
     }
 }
@@ -93,8 +109,7 @@ mod tests {
     #[test]
     fn patterns_that_cannot_be_meant_are_refused() {
         for pattern in ["", "a/b", "[ab]", "ä", &"x".repeat(257)] {
-            let error = Patterns::new(vec![pattern.into()]).unwrap_err().to_string();
-            assert!(error.starts_with("[share] deny: "), "{error}");
+            assert!(Patterns::new(vec![pattern.into()]).is_err(), "{pattern}");
         }
         assert!(Patterns::new(vec!["*".into(); 257]).is_err());
     }

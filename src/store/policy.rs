@@ -125,7 +125,8 @@ impl SharePolicy {
             mode: options.mode,
             public_keys: options.public_keys,
             own_keys: options.own_keys,
-            deny: Patterns::new(options.deny)?,
+            deny: Patterns::new(options.deny)
+                .map_err(|error| StoreError::Configuration { key: "[share] deny", what: error.to_string() })?,
             dir,
             standings: moka::sync::Cache::new(STANDINGS_MAX),
             hashers: (RandomState::new(), RandomState::new()),

@@ -1,4 +1,5 @@
-//! Secrets that the manager hands to the service: files in `$CREDENTIALS_DIRECTORY`, fixed for the life of the process.
+//! Secrets that the manager hands to the service: files in `$CREDENTIALS_DIRECTORY`. systemd fills it when it starts the service, and
+//! newer ones also when they reload it, if the unit says `RefreshOnReload=credentials`.
 //!
 //! Source: [systemd credentials](https://systemd.io/CREDENTIALS/). They come from `LoadCredential=` and its like in the unit, and
 //! never by the command line or the environment, which others can read.
@@ -16,7 +17,7 @@ pub const SIGNING_KEY: &str = "signing-key";
 /// The identity of this machine on the network.
 pub const NODE_KEY: &str = "node-key";
 
-/// The largest credential that is read, in bytes; a key has less than 200.
+/// The largest credential that is read, in bytes; a key has less than 200, a client certificate with its chain some 8,000.
 const SIZE_MAX: usize = 16 * 1024;
 
 /// A credential that is there and cannot be used.
@@ -30,12 +31,44 @@ pub enum CredentialError {
         /// Why.
         source: io::Error,
     },
-    /// It is too large to be a key.
-    #[error("the credential {}: larger than {SIZE_MAX} bytes, which no key is", .0.display())]
+    /// It is too large to be a key or a login.
+    #[error("the credential {}: larger than {SIZE_MAX} bytes, which no key and no login is", .0.display())]
     TooLarge(PathBuf),
     /// It is not a file.
     #[error("the credential {}: not a file", .0.display())]
     NotAFile(PathBuf),
+    /// The manager handed over others, but not this one.
+    #[error("there is no credential {}; add LoadCredential={}:FILE to the unit and restart it", .0.display(), name(.0))]
+    Missing(PathBuf),
+    /// There is no manager that hands over any.
+    #[error(
+        "there are no credentials: $CREDENTIALS_DIRECTORY, where the file '{0}' is looked for, is not set; systemd sets it for a unit \
+         with LoadCredential={0}:FILE, and without systemd it may name a folder that only this user can read"
+    )]
+    NoDirectory(String),
+}
+
+/// The name of a credential whose file this is.
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Reads a credential that must be there.
+///
+/// # Errors
+/// See [`CredentialError`]; it says where it was looked for.
+pub fn require(name: &str) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
+    require_in(directory().as_deref(), name)
+}
+
+fn require_in(directory: Option<&Path>, name: &str) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
+    let directory = directory.ok_or_else(|| CredentialError::NoDirectory(name.to_owned()))?;
+    read_in(directory, name)?.ok_or_else(|| CredentialError::Missing(directory.join(name)))
+}
+
+/// Where the manager put them.
+fn directory() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).filter(|directory| directory.is_absolute())
 }
 
 /// Reads a credential by the name that the unit gives it. `Ok(None)`: the manager handed over none of this name. The memory is
@@ -44,10 +77,7 @@ pub enum CredentialError {
 /// # Errors
 /// See [`CredentialError`]; no message repeats what is in it.
 pub fn read(name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, CredentialError> {
-    match std::env::var_os("CREDENTIALS_DIRECTORY") {
-        Some(directory) if Path::new(&directory).is_absolute() => read_in(Path::new(&directory), name),
-        _ => Ok(None),
-    }
+    directory().map_or(Ok(None), |directory| read_in(&directory, name))
 }
 
 fn read_in(directory: &Path, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, CredentialError> {
@@ -90,6 +120,11 @@ mod tests {
         let at = |name: &str| directory.path().join(name);
         let read = |name| read_in(directory.path(), name);
         assert!(read(SIGNING_KEY).unwrap().is_none());
+        let missing = require_in(Some(directory.path()), "login").unwrap_err().to_string();
+        assert!(missing.contains(&at("login").display().to_string()), "{missing}");
+        assert!(missing.contains("LoadCredential=login:FILE"), "{missing}");
+        let nowhere = require_in(None, "login").unwrap_err().to_string();
+        assert!(nowhere.contains("$CREDENTIALS_DIRECTORY") && nowhere.contains("'login'"), "{nowhere}");
         std::fs::write(at(SIGNING_KEY), "host-1:secret").unwrap();
         assert_eq!(read(SIGNING_KEY).unwrap().unwrap().as_slice(), b"host-1:secret");
         std::fs::write(at("most"), vec![b'x'; SIZE_MAX]).unwrap();

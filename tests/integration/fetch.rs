@@ -29,7 +29,7 @@ impl Client {
         let node_key = NodeKey::load_or_create(state.path()).unwrap();
         let peers = Peers::start(PeersOptions::default(), &node_key, &CancellationToken::new()).await.unwrap();
         let trusted_keys: Versioned<TrustedKeys> = Versioned::new([key().public()].into_iter().collect());
-        let upstreams = upstreams.iter().map(|internet| internet.url()).collect();
+        let upstreams = upstreams.iter().map(|internet| internet.url().into()).collect();
         let (store_dir, memory) = (StoreDir::default(), 64 * 1024 * 1024);
         let options = Options { trusted_keys: trusted_keys.clone(), store_dir, upstreams, budget: BUDGET, memory };
         let metrics = Arc::new(Metrics::default());
@@ -223,12 +223,11 @@ async fn without_anybody_to_ask_the_answer_is_immediate() {
 #[tokio::test]
 async fn an_unreachable_upstream_delays_one_lookup_and_no_more() {
     let internet = Internet::start().await;
-    let address = internet.address;
     let dead = hyper::Uri::builder().scheme("http").authority("127.0.0.1:1").path_and_query("/").build().unwrap();
     let mut client = Client::new(&[&internet]).await;
     let node_key = NodeKey::load_or_create(client._state.path()).unwrap();
     let peers = Peers::start(PeersOptions::default(), &node_key, &CancellationToken::new()).await.unwrap();
-    let upstreams = vec![dead, format!("http://{address}").parse().unwrap()];
+    let upstreams = vec![dead.into(), internet.url().into()];
     let (trusted_keys, store_dir) = (client.trusted_keys.clone(), StoreDir::default());
     let options = Options { trusted_keys, store_dir, upstreams, budget: BUDGET, memory: 1 };
     client.fetcher = Fetcher::new(options, peers, Arc::clone(&client.metrics), TaskTracker::new());

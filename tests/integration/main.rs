@@ -16,4 +16,5 @@ mod http_share;
 mod programs;
 mod support;
 mod units;
+mod upstreams;
 mod watching;

@@ -80,7 +80,8 @@ impl Machine {
 
 async fn fetcher(peers: &Peers, upstreams: &[&Internet]) -> (Fetcher, Arc<Metrics>) {
     let trusted_keys = Versioned::new([key().public()].into_iter().collect());
-    let (store_dir, upstreams) = (StoreDir::default(), upstreams.iter().map(|internet| internet.url()).collect());
+    let (store_dir, upstreams) =
+        (StoreDir::default(), upstreams.iter().map(|internet| internet.url().into()).collect());
     let options = Options { trusted_keys, store_dir, upstreams, budget: BUDGET, memory: 64 << 20 };
     let metrics = Arc::new(Metrics::default());
     (Fetcher::new(options, peers.clone(), Arc::clone(&metrics), TaskTracker::new()), metrics)
@@ -187,7 +188,7 @@ async fn upstreams_and_budget_may_change() {
     let report = fetcher.sources(sample.hash()).await;
     assert_eq!((report.sources.len(), report.absent), (0, vec![SourceName::Upstream(one.address.to_string())]));
     // At once, although it was remembered that nobody has it.
-    fetcher.set_upstreams(&[one.url(), two.url()]);
+    fetcher.set_upstreams(&[one.url().into(), two.url().into()]);
     let mut events = fetcher.subscribe();
     assert!(fetch(&fetcher, &sample).await);
     next(&mut events).await;

@@ -9,13 +9,20 @@
     if builtins.match "[A-Za-z0-9_-]+" name != null
     then name
     else builtins.toJSON name;
+  # A value on one line: only tables in lists are not as in JSON.
+  inline = value:
+    if builtins.isList value
+    then "[${lib.concatMapStringsSep ", " inline value}]"
+    else if builtins.isAttrs value
+    then "{ ${lib.concatStringsSep ", " (lib.mapAttrsToList (name: entry: "${key name} = ${inline entry}") value)} }"
+    else builtins.toJSON value;
   # Strings, numbers, booleans and lists of them are written as in JSON.
   table = path: attributes: let
     plain = lib.filterAttrs (_: entry: !isTable entry) attributes;
     tables = lib.filterAttrs (_: isTable) attributes;
   in
     lib.optionalString (path != []) "[${lib.concatMapStringsSep "." key path}]\n"
-    + lib.concatStrings (lib.mapAttrsToList (name: entry: "${key name} = ${builtins.toJSON entry}\n") plain)
+    + lib.concatStrings (lib.mapAttrsToList (name: entry: "${key name} = ${inline entry}\n") plain)
     + lib.concatStrings (lib.mapAttrsToList (name: table (path ++ [name])) tables);
 in {
   type = types.attrsOf value;

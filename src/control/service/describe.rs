@@ -54,6 +54,7 @@ async fn problems(controller: &Controller) -> Vec<String> {
         ),
         Err(error) => problems.push(format!("Nothing of this machine's store can be shared: {error}.")),
     }
+    problems.extend(parts.state.left_out().into_iter().map(|why| format!("Of the configuration, {why}.")));
     for address in parts.peers.added_unseen() {
         problems.push(format!("Nobody has answered yet at {address}, which was added as a peer."));
     }

@@ -37,6 +37,7 @@ struct Said {
     last_reload: Option<Reload>,
     share_policy: String,
     configuration: Option<String>,
+    left_out: Vec<String>,
 }
 
 impl StateCell {
@@ -50,6 +51,7 @@ impl StateCell {
             last_reload: None,
             share_policy: share_policy.to_owned(),
             configuration,
+            left_out: Vec::new(),
         })))
     }
 
@@ -91,6 +93,16 @@ impl StateCell {
         let mut said = self.said();
         said.stopping = true;
         said.settle();
+    }
+
+    /// Why upstreams of the configuration are not asked, for each that is not.
+    pub fn upstreams_left_out(&self, why: Vec<String>) {
+        self.said().left_out = why;
+    }
+
+    /// Why upstreams of the configuration are not asked.
+    pub(super) fn left_out(&self) -> Vec<String> {
+        self.said().left_out.clone()
     }
 
     /// The last time that the configuration was read again.

@@ -1,14 +1,16 @@
 //! From a store hash to a verified path info and its sources.
 //!
-//! [`resolver`] asks; [`plan`] decides whom and when, [`race`] carries it out, [`verify`] says what of an answer counts, [`cache`]
-//! remembers.
+//! [`resolver`] asks; [`plan`] decides whom and when, [`race`] carries it out, [`retries`] says when an upstream is asked again,
+//! [`verify`] says what of an answer counts, [`cache`] remembers, within an [`era`].
 
 pub(crate) mod cache;
+pub(crate) mod era;
 pub(crate) mod plan;
 pub(crate) mod race;
 pub(crate) mod resolution;
 pub(crate) mod resolver;
 pub(crate) mod responder;
+pub(crate) mod retries;
 pub(crate) mod source_report;
 pub(crate) mod verify;
 

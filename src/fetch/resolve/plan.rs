@@ -1,154 +1,341 @@
-//! Whom to ask for a path, and when: a decision without any input or output.
+//! Whom to ask for a path, and how long to wait for whom: a decision without any input or output.
 //!
-//! All upstreams are asked at once, the peers in waves, the best first. A wave begins when the one before has had its moment,
-//! or has said no to the last peer. A peer's "yes" ends the lookup, which is why it is not known here; an upstream's waits a
-//! moment for a peer's, because a peer is nearer.
+//! All upstreams of a tier are asked at once, those of the next one when all of them said no, or one is silent for longer than a moment:
+//! what is not asked makes no lookup shorter, and nobody is absent before the last tier is heard. The peers are asked in waves, the best first. A wave begins when the one before has had its moment,
+//! or has said no to the last peer. Each wave is larger than the one before, so that hundreds are asked within the budget; how many
+//! peers there are is no reason to say that nobody has a path.
+//!
+//! Two times bound the wait. Peers are near, and one that does not answer within the budget is not worth it. An upstream is far away
+//! and need not be in trouble when it takes longer; but "not here" is kept by Nix for an hour. So as long as nobody has said yes, an
+//! upstream that works is waited for, up to [`UPSTREAM_LIMIT`]. One in doubt has the time that peers have.
+//!
+//! A peer's "yes" ends the lookup, which is why it is not known here; an upstream's waits a moment for a peer's, because a peer is
+//! nearer.
 
 use std::ops::Range;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How many peers are asked at once; the rest follow in waves if nobody has answered.
+/// How many peers are asked at once, in the first wave; each next one has twice as many.
 const WAVE: usize = 16;
-/// How many peers are asked for one path at most: a network of thousands must not make each miss thousands of questions.
-pub(crate) const PEERS_MAX: usize = 4 * WAVE;
+/// How many a wave has at most: what a lookup may have open grows with time and not with the network.
+const WAVE_MAX: usize = 128;
 /// How long a wave has before the next one starts beside it.
 const HEDGE: Duration = Duration::from_millis(25);
 /// How long an upstream's answer waits for a peer's: a LAN round trip with some slack.
 const GRACE: Duration = Duration::from_millis(30);
+/// How long a tier of upstreams has before the next one is asked beside it: longer than an upstream usually takes, so that the order is
+/// kept; so short that one which is gone does not cost much.
+const TIER_PATIENCE: Duration = Duration::from_secs(1);
+/// How long an upstream that works is waited for: long enough for a connection that has to be made anew after a packet was lost, or for
+/// three more attempts; far below the patience of Nix, which waits 300 s. One that never answers costs that once.
+pub(crate) const UPSTREAM_LIMIT: Duration = Duration::from_secs(8);
 
-/// How the peers are asked.
+/// Whose answer is waited for, and how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// In waves: one who has it is enough.
-    Waves,
-    /// At once: everybody who has it is wanted.
-    AtOnce,
+pub(crate) enum Rank {
+    /// A peer: within the budget.
+    Peer,
+    /// An upstream that works, or whose answer was promised: up to [`UPSTREAM_LIMIT`].
+    Upstream,
+    /// An upstream that did not answer of late: within the budget of peers.
+    Doubtful,
 }
 
-/// The plan of one lookup. Peers are named by their rank.
+/// The plan of one lookup. Peers are named by their place, the best first.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    mode: Mode,
     peers: usize,
     asked: usize,
-    /// Peers that were asked and have not answered.
-    open: usize,
+    /// How many peers the next wave has.
+    wave: usize,
     next_wave: Instant,
-    deadline: Instant,
+    /// Who was asked and has not answered: peers, upstreams, upstreams in doubt.
+    open: [usize; 3],
+    /// How many tiers of upstreams were not asked yet.
+    tiers: usize,
+    next_tier: Instant,
+    /// Until when upstreams in doubt are waited for: as long as peers, since the last tier was asked.
+    doubt: Instant,
+    /// Until when peers are waited for.
+    budget: Instant,
+    /// Until when upstreams are.
+    limit: Instant,
     /// An upstream has it.
     has_upstream: bool,
 }
 
 impl Plan {
-    /// A plan for so many peers, which takes `budget` at most.
-    pub(crate) fn new(mode: Mode, peers: usize, budget: Duration, now: Instant) -> Self {
-        let peers = peers.min(PEERS_MAX);
-        Self { mode, peers, asked: 0, open: 0, next_wave: now, deadline: now + budget, has_upstream: false }
+    /// A plan for so many peers, which are waited for as long as `budget`.
+    pub(crate) fn new(peers: usize, budget: Duration, now: Instant) -> Self {
+        let limit = now + budget.max(UPSTREAM_LIMIT);
+        Self {
+            peers,
+            asked: 0,
+            wave: WAVE,
+            next_wave: now,
+            open: [0; 3],
+            tiers: 0,
+            next_tier: now + TIER_PATIENCE,
+            doubt: now + budget,
+            budget: now + budget,
+            limit,
+            has_upstream: false,
+        }
+    }
+
+    /// An upstream of the tier that was due is asked.
+    pub(crate) const fn asks(&mut self, upstream: Rank) {
+        self.open[upstream as usize] += 1;
+    }
+
+    /// So many tiers of upstreams are there to ask.
+    pub(crate) const fn and_tiers(mut self, tiers: usize) -> Self {
+        self.tiers = tiers;
+        self
+    }
+
+    /// All tiers are asked now.
+    pub(crate) const fn ask_all_tiers(&mut self) {
+        self.tiers = 0;
+    }
+
+    /// Whether the next tier of upstreams is to be asked now; `budget` is the time that those of them have which are in doubt.
+    pub(crate) fn tier_is_due(&mut self, budget: Duration, now: Instant) -> bool {
+        let [_, upstreams, doubtful] = self.open;
+        let said_no = upstreams == 0 && (doubtful == 0 || now >= self.doubt);
+        let is_due = self.tiers > 0 && !self.has_upstream && (said_no || now >= self.next_tier);
+        if is_due {
+            self.tiers -= 1;
+            (self.next_tier, self.doubt) = (now + TIER_PATIENCE, now + budget);
+        }
+        is_due
     }
 
     /// The peers to ask now.
     pub(crate) fn due(&mut self, now: Instant) -> Range<usize> {
-        let is_due = now >= self.next_wave || self.open == 0;
-        let wave = match self.mode {
-            Mode::AtOnce => self.peers,
-            Mode::Waves if is_due => WAVE,
-            Mode::Waves => 0,
-        };
         let first = self.asked;
-        self.asked = (first + wave).min(self.peers);
-        self.open += self.asked - first;
+        if now >= self.next_wave || self.open[Rank::Peer as usize] == 0 {
+            self.asked = (first + self.wave).min(self.peers);
+        }
         if self.asked > first {
+            self.open[Rank::Peer as usize] += self.asked - first;
+            self.wave = (2 * self.wave).min(WAVE_MAX);
             self.next_wave = now + HEDGE;
         }
         first..self.asked
     }
 
-    /// A peer has answered, whatever it said.
-    pub(crate) fn peer_answered(&mut self) {
-        self.open = self.open.saturating_sub(1);
+    /// One of these has answered, whatever it said.
+    pub(crate) const fn answered(&mut self, rank: Rank) {
+        let open = &mut self.open[rank as usize];
+        *open = open.saturating_sub(1);
     }
 
-    /// An upstream has it: peers get a moment yet.
+    /// An upstream has it: peers get a moment yet, and nobody else is waited for.
     pub(crate) fn upstream_has_it(&mut self, now: Instant) {
-        self.deadline = self.deadline.min(now + GRACE);
+        self.budget = self.budget.min(now + GRACE);
         self.has_upstream = true;
     }
 
+    /// Somebody has it, and whoever else does is wanted as well: but nobody is waited for longer than for peers.
+    pub(crate) fn somebody_has_it(&mut self) {
+        self.limit = self.budget;
+    }
+
     /// When to look again, should nobody answer before; everything is over then, or somebody is to be asked.
-    pub(crate) fn wake(&self) -> Instant {
-        if self.asked < self.peers { self.deadline.min(self.next_wave) } else { self.deadline }
+    pub(crate) fn wake(&self, now: Instant) -> Instant {
+        let doubt = if self.open[Rank::Doubtful as usize] == 0 { self.budget } else { self.doubt };
+        let tier = if self.tiers == 0 { self.limit } else { self.next_tier };
+        let ends = if self.has_upstream { [self.budget; 4] } else { [self.budget, doubt, tier, self.limit] };
+        let end = ends.into_iter().filter(|end| *end > now).min().unwrap_or(self.limit);
+        if self.is_exhausted() { end } else { end.min(self.next_wave) }
     }
 
-    /// Whether there is nothing left to wait for, although somebody has not answered.
+    /// Whether there is nothing left to wait for, although somebody may not have answered.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
-        now >= self.deadline || (self.has_upstream && self.open == 0 && self.asked == self.peers)
+        let [peers, upstreams, doubtful] = self.open;
+        let no_more_peers = now >= self.budget || (self.is_exhausted() && peers == 0);
+        if self.has_upstream {
+            return no_more_peers;
+        }
+        let no_more_doubt = doubtful == 0 || now >= self.doubt;
+        no_more_peers && no_more_doubt && ((upstreams == 0 && self.tiers == 0) || now >= self.limit)
     }
 
-    /// Whether all peers were asked that the plan is for.
-    pub(crate) const fn is_exhausted(&self) -> bool {
+    /// Whether all peers were asked.
+    const fn is_exhausted(&self) -> bool {
         self.asked == self.peers
+    }
+
+    /// Whether everybody was asked.
+    pub(crate) const fn asked_everybody(&self) -> bool {
+        self.is_exhausted() && self.tiers == 0
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const BUDGET: Duration = Duration::from_millis(300);
+    const MS: Duration = Duration::from_millis(1);
 
-    fn plan(mode: Mode, peers: usize) -> (Plan, Instant) {
+    fn plan(peers: usize, upstreams: &[Rank]) -> (Plan, Instant) {
         let now = Instant::now();
-        (Plan::new(mode, peers, BUDGET, now), now)
+        let mut plan = Plan::new(peers, BUDGET, now);
+        upstreams.iter().for_each(|upstream| plan.asks(*upstream));
+        (plan, now)
     }
 
     #[test]
-    fn a_wave_gives_the_one_before_its_moment() {
-        let (mut plan, now) = plan(Mode::Waves, 40);
+    fn a_wave_gives_the_one_before_its_moment_and_is_larger() {
+        let (mut plan, now) = plan(60, &[]);
         assert_eq!(plan.due(now), 0..16);
         assert_eq!(plan.due(now), 16..16);
-        assert_eq!(plan.wake(), now + HEDGE);
-        assert_eq!(plan.due(now + HEDGE), 16..32);
-        assert_eq!(plan.due(now + 2 * HEDGE), 32..40);
-        assert_eq!((plan.wake(), plan.is_exhausted()), (now + BUDGET, true));
+        assert_eq!(plan.wake(now), now + HEDGE);
+        assert_eq!(plan.due(now + HEDGE), 16..48);
+        assert_eq!(plan.due(now + 2 * HEDGE), 48..60);
+        assert_eq!((plan.wake(now), plan.is_exhausted()), (now + BUDGET, true));
     }
 
     #[test]
     fn a_wave_that_said_no_is_followed_at_once() {
-        let (mut plan, now) = plan(Mode::Waves, 40);
+        let (mut plan, now) = plan(40, &[]);
         plan.due(now);
-        (0..15).for_each(|_| plan.peer_answered());
+        (0..15).for_each(|_| plan.answered(Rank::Peer));
         assert!(plan.due(now).is_empty(), "one has not answered");
-        plan.peer_answered();
-        assert_eq!(plan.due(now), 16..32);
+        plan.answered(Rank::Peer);
+        assert_eq!(plan.due(now), 16..40);
     }
 
     #[test]
-    fn nobody_asks_thousands() {
-        let (mut plan, now) = plan(Mode::AtOnce, 10_000);
-        assert_eq!(plan.due(now), 0..PEERS_MAX);
-        assert!(plan.is_exhausted() && plan.due(now + BUDGET).is_empty());
+    fn a_thousand_who_are_silent_are_all_asked_within_the_budget() {
+        let (mut plan, now) = plan(1000, &[]);
+        let asked = (0..12).map(|wave| plan.due(now + wave * HEDGE).len()).collect::<Vec<_>>();
+        assert_eq!(asked[..5], [16, 32, 64, 128, 128], "a wave has a bound");
+        assert!(plan.asked_everybody() && 11 * HEDGE < BUDGET);
     }
 
     #[test]
     fn an_upstreams_answer_waits_a_moment_for_a_peers() {
-        let (mut alone, now) = plan(Mode::Waves, 0);
+        let (mut alone, now) = plan(0, &[Rank::Upstream; 2]);
         alone.upstream_has_it(now);
-        assert!(alone.is_over(now), "there is no peer");
-        let (mut plan, now) = plan(Mode::Waves, 1);
+        assert!(alone.is_over(now), "there is no peer, and another upstream is not waited for");
+        let (mut plan, now) = plan(1, &[Rank::Upstream; 2]);
         plan.due(now);
         plan.upstream_has_it(now);
         assert!(!plan.is_over(now) && plan.is_over(now + GRACE));
-        plan.peer_answered();
+        plan.answered(Rank::Peer);
         assert!(plan.is_over(now), "no peer is left");
         plan.upstream_has_it(now + BUDGET);
-        assert_eq!(plan.wake(), now + GRACE, "a second one makes it no longer");
+        assert_eq!(plan.wake(now), now + GRACE, "a second one makes it no longer");
     }
 
     #[test]
-    fn the_budget_is_the_end() {
-        let (mut plan, now) = plan(Mode::Waves, 100);
-        plan.due(now);
-        assert!(!plan.is_over(now + BUDGET - Duration::from_millis(1)) && plan.is_over(now + BUDGET));
+    fn an_upstream_that_works_is_waited_for_and_one_in_doubt_is_not() {
+        let (mut both, now) = plan(1, &[Rank::Upstream, Rank::Doubtful]);
+        both.due(now);
+        assert!(!both.is_over(now + BUDGET) && !both.is_over(now + UPSTREAM_LIMIT - MS));
+        assert_eq!((both.wake(now), both.wake(now + BUDGET)), (now + BUDGET, now + UPSTREAM_LIMIT));
+        assert!(both.is_over(now + UPSTREAM_LIMIT));
+        both.answered(Rank::Upstream);
+        assert!(!both.is_over(now + BUDGET - MS) && both.is_over(now + BUDGET));
+    }
+
+    #[test]
+    fn a_tier_follows_when_the_one_before_said_no_or_had_its_moment() {
+        let tiers = |first: &[Rank]| {
+            let (plan, now) = plan(0, first);
+            (plan.and_tiers(1), now)
+        };
+        let (mut plan, now) = tiers(&[Rank::Upstream; 2]);
+        plan.answered(Rank::Upstream);
+        assert!(!plan.tier_is_due(BUDGET, now + BUDGET), "one has not answered");
+        assert_eq!(plan.wake(now + BUDGET), now + TIER_PATIENCE);
+        assert!(plan.tier_is_due(BUDGET, now + TIER_PATIENCE) && plan.asked_everybody());
+        assert!(!plan.tier_is_due(BUDGET, now + TIER_PATIENCE), "there is no other");
+        let (mut plan, now) = tiers(&[Rank::Upstream]);
+        plan.answered(Rank::Upstream);
+        assert!(!plan.is_over(now + BUDGET) && !plan.asked_everybody(), "the next tier may have it");
+        assert!(plan.tier_is_due(BUDGET, now));
+        let (mut plan, now) = tiers(&[]);
+        assert!(plan.tier_is_due(BUDGET, now), "all of the first are left alone");
+        let (mut plan, now) = tiers(&[Rank::Upstream; 2]);
+        plan.upstream_has_it(now);
+        assert!(!plan.tier_is_due(BUDGET, now + TIER_PATIENCE) && plan.is_over(now + GRACE));
+    }
+
+    #[test]
+    fn one_in_doubt_has_its_time_in_a_later_tier_as_well() {
+        let (plan, now) = plan(0, &[Rank::Doubtful]);
+        let mut plan = plan.and_tiers(1);
+        assert!(!plan.tier_is_due(BUDGET, now + BUDGET - MS) && plan.wake(now) == now + BUDGET);
+        assert!(plan.tier_is_due(BUDGET, now + BUDGET));
+        plan.asks(Rank::Doubtful);
+        assert!(!plan.is_over(now + 2 * BUDGET - MS) && plan.is_over(now + 2 * BUDGET));
+        assert_eq!(plan.wake(now + BUDGET), now + 2 * BUDGET);
+    }
+
+    #[test]
+    fn who_has_it_besides_is_not_worth_waiting_for_an_upstream() {
+        let (mut plan, now) = plan(0, &[Rank::Upstream]);
+        plan.somebody_has_it();
+        assert!(!plan.is_over(now + BUDGET - MS) && plan.is_over(now + BUDGET));
+    }
+
+    /// Somebody who is asked: an upstream, or a peer by its place; when the answer comes, in milliseconds, if ever.
+    #[derive(Debug, Clone, Copy)]
+    struct Somebody {
+        rank: Rank,
+        answers: Option<u64>,
+    }
+
+    fn somebody(ranks: &'static [Rank]) -> impl Strategy<Value = Somebody> {
+        let answers = prop_oneof![Just(None), (0..40u64).prop_map(Some), (0..12_000u64).prop_map(Some)];
+        (proptest::sample::select(ranks), answers).prop_map(|(rank, answers)| Somebody { rank, answers })
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_is_absent_while_somebody_who_works_has_not_answered(
+            peers in proptest::collection::vec(somebody(&[Rank::Peer]), 0..200),
+            upstreams in proptest::collection::vec(somebody(&[Rank::Upstream, Rank::Doubtful]), 0..4),
+        ) {
+            let start = Instant::now();
+            let mut plan = Plan::new(peers.len(), BUDGET, start);
+            let mut now = start;
+            // Who was asked and has not answered, with the time at which the answer comes: all of them are a no.
+            let mut open: Vec<(Rank, Option<Instant>)> = Vec::new();
+            let at = |somebody: &Somebody| (somebody.rank, somebody.answers.map(|ms| start + MS * u32::try_from(ms).unwrap()));
+            for upstream in &upstreams {
+                plan.asks(upstream.rank);
+                open.push(at(upstream));
+            }
+            loop {
+                for place in plan.due(now) {
+                    let (rank, answer) = at(&peers[place]);
+                    open.push((rank, answer.map(|answer| answer.max(now))));
+                }
+                if plan.is_over(now) {
+                    break;
+                }
+                let wake = plan.wake(now);
+                prop_assert!(wake > now, "it would spin");
+                let next = open.iter().filter_map(|(_, answer)| *answer).min();
+                now = next.map_or(wake, |next| next.min(wake)).max(now);
+                if let Some(place) = open.iter().position(|(_, answer)| answer.is_some_and(|answer| answer <= now)) {
+                    plan.answered(open.swap_remove(place).0);
+                }
+            }
+            let works = open.iter().filter(|(rank, _)| *rank == Rank::Upstream).count();
+            prop_assert!(works == 0 || now >= start + UPSTREAM_LIMIT, "an upstream that works was not waited for");
+            let near = open.len() - works;
+            prop_assert!(near == 0 || now >= start + BUDGET, "the budget was not used");
+            prop_assert!(plan.is_exhausted() || now >= start + BUDGET, "somebody was not asked");
+            prop_assert!(now <= start + UPSTREAM_LIMIT, "it took {:?}", now - start);
+            prop_assert!(now <= start + BUDGET || upstreams.iter().any(|upstream| upstream.rank == Rank::Upstream));
+        }
     }
 }

@@ -3,13 +3,14 @@
 //! "The first who has it", "all who have it" and the report for people are folds over it, in [`super`] and
 //! [`super::source_report`].
 
-use super::plan::{Mode, Plan};
+use super::plan::{Plan, Rank};
 use super::resolution::Holder;
 use super::responder::{Responder, Responders};
 use super::verify::Trust;
 use crate::fetch::error::{SourceError, Violation};
 use crate::nix::{StoreHash, TrustedKeys};
 use crate::resilience::Versioned;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -26,6 +27,15 @@ pub(crate) struct Question {
     pub(crate) now_trusted: Versioned<TrustedKeys>,
 }
 
+/// Which upstreams are waited for longer than peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Those that work.
+    Working,
+    /// All of them: what is asked for was promised to Nix.
+    Promised,
+}
+
 /// One reply.
 pub(crate) struct Reply {
     /// Who was asked.
@@ -34,13 +44,19 @@ pub(crate) struct Reply {
     pub(crate) answer: Result<Option<Holder>, SourceError>,
     /// How long it took.
     pub(crate) elapsed: Duration,
+    rank: Rank,
 }
 
 /// The replies of one lookup.
 pub(crate) struct Race {
     question: Question,
+    begun: Instant,
     plan: Plan,
+    budget: Duration,
+    patience: Patience,
     peers: Vec<Arc<dyn Responder>>,
+    /// Upstreams that were not asked yet, those of the next tier first.
+    later: VecDeque<Arc<dyn Responder>>,
     asked: JoinSet<Reply>,
     /// Who was asked and has not answered.
     silent: Vec<Arc<dyn Responder>>,
@@ -49,37 +65,53 @@ pub(crate) struct Race {
 }
 
 impl Race {
-    /// Asks all upstreams now, and the peers as `mode` says. Takes `budget` at most.
-    pub(crate) fn start(question: Question, responders: Responders, mode: Mode, budget: Duration) -> Self {
-        let Responders { peers, upstreams, is_partial } = responders;
-        let plan = Plan::new(mode, peers.len(), budget, Instant::now());
-        let mut race =
-            Self { question, plan, peers, asked: JoinSet::new(), silent: Vec::new(), is_complete: !is_partial };
-        upstreams.into_iter().for_each(|upstream| race.ask(upstream));
+    /// Asks the upstreams tier after tier, and the peers in waves. Waits for peers as long as `budget`, and for upstreams as the plan
+    /// says.
+    pub(crate) fn start(question: Question, responders: Responders, patience: Patience, budget: Duration) -> Self {
+        let Responders { peers, mut upstreams, is_partial } = responders;
+        let begun = Instant::now();
+        upstreams.sort_by_key(|upstream| upstream.tier());
+        let tiers = upstreams.chunk_by(|one, next| one.tier() == next.tier()).count();
+        let plan = Plan::new(peers.len(), budget, begun).and_tiers(tiers);
+        let (asked, silent, later) = (JoinSet::new(), Vec::new(), upstreams.into());
+        let is_complete = !is_partial;
+        let mut race = Self { question, begun, plan, budget, patience, peers, later, asked, silent, is_complete };
         race.ask_due();
         race
+    }
+
+    /// Asks the upstreams of all tiers now: everybody who has it is wanted.
+    pub(crate) fn ask_all_tiers(&mut self) {
+        self.plan.ask_all_tiers();
+        while let Some(upstream) = self.later.pop_front() {
+            self.ask_upstream(upstream);
+        }
     }
 
     /// The next reply; `None` when everybody has answered or the time is over.
     pub(crate) async fn next(&mut self) -> Option<Reply> {
         loop {
             self.ask_due();
-            if self.asked.is_empty() || self.plan.is_over(Instant::now()) {
+            let now = Instant::now();
+            if self.asked.is_empty() || self.plan.is_over(now) {
                 return None;
             }
+            let wake = self.plan.wake(now);
             tokio::select! {
-                reply = self.asked.join_next() => {
-                    // A task fails only when the program is being stopped.
-                    let Some(Ok(reply)) = reply else { continue };
-                    self.silent.retain(|silent| !Arc::ptr_eq(silent, &reply.from));
-                    if reply.from.remote().id().is_peer() {
-                        self.plan.peer_answered();
-                    }
-                    return Some(reply);
-                }
-                () = sleep_until(self.plan.wake()) => {}
+                reply = self.answer() => if reply.is_some() { return reply },
+                () = sleep_until(wake) => {}
             }
         }
+    }
+
+    /// The next reply of those who were asked so far, whenever it comes; `None` when there is none.
+    pub(crate) async fn late(&mut self) -> Option<Reply> {
+        while !self.asked.is_empty() {
+            if let Some(reply) = self.answer().await {
+                return Some(reply);
+            }
+        }
+        None
     }
 
     /// An upstream has it: only peers are waited for yet, and not for long.
@@ -87,9 +119,14 @@ impl Race {
         self.plan.upstream_has_it(Instant::now());
     }
 
+    /// Somebody has it: who else does may say so within the budget.
+    pub(crate) fn somebody_has_it(&mut self) {
+        self.plan.somebody_has_it();
+    }
+
     /// Whether everybody was asked and has answered.
     pub(crate) fn heard_everybody(&self) -> bool {
-        self.is_complete && self.silent.is_empty() && self.plan.is_exhausted()
+        self.is_complete && self.silent.is_empty() && self.plan.asked_everybody()
     }
 
     /// Who was asked and has not answered.
@@ -97,18 +134,39 @@ impl Race {
         &self.silent
     }
 
-    /// What has not come yet, for who goes on listening.
-    pub(crate) fn into_late(self) -> JoinSet<Reply> {
-        self.asked
+    /// Holds it against those who were asked that they have not answered.
+    pub(crate) fn blame_silent(&self) {
+        self.silent.iter().for_each(|silent| silent.remote().kept_us_waiting(self.begun));
+    }
+
+    async fn answer(&mut self) -> Option<Reply> {
+        // A task fails only when the program is being stopped.
+        let reply = self.asked.join_next().await?.ok()?;
+        self.silent.retain(|silent| !Arc::ptr_eq(silent, &reply.from));
+        self.plan.answered(reply.rank);
+        Some(reply)
     }
 
     fn ask_due(&mut self) {
-        for rank in self.plan.due(Instant::now()) {
-            self.ask(Arc::clone(&self.peers[rank]));
+        while self.plan.tier_is_due(self.budget, Instant::now()) {
+            let tier = self.later.front().map(|upstream| upstream.tier());
+            while let Some(upstream) = self.later.pop_front_if(|upstream| Some(upstream.tier()) == tier) {
+                self.ask_upstream(upstream);
+            }
+        }
+        for place in self.plan.due(Instant::now()) {
+            self.ask(Arc::clone(&self.peers[place]), Rank::Peer);
         }
     }
 
-    fn ask(&mut self, responder: Arc<dyn Responder>) {
+    fn ask_upstream(&mut self, upstream: Arc<dyn Responder>) {
+        let is_awaited = self.patience == Patience::Promised || upstream.works();
+        let rank = if is_awaited { Rank::Upstream } else { Rank::Doubtful };
+        self.plan.asks(rank);
+        self.ask(upstream, rank);
+    }
+
+    fn ask(&mut self, responder: Arc<dyn Responder>, rank: Rank) {
         self.silent.push(Arc::clone(&responder));
         let Question { hash, trust, now_trusted } = self.question.clone();
         self.asked.spawn(async move {
@@ -122,7 +180,7 @@ impl Race {
                 }
                 answer => answer,
             };
-            Reply { from: responder, answer, elapsed: begun.elapsed() }
+            Reply { from: responder, answer, elapsed: begun.elapsed(), rank }
         });
     }
 }

@@ -1,9 +1,10 @@
 //! Who has a path: the first verified answer of a peer wins, an upstream's waits a moment for a peer's. Whoever answers later is
-//! added to the sources behind the scenes.
+//! added to the sources behind the scenes. How long whom is waited for is the plan's.
 
-use super::cache::{Answer, Answers};
-use super::plan::Mode;
-use super::race::{Question, Race, Reply};
+use super::cache::{Answer, Answers, Key};
+use super::era::Era;
+use super::plan::UPSTREAM_LIMIT;
+use super::race::{Patience, Question, Race, Reply};
 use super::resolution::{Holder, Resolution};
 use super::responder::Network;
 use super::verify::Trust;
@@ -15,17 +16,16 @@ use crate::nix::{NarHash, PathInfo, StoreDir, StoreHash, TrustedKeys};
 use crate::peers::Sample;
 use crate::resilience::Versioned;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// What an answer to a lookup counts for: nothing worth measuring.
 pub(crate) const SMALL: Sample = Sample { bytes: 0, elapsed: Duration::ZERO };
-/// How long those who were asked may go on answering when the budget is over: what they say is remembered, and that they
-/// said nothing is held against them.
-const LATE: Duration = Duration::from_secs(6);
+/// How long those who were asked may go on answering when a lookup is over: what they say is remembered, and that they said nothing
+/// is held against them. An upstream has its whole time in it.
+const LATE: Duration = UPSTREAM_LIMIT;
 /// How many lookups may have such latecomers.
 const LATE_LOOKUPS: usize = 64;
 
@@ -34,9 +34,10 @@ pub(crate) struct Resolver {
     pub(crate) network: Arc<dyn Network>,
     trusted: Versioned<TrustedKeys>,
     store_dir: StoreDir,
-    /// How long a lookup may take in all, in microseconds.
+    /// How long a lookup waits for peers, in microseconds.
     budget: AtomicU64,
     pub(crate) answers: Answers,
+    era: Era,
     metrics: Arc<Metrics>,
     pub(crate) blame: Arc<Blame>,
     startup_grace: StartupGrace,
@@ -50,12 +51,14 @@ impl Resolver {
         budget: Duration,
         (metrics, blame): (Arc<Metrics>, Arc<Blame>),
     ) -> Self {
+        let era = Era::new(network.subscribe());
         let resolver = Self {
             network,
             trusted,
             store_dir,
             budget: AtomicU64::new(0),
             answers: Answers::new(),
+            era,
             metrics,
             blame,
             startup_grace: StartupGrace::new(),
@@ -65,7 +68,7 @@ impl Resolver {
         resolver
     }
 
-    /// How long a lookup may take in all.
+    /// How long a lookup waits for peers.
     pub(crate) fn budget(&self) -> Duration {
         Duration::from_micros(self.budget.load(Relaxed))
     }
@@ -89,15 +92,17 @@ impl Resolver {
     pub(crate) async fn answer(self: &Arc<Self>, hash: StoreHash) -> Answer {
         let question = self.question(hash);
         let key = (question.trust.keys.generation, hash);
-        let mut asked = false;
-        let answer = self.answers.get_with(key, async {
-            asked = true;
-            self.first(question, None, true).await
+        let asked = AtomicBool::new(false);
+        // Whoever comes from here on is not sure to be asked.
+        let era = self.era.now();
+        let answer = self.answers.get_with(key, era, || {
+            asked.store(true, Relaxed);
+            self.first(question.clone(), None, Patience::Working)
         });
         let answer = answer.await;
         let metrics = &self.metrics;
         let result = match &answer {
-            _ if !asked => &metrics.lookups_remembered,
+            _ if !asked.load(Relaxed) => &metrics.lookups_remembered,
             Answer::Found(resolution) if resolution.is_from_peer() => &metrics.lookups_peer,
             Answer::Found(_) => &metrics.lookups_upstream,
             Answer::Absent => &metrics.lookups_absent,
@@ -125,22 +130,12 @@ impl Resolver {
             Answer::Found(resolution) if resolution.info.nar_hash == nar_hash => return Some(resolution),
             Answer::Found(_) | Answer::Absent | Answer::Unknown => {}
         }
-        // Nix remembers narinfos for 30 days: another build of the path may be what is found first by now.
-        if let Answer::Found(resolution) = self.first(self.question(hash), Some(nar_hash), false).await {
-            return Some(resolution);
+        // Nix remembers narinfos for 30 days: another build of the path may be what is found first by now. And no upstream is left
+        // unheard that may have it.
+        match self.first(self.question(hash), Some(nar_hash), Patience::Promised).await {
+            Answer::Found(resolution) => Some(resolution),
+            Answer::Absent | Answer::Unknown => None,
         }
-        // An upstream may be slower than the budget.
-        let question = self.question(hash);
-        for upstream in self.network.responders().upstreams {
-            match upstream.narinfo(hash, &question.trust).await {
-                Ok(Some(holder)) if holder.info.nar_hash == nar_hash => return Some(Resolution::new(holder)),
-                Ok(_) => {}
-                Err(error) => {
-                    log::debug!(upstream:% = upstream.remote().id(), path:% = hash; "an upstream failed: {error}");
-                }
-            }
-        }
-        None
     }
 
     /// Forgets what is known of `hash`: it turned out that nobody could keep what was promised.
@@ -148,12 +143,21 @@ impl Resolver {
         self.answers.forget(&(self.generation(), hash)).await;
     }
 
-    /// Asks everybody until one has it; with `wanted` only answers for that very NAR count. What is found after the budget is over
-    /// is remembered if `remember` is set.
-    async fn first(self: &Arc<Self>, question: Question, wanted: Option<NarHash>, remember: bool) -> Answer {
+    /// Forgets that nobody had what was looked for: somebody may be there who was not asked.
+    pub(crate) fn forget_misses(&self) {
+        self.era.end();
+    }
+
+    /// Asks everybody until one has it; with `wanted` only answers for that very NAR count. What is found too late for that is
+    /// remembered if nothing special is wanted.
+    async fn first(self: &Arc<Self>, question: Question, wanted: Option<NarHash>, patience: Patience) -> Answer {
         let key = (question.trust.keys.generation, question.hash);
         let is_wanted = |holder: &Holder| wanted.is_none_or(|wanted| wanted == holder.info.nar_hash);
-        let mut race = Race::start(question, self.network.responders(), Mode::Waves, self.budget());
+        let mut responders = self.network.responders();
+        if patience == Patience::Promised {
+            responders.upstreams = self.network.upstreams();
+        }
+        let mut race = Race::start(question, responders, patience, self.budget());
         let mut from_upstreams: Vec<Holder> = Vec::new();
         let mut all_said_no = true;
         let mut from_peer = None;
@@ -176,31 +180,35 @@ impl Resolver {
         if let Some(first) = holders.next() {
             let resolution = Resolution::new(first);
             holders.for_each(|holder| resolution.add(holder));
-            self.collect_late(Some(&resolution), race.into_late(), key, false);
+            self.collect_late(Some(&resolution), race, key, false);
             return Answer::Found(resolution);
         }
         if all_said_no && race.heard_everybody() {
             return Answer::Absent;
         }
-        race.silent().iter().for_each(|silent| silent.remote().kept_us_waiting());
-        self.collect_late(None, race.into_late(), key, remember);
+        race.blame_silent();
+        self.collect_late(None, race, key, wanted.is_none());
         Answer::Unknown
     }
 
-    /// Asks everybody within the budget who has this very NAR, and gives all who do: for a transfer whose sources failed.
+    /// Asks everybody who has this very NAR, and gives all who do: for a transfer whose sources failed. When one has it, the others
+    /// have the budget; before that an upstream is waited for as in any lookup.
     pub(crate) async fn all(self: &Arc<Self>, info: &PathInfo) -> Vec<Arc<dyn Source>> {
         let question = self.question(info.path.hash());
         let key = (question.trust.keys.generation, question.hash);
-        let mut race = Race::start(question, self.network.responders(), Mode::AtOnce, self.budget());
+        let mut race = Race::start(question, self.network.responders(), Patience::Working, self.budget());
+        // The sources that failed may be those of the first.
+        race.ask_all_tiers();
         let mut sources = Vec::new();
         while let Some(reply) = race.next().await {
             if let Ok(Some(holder)) = self.take(key.1, reply)
                 && (holder.info.nar_hash, holder.info.nar_size) == (info.nar_hash, info.nar_size)
             {
                 sources.push(holder.source);
+                race.somebody_has_it();
             }
         }
-        self.collect_late(None, race.into_late(), key, false);
+        self.collect_late(None, race, key, false);
         sources
     }
 
@@ -213,22 +221,15 @@ impl Resolver {
     }
 
     /// Lets those who were asked and have not answered yet add themselves to the sources, or be remembered as the first.
-    fn collect_late(
-        self: &Arc<Self>,
-        known: Option<&Arc<Resolution>>,
-        mut asked: JoinSet<Reply>,
-        key: (u64, StoreHash),
-        remember: bool,
-    ) {
-        if asked.is_empty() {
+    fn collect_late(self: &Arc<Self>, known: Option<&Arc<Resolution>>, mut race: Race, key: Key, remember: bool) {
+        if race.silent().is_empty() {
             return;
         }
         let Ok(place) = Arc::clone(&self.late).try_acquire_owned() else { return };
         let (resolver, mut known) = (Arc::clone(self), known.cloned());
         tokio::spawn(async move {
             let late = async {
-                while let Some(reply) = asked.join_next().await {
-                    let Ok(reply) = reply else { continue };
+                while let Some(reply) = race.late().await {
                     let Ok(Some(holder)) = resolver.take(key.1, reply) else { continue };
                     match &known {
                         Some(known) => known.add(holder),
@@ -242,7 +243,9 @@ impl Resolver {
                     }
                 }
             };
-            let _ = timeout(LATE, late).await;
+            if timeout(LATE, late).await.is_err() {
+                race.blame_silent();
+            }
             drop(place);
         });
     }

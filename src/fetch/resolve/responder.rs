@@ -1,10 +1,12 @@
 //! Who can be asked for a path: peers and upstreams, each with the form of its answers.
 
 use super::resolution::Holder;
+use super::retries::Retries;
 use super::verify::{self, Trust, Whose};
-use crate::fetch::error::{SourceError, Violation};
+use crate::fetch::error::{Kind, SourceError, Violation};
 use crate::fetch::source::peer::{PeerSource, nar_url};
 use crate::fetch::source::upstream::{Upstream, collect};
+use crate::fetch::source::upstream_health::{Nothing, is_passing};
 use crate::fetch::source::upstream_nar::UpstreamNar;
 use crate::fetch::source::upstreams::Upstreams;
 use crate::fetch::source::{Remote, decode};
@@ -16,7 +18,7 @@ use hyper::StatusCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long a peer may take to the head of a narinfo.
 const PEER_HEAD: Duration = Duration::from_secs(1);
@@ -28,6 +30,16 @@ const URL_MAX: usize = 4096;
 pub(crate) trait Responder: Send + Sync {
     /// Who it is.
     fn remote(&self) -> &dyn Remote;
+
+    /// Whether it answers of late, so that its answer is worth waiting for. Peers that do not are not asked.
+    fn works(&self) -> bool {
+        true
+    }
+
+    /// Upstreams of a higher tier are asked when those of lower ones do not have it.
+    fn tier(&self) -> u8 {
+        0
+    }
 
     /// Asks for the path and proves the answer. `None`: it does not have it, or nothing that counts here.
     ///
@@ -43,7 +55,7 @@ pub(crate) struct Responders {
     pub(crate) peers: Vec<Arc<dyn Responder>>,
     /// In the order of preference, those that are worth asking.
     pub(crate) upstreams: Vec<Arc<dyn Responder>>,
-    /// There are others, which are left alone for a while.
+    /// There are others that may have it, and are left alone for a while.
     pub(crate) is_partial: bool,
 }
 
@@ -69,8 +81,10 @@ impl Network for Surroundings {
     fn responders(&self) -> Responders {
         let all = self.upstreams.now();
         let upstreams: Vec<_> = all.iter().filter(|upstream| upstream.is_available()).map(cache).collect();
-        let peers = self.peers.candidates().into_iter().map(|peer| Arc::new(PeerSource(peer)) as Arc<dyn Responder>);
-        Responders { peers: peers.collect(), is_partial: upstreams.len() < all.len(), upstreams }
+        let peers = self.peers.candidates();
+        let is_partial = self.peers.has_others() || upstreams.len() < all.len();
+        let peers = peers.into_iter().map(|peer| Arc::new(PeerSource(peer)) as Arc<dyn Responder>);
+        Responders { peers: peers.collect(), upstreams, is_partial }
     }
 
     fn upstreams(&self) -> Vec<Arc<dyn Responder>> {
@@ -99,10 +113,12 @@ impl Responder for PeerSource {
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Ok(None),
+            // It cannot look now, and says so: no answer, and no fault of its.
+            StatusCode::SERVICE_UNAVAILABLE => return Err(SourceError::Unavailable("it is busy".to_owned())),
             other => return Err(SourceError::Status(other.as_u16())),
         }
         let text = collect(response.into_body(), verify::LIMIT).await?;
-        let NarInfo { info, url, compression, .. } = believe(trust, text, hash, Whose::Peer).await?;
+        let NarInfo { info, url, compression, .. } = believe(trust, text, hash, Asked::Peer).await?;
         // The protocol leaves a peer no choice of these, so whoever sends something else tries something.
         if url != nar_url(hash, &info.nar_hash) || compression != Compression::None {
             return Err(Violation::Url(url.chars().take(200).collect()).into());
@@ -119,39 +135,84 @@ fn cache(upstream: &Arc<Upstream>) -> Arc<dyn Responder> {
     Arc::new(UpstreamCache(Arc::clone(upstream)))
 }
 
+impl UpstreamCache {
+    /// The text of a narinfo, asked for again while the trouble looks as if it passed.
+    async fn text(&self, hash: StoreHash) -> Result<Option<Bytes>, SourceError> {
+        let upstream = &self.0;
+        let (begun, url) = (Instant::now(), format!("{hash}.narinfo"));
+        let mut retries = Retries::new(begun);
+        loop {
+            let error = match upstream.document(&url, verify::LIMIT).await {
+                Err(error) if is_passing(&error) => error,
+                answer => return answer,
+            };
+            let again =
+                if upstream.is_worth_retries() { retries.next(upstream.busy_until(), Instant::now()) } else { None };
+            let Some(pause) = again else {
+                upstream.came_to_nothing(Nothing::Failed, begun);
+                return Err(error);
+            };
+            log::debug!(upstream:% = upstream, path:% = hash, reason:% = error; "asking again in {pause:.1?}");
+            sleep(pause).await; // backoff
+        }
+    }
+}
+
 #[async_trait]
 impl Responder for UpstreamCache {
     fn remote(&self) -> &dyn Remote {
         self.0.as_ref()
     }
 
+    fn works(&self) -> bool {
+        self.0.works()
+    }
+
+    fn tier(&self) -> u8 {
+        self.0.options.tier
+    }
+
     async fn narinfo(&self, hash: StoreHash, trust: &Arc<Trust>) -> Result<Option<Holder>, SourceError> {
         let upstream = &self.0;
-        let Some(text) = upstream.document(&format!("{hash}.narinfo"), verify::LIMIT).await? else { return Ok(None) };
+        let Some(text) = self.text(hash).await? else { return Ok(None) };
         // An upstream may simply be signed by a key that is not trusted here: no lie.
-        let useless = |reason: &dyn std::fmt::Display| {
-            log::debug!(upstream:% = upstream, path:% = hash; "not usable: {reason}");
+        let useless = |kind, reason: &dyn std::fmt::Display| {
+            let level = upstream.complain(kind);
+            log::log!(level, upstream:% = upstream, path:% = hash, reason:% = reason; "what an upstream has is not usable: {reason}");
             Ok(None)
         };
-        match believe(trust, text, hash, Whose::Upstream).await {
+        match believe(trust, text, hash, Asked::Upstream(Arc::clone(upstream))).await {
             Ok(NarInfo { url, .. }) if url.len() > URL_MAX => Err(SourceError::TooLarge(URL_MAX)),
             Ok(NarInfo { compression, .. }) if !decode::is_supported(&compression) => {
-                useless(&format_args!("compressed with {compression}"))
+                useless(Kind::Compression, &format_args!("compressed with {compression}"))
+            }
+            Ok(NarInfo { info, .. }) if !upstream.options.may_give(info.path.name()) => {
+                useless(Kind::Name, &format_args!("the configuration takes no '{}' from it", info.path.name()))
             }
             Ok(NarInfo { info, url, compression, file_size, .. }) => {
                 let nar = UpstreamNar { upstream: Arc::clone(upstream), url, compression: compression.clone() };
                 Ok(Some(Holder { info, source: Arc::new(nar), compression, file_size }))
             }
-            Err(SourceError::Violation(reason)) => useless(&reason),
+            Err(error @ SourceError::Violation(_)) => useless(error.kind(), &error),
             Err(error) => Err(error),
         }
     }
 }
 
+/// Who sent a narinfo.
+enum Asked {
+    Peer,
+    Upstream(Arc<Upstream>),
+}
+
 /// Verifies off the reactor.
-async fn believe(trust: &Arc<Trust>, text: Bytes, hash: StoreHash, whose: Whose) -> Result<NarInfo, SourceError> {
+async fn believe(trust: &Arc<Trust>, text: Bytes, hash: StoreHash, whose: Asked) -> Result<NarInfo, SourceError> {
     let trust = Arc::clone(trust);
-    match tokio::task::spawn_blocking(move || trust.believe(&text, hash, whose)).await {
+    let believed = tokio::task::spawn_blocking(move || match &whose {
+        Asked::Peer => trust.believe(&text, hash, Whose::Peer),
+        Asked::Upstream(upstream) => trust.believe(&text, hash, Whose::Upstream(upstream.only())),
+    });
+    match believed.await {
         Ok(believed) => Ok(believed?),
         Err(stopped) => Err(SourceError::Unavailable(stopped.to_string())),
     }

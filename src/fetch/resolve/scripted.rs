@@ -5,9 +5,9 @@ use super::responder::{Network, Responder, Responders};
 use super::verify::Trust;
 use crate::fetch::error::{SourceError, Violation};
 use crate::fetch::source::scripted::Scripted;
-use crate::fetch::source::{Remote, Source};
+use crate::fetch::source::{Remote, Source, SourceId};
 use crate::nix::{Compression, PathInfo, StoreHash};
-use crate::peers::PeerEvent;
+use crate::peers::{PeerEvent, State};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -34,6 +34,8 @@ pub(crate) struct Voice {
     after: Duration,
     pub(crate) source: Arc<Scripted>,
     info: PathInfo,
+    works: bool,
+    tier: u8,
     asked: Mutex<u32>,
 }
 
@@ -49,7 +51,18 @@ impl Voice {
     /// One that has the NAR of `info` at `source`.
     pub(crate) fn new(source: Scripted, info: PathInfo, says: Says, after_ms: u64) -> Arc<Self> {
         let after = Duration::from_millis(after_ms);
-        Arc::new(Self { says, after, source: Arc::new(source), info, asked: Mutex::default() })
+        Arc::new(Self { says, after, source: Arc::new(source), info, works: true, tier: 1, asked: Mutex::default() })
+    }
+
+    /// An upstream that did not answer of late.
+    pub(crate) fn doubtful(number: u8, says: Says, after_ms: u64) -> Arc<Self> {
+        let voice = Self::new(Scripted::upstream(number, &Bytes::new(), []), PathInfo::example(), says, after_ms);
+        Arc::new(Self { works: false, ..Arc::into_inner(voice).unwrap() })
+    }
+
+    /// An upstream of this tier.
+    pub(crate) fn of_tier(tier: u8, number: u8, says: Says, after_ms: u64) -> Arc<Self> {
+        Arc::new(Self { tier, ..Arc::into_inner(Self::upstream(number, says, after_ms)).unwrap() })
     }
 
     pub(crate) fn asked(&self) -> u32 {
@@ -61,6 +74,14 @@ impl Voice {
 impl Responder for Voice {
     fn remote(&self) -> &dyn Remote {
         self.source.as_ref()
+    }
+
+    fn works(&self) -> bool {
+        self.works
+    }
+
+    fn tier(&self) -> u8 {
+        self.tier
     }
 
     async fn narinfo(&self, hash: StoreHash, _: &Arc<Trust>) -> Result<Option<Holder>, SourceError> {
@@ -81,8 +102,10 @@ impl Responder for Voice {
 
 /// Everybody there is.
 pub(crate) struct Everybody {
-    peers: Vec<Arc<Voice>>,
+    peers: Mutex<Vec<Arc<Voice>>>,
     upstreams: Vec<Arc<Voice>>,
+    /// There are peers besides, which are not asked.
+    others: bool,
     events: broadcast::Sender<PeerEvent>,
 }
 
@@ -92,14 +115,26 @@ fn responders(voices: &[Arc<Voice>]) -> Vec<Arc<dyn Responder>> {
 
 impl Everybody {
     pub(crate) fn new(peers: &[Arc<Voice>], upstreams: &[Arc<Voice>]) -> Arc<Self> {
-        let (peers, upstreams, events) = (peers.to_vec(), upstreams.to_vec(), broadcast::channel(8).0);
-        Arc::new(Self { peers, upstreams, events })
+        Self::with_others(peers, upstreams, false)
+    }
+
+    pub(crate) fn with_others(peers: &[Arc<Voice>], upstreams: &[Arc<Voice>], others: bool) -> Arc<Self> {
+        let (peers, upstreams, events) = (Mutex::new(peers.to_vec()), upstreams.to_vec(), broadcast::channel(8).0);
+        Arc::new(Self { peers, upstreams, others, events })
+    }
+
+    /// One more peer comes online.
+    pub(crate) fn comes(&self, peer: &Arc<Voice>) {
+        let SourceId::Peer(id) = peer.source.id() else { panic!("an upstream does not come") };
+        self.peers.lock().push(Arc::clone(peer));
+        let _ = self.events.send(PeerEvent::Changed { id, name: String::new(), from: None, to: State::Online });
     }
 }
 
 impl Network for Everybody {
     fn responders(&self) -> Responders {
-        Responders { peers: responders(&self.peers), upstreams: responders(&self.upstreams), is_partial: false }
+        let (peers, upstreams) = (responders(&self.peers.lock()), responders(&self.upstreams));
+        Responders { peers, upstreams, is_partial: self.others }
     }
 
     fn upstreams(&self) -> Vec<Arc<dyn Responder>> {

@@ -1,7 +1,6 @@
 //! Who has a path, for a person who wants to know: everybody is asked, and nothing is taken from memory.
 
-use super::plan::Mode;
-use super::race::{Race, Reply};
+use super::race::{Patience, Race, Reply};
 use super::resolution::Holder;
 use super::resolver::{Resolver, SMALL};
 use crate::fetch::blame::About;
@@ -41,18 +40,19 @@ pub struct SourceReport {
     pub absent: Vec<SourceName>,
     /// Who could not be asked, and why.
     pub failed: Vec<(SourceName, String)>,
-    /// Who did not answer within the budget.
+    /// Who did not answer in time.
     pub silent: Vec<SourceName>,
 }
 
 impl Resolver {
-    /// Asks everybody for `hash` within the budget: the peers that answer at all, and every upstream.
+    /// Asks everybody for `hash`, as long as a lookup takes: the peers that answer at all, and every upstream.
     pub(crate) async fn report(&self, hash: StoreHash) -> SourceReport {
         let mut report = SourceReport::default();
         let mut responders = self.network.responders();
         responders.upstreams = self.network.upstreams();
-        let mut race = Race::start(self.question(hash), responders, Mode::AtOnce, self.budget());
-        while let Some(Reply { from, answer, elapsed }) = race.next().await {
+        let mut race = Race::start(self.question(hash), responders, Patience::Working, self.budget());
+        race.ask_all_tiers();
+        while let Some(Reply { from, answer, elapsed, .. }) = race.next().await {
             let remote = from.remote();
             let source = remote.id().name();
             match answer {

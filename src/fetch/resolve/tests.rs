@@ -21,19 +21,23 @@ fn info() -> PathInfo {
 
 struct World {
     resolver: Arc<Resolver>,
+    network: Arc<Everybody>,
     metrics: Arc<Metrics>,
     trusted: Versioned<TrustedKeys>,
 }
 
 impl World {
     fn new(peers: &[Arc<Voice>], upstreams: &[Arc<Voice>]) -> Self {
+        Self::of(Everybody::new(peers, upstreams))
+    }
+
+    fn of(network: Arc<Everybody>) -> Self {
         let metrics = Arc::<Metrics>::default();
         let blame = Arc::new(Blame { metrics: Arc::clone(&metrics), activity: Arc::new(Activity::new()) });
-        let network = Everybody::new(peers, upstreams);
         let trusted = Versioned::<TrustedKeys>::default();
         let trust = (trusted.clone(), StoreDir::default());
-        let resolver = Arc::new(Resolver::new(network, trust, BUDGET, (Arc::clone(&metrics), blame)));
-        Self { resolver, metrics, trusted }
+        let resolver = Arc::new(Resolver::new(Arc::clone(&network) as _, trust, BUDGET, (Arc::clone(&metrics), blame)));
+        Self { resolver, network, metrics, trusted }
     }
 
     /// The answer, and how long it took.
@@ -69,7 +73,13 @@ async fn the_first_peer_wins_and_an_upstream_waits_a_moment_for_a_peer() {
         (vec![], vec![], "absent", 0),
         (vec![(Says::Breaks, 3)], vec![], "unknown", 3),
         (vec![(Says::Nothing, 0)], vec![(Says::No, 1)], "unknown", 300),
-        (vec![(Says::No, 1)], vec![(Says::Nothing, 0)], "unknown", 300),
+        (vec![(Says::No, 1)], vec![(Says::Nothing, 0)], "unknown", 8000),
+        (vec![(Says::No, 1)], vec![(Says::Yes, 350)], "upstream", 350),
+        (vec![(Says::Nothing, 0)], vec![(Says::Yes, 7000)], "upstream", 7000),
+        (vec![(Says::Yes, 2000)], vec![(Says::Nothing, 0)], "peer", 2000),
+        (vec![(Says::No, 1)], vec![(Says::No, 5), (Says::Yes, 350)], "upstream", 350),
+        (vec![(Says::No, 1)], vec![(Says::Breaks, 5), (Says::No, 350)], "unknown", 350),
+        (vec![(Says::No, 1)], vec![(Says::No, 5), (Says::No, 350)], "absent", 350),
         (vec![(Says::Lies, 1), (Says::Yes, 2)], vec![], "peer", 2),
     ] {
         let peers: Vec<_> = (1..).zip(&peers).map(|(n, (says, after))| Voice::peer(n, *says, *after)).collect();
@@ -78,6 +88,30 @@ async fn the_first_peer_wins_and_an_upstream_waits_a_moment_for_a_peer() {
         let (answer, elapsed) = World::new(&peers, &upstreams).ask().await;
         assert_eq!((verdict(&answer), elapsed), (expected, ms(time)));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lower_tier_is_asked_when_the_one_before_does_not_have_it() {
+    for (first, second, expected, time, asked) in [
+        ((Says::Yes, 350), (Says::Yes, 1), "upstream", 350, 0),
+        ((Says::No, 350), (Says::Yes, 5), "upstream", 355, 1),
+        ((Says::Breaks, 10), (Says::Yes, 5), "upstream", 15, 1),
+        ((Says::Nothing, 0), (Says::Yes, 5), "upstream", 1005, 1),
+        ((Says::No, 10), (Says::No, 5), "absent", 15, 1),
+        // Nobody has said no for the one that is silent.
+        ((Says::Nothing, 0), (Says::No, 5), "unknown", 8000, 1),
+        ((Says::No, 10), (Says::Breaks, 5), "unknown", 15, 1),
+    ] {
+        let (first, second) = (Voice::of_tier(1, 1, first.0, first.1), Voice::of_tier(2, 2, second.0, second.1));
+        let world = World::new(&[], &[Arc::clone(&second), first]);
+        let (answer, elapsed) = world.ask().await;
+        assert_eq!((verdict(&answer), elapsed, second.asked()), (expected, ms(time), asked));
+    }
+    // Whoever wants to know who has it hears all.
+    let report = World::new(&[], &[Voice::of_tier(1, 1, Says::Yes, 1), Voice::of_tier(2, 2, Says::Yes, 1)]);
+    assert_eq!(report.resolver.report(info().path.hash()).await.sources.len(), 2);
+    let all = World::new(&[], &[Voice::of_tier(1, 1, Says::Yes, 1), Voice::of_tier(2, 2, Says::Yes, 1)]);
+    assert_eq!(all.resolver.all(&info()).await.len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,12 +140,60 @@ async fn who_answers_late_is_a_source_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_after_the_budget_is_remembered_for_the_next_who_asks() {
-    let late = Voice::upstream(1, Says::Yes, 400);
+async fn what_comes_too_late_is_remembered_for_the_next_who_asks() {
+    let late = Voice::doubtful(1, Says::Yes, 400);
     let world = World::new(&[], &[Arc::clone(&late)]);
-    assert_eq!(verdict(&world.ask().await.0), "unknown");
+    let (answer, elapsed) = world.ask().await;
+    assert_eq!((verdict(&answer), elapsed), ("unknown", BUDGET), "nobody waits for an upstream in doubt");
     sleep(ms(150)).await; // pace
     assert_eq!((verdict(&world.ask().await.0), late.asked()), ("upstream", 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_path_of_one_among_a_hundred_is_found() {
+    for holder in [0, 15, 16, 63, 64, 99] {
+        // As slow as they may be with so many, and a third does not answer at all.
+        let peers: Vec<_> = (0..100u8)
+            .map(|number| match number {
+                number if number == holder => Voice::peer(number, Says::Yes, 150),
+                number if number % 3 == 0 => Voice::peer(number, Says::Nothing, 0),
+                number => Voice::peer(number, Says::No, 5 + u64::from(number)),
+            })
+            .collect();
+        let (answer, elapsed) = World::new(&peers, &[]).ask().await;
+        assert_eq!(verdict(&answer), "peer", "number {holder}");
+        assert!(elapsed <= BUDGET, "{elapsed:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_absent_who_was_not_asked() {
+    let peers: Vec<_> = (0..250u8).map(|number| Voice::peer(number, Says::No, 1)).collect();
+    let world = World::new(&peers, &[]);
+    assert_eq!(verdict(&world.ask().await.0), "absent");
+    assert!(peers.iter().all(|peer| peer.asked() == 1), "everybody was asked");
+    let world = World::of(Everybody::with_others(&peers[..3], &[], true));
+    assert_eq!(verdict(&world.ask().await.0), "unknown", "one that is suspect may have it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_had_is_looked_for_again_when_a_peer_comes() {
+    for upstreams in [vec![], vec![Voice::upstream(1, Says::Breaks, 1)]] {
+        let world = World::new(&[Voice::peer(1, Says::No, 1)], &upstreams);
+        let miss = verdict(&world.ask().await.0);
+        assert_eq!(miss, if upstreams.is_empty() { "absent" } else { "unknown" });
+        assert_eq!((verdict(&world.ask().await.0), world.metrics.lookups_remembered.get()), (miss, 1));
+        world.network.comes(&Voice::peer(2, Says::Yes, 1));
+        assert_eq!(verdict(&world.ask().await.0), "peer");
+    }
+    let world = World::new(&[Voice::peer(1, Says::No, 50)], &[]);
+    let come = async {
+        sleep(ms(10)).await; // pace
+        world.network.comes(&Voice::peer(2, Says::Yes, 1));
+        world.ask().await.0
+    };
+    let ((before, _), after) = tokio::join!(world.ask(), come);
+    assert_eq!((verdict(&before), verdict(&after)), ("absent", "peer"), "the lookup under way did not ask it");
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,8 +220,8 @@ async fn nobody_is_a_liar_who_was_asked_before_the_keys_changed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_promised_is_looked_for_beyond_the_budget() {
-    let slow = Voice::upstream(1, Says::Yes, 2000);
+async fn what_was_promised_is_looked_for_at_upstreams_in_doubt_as_well() {
+    let slow = Voice::doubtful(1, Says::Yes, 2000);
     let world = World::new(&[], &[slow]);
     let begun = Instant::now();
     let resolution = world.resolver.find(info().path.hash(), info().nar_hash).await;

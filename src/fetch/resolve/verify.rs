@@ -27,15 +27,20 @@ impl Trust {
     ///
     /// # Errors
     /// Each is a [`Violation`] in a peer's mouth; an upstream may simply be signed by a key that is not trusted here.
-    pub(crate) fn believe(&self, text: &[u8], asked: StoreHash, whose: Whose) -> Result<NarInfo, Violation> {
+    pub(crate) fn believe(&self, text: &[u8], asked: StoreHash, whose: Whose<'_>) -> Result<NarInfo, Violation> {
         let text = std::str::from_utf8(text).map_err(|_| FormatError::Line(1))?;
         let mut narinfo = NarInfo::parse(text, &self.store_dir)?;
         let info = &mut narinfo.info;
         if info.path.hash() != asked {
             return Err(Violation::OtherPath(info.path.to_string()));
         }
-        let valid = self.keys.valid_signatures(info, &self.store_dir);
-        if valid.is_empty() && !(whose == Whose::Upstream && info.proves_itself(&self.store_dir)) {
+        let mut valid = self.keys.valid_signatures(info, &self.store_dir);
+        if let Whose::Upstream(Some(only)) = whose {
+            // Those of its own keys among them.
+            info.signatures = valid;
+            valid = only.valid_signatures(info, &self.store_dir);
+        }
+        if valid.is_empty() && !(matches!(whose, Whose::Upstream(_)) && info.proves_itself(&self.store_dir)) {
             let forged =
                 info.signatures.iter().find(|signature| self.keys.names().any(|name| name == signature.key_name()));
             return Err(
@@ -56,12 +61,12 @@ impl Trust {
 }
 
 /// Whose narinfo is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Whose {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Whose<'a> {
     /// Anybody's on the network.
     Peer,
-    /// A binary cache of the configuration.
-    Upstream,
+    /// A binary cache of the configuration, and the keys by which it may vouch for paths: any, or these.
+    Upstream(Option<&'a TrustedKeys>),
 }
 
 /// The most bytes of a narinfo that are read from a source.
@@ -110,10 +115,10 @@ mod tests {
     fn content_addressed_paths_need_no_signature_from_upstream() {
         let text = include_str!("../../../tests/golden/narinfo/none-ca.narinfo");
         let asked = "d0jsh1qdnnsqj82rvhw5cncagyr8n4v9".parse().unwrap();
-        let believed = trust().believe(text.as_bytes(), asked, Whose::Upstream).unwrap();
+        let believed = trust().believe(text.as_bytes(), asked, Whose::Upstream(None)).unwrap();
         assert!(believed.info.ca.is_some(), "Nix needs it to accept the path");
         let forged = text.replace("NarHash: sha256:0dmb", "NarHash: sha256:0dmc");
-        assert_eq!(trust().believe(forged.as_bytes(), asked, Whose::Upstream).unwrap_err(), Violation::Unsigned);
+        assert_eq!(trust().believe(forged.as_bytes(), asked, Whose::Upstream(None)).unwrap_err(), Violation::Unsigned);
         let from_peer = trust().believe(text.as_bytes(), asked, Whose::Peer);
         assert_eq!(from_peer.unwrap_err(), Violation::Unsigned, "the size is not proved");
     }
@@ -125,6 +130,30 @@ mod tests {
         let junk = [key("a-1", 2), key("unknown-1", 3)].map(|key| key.sign(&decorated.info, &StoreDir::default()));
         decorated.info.signatures.splice(0..0, junk);
         assert_eq!(believe(&decorated).unwrap().info.signatures, honest);
+    }
+
+    #[test]
+    fn an_upstream_may_vouch_by_its_own_keys_alone() {
+        let asked = "nq36xx3v8axl5r2a5xhyi46707hdh7l9".parse().unwrap();
+        let keys: TrustedKeys = [key("a-1", 1).public(), key("b-1", 2).public()].into_iter().collect();
+        let trust = Trust { keys: Versioned::new(keys).now(), ..trust() };
+        let believe = |narinfo: &NarInfo, only: &TrustedKeys| {
+            let text = narinfo.render(&StoreDir::default());
+            trust.believe(text.as_bytes(), asked, Whose::Upstream(Some(only))).map(|narinfo| narinfo.info.signatures)
+        };
+        let of = |keys: &[SecretKey]| keys.iter().map(SecretKey::public).collect::<TrustedKeys>();
+        let (a, b, c) = (key("a-1", 1), key("b-1", 2), key("c-1", 3));
+        let mut both = narinfo(Some(&a));
+        both.info.signatures.push(b.sign(&both.info, &StoreDir::default()));
+        let by_b = both.info.signatures[1].clone();
+        assert_eq!(
+            believe(&both, &of(&[key("b-1", 2)])),
+            Ok(vec![by_b]),
+            "what another key says does not count from here"
+        );
+        assert!(believe(&narinfo(Some(&a)), &of(&[key("b-1", 2)])).is_err(), "trusted, but not here");
+        assert!(believe(&narinfo(Some(&c)), &of(&[key("c-1", 3)])).is_err(), "its key, but not trusted");
+        assert!(believe(&narinfo(Some(&a)), &of(&[a, c])).is_ok());
     }
 
     #[test]

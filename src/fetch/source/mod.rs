@@ -3,20 +3,24 @@
 //! A new kind implements [`Source`] here and is found by a [`Responder`](super::resolve::responder::Responder); what transfers do with
 //! it is the same.
 
+pub(crate) mod complaints;
 pub(crate) mod decode;
 pub(crate) mod direct;
 pub(crate) mod download;
 pub(crate) mod http_client;
+pub(crate) mod login;
 pub(crate) mod peer;
 pub(crate) mod redirect;
 pub(crate) mod upstream;
+pub(crate) mod upstream_health;
 pub(crate) mod upstream_nar;
+pub(crate) mod upstream_options;
 pub(crate) mod upstreams;
 
 #[cfg(test)]
 pub(crate) mod scripted;
 
-use super::error::SourceError;
+use super::error::{Kind, SourceError};
 use crate::nix::{NarHash, PathInfo, StoreHash};
 use crate::peers::{Failure, NodeId, Sample};
 use async_trait::async_trait;
@@ -25,6 +29,7 @@ use hyper::Uri;
 use std::fmt;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Which source it is. The same for all NARs that it has.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -98,8 +103,13 @@ pub(crate) trait Remote: Send + Sync {
     /// administrator's choice).
     fn ban(&self, reason: &str, duration: Duration) -> bool;
 
-    /// It let the whole budget of a lookup go by.
-    fn kept_us_waiting(&self) {}
+    /// It let the whole time of a lookup go by that `begun` then. May be said twice of one lookup.
+    fn kept_us_waiting(&self, _begun: Instant) {}
+
+    /// The level at which trouble of this kind with it is logged: another than debug where nobody else would tell of it.
+    fn complain(&self, _kind: Kind) -> log::Level {
+        log::Level::Debug
+    }
 
     /// What it calls itself; empty for nothing.
     fn own_name(&self) -> String {

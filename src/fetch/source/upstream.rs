@@ -1,16 +1,20 @@
 //! Binary caches on the Internet: from the configuration only, never from what a peer says.
 
-use super::http_client::{HEAD, HttpClient};
+use super::complaints::Complaints;
+use super::http_client::{ClientFactory, HEAD, HttpClient};
+use super::login::Login;
 use super::redirect::redirection;
+use super::upstream_health::{Health, News, Nothing, is_passing_status};
+use super::upstream_options::UpstreamOptions;
 use super::{Remote, SourceId, decode, host};
-use crate::fetch::error::SourceError;
+use crate::fetch::error::{Kind, SourceError};
 use crate::metrics::{Counter, Metrics};
+use crate::nix::TrustedKeys;
 use crate::peers::{Failure, Sample};
-use crate::resilience::{Breaker, Schedule};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_ENCODING, HOST, RANGE, USER_AGENT};
+use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, HOST, RANGE, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};
 use parking_lot::Mutex;
 use std::fmt;
@@ -20,28 +24,44 @@ use tokio::time::Instant;
 
 /// How many redirections are followed.
 const REDIRECTS: usize = 3;
-/// How often in a row an upstream fails or does not answer a lookup in time before it is left alone. One failure is a blip,
-/// and a lookup that is not answered may be one that Nix remembers as a miss for an hour.
-const FAILURES_MAX: u32 = 3;
-/// For how long it is left alone. Meanwhile misses are answered at once: a machine without Internet must not wait for it on
-/// every path.
-const PAUSES: Schedule =
-    Schedule { first: Duration::from_secs(1), factor: 2, most: Duration::from_secs(60), spread: false };
 
 /// One upstream.
 pub(crate) struct Upstream {
-    /// Without a slash at its end.
+    /// Where it is.
     pub(crate) base: Uri,
+    pub(crate) options: UpstreamOptions,
+    /// Its keys, as they are looked up.
+    only: Option<TrustedKeys>,
     client: HttpClient,
+    /// For where it redirects to, if its own client shows a certificate.
+    elsewhere: Option<HttpClient>,
+    complaints: Complaints,
     /// Bytes of NARs that came from it, or from another on the same host.
     received: Arc<Counter>,
-    breaker: Mutex<Breaker>,
+    health: Mutex<Health>,
 }
 
 impl Upstream {
-    pub(crate) fn new(base: Uri, client: HttpClient, metrics: &Metrics) -> Self {
-        let received = metrics.upstream(&host(&base));
-        Self { base, client, received, breaker: Mutex::new(Breaker::new(FAILURES_MAX, PAUSES)) }
+    pub(crate) fn new(options: UpstreamOptions, clients: &ClientFactory, metrics: &Metrics) -> Self {
+        let (client, elsewhere) = match options.login.identity() {
+            None => (clients.client(), None),
+            Some(identity) => (clients.client_with_identity(identity), Some(clients.client())),
+        };
+        Self {
+            base: options.url.clone(),
+            only: options.public_keys.as_ref().map(|keys| keys.iter().cloned().collect()),
+            received: metrics.upstream(&host(&options.url)),
+            options,
+            client,
+            elsewhere,
+            complaints: Complaints::default(),
+            health: Mutex::new(Health::new()),
+        }
+    }
+
+    /// The keys by which it may vouch for paths, beside being trusted. `None`: any.
+    pub(crate) const fn only(&self) -> Option<&TrustedKeys> {
+        self.only.as_ref()
     }
 
     /// Notes that so many bytes of a NAR came from it.
@@ -56,35 +76,56 @@ impl Upstream {
 
     /// Whether it is worth asking now.
     pub(crate) fn is_available(&self) -> bool {
-        self.breaker.lock().permits(Instant::now())
+        self.health.lock().permits(Instant::now())
     }
 
-    /// Notes that it answered.
-    fn answered(&self) {
-        if self.breaker.lock().succeeded() {
-            log::info!(upstream:% = self; "the upstream answers again");
+    /// Whether its answer is worth waiting for.
+    pub(crate) fn works(&self) -> bool {
+        self.health.lock().works()
+    }
+
+    /// Whether it is worth asking again when it failed.
+    pub(crate) fn is_worth_retries(&self) -> bool {
+        self.health.lock().is_worth_retries()
+    }
+
+    /// Until when it wants to be left alone, as it said itself.
+    pub(crate) fn busy_until(&self) -> Option<Instant> {
+        self.health.lock().busy_until()
+    }
+
+    /// Notes that what `begun` then came to nothing, with all its attempts.
+    pub(crate) fn came_to_nothing(&self, how: Nothing, begun: Instant) {
+        if self.health.lock().came_to_nothing(how, begun, Instant::now()) == Some(News::Lost) {
+            log::warn!(upstream:% = self; "the upstream cannot be reached; going on without it");
         }
     }
 
-    /// Notes that it could not be reached, or kept us waiting.
-    fn unreachable(&self) {
-        let mut breaker = self.breaker.lock();
-        let was_doubtful = breaker.is_doubtful();
-        if breaker.failed(Instant::now()).is_some() && !was_doubtful {
-            log::warn!(upstream:% = self; "the upstream cannot be reached; going on without it");
+    /// Notes what an answer says of it, whatever was asked for.
+    fn heard<B>(&self, response: &Response<B>) {
+        let now = Instant::now();
+        if is_passing_status(response.status().as_u16()) {
+            self.health.lock().was_busy(retry_after(response), now);
+        } else if self.health.lock().answered(now) == Some(News::Back) {
+            self.complaints.forget();
+            log::info!(upstream:% = self; "the upstream answers again");
         }
     }
 
     /// Forgets failures, and connections that may be dead: the network is another one now, or (with `woke`) the machine
     /// slept.
     pub(crate) fn network_changed(&self, woke: bool) {
-        self.breaker.lock().succeeded();
-        self.client.network_changed(woke);
+        self.health.lock().try_again();
+        self.clients().for_each(|client| client.network_changed(woke));
     }
 
     /// Makes new connections from now on: the way to it is another one.
     pub(crate) fn reconnect(&self) {
-        self.client.drop_idle();
+        self.clients().for_each(HttpClient::drop_idle);
+    }
+
+    fn clients(&self) -> impl Iterator<Item = &HttpClient> {
+        std::iter::once(&self.client).chain(&self.elsewhere)
     }
 
     /// The address of a document of this cache; `url` is relative, or absolute with this upstream's own origin.
@@ -103,11 +144,22 @@ impl Upstream {
         format!("{}/{url}", self.to_string().trim_end_matches('/')).parse().map_err(|_| refused())
     }
 
-    /// Asks for `url`, from byte `from` on if that is not zero. The answer has status 200 or 206.
+    /// Asks for `url`, from byte `from` on if that is not zero. The answer has status 200 or 206. That there is none counts against
+    /// the upstream.
     ///
     /// # Errors
     /// No connection or no answer in time; any other status, redirections that are not followed.
     pub(crate) async fn get(&self, url: &str, from: u64) -> Result<Response<Incoming>, SourceError> {
+        let begun = Instant::now();
+        let result = self.attempt(url, from).await;
+        if matches!(result, Err(SourceError::Connection(_) | SourceError::Stalled(_))) {
+            self.came_to_nothing(Nothing::Failed, begun);
+        }
+        result
+    }
+
+    /// The same, for who says itself what all attempts came to.
+    async fn attempt(&self, url: &str, from: u64) -> Result<Response<Incoming>, SourceError> {
         let mut uri = self.resolve(url)?;
         for _ in 0..=REDIRECTS {
             let response = self.request(&uri, from).await?;
@@ -132,21 +184,23 @@ impl Upstream {
         if from > 0 {
             request = request.header(RANGE, format!("bytes={from}-"));
         }
-        let request = request.body(Empty::new()).map_err(|error| SourceError::Connection(error.to_string()))?;
-        let result = self.client.request(request).await;
-        match &result {
-            Ok(_) => self.answered(),
-            Err(_) => self.unreachable(),
+        // Who we are is nobody's business but its own: not that of a place it redirects to, on another host or without TLS.
+        let is_own = self.options.is_own(uri);
+        if is_own && let Some(authorization) = self.options.login.authorization() {
+            request = request.header(AUTHORIZATION, authorization);
         }
-        result
+        let request = request.body(Empty::new()).map_err(|error| SourceError::Connection(error.to_string()))?;
+        let client = self.elsewhere.as_ref().filter(|_| !is_own).unwrap_or(&self.client);
+        let result = client.request(request).await;
+        result.inspect(|response| self.heard(response))
     }
 
-    /// A small document, whole; `None` if the upstream does not have it.
+    /// A small document, whole; `None` if the upstream does not have it. What comes to nothing is for the caller to note.
     ///
     /// # Errors
     /// As for [`Self::get`], or more than `limit` bytes.
     pub(crate) async fn document(&self, url: &str, limit: usize) -> Result<Option<Bytes>, SourceError> {
-        match self.get(url, 0).await {
+        match self.attempt(url, 0).await {
             Ok(response) => {
                 let encoding = response.headers().get(CONTENT_ENCODING).cloned();
                 let body = collect(response.into_body(), limit).await?;
@@ -155,7 +209,12 @@ impl Upstream {
                     Some(encoding) => decode::document(encoding.as_bytes(), body, limit).await.map(Some),
                 }
             }
-            // As Nix reads them: 403 is how S3 says that there is no such object.
+            // As Nix reads them: 403 is how S3 says that there is no such object. To who has a login it may say that it is a wrong one.
+            Err(SourceError::Status(403)) if self.options.login != Login::default() => {
+                let level = self.complaints.level(Kind::Status(403), Instant::now());
+                log::log!(level, upstream:% = self; "the upstream answers with status 403, perhaps as the login for it is wrong");
+                Ok(None)
+            }
             Err(SourceError::Status(403 | 404 | 410)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -175,8 +234,12 @@ impl Remote for Upstream {
         false
     }
 
-    fn kept_us_waiting(&self) {
-        self.unreachable();
+    fn complain(&self, kind: Kind) -> log::Level {
+        self.complaints.level(kind, Instant::now())
+    }
+
+    fn kept_us_waiting(&self, begun: Instant) {
+        self.came_to_nothing(Nothing::Silent, begun);
     }
 }
 
@@ -207,13 +270,18 @@ pub(crate) async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, S
     tokio::time::timeout(HEAD, whole).await.unwrap_or(Err(SourceError::Stalled(HEAD)))
 }
 
+/// How long the sender of this answer wants to be left alone, if it says so in seconds. A date is not read.
+fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
+    response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::upstream_health::FAILURES_MAX;
     use super::*;
-    use crate::fetch::source::http_client::ClientFactory;
 
     fn upstream(base: &str) -> Upstream {
-        Upstream::new(base.parse().unwrap(), ClientFactory::new().client(), &Metrics::default())
+        Upstream::new(base.parse::<Uri>().unwrap().into(), &ClientFactory::new(), &Metrics::default())
     }
 
     #[tokio::test]
@@ -236,7 +304,7 @@ mod tests {
         assert!(upstream.is_available());
         for _ in 0..FAILURES_MAX {
             assert!(upstream.is_available(), "a blip is forgiven");
-            assert!(matches!(upstream.document("x", 10).await, Err(SourceError::Connection(_))));
+            assert!(matches!(upstream.get("x", 0).await, Err(SourceError::Connection(_))));
         }
         assert!(!upstream.is_available());
         upstream.network_changed(false);

@@ -2,9 +2,9 @@
 
 use super::http_client::{ClientFactory, Proxies};
 use super::upstream::Upstream;
+use super::upstream_options::UpstreamOptions;
 use crate::metrics::Metrics;
 use crate::resilience::Versioned;
-use hyper::Uri;
 use std::sync::Arc;
 
 /// All upstreams, which the administrator may change.
@@ -14,9 +14,9 @@ pub(crate) struct Upstreams {
 }
 
 impl Upstreams {
-    pub(crate) fn new(bases: &[Uri], metrics: &Metrics) -> Self {
+    pub(crate) fn new(wanted: &[UpstreamOptions], metrics: &Metrics) -> Self {
         let upstreams = Self { clients: ClientFactory::new(), current: Versioned::default() };
-        upstreams.set(bases, metrics);
+        upstreams.set(wanted, metrics);
         upstreams
     }
 
@@ -32,14 +32,18 @@ impl Upstreams {
     }
 
     /// Asks these from now on. False if they are the same.
-    pub(crate) fn set(&self, bases: &[Uri], metrics: &Metrics) -> bool {
+    pub(crate) fn set(&self, wanted: &[UpstreamOptions], metrics: &Metrics) -> bool {
+        let mut wanted: Vec<&UpstreamOptions> = wanted.iter().collect();
+        // Stable: within a tier the order is the administrator's.
+        wanted.sort_by_key(|options| options.tier);
         self.current.update(|current| {
-            if current.iter().map(|upstream| &upstream.base).eq(bases) {
+            if current.iter().map(|upstream| &upstream.options).eq(wanted.iter().copied()) {
                 return None;
             }
-            let known = |base: &Uri| current.iter().find(|upstream| upstream.base == *base).cloned();
-            let new = |base: &Uri| Arc::new(Upstream::new(base.clone(), self.clients.client(), metrics));
-            Some(bases.iter().map(|base| known(base).unwrap_or_else(|| new(base))).collect())
+            let known =
+                |options: &UpstreamOptions| current.iter().find(|upstream| upstream.options == *options).cloned();
+            let new = |options: &UpstreamOptions| Arc::new(Upstream::new(options.clone(), &self.clients, metrics));
+            Some(wanted.iter().map(|options| known(options).unwrap_or_else(|| new(options))).collect())
         })
     }
 }
@@ -48,11 +52,12 @@ impl Upstreams {
 mod tests {
     use super::*;
     use crate::fetch::source::Remote;
+    use crate::fetch::source::login::Login;
 
     #[tokio::test]
     async fn another_list_keeps_what_is_known_of_those_that_stay() {
-        let bases =
-            ["http://one.example.org", "http://user:secret@two.example.org:81/x"].map(|base| base.parse().unwrap());
+        let bases = ["http://one.example.org", "http://user:secret@two.example.org:81/x"]
+            .map(|base| UpstreamOptions::from(base.parse::<hyper::Uri>().unwrap()));
         let metrics = Metrics::default();
         let upstreams = Upstreams::new(&bases, &metrics);
         assert!(!upstreams.set(&bases, &metrics));
@@ -63,5 +68,27 @@ mod tests {
         assert!(upstreams.set(&bases[1..], &metrics));
         assert!(Arc::ptr_eq(&upstreams.now()[0], &before[1]) && upstreams.now().len() == 1);
         assert_eq!(metrics.snapshot().get("fetched_upstream_bytes.two.example.org:81"), 3);
+    }
+
+    #[tokio::test]
+    async fn lower_tiers_come_first_and_another_login_is_another_upstream() {
+        let of = |host: &str, tier| {
+            let url: hyper::Uri = format!("http://{host}.example.org").parse().unwrap();
+            UpstreamOptions { tier, ..UpstreamOptions::from(url) }
+        };
+        let (metrics, list) = (Metrics::default(), [of("far", 2), of("one", 1), of("two", 1)]);
+        let upstreams = Upstreams::new(&list, &metrics);
+        let before = upstreams.now();
+        let hosts: Vec<_> = before.iter().map(|upstream| upstream.base.host().unwrap()).collect();
+        assert_eq!(hosts, ["one.example.org", "two.example.org", "far.example.org"]);
+        assert!(!upstreams.set(&list, &metrics), "nothing changed");
+        let mut with_login = list.clone();
+        with_login[1].login = Login::bearer(b"token").unwrap();
+        assert!(upstreams.set(&with_login, &metrics));
+        let after = upstreams.now();
+        assert!(!Arc::ptr_eq(&before[0], &after[0]) && Arc::ptr_eq(&before[1], &after[1]));
+        assert!(!upstreams.set(&with_login.clone(), &metrics), "the same secret");
+        with_login[1].login = Login::bearer(b"another").unwrap();
+        assert!(upstreams.set(&with_login, &metrics), "the secret was replaced");
     }
 }

@@ -120,6 +120,7 @@ fn is_trouble(error: &StoreError) -> bool {
         | StoreError::Record { .. }
         | StoreError::DaemonIo { .. }
         | StoreError::DaemonSilent { .. }
+        | StoreError::ShutOut { .. }
         | StoreError::Protocol { .. }
         | StoreError::Refused(_)
         | StoreError::RootNotInTime

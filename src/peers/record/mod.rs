@@ -86,6 +86,15 @@ impl Record {
         usable.then(|| self.health.score() - doubt)
     }
 
+    /// Whether it is there, as far as is known, and gets no requests all the same: it is being dialled anew, or kept failing.
+    pub(super) fn is_left_alone(&self, now: Instant) -> bool {
+        match self.state {
+            State::Online => !self.breaker.permits(now),
+            State::Suspect => true,
+            State::Discovered | State::Offline | State::Blocked => false,
+        }
+    }
+
     /// Whether it has not been heard of for so long that it may be dropped.
     pub(super) fn is_stale(&self) -> bool {
         match (self.state, self.provenance, self.last_seen) {

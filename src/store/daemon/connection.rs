@@ -37,10 +37,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Greets the daemon at the other end of `stream`.
     pub(super) async fn greet(stream: S) -> Result<Self, WireError> {
         let mut wire = Wire::new(stream);
-        wire.write_number(CLIENT_MAGIC).await?;
-        wire.write_number(VERSION).await?;
-        wire.flush().await?;
-        if wire.read_number().await? != SERVER_MAGIC {
+        if hello(&mut wire).await.map_err(or_hung_up)? != SERVER_MAGIC {
             return Err(WireError::Protocol("what answers is not a Nix daemon"));
         }
         let theirs = wire.read_number().await?;
@@ -140,6 +137,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.wire.write_string(argument).await?;
         self.wire.flush().await?;
         self.read_frames().await
+    }
+}
+
+/// The first words, up to the daemon's.
+async fn hello<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>) -> Result<u64, WireError> {
+    wire.write_number(CLIENT_MAGIC).await?;
+    wire.write_number(VERSION).await?;
+    wire.flush().await?;
+    wire.read_number().await
+}
+
+/// The daemon looks at who calls before it reads or writes a byte, and closes the connection on users that it does not serve:
+/// whether that is seen while writing or while reading is chance.
+fn or_hung_up(error: WireError) -> WireError {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    match error {
+        WireError::Io(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) => {
+            WireError::HungUp
+        }
+        other => other,
     }
 }
 

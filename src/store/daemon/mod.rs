@@ -131,6 +131,7 @@ impl Daemon {
             WireError::Io(source) => StoreError::DaemonIo { socket: self.socket.clone(), source },
             WireError::Protocol(what) => StoreError::Protocol { socket: self.socket.clone(), what },
             WireError::Refused(message) => StoreError::Refused(printable(&message)),
+            WireError::HungUp => StoreError::ShutOut { socket: self.socket.clone(), user: user() },
         }
     }
 
@@ -149,6 +150,12 @@ impl Daemon {
             idle.push(connection);
         }
     }
+}
+
+/// Who this process is to the daemon.
+fn user() -> String {
+    let id = ::nix::unistd::geteuid();
+    ::nix::unistd::User::from_uid(id).ok().flatten().map_or_else(|| id.to_string(), |user| user.name)
 }
 
 /// A connection that holds temp roots.

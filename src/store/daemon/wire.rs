@@ -18,6 +18,8 @@ pub(super) enum WireError {
     Io(io::Error),
     /// The bytes are not the protocol.
     Protocol(&'static str),
+    /// The daemon closed the connection instead of a greeting.
+    HungUp,
     /// The daemon reports an error in its own words. The connection is still good.
     Refused(String),
 }

@@ -335,6 +335,36 @@ async fn nobody_is_told_what_to_do() {
     assert!(message.contains("readonly database") || message.contains("Permission denied"), "{message}");
 }
 
+#[tokio::test]
+#[ignore = "run as nobody by the test after it"]
+async fn nobody_is_told_that_the_daemon_shuts_nobody_out() {
+    let (store, paths) = of_root().await;
+    let message = store.path_info(paths[0].hash()).await.unwrap_err().to_string();
+    for part in ["hangs up on the user nobody", "`allowed-users`", "`extra-allowed-users = nobody`", "read access"] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(!message.contains("or start nix-daemon"), "it runs: {message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_serves_others_alone_is_named_as_the_cause() {
+    let host = Host::with_store();
+    let path = host.add_text("a", "x");
+    std::fs::write(host.path("paths"), format!("{path}\n")).unwrap();
+    std::fs::set_permissions(host.state().join("db"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let conf = std::fs::read_to_string(host.path("conf/nix.conf")).unwrap();
+    std::fs::write(host.path("conf/nix.conf"), format!("{conf}allowed-users = root\n")).unwrap();
+    let daemon = host.daemon();
+    as_nobody(&host, "nobody_is_told_that_the_daemon_shuts_nobody_out");
+    drop(daemon);
+    // Allowed by the very line that the message names.
+    std::fs::write(host.path("conf/nix.conf"), format!("{conf}allowed-users = root\nextra-allowed-users = nobody\n"))
+        .unwrap();
+    let daemon = host.daemon();
+    as_nobody(&host, "nobody_asks_the_daemon");
+    drop(daemon);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ordinary_user_asks_the_daemon_when_the_database_cannot_be_read() {
     let host = Host::with_store();

@@ -3,8 +3,8 @@
 use super::client::HttpClient;
 use super::connector::SharedProxies;
 use super::proxy::Proxies;
+use crate::fetch::source::login::ClientIdentity;
 use parking_lot::RwLock;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use std::sync::Arc;
 
@@ -42,17 +42,10 @@ impl ClientFactory {
         self.client_with(Arc::clone(&self.anonymous))
     }
 
-    /// A client that shows upstreams this certificate.
-    ///
-    /// # Errors
-    /// The key does not belong to the certificate, or is of a kind that is not known.
-    pub(crate) fn client_with_certificate(
-        &self,
-        chain: Vec<CertificateDer<'static>>,
-        key: PrivateKeyDer<'static>,
-    ) -> Result<HttpClient, rustls::Error> {
+    /// A client that shows upstreams this certificate, if they ask for one.
+    pub(crate) fn client_with_identity(&self, identity: &ClientIdentity) -> HttpClient {
         let builder = versions().with_root_certificates(Arc::clone(&self.roots));
-        Ok(self.client_with(Arc::new(builder.with_client_auth_cert(chain, key)?)))
+        self.client_with(Arc::new(builder.with_client_cert_resolver(identity.resolver())))
     }
 
     fn client_with(&self, tls: Arc<ClientConfig>) -> HttpClient {
