@@ -196,8 +196,11 @@ mod tests {
 
     #[test]
     fn proxies() {
-        let read = |text: &str| toml::Value::String(text.to_owned()).try_into::<Proxy>().map_err(|error| error.to_string());
-        for text in ["", "http://proxy.example.org:3128", "https://p", "socks5://127.0.0.1:1080", "socks5h://[::1]", "p:3128"] {
+        let read =
+            |text: &str| toml::Value::String(text.to_owned()).try_into::<Proxy>().map_err(|error| error.to_string());
+        for text in
+            ["", "http://proxy.example.org:3128", "https://p", "socks5://127.0.0.1:1080", "socks5h://[::1]", "p:3128"]
+        {
             assert_eq!(read(text), Ok(Proxy(text.to_owned())));
         }
         for text in ["ftp://p", "socks4://p", "http://", "a b"] {

@@ -128,7 +128,8 @@ pub(super) fn policy_name(policy: Policy) -> &'static str {
 
 /// The sections in which something differs that does not change while the service runs.
 fn waiting(old: &Config, new: &Config) -> Vec<String> {
-    let gateway = |config: &Config| Gateway { upstreams: Vec::new(), budget_ms: 0, proxy: None, ..config.gateway.clone() };
+    let gateway =
+        |config: &Config| Gateway { upstreams: Vec::new(), budget_ms: 0, proxy: None, ..config.gateway.clone() };
     let share = |config: &Config| Share {
         policy: Policy::Off,
         public_keys: Vec::new(),
@@ -169,7 +170,9 @@ mod tests {
     fn only_what_cannot_change_has_to_wait() {
         let config = |text: &str| Config::from_text(text, None).unwrap();
         let old = config("");
-        assert!(waiting(&old, &config("[log]\nlevel = \"debug\"\n[gateway]\nbudget_ms = 200\nproxy = \"\"\n")).is_empty());
+        assert!(
+            waiting(&old, &config("[log]\nlevel = \"debug\"\n[gateway]\nbudget_ms = 200\nproxy = \"\"\n")).is_empty()
+        );
         assert!(waiting(&old, &config("[share]\npolicy = \"off\"\n[discovery]\npeers = [\"a:1\"]\n")).is_empty());
         let new = config("[share]\nmax_connections = 7\n[discovery]\nmdns = false\n[limits]\nper_address = 9\n");
         assert_eq!(waiting(&old, &new), ["share", "discovery", "limits"]);

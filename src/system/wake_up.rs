@@ -50,7 +50,9 @@ fn watch_clocks(
         };
         let ended: Option<io::Result<()>> = stop.run_until_cancelled(watching).await;
         if let Some(Err(error)) = ended {
-            log::warn!("cannot notice when the machine wakes up ({error}): connections that died in its sleep are noticed one by one");
+            log::warn!(
+                "cannot notice when the machine wakes up ({error}): connections that died in its sleep are noticed one by one"
+            );
             // The sender stays, so that waiting for a wake-up waits instead of failing.
             stop.cancelled().await;
         }
@@ -159,7 +161,8 @@ mod tests {
     /// What the kernel does at a wake-up cannot be brought about here; a timer that is read in the same way stands for it.
     #[tokio::test]
     async fn a_wake_up_is_counted_and_a_clock_that_was_set_is_not() {
-        let timer = TimerFd::new(TimerClock::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK).unwrap();
+        let timer =
+            TimerFd::new(TimerClock::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK).unwrap();
         let every = Expiration::Interval(TimeSpec::from_duration(Duration::from_millis(5)));
         timer.set(every, TimerSetTimeFlags::empty()).unwrap();
         let signal = ClockWasSet(Receiver::from_owned_fd_unchecked(timer.into()).unwrap());

@@ -46,7 +46,10 @@ fn the_only_way_out(ctx: &Ctx) -> Result<()> {
     let start_proxy = |login: bool| {
         let file = ctx.tmp.join("tinyproxy.conf");
         let auth = if login { format!("BasicAuth {user} {password}\n") } else { String::new() };
-        std::fs::write(&file, format!("Port {PORT}\nListen {proxy}\nTimeout 60\nMaxClients 50\nLogLevel Info\n{auth}"))?;
+        std::fs::write(
+            &file,
+            format!("Port {PORT}\nListen {proxy}\nTimeout 60\nMaxClients 50\nLogLevel Info\n{auth}"),
+        )?;
         let mut command = std::process::Command::new("nsenter");
         command.arg(format!("--net={}", outside.file().display())).args(["tinyproxy", "-d", "-c"]).arg(&file);
         let process = Process::start(command, &ctx.logs.join("tinyproxy.log"))?;
@@ -55,7 +58,8 @@ fn the_only_way_out(ctx: &Ctx) -> Result<()> {
         })?;
         Ok::<_, anyhow::Error>(process)
     };
-    let settings = Settings::new(ctx).set("gateway.budget_ms", 3000).set("discovery.mdns", false).upstreams(&[&internet.url]);
+    let settings =
+        Settings::new(ctx).set("gateway.budget_ms", 3000).set("discovery.mdns", false).upstreams(&[&internet.url]);
     let variable = format!("http://{user}:{password}@{proxy}:{PORT}");
     for (what, settings, start) in [
         ("environment", settings.clone(), Start { http_proxy: Some(variable), ..Start::default() }),

@@ -117,7 +117,9 @@ fn lookups(ctx: &Ctx, whom: Whom, change: Change) -> Result<()> {
     let internet = Internet::start(&network, 8080, &flat_cache(&a, "cache", "none", &paths)?)?;
     let on_a = Peernixd::start(ctx, &a, &Settings::new(ctx).set("discovery.mdns", false))?;
     let (settings, at, port) = match whom {
-        Whom::Upstream => (settings(ctx).set("discovery.mdns", false).upstreams(&[&internet.url]), &network.outside.0, 8080),
+        Whom::Upstream => {
+            (settings(ctx).set("discovery.mdns", false).upstreams(&[&internet.url]), &network.outside.0, 8080)
+        }
         Whom::Peer => {
             let fixed = format!("{}@{}:7650", on_a.node_id()?, a.address());
             (settings(ctx).fixed_peers(&[fixed]), &a.ns.0, 7650)
@@ -129,6 +131,9 @@ fn lookups(ctx: &Ctx, whom: Whom, change: Change) -> Result<()> {
     }
     let (mut found, mut slowest, mut kept) = (0, Duration::ZERO, usize::MAX);
     for (run, info) in some.iter().take(RUNS).enumerate() {
+        if whom == Whom::Peer {
+            on_b.wait_online(1, Duration::from_secs(10))?;
+        }
         // So that they overlap.
         internet.turn(Weather::SlowNarinfo(Duration::from_millis(30)));
         keep_connections(ctx, &b, run)?;
@@ -196,7 +201,8 @@ fn download(ctx: &Ctx) -> Result<()> {
     }
     let resumed = internet.asked.count(" from ");
     ctx.check("the upstream was asked for the rest", resumed > 0, &format!("{:?}", internet.asked.all()));
-    on_a.stop()
+    // It may still try to send to the address that is gone, and would wait for that.
+    on_a.judge_log()
 }
 
 /// An upstream has an IPv6 address that leads nowhere.
@@ -218,7 +224,10 @@ fn broken_ipv6(ctx: &Ctx) -> Result<()> {
          nsenter --net=/run/netns/{outside} nft 'add chain inet broken in {{ type filter hook input priority 0; }}'
          nsenter --net=/run/netns/{outside} nft 'add rule inet broken in ip6 daddr 2001:db8:77::fe meta l4proto tcp drop'"
     ))?;
-    std::fs::write(b.dir.join("hosts"), format!("127.0.0.1 localhost\n2001:db8:77::fe {NAME}\n{} {NAME}\n", network.outside_address()))?;
+    std::fs::write(
+        b.dir.join("hosts"),
+        format!("127.0.0.1 localhost\n2001:db8:77::fe {NAME}\n{} {NAME}\n", network.outside_address()),
+    )?;
     b.sh(&format!("mount --bind {}/hosts /etc/hosts", crate::host::HERE))?;
     let order = b.sh(&format!("getent ahosts {NAME}"))?;
     ensure!(order.starts_with("2001:db8:77::fe"), "IPv6 is not tried first here, so nothing is shown: {order}");
@@ -237,7 +246,8 @@ fn broken_ipv6(ctx: &Ctx) -> Result<()> {
     let slowest = std::thread::scope(|scope| {
         let askers: Vec<_> =
             some.iter().skip(1).take(5).map(|info| scope.spawn(move || ask(info.path.hash().to_string()))).collect();
-        let times = askers.into_iter().map(|asker| asker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        let times =
+            askers.into_iter().map(|asker| asker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         times.collect::<Result<Vec<_>>>().map(|times| times.into_iter().fold(0.0, f64::max))
     })?;
     let standing: usize = b.sh("ss -Htn state established dport = :8080 | wc -l")?.trim().parse()?;

@@ -72,7 +72,8 @@ impl Proxies {
         let intercept = self.0.intercept(target)?;
         let uri = intercept.uri();
         let scheme = uri.scheme_str().unwrap_or("http");
-        let (manner, plain) = if scheme.starts_with("socks5") { (Manner::Socks, "http") } else { (Manner::Http, scheme) };
+        let (manner, plain) =
+            if scheme.starts_with("socks5") { (Manner::Socks, "http") } else { (Manner::Http, scheme) };
         let port = uri.port_u16().unwrap_or(if plain == "https" { 443 } else { PORT });
         let authority = format!("{}:{port}", uri.host()?);
         let uri = Uri::builder().scheme(plain).authority(authority).path_and_query("/").build().ok()?;
@@ -112,7 +113,8 @@ impl Proxy {
 pub fn is_proxy(text: &str) -> bool {
     let anywhere = Uri::from_static("http://example.org/");
     let intercept = Matcher::builder().all(text).build().intercept(&anywhere);
-    intercept.is_some_and(|intercept| matches!(intercept.uri().scheme_str(), Some("http" | "https" | "socks5" | "socks5h")))
+    intercept
+        .is_some_and(|intercept| matches!(intercept.uri().scheme_str(), Some("http" | "https" | "socks5" | "socks5h")))
 }
 
 /// A list of hosts as the matcher reads it: libcurl also takes blanks between them, and IPv6 addresses in brackets.
@@ -153,8 +155,16 @@ mod tests {
             (&[("HTTPS_PROXY", "https://p")], None, Some("Http https://p:443/")),
             (&[("https_proxy", "http://a:1"), ("HTTPS_PROXY", "http://b:1")], None, Some("Http http://a:1/")),
             (&[("all_proxy", "socks5h://p")], Some("Socks http://p:1080/"), Some("Socks http://p:1080/")),
-            (&[("ALL_PROXY", "http://a:1"), ("http_proxy", "http://h:1")], Some("Http http://h:1/"), Some("Http http://a:1/")),
-            (&[("all_proxy", "http://[2001:db8::1]:8080/x?y")], Some("Http http://[2001:db8::1]:8080/"), Some("Http http://[2001:db8::1]:8080/")),
+            (
+                &[("ALL_PROXY", "http://a:1"), ("http_proxy", "http://h:1")],
+                Some("Http http://h:1/"),
+                Some("Http http://a:1/"),
+            ),
+            (
+                &[("all_proxy", "http://[2001:db8::1]:8080/x?y")],
+                Some("Http http://[2001:db8::1]:8080/"),
+                Some("Http http://[2001:db8::1]:8080/"),
+            ),
             // What cannot be used is not, and an empty variable is none.
             (&[("all_proxy", "socks4://p"), ("https_proxy", "ftp://p")], None, None),
             (&[("all_proxy", "http://a:1"), ("http_proxy", "")], Some("Http http://a:1/"), Some("Http http://a:1/")),
@@ -191,11 +201,19 @@ mod tests {
 
     #[test]
     fn the_configured_one_wins() {
-        let get = |name: &str| (name == "all_proxy").then(|| "http://a:1".to_owned()).or_else(|| (name == "no_proxy").then(|| "example.net".to_owned()));
+        let get = |name: &str| {
+            (name == "all_proxy")
+                .then(|| "http://a:1".to_owned())
+                .or_else(|| (name == "no_proxy").then(|| "example.net".to_owned()))
+        };
         let configured = Proxies::new(Some("socks5://c:2"), get);
         assert_eq!(way(&configured, "https://example.org/").as_deref(), Some("Socks http://c:2/"));
         assert_eq!(way(&configured, "https://example.net/"), None);
-        assert_eq!(way(&Proxies::new(Some(""), get), "https://example.org/"), None, "none, whatever the environment says");
+        assert_eq!(
+            way(&Proxies::new(Some(""), get), "https://example.org/"),
+            None,
+            "none, whatever the environment says"
+        );
         assert_eq!(way(&Proxies::default(), "https://example.org/"), None);
     }
 

@@ -347,7 +347,11 @@ async fn tls_goes_through_a_tunnel_and_takes_no_login_with_it() {
     let (address, seen, _tasks) = proxy(server.address).await;
     let client = client_by(&format!("http://user:secret@{address}"));
     // The server speaks no TLS; what is told to whom is all that matters.
-    let _ = timeout(Duration::from_secs(1), client.request(Request::get("https://cache.example.org/x").body(Empty::new()).unwrap())).await;
+    let _ = timeout(
+        Duration::from_secs(1),
+        client.request(Request::get("https://cache.example.org/x").body(Empty::new()).unwrap()),
+    )
+    .await;
     let seen = seen.lock().clone();
     let head = String::from_utf8(seen[0].clone()).unwrap().to_ascii_lowercase();
     assert!(head.starts_with("connect cache.example.org:443 http/1.1\r\n"), "{head}");
