@@ -99,7 +99,7 @@ pub(crate) fn get_multiplexed(stream: &mut (impl Read + Write), target: &str) ->
     loop {
         let mut head = [0; 9];
         stream.read_exact(&mut head).context("no answer")?;
-        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        let mut payload = vec![0; (usize::from(head[1]) << 8) | usize::from(head[2])];
         stream.read_exact(&mut payload).context("a short frame")?;
         match (head[3], payload.first()) {
             (1, Some(0x88)) => status = Some(200),

@@ -1,6 +1,7 @@
 //! `Host`: which machine a request is meant for.
 
 use hyper::header::HOST;
+use hyper::http::uri::Authority;
 use hyper::{HeaderMap, Uri, Version};
 use std::net::IpAddr;
 
@@ -20,7 +21,7 @@ impl Host {
     pub(crate) fn of(version: Version, uri: &Uri, headers: &HeaderMap) -> Self {
         let mut hosts = headers.get_all(HOST).iter();
         // HTTP/2 has it in a field of its own, and hyper puts that into the URI.
-        let authority = uri.authority().filter(|_| version == Version::HTTP_2).map(|authority| authority.as_str());
+        let authority = uri.authority().filter(|_| version == Version::HTTP_2).map(Authority::as_str);
         match (hosts.next(), hosts.next()) {
             (Some(host), None) if authority.is_none_or(|authority| authority.as_bytes() == host.as_bytes()) => {
                 host.to_str().map_or(Self::Doubtful, Self::parse)
