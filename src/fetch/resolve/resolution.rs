@@ -1,6 +1,6 @@
 //! A path that somebody has, with all who are known to have it.
 
-use crate::fetch::source::Source;
+use crate::fetch::source::{Source, SourceId};
 use crate::nix::{Compression, PathInfo};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(crate) struct Holder {
 pub struct Resolution {
     /// What is proved of it.
     pub info: PathInfo,
-    /// Who has it: never empty, in the order of their answers.
+    /// Who has it, in the order of their answers. Empty once all of them broke their promise.
     sources: Mutex<Vec<Arc<dyn Source>>>,
     /// How many they are.
     count: watch::Sender<usize>,
@@ -48,6 +48,16 @@ impl Resolution {
     /// Whether the first to answer was a peer.
     pub(crate) fn is_from_peer(&self) -> bool {
         self.sources.lock().first().is_some_and(|source| source.remote().id().is_peer())
+    }
+
+    /// Takes out one who broke its promise.
+    pub(crate) fn remove(&self, id: &SourceId) {
+        self.sources.lock().retain(|source| source.remote().id() != *id);
+    }
+
+    /// Whether all who had it broke their promise.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.sources.lock().is_empty()
     }
 
     /// What it takes of the memory of answers, in bytes.

@@ -5,15 +5,16 @@ use super::cache::{Answer, Answers};
 use super::plan::Mode;
 use super::race::{Question, Race, Reply};
 use super::resolution::{Holder, Resolution};
-use super::responder::Network;
+use super::responder::{Network, Responders};
 use super::verify::Trust;
 use crate::fetch::blame::{About, Blame};
-use crate::fetch::source::Source;
+use crate::fetch::promises::BrokenPromises;
 use crate::fetch::startup_grace::StartupGrace;
 use crate::metrics::Metrics;
-use crate::nix::{NarHash, PathInfo, StoreDir, StoreHash, TrustedKeys};
+use crate::nix::{NarHash, StoreDir, StoreHash, TrustedKeys};
 use crate::peers::Sample;
 use crate::resilience::Versioned;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -29,6 +30,9 @@ const LATE: Duration = Duration::from_secs(6);
 /// How many lookups may have such latecomers.
 const LATE_LOOKUPS: usize = 64;
 
+/// The end of a search: nobody is left to wait for.
+pub(crate) type Late = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Who is asked, and whose word counts.
 pub(crate) struct Resolver {
     pub(crate) network: Arc<dyn Network>,
@@ -39,6 +43,7 @@ pub(crate) struct Resolver {
     pub(crate) answers: Answers,
     metrics: Arc<Metrics>,
     pub(crate) blame: Arc<Blame>,
+    pub(crate) promises: BrokenPromises,
     startup_grace: StartupGrace,
     late: Arc<Semaphore>,
 }
@@ -58,6 +63,7 @@ impl Resolver {
             answers: Answers::new(),
             metrics,
             blame,
+            promises: BrokenPromises::new(),
             startup_grace: StartupGrace::new(),
             late: Arc::new(Semaphore::new(LATE_LOOKUPS)),
         };
@@ -148,11 +154,14 @@ impl Resolver {
         self.answers.forget(&(self.generation(), hash)).await;
     }
 
-    /// Asks everybody until one has it; with `wanted` only answers for that very NAR count. What is found after the budget is over
-    /// is remembered if `remember` is set.
+    /// Asks everybody until one has it; with `wanted` only answers for that very NAR count, and without it only those of sources that
+    /// keep their promises. What is found after the budget is over is remembered if `remember` is set.
     async fn first(self: &Arc<Self>, question: Question, wanted: Option<NarHash>, remember: bool) -> Answer {
         let key = (question.trust.keys.generation, question.hash);
-        let is_wanted = |holder: &Holder| wanted.is_none_or(|wanted| wanted == holder.info.nar_hash);
+        let is_wanted = |holder: &Holder| match wanted {
+            Some(wanted) => wanted == holder.info.nar_hash,
+            None => !self.promises.is_broken_for_good(key.1, &holder.source.remote().id()),
+        };
         let mut race = Race::start(question, self.network.responders(), Mode::Waves, self.budget());
         let mut from_upstreams: Vec<Holder> = Vec::new();
         let mut all_said_no = true;
@@ -187,21 +196,31 @@ impl Resolver {
         Answer::Unknown
     }
 
-    /// Asks everybody within the budget who has this very NAR, and gives all who do: for a transfer whose sources failed.
-    pub(crate) async fn all(self: &Arc<Self>, info: &PathInfo) -> Vec<Arc<dyn Source>> {
-        let question = self.question(info.path.hash());
-        let key = (question.trust.keys.generation, question.hash);
-        let mut race = Race::start(question, self.network.responders(), Mode::AtOnce, self.budget());
-        let mut sources = Vec::new();
+    /// Asks everybody who has the NAR of `resolution`, and adds whoever has it: for a transfer whose sources failed. Ready when those have
+    /// answered who do so within the budget; what it gives is ready when there is nobody left to wait for. Those are asked as well that are
+    /// left alone otherwise: this is the last that can be done before a promise is broken.
+    pub(crate) async fn search(self: Arc<Self>, resolution: Arc<Resolution>) -> Late {
+        let question = self.question(resolution.info.path.hash());
+        let hash = question.hash;
+        let everybody = Responders { upstreams: self.network.upstreams(), ..self.network.responders() };
+        let mut race = Race::start(question, everybody, Mode::AtOnce, self.budget());
         while let Some(reply) = race.next().await {
-            if let Ok(Some(holder)) = self.take(key.1, reply)
-                && (holder.info.nar_hash, holder.info.nar_size) == (info.nar_hash, info.nar_size)
-            {
-                sources.push(holder.source);
+            if let Ok(Some(holder)) = self.take(hash, reply) {
+                resolution.add(holder);
             }
         }
-        self.collect_late(None, race.into_late(), key, false);
-        sources
+        let mut asked = race.into_late();
+        Box::pin(async move {
+            let late = async {
+                while let Some(reply) = asked.join_next().await {
+                    if let Ok(Ok(Some(holder))) = reply.map(|reply| self.take(hash, reply)) {
+                        resolution.add(holder);
+                    }
+                }
+            };
+            // What is not answered by then is no help to Nix any more.
+            let _ = timeout(LATE, late).await;
+        })
     }
 
     /// Notes how a reply went; gives what it says, if it says anything.
@@ -233,8 +252,9 @@ impl Resolver {
                     match &known {
                         Some(known) => known.add(holder),
                         None => {
+                            let keeps = !resolver.promises.is_broken_for_good(key.1, &holder.source.remote().id());
                             let first = Resolution::new(holder);
-                            if remember {
+                            if remember && keeps {
                                 resolver.answers.found(key, Arc::clone(&first)).await;
                             }
                             known = Some(first);

@@ -3,11 +3,12 @@
 use super::resolution::Holder;
 use super::verify::{self, Trust, Whose};
 use crate::fetch::error::{SourceError, Violation};
+use crate::fetch::source::Remote;
+use crate::fetch::source::decode::Codec;
 use crate::fetch::source::peer::{PeerSource, nar_url};
 use crate::fetch::source::upstream::{Upstream, collect};
 use crate::fetch::source::upstream_nar::UpstreamNar;
 use crate::fetch::source::upstreams::Upstreams;
-use crate::fetch::source::{Remote, decode};
 use crate::nix::{Compression, NarInfo, StoreHash};
 use crate::peers::{PeerEvent, Peers};
 use async_trait::async_trait;
@@ -135,10 +136,14 @@ impl Responder for UpstreamCache {
         };
         match believe(trust, text, hash, Whose::Upstream).await {
             Ok(NarInfo { url, .. }) if url.len() > URL_MAX => Err(SourceError::TooLarge(URL_MAX)),
-            Ok(NarInfo { compression, .. }) if !decode::is_supported(&compression) => {
+            // What cannot be had is not there: Nix is promised nothing that nobody can give.
+            Ok(NarInfo { compression, .. }) if Codec::of(&compression).is_err() => {
                 useless(&format_args!("compressed with {compression}"))
             }
             Ok(NarInfo { info, url, compression, file_size, .. }) => {
+                if let Err(error) = upstream.address(&url).await {
+                    return useless(&error);
+                }
                 let nar = UpstreamNar { upstream: Arc::clone(upstream), url, compression: compression.clone() };
                 Ok(Some(Holder { info, source: Arc::new(nar), compression, file_size }))
             }

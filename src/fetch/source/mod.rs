@@ -6,6 +6,7 @@
 pub(crate) mod decode;
 pub(crate) mod direct;
 pub(crate) mod download;
+mod location;
 pub(crate) mod peer;
 pub(crate) mod redirect;
 pub(crate) mod upstream;
