@@ -8,7 +8,7 @@ use moka::sync::Cache;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::broadcast;
 
@@ -31,6 +31,15 @@ pub enum FetchEvent {
         /// What is fetched.
         path: StorePath,
         /// How many bytes that is.
+        bytes: u64,
+    },
+    /// A transfer waits, because all who have the path are busy. Told once.
+    TransferWaiting {
+        /// Its number.
+        id: u64,
+        /// What is fetched.
+        path: StorePath,
+        /// How many bytes are there.
         bytes: u64,
     },
     /// A transfer ended.
@@ -64,6 +73,8 @@ pub(crate) struct Trace {
     id: u64,
     path: StorePath,
     done: AtomicU64,
+    /// It was told that it waits.
+    has_waited: AtomicBool,
     sources: Mutex<Vec<SourceName>>,
 }
 
@@ -115,11 +126,22 @@ impl Activity {
     /// Notes that a transfer begins.
     pub(crate) fn begin(&self, path: &StorePath, bytes: u64) -> Arc<Trace> {
         let id = self.last.fetch_add(1, Relaxed) + 1;
-        let trace = Arc::new(Trace { id, path: path.clone(), done: AtomicU64::new(0), sources: Mutex::default() });
+        let (done, has_waited) = (AtomicU64::new(0), AtomicBool::new(false));
+        let trace = Arc::new(Trace { id, path: path.clone(), done, has_waited, sources: Mutex::default() });
         self.promised(path.hash());
         self.running().insert(id, path.hash());
         self.tell(|| FetchEvent::TransferStarted { id, path: path.clone(), bytes });
         trace
+    }
+
+    /// Notes that a transfer waits for others to be less busy; false if that is known.
+    pub(crate) fn waits(&self, trace: &Trace) -> bool {
+        let is_new = !trace.has_waited.swap(true, Relaxed);
+        if is_new {
+            let (id, path, bytes) = (trace.id, trace.path.clone(), trace.done.load(Relaxed));
+            self.tell(|| FetchEvent::TransferWaiting { id, path, bytes });
+        }
+        is_new
     }
 
     /// Notes that a transfer ended.

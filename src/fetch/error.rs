@@ -18,6 +18,9 @@ pub enum SourceError {
     /// Nothing, or next to nothing, came for too long.
     #[error("sent next to nothing for {}", humantime::format_duration(*.0))]
     Stalled(Duration),
+    /// It has too much to do at the moment, and says so: ask another, or again in a moment.
+    #[error("is busy")]
+    Busy,
     /// The answer had a status that the request does not allow.
     #[error("answered with status {0}")]
     Status(u16),
@@ -30,6 +33,9 @@ pub enum SourceError {
     /// A redirection that is not followed.
     #[error("redirects to {0}, which is not followed")]
     Redirect(String),
+    /// An encoding that nobody asked for, and that nobody here can undo.
+    #[error("sent the content encoding '{0}', which is not known here")]
+    Encoding(String),
     /// A compressed NAR that does not decode, or not within the limits.
     #[error("its NAR does not decode: {0}")]
     Decode(#[source] std::io::Error),
@@ -46,13 +52,24 @@ impl SourceError {
     /// `None` where it is not the peer's fault: that it could not be asked, or that a path is gone by now.
     pub(crate) const fn as_failure(&self) -> Option<Failure> {
         Some(match self {
-            Self::Unavailable(_) | Self::Status(404) => return None,
+            Self::Unavailable(_) | Self::Busy | Self::Status(404) => return None,
             Self::Connection(_) | Self::Redirect(_) | Self::Changed => Failure::Link,
             Self::Stalled(_) => Failure::Stalled,
             Self::Truncated(..) => Failure::Broken,
             Self::Status(status) => Failure::Status(*status),
-            Self::Decode(_) | Self::TooLarge(_) | Self::Violation(_) => Failure::Malformed,
+            Self::Encoding(_) | Self::Decode(_) | Self::TooLarge(_) | Self::Violation(_) => Failure::Malformed,
         })
+    }
+
+    /// Whether the same question would bring the same again: there is no use in asking twice. A server that fails, or has too many
+    /// requests (5xx, 408, 429), may be better in a moment, as may a connection.
+    pub(crate) const fn is_final(&self) -> bool {
+        match self {
+            Self::Status(status) => !matches!(*status, 408 | 429 | 500..),
+            Self::Redirect(_) | Self::Encoding(_) | Self::Decode(_) | Self::TooLarge(_) | Self::Violation(_) => true,
+            Self::Unavailable(_) | Self::Connection(_) | Self::Stalled(_) | Self::Busy => false,
+            Self::Truncated(..) | Self::Changed => false,
+        }
     }
 }
 
@@ -81,12 +98,12 @@ impl SourceError {
     /// Which kind of trouble it is.
     pub(crate) const fn kind(&self) -> Kind {
         match self {
-            Self::Unavailable(_) | Self::Connection(_) => Kind::Unreachable,
+            Self::Unavailable(_) | Self::Busy | Self::Connection(_) => Kind::Unreachable,
             Self::Stalled(_) | Self::Truncated(..) => Kind::Silent,
             Self::Status(status) => Kind::Status(*status),
             Self::Redirect(_) => Kind::Redirect,
             Self::Violation(Violation::Unsigned | Violation::Forged(_)) => Kind::Signature,
-            Self::Changed | Self::Decode(_) | Self::TooLarge(_) | Self::Violation(_) => Kind::Malformed,
+            Self::Changed | Self::Encoding(_) | Self::Decode(_) | Self::TooLarge(_) | Self::Violation(_) => Kind::Malformed,
         }
     }
 }

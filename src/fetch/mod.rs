@@ -6,7 +6,7 @@
 //!
 //! * [`fetcher`]: the handle; [`nar`]: a NAR that was found.
 //! * [`resolve`]: who has a path. * [`transfer`]: how its NAR comes. * [`source`]: where it comes from.
-//! * [`blame`]: what a failure means for the one who failed. [`activity`]: what goes on, for those who watch.
+//! * [`blame`]: what a failure means for the one who failed, [`promises`]: and for the path. [`activity`]: what goes on, for those who watch.
 #![forbid(unsafe_code)]
 
 mod activity;
@@ -14,6 +14,7 @@ mod blame;
 mod error;
 mod fetcher;
 mod nar;
+mod promises;
 mod resolve;
 mod source;
 mod startup_grace;

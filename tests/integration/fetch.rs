@@ -1,5 +1,11 @@
 //! Getting paths from upstreams: lookup, decoding, resuming, and one download for all who ask at once.
 
+mod bodies;
+mod gateway;
+mod memory;
+mod promises;
+mod redirects;
+
 use crate::support::internet::{Fault, Internet, Sample, key};
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -18,6 +24,7 @@ const MIB: usize = 1024 * 1024;
 
 struct Client {
     fetcher: Fetcher,
+    peers: Peers,
     metrics: Arc<Metrics>,
     trusted_keys: Versioned<TrustedKeys>,
     _state: tempfile::TempDir,
@@ -25,16 +32,21 @@ struct Client {
 
 impl Client {
     async fn new(upstreams: &[&Internet]) -> Self {
+        Self::of(upstreams.iter().map(|internet| internet.url()).collect()).await
+    }
+
+    /// With these upstreams.
+    async fn of(upstreams: Vec<hyper::Uri>) -> Self {
         let state = tempfile::tempdir().unwrap();
         let node_key = NodeKey::load_or_create(state.path()).unwrap();
         let peers = Peers::start(PeersOptions::default(), &node_key, &CancellationToken::new()).await.unwrap();
         let trusted_keys: Versioned<TrustedKeys> = Versioned::new([key().public()].into_iter().collect());
-        let upstreams = upstreams.iter().map(|internet| internet.url().into()).collect();
+        let upstreams = upstreams.into_iter().map(Into::into).collect();
         let (store_dir, memory) = (StoreDir::default(), 64 * 1024 * 1024);
         let options = Options { trusted_keys: trusted_keys.clone(), store_dir, upstreams, budget: BUDGET, memory };
         let metrics = Arc::new(Metrics::default());
-        let fetcher = Fetcher::new(options, peers, Arc::clone(&metrics), TaskTracker::new());
-        Self { fetcher, metrics, trusted_keys, _state: state }
+        let fetcher = Fetcher::new(options, peers.clone(), Arc::clone(&metrics), TaskTracker::new());
+        Self { fetcher, peers, metrics, trusted_keys, _state: state }
     }
 
     async fn nar(&self, sample: &Sample, offset: u64) -> Option<NarBody> {
@@ -251,8 +263,11 @@ async fn what_is_not_signed_by_a_trusted_key_is_not_there() {
     internet.publish_as(&elsewhere, &Compression::None, |narinfo| {
         narinfo.url = "http://169.254.169.254/latest/meta-data".to_owned();
     });
-    assert!(client.fetcher.narinfo(elsewhere.hash()).await.is_some(), "the path is signed");
-    assert!(client.nar(&elsewhere, 0).await.is_none(), "the URL is not followed");
+    assert!(
+        client.fetcher.narinfo(elsewhere.hash()).await.is_none(),
+        "the path is signed, but the URL is not followed"
+    );
+    assert!(client.nar(&elsewhere, 0).await.is_none());
 }
 
 #[tokio::test]

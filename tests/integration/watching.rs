@@ -13,7 +13,7 @@ use peernix::peers::link::Acceptor;
 use peernix::peers::{Admission, Discovery, NodeId, NodeKey, Peers, PeersOptions};
 use peernix::resilience::Versioned;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,8 @@ struct OnePath {
     sample: Sample,
     /// Gives another path's size in its narinfo.
     lies: AtomicBool,
+    /// How often it says that it has too much to do before it gives a NAR.
+    busy: AtomicU32,
 }
 
 impl Handler for OnePath {
@@ -44,6 +46,9 @@ impl Handler for OnePath {
                 reply::text(narinfo.render(&StoreDir::default()))
             }
             Route::Listing(_) => reply::text(Body::stream(None, Endless)),
+            Route::Nar(_) if self.busy.fetch_update(Relaxed, Relaxed, |times| times.checked_sub(1)).is_ok() => {
+                Response::builder().status(503).body(Body::empty()).unwrap()
+            }
             Route::Nar(_) => reply::text(self.sample.nar.clone()),
             _ => reply::not_found(),
         }
@@ -69,7 +74,8 @@ impl Machine {
         let peers = Peers::start(options, &key, &stop).await.unwrap();
         // Known to it, so that what it takes is counted.
         peers.introduced(NodeKey::from_seed([2; 32]).id(), "127.0.0.1:1".parse().unwrap(), 1);
-        let share = Arc::new(OnePath { peers: peers.clone(), sample, lies: AtomicBool::new(false) });
+        let share =
+            Arc::new(OnePath { peers: peers.clone(), sample, lies: AtomicBool::new(false), busy: AtomicU32::new(0) });
         let tls = Some(Acceptor::new(&key, Admission::Open).unwrap().guarded_by(&peers));
         let metrics = Arc::new(HttpMetrics::new(&Route::NAMES));
         let serving = Listener { handler: share.clone(), limits: Limits::share(), metrics, tls, local_only: false };
@@ -103,6 +109,33 @@ async fn fetch(fetcher: &Fetcher, sample: &Sample) -> bool {
 
 async fn next(events: &mut Receiver<FetchEvent>) -> FetchEvent {
     tokio::time::timeout(LIMIT, events.recv()).await.expect("an event").unwrap()
+}
+
+#[tokio::test]
+async fn a_busy_peer_is_waited_for_and_not_blamed() {
+    let sample = Sample::new(1, 300_000);
+    let machine = Machine::start(Sample::new(1, 300_000)).await;
+    let peers = peers(&machine.address).await;
+    let peer = online(&peers, machine.id).await;
+    machine.share.busy.store(2, Relaxed);
+    let (fetcher, _) = fetcher(&peers, &[]).await;
+    let mut events = fetcher.subscribe();
+    assert!(fetch(&fetcher, &sample).await, "it waits");
+    let waiting = FetchEvent::TransferWaiting { id: 1, path: sample.info.path.clone(), bytes: 0 };
+    assert!(matches!(next(&mut events).await, FetchEvent::TransferStarted { .. }));
+    assert_eq!(next(&mut events).await, waiting);
+    assert!(matches!(next(&mut events).await, FetchEvent::TransferFinished { result: Ok(()), .. }));
+    assert_eq!(peer.state(), peernix::peers::State::Online);
+    // Where another has it, nobody waits.
+    machine.share.busy.store(99, Relaxed);
+    let internet = Internet::start().await;
+    let other = Sample::new(1, 300_000);
+    internet.publish(&other, &Compression::Xz);
+    let (fetcher, _) = self::fetcher(&peers, &[&internet]).await;
+    let begun = std::time::Instant::now();
+    assert!(fetch(&fetcher, &other).await);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(peer.state(), peernix::peers::State::Online);
 }
 
 #[tokio::test]

@@ -65,7 +65,10 @@ const fn paint(kind: EventKind) -> Option<Paint> {
         EventKind::PeerBlocked | EventKind::KeyRevoked | EventKind::TrustChanged | EventKind::DrainChanged => {
             Some(Paint::Warning)
         }
-        EventKind::TransferStarted | EventKind::TransferFinished | EventKind::StatisticsReset => Some(Paint::Faint),
+        EventKind::TransferStarted
+        | EventKind::TransferWaiting
+        | EventKind::TransferFinished
+        | EventKind::StatisticsReset => Some(Paint::Faint),
         EventKind::PeerAdded
         | EventKind::PeerRemoved
         | EventKind::PeerStateChanged

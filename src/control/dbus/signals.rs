@@ -50,7 +50,7 @@ fn message(event: &Event) -> zbus::Result<Option<Message>> {
         EventKind::StatisticsReset => signal("StatisticsReset", &()),
         EventKind::JobStarted => signal("JobStarted", &(number, job(), message)),
         EventKind::JobFinished => signal("JobFinished", &(number, job(), to)),
-        EventKind::TransferStarted | EventKind::TransferFinished => return Ok(None),
+        EventKind::TransferStarted | EventKind::TransferWaiting | EventKind::TransferFinished => return Ok(None),
     };
     signal.map(Some)
 }

@@ -75,6 +75,9 @@ fn fetch_event(controller: &Controller, event: FetchEvent) -> Event {
         FetchEvent::TransferStarted { id, path, bytes } => {
             Event { id: Some(id), path: full(&path), bytes: Some(bytes), ..Event::new(EventKind::TransferStarted) }
         }
+        FetchEvent::TransferWaiting { id, path, bytes } => {
+            Event { id: Some(id), path: full(&path), bytes: Some(bytes), ..Event::new(EventKind::TransferWaiting) }
+        }
         FetchEvent::TransferFinished { id, path, bytes, sources, result } => Event {
             id: Some(id),
             path: full(&path),

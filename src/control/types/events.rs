@@ -20,6 +20,8 @@ words! {
         TrustViolation = "trust-violation",
         /// A transfer began.
         TransferStarted = "transfer-started",
+        /// A transfer waits, because all who have the path are busy.
+        TransferWaiting = "transfer-waiting",
         /// A transfer ended; `message` says how if not well.
         TransferFinished = "transfer-finished",
         /// Another key signs; `from` and `to` are fingerprints.
@@ -51,7 +53,7 @@ impl EventKind {
     /// Whether it may happen very often, so that only those hear of it who asked for events.
     #[must_use]
     pub const fn is_frequent(self) -> bool {
-        matches!(self, Self::TransferStarted | Self::TransferFinished)
+        matches!(self, Self::TransferStarted | Self::TransferWaiting | Self::TransferFinished)
     }
 }
 

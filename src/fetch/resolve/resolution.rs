@@ -1,6 +1,6 @@
 //! A path that somebody has, with all who are known to have it.
 
-use crate::fetch::source::Source;
+use crate::fetch::source::{Source, SourceId};
 use crate::nix::{Compression, PathInfo};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(crate) struct Holder {
 pub struct Resolution {
     /// What is proved of it.
     pub info: PathInfo,
-    /// Who has it: never empty, in the order of their answers.
+    /// Who has it, in the order of their answers. Empty once all of them broke their promise.
     sources: Mutex<Vec<Arc<dyn Source>>>,
     /// How many they are.
     count: watch::Sender<usize>,
@@ -50,6 +50,16 @@ impl Resolution {
         self.sources.lock().first().is_some_and(|source| source.remote().id().is_peer())
     }
 
+    /// Takes out one who broke its promise.
+    pub(crate) fn remove(&self, id: &SourceId) {
+        self.sources.lock().retain(|source| source.remote().id() != *id);
+    }
+
+    /// Whether all who had it broke their promise.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.sources.lock().is_empty()
+    }
+
     /// What it takes of the memory of answers, in bytes.
     pub(crate) fn weight(&self) -> u32 {
         let info = 96 * self.info.references.len() + 160 * self.info.signatures.len();
@@ -57,16 +67,17 @@ impl Resolution {
     }
 
     /// Adds one more who has it. Two caches may have signed different builds of one path; their NARs cannot be mixed, so who has
-    /// another one is left out.
-    pub(crate) fn add(&self, holder: Holder) {
+    /// another one is left out. Tells whether this one is in.
+    pub(crate) fn add(&self, holder: Holder) -> bool {
         let Holder { info, source, .. } = holder;
         if (info.nar_hash, info.nar_size) != (self.info.nar_hash, self.info.nar_size) {
-            return;
+            return false;
         }
         let mut sources = self.sources.lock();
         if sources.iter().all(|known| known.remote().id() != source.remote().id()) {
             sources.push(source);
             self.count.send_replace(sources.len());
         }
+        true
     }
 }

@@ -6,15 +6,16 @@ use super::era::Era;
 use super::plan::UPSTREAM_LIMIT;
 use super::race::{Patience, Question, Race, Reply};
 use super::resolution::{Holder, Resolution};
-use super::responder::Network;
+use super::responder::{Network, Responders};
 use super::verify::Trust;
 use crate::fetch::blame::{About, Blame};
-use crate::fetch::source::Source;
+use crate::fetch::promises::BrokenPromises;
 use crate::fetch::startup_grace::StartupGrace;
 use crate::metrics::Metrics;
-use crate::nix::{NarHash, PathInfo, StoreDir, StoreHash, TrustedKeys};
+use crate::nix::{NarHash, StoreDir, StoreHash, TrustedKeys};
 use crate::peers::Sample;
 use crate::resilience::Versioned;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -29,6 +30,9 @@ const LATE: Duration = UPSTREAM_LIMIT;
 /// How many lookups may have such latecomers.
 const LATE_LOOKUPS: usize = 64;
 
+/// The end of a search: nobody is left to wait for.
+pub(crate) type Late = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Who is asked, and whose word counts.
 pub(crate) struct Resolver {
     pub(crate) network: Arc<dyn Network>,
@@ -40,6 +44,7 @@ pub(crate) struct Resolver {
     era: Era,
     metrics: Arc<Metrics>,
     pub(crate) blame: Arc<Blame>,
+    pub(crate) promises: BrokenPromises,
     startup_grace: StartupGrace,
     late: Arc<Semaphore>,
 }
@@ -61,6 +66,7 @@ impl Resolver {
             era,
             metrics,
             blame,
+            promises: BrokenPromises::new(),
             startup_grace: StartupGrace::new(),
             late: Arc::new(Semaphore::new(LATE_LOOKUPS)),
         };
@@ -148,11 +154,14 @@ impl Resolver {
         self.era.end();
     }
 
-    /// Asks everybody until one has it; with `wanted` only answers for that very NAR count. What is found too late for that is
-    /// remembered if nothing special is wanted.
+    /// Asks everybody until one has it; with `wanted` only answers for that very NAR count, and without it only those of sources that
+    /// keep their promises. What is found too late for that is remembered if nothing special is wanted.
     async fn first(self: &Arc<Self>, question: Question, wanted: Option<NarHash>, patience: Patience) -> Answer {
         let key = (question.trust.keys.generation, question.hash);
-        let is_wanted = |holder: &Holder| wanted.is_none_or(|wanted| wanted == holder.info.nar_hash);
+        let is_wanted = |holder: &Holder| match wanted {
+            Some(wanted) => wanted == holder.info.nar_hash,
+            None => !self.promises.is_broken_for_good(key.1, &holder.source.remote().id()),
+        };
         let mut responders = self.network.responders();
         if patience == Patience::Promised {
             responders.upstreams = self.network.upstreams();
@@ -179,7 +188,9 @@ impl Resolver {
         let mut holders = from_peer.into_iter().chain(from_upstreams);
         if let Some(first) = holders.next() {
             let resolution = Resolution::new(first);
-            holders.for_each(|holder| resolution.add(holder));
+            for holder in holders {
+                resolution.add(holder);
+            }
             self.collect_late(Some(&resolution), race, key, false);
             return Answer::Found(resolution);
         }
@@ -191,25 +202,35 @@ impl Resolver {
         Answer::Unknown
     }
 
-    /// Asks everybody who has this very NAR, and gives all who do: for a transfer whose sources failed. When one has it, the others
-    /// have the budget; before that an upstream is waited for as in any lookup.
-    pub(crate) async fn all(self: &Arc<Self>, info: &PathInfo) -> Vec<Arc<dyn Source>> {
-        let question = self.question(info.path.hash());
-        let key = (question.trust.keys.generation, question.hash);
-        let mut race = Race::start(question, self.network.responders(), Patience::Working, self.budget());
+    /// Asks everybody who has the NAR of `resolution`, and adds whoever has it: for a transfer whose sources failed. When one has it, this
+    /// is ready after the budget; before that it waits for upstreams, as it does for what is promised. What it gives is ready when
+    /// there is nobody left to wait for. Those are asked as well that are left alone otherwise: this is the last that can be done before
+    /// a promise is broken.
+    pub(crate) async fn search(self: Arc<Self>, resolution: Arc<Resolution>) -> Late {
+        let question = self.question(resolution.info.path.hash());
+        let hash = question.hash;
+        let everybody = Responders { upstreams: self.network.upstreams(), ..self.network.responders() };
+        let mut race = Race::start(question, everybody, Patience::Promised, self.budget());
         // The sources that failed may be those of the first.
         race.ask_all_tiers();
-        let mut sources = Vec::new();
         while let Some(reply) = race.next().await {
-            if let Ok(Some(holder)) = self.take(key.1, reply)
-                && (holder.info.nar_hash, holder.info.nar_size) == (info.nar_hash, info.nar_size)
+            if let Ok(Some(holder)) = self.take(hash, reply)
+                && resolution.add(holder)
             {
-                sources.push(holder.source);
                 race.somebody_has_it();
             }
         }
-        self.collect_late(None, race, key, false);
-        sources
+        Box::pin(async move {
+            let late = async {
+                while let Some(reply) = race.late().await {
+                    if let Ok(Some(holder)) = self.take(hash, reply) {
+                        resolution.add(holder);
+                    }
+                }
+            };
+            // What is not answered by then is no help to Nix any more.
+            let _ = timeout(LATE, late).await;
+        })
     }
 
     /// Notes how a reply went; gives what it says, if it says anything.
@@ -232,10 +253,13 @@ impl Resolver {
                 while let Some(reply) = race.late().await {
                     let Ok(Some(holder)) = resolver.take(key.1, reply) else { continue };
                     match &known {
-                        Some(known) => known.add(holder),
+                        Some(known) => {
+                            known.add(holder);
+                        }
                         None => {
+                            let keeps = !resolver.promises.is_broken_for_good(key.1, &holder.source.remote().id());
                             let first = Resolution::new(holder);
-                            if remember {
+                            if remember && keeps {
                                 resolver.answers.found(key, Arc::clone(&first)).await;
                             }
                             known = Some(first);

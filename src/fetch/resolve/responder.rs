@@ -4,12 +4,13 @@ use super::resolution::Holder;
 use super::retries::Retries;
 use super::verify::{self, Trust, Whose};
 use crate::fetch::error::{Kind, SourceError, Violation};
+use crate::fetch::source::Remote;
+use crate::fetch::source::decode::Codec;
 use crate::fetch::source::peer::{PeerSource, nar_url};
 use crate::fetch::source::upstream::{Upstream, collect};
 use crate::fetch::source::upstream_health::{Nothing, is_passing};
 use crate::fetch::source::upstream_nar::UpstreamNar;
 use crate::fetch::source::upstreams::Upstreams;
-use crate::fetch::source::{Remote, decode};
 use crate::nix::{Compression, NarInfo, StoreHash};
 use crate::peers::{PeerEvent, Peers};
 use async_trait::async_trait;
@@ -113,8 +114,6 @@ impl Responder for PeerSource {
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Ok(None),
-            // It cannot look now, and says so: no answer, and no fault of its.
-            StatusCode::SERVICE_UNAVAILABLE => return Err(SourceError::Unavailable("it is busy".to_owned())),
             other => return Err(SourceError::Status(other.as_u16())),
         }
         let text = collect(response.into_body(), verify::LIMIT).await?;
@@ -183,13 +182,17 @@ impl Responder for UpstreamCache {
         };
         match believe(trust, text, hash, Asked::Upstream(Arc::clone(upstream))).await {
             Ok(NarInfo { url, .. }) if url.len() > URL_MAX => Err(SourceError::TooLarge(URL_MAX)),
-            Ok(NarInfo { compression, .. }) if !decode::is_supported(&compression) => {
+            // What cannot be had is not there: Nix is promised nothing that nobody can give.
+            Ok(NarInfo { compression, .. }) if Codec::of(&compression).is_err() => {
                 useless(Kind::Compression, &format_args!("compressed with {compression}"))
             }
             Ok(NarInfo { info, .. }) if !upstream.options.may_give(info.path.name()) => {
                 useless(Kind::Name, &format_args!("the configuration takes no '{}' from it", info.path.name()))
             }
             Ok(NarInfo { info, url, compression, file_size, .. }) => {
+                if let Err(error) = upstream.address(&url).await {
+                    return useless(error.kind(), &error);
+                }
                 let nar = UpstreamNar { upstream: Arc::clone(upstream), url, compression: compression.clone() };
                 Ok(Some(Holder { info, source: Arc::new(nar), compression, file_size }))
             }

@@ -6,51 +6,85 @@
 use crate::fetch::error::SourceError;
 use crate::nix::Compression;
 use bytes::{Buf, Bytes};
+use hyper::HeaderMap;
+use hyper::header::CONTENT_ENCODING;
+use liblzma::stream::{CONCATENATED, Stream};
+use lz4_flex::frame::FrameDecoder;
 use std::io::{self, Read};
 use tokio::sync::mpsc;
 
-/// The most memory an xz decoder may take, in bytes. What `xz -9` makes needs 65 MiB.
-const XZ_MEMORY: u64 = 128 * 1024 * 1024;
+/// The most memory a decoder of the LZMA family (xz, lzma, lzip) may take, in bytes. What `xz -9` makes needs 65 MiB.
+const LZMA_MEMORY: u64 = 128 * 1024 * 1024;
 /// The largest zstd window, as a power of two: 128 MiB, what `zstd --long` uses.
 const ZSTD_WINDOW_LOG: u32 = 27;
+/// How many encodings a server may put round one body.
+const ENCODINGS_MAX: usize = 2;
 /// Compressed chunks that may wait for the decoder.
 const QUEUE: usize = 4;
 /// Bytes of decoded output in one chunk.
 const BLOCK: usize = 128 * 1024;
 
-/// How something may be compressed.
+/// How something may be compressed: everything that Nix writes and reads without the help of another program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Codec {
-    Identity,
+pub(crate) enum Codec {
     Xz,
     Zstd,
     Bzip2,
     Gzip,
     Brotli,
+    Lz4,
+    Lzip,
+    Lzma,
 }
 
 impl Codec {
-    /// By its name in a narinfo or in a `Content-Encoding`; they agree where both have one.
-    fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "none" | "identity" | "" => Self::Identity,
+    /// By its name in a narinfo or, in small letters, in a `Content-Encoding`; they agree where both have one. `None` in it: not at all.
+    ///
+    /// # Errors
+    /// It is not known here.
+    fn named(name: &str) -> Result<Option<Self>, SourceError> {
+        Ok(Some(match name {
+            "none" | "identity" | "" => return Ok(None),
             "xz" => Self::Xz,
             "zstd" => Self::Zstd,
             "bzip2" => Self::Bzip2,
             "gzip" | "x-gzip" => Self::Gzip,
             "br" => Self::Brotli,
-            _ => return None,
-        })
+            "lz4" => Self::Lz4,
+            "lzip" => Self::Lzip,
+            "lzma" => Self::Lzma,
+            other => return Err(SourceError::Encoding(other.chars().take(100).collect())),
+        }))
+    }
+
+    /// What a narinfo says of its NAR.
+    ///
+    /// # Errors
+    /// As for [`Self::named`].
+    pub(crate) fn of(compression: &Compression) -> Result<Option<Self>, SourceError> {
+        Self::named(compression.name())
+    }
+
+    /// Its name in a narinfo.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Xz => "xz",
+            Self::Zstd => "zstd",
+            Self::Bzip2 => "bzip2",
+            Self::Gzip => "gzip",
+            Self::Brotli => "br",
+            Self::Lz4 => "lz4",
+            Self::Lzip => "lzip",
+            Self::Lzma => "lzma",
+        }
     }
 
     /// What `reader` gives, decoded; refuses what asks for too much memory.
     fn decoder<R: Read + 'static>(self, reader: R) -> io::Result<Box<dyn Read>> {
         Ok(match self {
-            Self::Identity => Box::new(reader),
-            Self::Xz => {
-                let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
-                Box::new(liblzma::read::XzDecoder::new_stream(reader, stream))
-            }
+            Self::Xz => lzma(reader, Stream::new_stream_decoder(LZMA_MEMORY, CONCATENATED)?),
+            Self::Lzip => lzma(reader, Stream::new_lzip_decoder(LZMA_MEMORY, CONCATENATED)?),
+            Self::Lzma => lzma(reader, Stream::new_lzma_decoder(LZMA_MEMORY)?),
             Self::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::new(reader)?;
                 decoder.window_log_max(ZSTD_WINDOW_LOG)?;
@@ -59,23 +93,62 @@ impl Codec {
             Self::Bzip2 => Box::new(bzip2::read::MultiBzDecoder::new(reader)),
             Self::Gzip => Box::new(flate2::read::MultiGzDecoder::new(reader)),
             Self::Brotli => Box::new(brotli_decompressor::Decompressor::new(reader, BLOCK)),
+            // Blocks of the frame format have 4 MiB at most, of the one before 8 MiB.
+            Self::Lz4 => Box::new(Lz4Frames(FrameDecoder::new(reader))),
         })
     }
 }
 
-/// Whether [`start`] can decode it.
-pub(crate) fn is_supported(compression: &Compression) -> bool {
-    Codec::named(compression.name()).is_some()
+fn lzma<R: Read + 'static>(reader: R, stream: Stream) -> Box<dyn Read> {
+    Box::new(liblzma::read::XzDecoder::new_stream(reader, stream))
 }
 
-/// Decodes a document that came with a `Content-Encoding`, into at most `limit` bytes. cache.nixos.org stores its logs and
+/// Frame after frame of lz4, as its own program reads them: the decoder stops after each.
+struct Lz4Frames<R: Read>(FrameDecoder<R>);
+
+impl<R: Read> Read for Lz4Frames<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer)? {
+            // At the end of all it says so again.
+            0 => self.0.read(buffer),
+            read => Ok(read),
+        }
+    }
+}
+
+/// What was done to a body on its way, the last first. That it is as it is may be said as well.
+///
+/// # Errors
+/// Something that cannot be undone here, or too much.
+pub(crate) fn encodings(headers: &HeaderMap) -> Result<Vec<Codec>, SourceError> {
+    let mut layers = Vec::new();
+    for value in headers.get_all(CONTENT_ENCODING) {
+        let text = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
+        for name in text.split(',').map(str::trim) {
+            layers.extend(Codec::named(name)?);
+            if layers.len() > ENCODINGS_MAX {
+                return Err(SourceError::Encoding(text));
+            }
+        }
+    }
+    layers.reverse();
+    Ok(layers)
+}
+
+/// A reader through all `layers`, the first of which is the outermost.
+fn through(layers: Vec<Codec>, reader: impl Read + 'static) -> io::Result<Box<dyn Read>> {
+    layers.into_iter().try_fold(Box::new(reader) as Box<dyn Read>, |reader, layer| layer.decoder(reader))
+}
+
+/// Decodes a document that came with these `Content-Encoding`s, into at most `limit` bytes. cache.nixos.org stores its logs and
 /// listings with brotli, and sends them so whatever one asks for.
-pub(crate) async fn document(encoding: &[u8], body: Bytes, limit: usize) -> Result<Bytes, SourceError> {
-    let encoding = String::from_utf8_lossy(encoding).to_ascii_lowercase();
+pub(crate) async fn document(layers: Vec<Codec>, body: Bytes, limit: usize) -> Result<Bytes, SourceError> {
+    if layers.is_empty() {
+        return Ok(body);
+    }
     let decoded = tokio::task::spawn_blocking(move || {
         let mut decoded = Vec::new();
-        let decoder = Codec::named(&encoding).ok_or_else(|| unknown(&encoding))?.decoder(body.reader())?;
-        decoder.take(limit as u64 + 1).read_to_end(&mut decoded)?;
+        through(layers, body.reader())?.take(limit as u64 + 1).read_to_end(&mut decoded)?;
         Ok(decoded)
     });
     match decoded.await {
@@ -84,10 +157,6 @@ pub(crate) async fn document(encoding: &[u8], body: Bytes, limit: usize) -> Resu
         Ok(Err(error)) => Err(SourceError::Decode(error)),
         Err(stopped) => Err(SourceError::Unavailable(stopped.to_string())),
     }
-}
-
-fn unknown(name: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, format!("compression '{name}' is not known here"))
 }
 
 /// A decoder at work: compressed bytes go into the sender, decoded ones come out of the receiver. It ends when the input
@@ -99,16 +168,14 @@ pub(crate) struct Decoder {
     pub(crate) output: mpsc::Receiver<Result<Bytes, SourceError>>,
 }
 
-/// Starts decoding. The first `skip` decoded bytes are thrown away; after `size` bytes in all it stops reading, so that
+/// Starts decoding through all `layers`, the first of which is the outermost. The first `skip` decoded bytes are thrown away; after `size` bytes in all it stops reading, so that
 /// a bomb ends where the signed size says.
-pub(crate) fn start(compression: &Compression, skip: u64, size: u64) -> Decoder {
+pub(crate) fn start(layers: Vec<Codec>, skip: u64, size: u64) -> Decoder {
     let (input, chunks) = mpsc::channel(QUEUE);
     let (blocks, output) = mpsc::channel(QUEUE);
-    let name = compression.name().to_owned();
     tokio::task::spawn_blocking(move || {
         let reader = ChannelReader { chunks, current: Bytes::new() };
-        let decoder = Codec::named(&name).ok_or_else(|| unknown(&name)).and_then(|codec| codec.decoder(reader));
-        let result = decoder.and_then(|mut decoder| copy(&mut *decoder, skip, size, &blocks));
+        let result = through(layers, reader).and_then(|mut decoder| copy(&mut *decoder, skip, size, &blocks));
         if let Err(error) = result {
             // The other side may be gone, which is no news to anybody.
             let _ = blocks.blocking_send(Err(SourceError::Decode(error)));
@@ -170,118 +237,5 @@ impl Read for ChannelReader {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-
-    /// A megabyte that compresses, but not to nothing.
-    fn content() -> Vec<u8> {
-        (0..1_000_000u32).flat_map(|i| (i / 7).to_le_bytes()).take(1_000_000).collect()
-    }
-
-    fn compressed(compression: &Compression, content: &[u8]) -> Vec<u8> {
-        match compression {
-            Compression::Xz => {
-                let mut writer = liblzma::write::XzEncoder::new(Vec::new(), 1);
-                writer.write_all(content).unwrap();
-                writer.finish().unwrap()
-            }
-            Compression::Zstd => zstd::encode_all(content, 1).unwrap(),
-            Compression::Bzip2 => {
-                let mut writer = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
-                writer.write_all(content).unwrap();
-                writer.finish().unwrap()
-            }
-            Compression::Gzip => {
-                let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-                writer.write_all(content).unwrap();
-                writer.finish().unwrap()
-            }
-            Compression::None | Compression::Other(_) => content.to_vec(),
-        }
-    }
-
-    async fn decode(compression: &Compression, input: Vec<u8>, skip: u64, size: u64) -> Result<Vec<u8>, SourceError> {
-        let mut decoder = start(compression, skip, size);
-        let feed = tokio::spawn(async move {
-            for chunk in input.chunks(10_000) {
-                if decoder.input.send(Ok(Bytes::copy_from_slice(chunk))).await.is_err() {
-                    break;
-                }
-            }
-        });
-        let mut decoded = Vec::new();
-        while let Some(block) = decoder.output.recv().await {
-            decoded.extend_from_slice(&block?);
-        }
-        feed.await.unwrap();
-        Ok(decoded)
-    }
-
-    const ALL: [Compression; 5] =
-        [Compression::None, Compression::Xz, Compression::Zstd, Compression::Bzip2, Compression::Gzip];
-
-    #[tokio::test]
-    async fn every_compression_from_any_offset() {
-        let content = content();
-        for compression in &ALL {
-            for skip in [0, 1, 128 * 1024, 999_999, 1_000_000] {
-                let input = compressed(compression, &content);
-                let decoded = decode(compression, input, skip as u64, 1_000_000).await.unwrap();
-                assert!(decoded == content[skip..], "{compression} from {skip}");
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn documents_are_decoded_within_their_limit() {
-        // `printf 'built\n' | brotli`, which is small enough to write down.
-        let brotli = Bytes::from_static(b"\x8b\x02\x80\x62\x75\x69\x6c\x74\x0a\x03");
-        assert_eq!(document(b"br", brotli.clone(), 100).await.unwrap(), "built\n");
-        assert!(matches!(document(b"br", brotli, 5).await, Err(SourceError::TooLarge(5))));
-        for (name, compression) in [("gzip", Compression::Gzip), ("zstd", Compression::Zstd), ("xz", Compression::Xz)] {
-            let body: Bytes = compressed(&compression, b"built").into();
-            assert_eq!(document(name.as_bytes(), body, 100).await.unwrap(), "built", "{name}");
-        }
-        assert!(document(b"compress", Bytes::new(), 100).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn output_ends_at_the_signed_size() {
-        for compression in &ALL {
-            let input = compressed(compression, &content());
-            let decoded = decode(compression, input, 0, 1000).await.unwrap();
-            assert!(decoded.len() > 1000 && decoded.len() <= 1001 + BLOCK, "{compression}: {}", decoded.len());
-        }
-    }
-
-    #[tokio::test]
-    async fn broken_input_is_an_error() {
-        for compression in &ALL[1..] {
-            let mut input = compressed(compression, &content());
-            input.truncate(input.len() / 2);
-            assert!(decode(compression, input, 0, 1_000_000).await.is_err(), "{compression} truncated");
-            let garbage = vec![0x5a; 4096];
-            assert!(decode(compression, garbage, 0, 1_000_000).await.is_err(), "{compression} garbage");
-        }
-        let other = Compression::Other("lz5".into());
-        assert!(!is_supported(&other) && decode(&other, vec![1], 0, 1).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn greedy_headers_are_refused() {
-        // What a dictionary of 512 MiB needs to be decoded.
-        let mut options = liblzma::stream::LzmaOptions::new_preset(0).unwrap();
-        options.dict_size(512 * 1024 * 1024);
-        let mut filters = liblzma::stream::Filters::new();
-        filters.lzma2(&options);
-        let stream = liblzma::stream::Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc64).unwrap();
-        let mut writer = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
-        writer.write_all(b"small").unwrap();
-        let input = writer.finish().unwrap();
-        assert!(decode(&Compression::Xz, input, 0, 5).await.is_err());
-        // A zstd frame with a window of 2^30 bytes: magic, descriptor without single segment, window byte 0xa0.
-        let input = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa0, 0x01, 0x00, 0x00];
-        assert!(decode(&Compression::Zstd, input, 0, 5).await.is_err());
-    }
-}
+#[path = "decode_tests.rs"]
+mod tests;

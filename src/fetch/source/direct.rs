@@ -4,7 +4,7 @@ use super::ByteFlow;
 use crate::fetch::error::{SourceError, Violation};
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_RANGE};
+use hyper::header::CONTENT_RANGE;
 use hyper::{HeaderMap, Response, StatusCode};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -21,17 +21,13 @@ pub(crate) struct Extent {
 /// What an answer brings to the request for all from byte `from` on. Some servers ignore ranges, and begin at 0.
 ///
 /// # Errors
-/// Another status, another range than was asked for, or a content encoding, which nobody asked for and which would change
-/// what the offsets mean.
+/// Another status, or another range than was asked for.
 pub(crate) fn extent<B: Body>(response: &Response<B>, from: u64) -> Result<Extent, SourceError> {
     let status = response.status();
-    if is_encoded(response.headers()) {
-        return Err(SourceError::Status(status.as_u16()));
-    }
     match status {
         StatusCode::OK => Ok(Extent { first: 0, total: response.body().size_hint().exact() }),
         StatusCode::PARTIAL_CONTENT if from > 0 => match content_range(response.headers()) {
-            Some((first, total)) if first == from => Ok(Extent { first, total: Some(total) }),
+            Some((first, total)) if first == from => Ok(Extent { first, total }),
             // harmonia before 3.2 mislabels; whatever it is, it is not what was asked for.
             _ => Err(Violation::Range.into()),
         },
@@ -39,18 +35,14 @@ pub(crate) fn extent<B: Body>(response: &Response<B>, from: u64) -> Result<Exten
     }
 }
 
-/// Whether something was done to the body; that it is sent as it is may be said as well.
-fn is_encoded(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_ENCODING).is_some_and(|encoding| !matches!(encoding.as_bytes(), b"" | b"identity"))
-}
-
-/// First byte and total of `bytes FIRST-LAST/TOTAL`, if it reaches to the end.
-fn content_range(headers: &HeaderMap) -> Option<(u64, u64)> {
+/// First byte and total of `bytes FIRST-LAST/TOTAL`, if it reaches to the end. Where the total is not known (`*`), the body tells.
+fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
     let value = headers.get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?;
     let (range, total) = value.split_once('/')?;
     let (first, last) = range.split_once('-')?;
-    let (first, last, total): (u64, u64, u64) = (first.parse().ok()?, last.parse().ok()?, total.parse().ok()?);
-    (first <= last && last.checked_add(1) == Some(total)).then_some((first, total))
+    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+    let total = if total == "*" { None } else { Some(total.parse::<u64>().ok()?) };
+    (first <= last && total.is_none_or(|total| last.checked_add(1) == Some(total))).then_some((first, total))
 }
 
 /// The body of an answer as the NAR, of which it skips what was not asked for.
@@ -58,20 +50,22 @@ pub(crate) struct Direct {
     body: Incoming,
     skip: u64,
     received: u64,
+    /// Its length was told: then an end before that is none.
+    has_length: bool,
 }
 
 impl Direct {
-    /// The NAR of `size` bytes from byte `from` on.
+    /// The NAR of `size` bytes from byte `from` on. It may come without a length: that all is there, whoever reads it has to see.
     ///
     /// # Errors
     /// As for [`extent`], or another length.
     pub(crate) fn new(response: Response<Incoming>, from: u64, size: u64) -> Result<Self, SourceError> {
         let Extent { first, total } = extent(&response, from)?;
-        let total = total.ok_or(Violation::Size(0, size))?;
-        if total != size {
+        if let Some(total) = total.filter(|total| *total != size) {
             return Err(Violation::Size(total, size).into());
         }
-        Ok(Self { body: response.into_body(), skip: from - first, received: 0 })
+        let body = response.into_body();
+        Ok(Self { has_length: body.size_hint().exact().is_some(), body, skip: from - first, received: 0 })
     }
 }
 
@@ -79,7 +73,7 @@ impl ByteFlow for Direct {
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, SourceError>>> {
         loop {
             let mut chunk = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-                None if self.body.is_end_stream() => return Poll::Ready(None),
+                None if self.body.is_end_stream() || !self.has_length => return Poll::Ready(None),
                 None => return Poll::Ready(Some(Err(SourceError::Connection("the body ended early".to_owned())))),
                 Some(Err(error)) => return Poll::Ready(Some(Err(SourceError::Connection(error.to_string())))),
                 Some(Ok(frame)) => match frame.into_data() {
@@ -114,12 +108,13 @@ mod tests {
             headers.insert(CONTENT_RANGE, value.parse().unwrap());
             content_range(&headers)
         };
-        assert_eq!(range("bytes 5-9/10"), Some((5, 10)));
+        assert_eq!(range("bytes 5-9/10"), Some((5, Some(10))));
+        assert_eq!(range("bytes 5-9/*"), Some((5, None)));
         for value in [
             "bytes 5-8/10",
             "bytes 9-5/10",
-            "bytes 5-9/*",
             "bytes */10",
+            "bytes 9-5/*",
             "5-9/10",
             "bytes 5-18446744073709551615/0",
             "",
@@ -130,27 +125,23 @@ mod tests {
 
     #[test]
     fn an_answer_is_what_was_asked_for_or_begins_at_zero() {
-        let of = |status: u16, range: Option<&str>, encoding: Option<&str>, from| {
+        let of = |status: u16, range: Option<&str>, from| {
             let mut response = Response::new(Full::new(Bytes::from_static(b"01234")));
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
-            for (name, value) in [(CONTENT_RANGE, range), (CONTENT_ENCODING, encoding)] {
-                response.headers_mut().extend(value.map(|value| (name, value.parse().unwrap())));
-            }
+            response.headers_mut().extend(range.map(|range| (CONTENT_RANGE, range.parse().unwrap())));
             extent(&response, from).ok()
         };
-        assert_eq!(of(200, None, None, 0), Some(Extent { first: 0, total: Some(5) }));
-        assert_eq!(of(200, None, None, 5), Some(Extent { first: 0, total: Some(5) }), "the range was ignored");
-        assert_eq!(of(200, None, Some("identity"), 0), Some(Extent { first: 0, total: Some(5) }));
-        assert_eq!(of(206, Some("bytes 5-9/10"), None, 5), Some(Extent { first: 5, total: Some(10) }));
-        for (status, range, encoding, from) in [
-            (206, Some("bytes 4-9/10"), None, 5),
-            (206, None, None, 5),
-            (206, Some("bytes 0-9/10"), None, 0),
-            (200, None, Some("gzip"), 0),
-            (404, None, None, 0),
-            (204, None, None, 0),
+        assert_eq!(of(200, None, 0), Some(Extent { first: 0, total: Some(5) }));
+        assert_eq!(of(200, None, 5), Some(Extent { first: 0, total: Some(5) }), "the range was ignored");
+        assert_eq!(of(206, Some("bytes 5-9/10"), 5), Some(Extent { first: 5, total: Some(10) }));
+        for (status, range, from) in [
+            (206, Some("bytes 4-9/10"), 5),
+            (206, None, 5),
+            (206, Some("bytes 0-9/10"), 0),
+            (404, None, 0),
+            (204, None, 0),
         ] {
-            assert_eq!(of(status, range, encoding, from), None, "{status} {range:?} {encoding:?} from {from}");
+            assert_eq!(of(status, range, from), None, "{status} {range:?} from {from}");
         }
     }
 }

@@ -1,7 +1,8 @@
-//! The bytes of an upstream's file as they are, resumed where they break off.
+//! The bytes of an upstream's file as they are sent, resumed where they break off.
 //!
 //! A compressed file cannot go on from another source; what can be saved of a broken download is saved here.
 
+use super::decode::{Codec, encodings};
 use super::direct::{Extent, extent};
 use super::upstream::Upstream;
 use crate::fetch::error::SourceError;
@@ -32,19 +33,20 @@ pub(crate) struct Download {
     /// How long the file is, if the upstream tells.
     size: Option<u64>,
     etag: Option<HeaderValue>,
+    /// What was done to it on its way.
+    layers: Vec<Codec>,
     failures: u32,
 }
 
 impl Download {
-    /// Opens the file at `url`.
+    /// The file at `url`, which `upstream` begins to send with `response`.
     ///
     /// # Errors
-    /// As for [`Upstream::get`] and [`extent`].
-    pub(crate) async fn open(upstream: Arc<Upstream>, url: String) -> Result<Self, SourceError> {
-        let response = upstream.get(&url, 0).await?;
-        let Extent { total, .. } = extent(&response, 0)?;
-        let etag = response.headers().get(ETAG).cloned();
-        Ok(Self { upstream, url, body: response.into_body(), offset: 0, size: total, etag, failures: 0 })
+    /// As for [`extent`] and [`encodings`].
+    pub(crate) fn new(upstream: Arc<Upstream>, url: String, response: Response<Incoming>) -> Result<Self, SourceError> {
+        let Extent { total: size, .. } = extent(&response, 0)?;
+        let (etag, layers) = (response.headers().get(ETAG).cloned(), encodings(response.headers())?);
+        Ok(Self { upstream, url, body: response.into_body(), offset: 0, size, etag, layers, failures: 0 })
     }
 
     /// The next bytes; `None` at the end of the file.
@@ -78,8 +80,8 @@ impl Download {
 
     /// Opens the same file again where it broke off.
     async fn resume(&mut self, mut error: SourceError) -> Result<Incoming, SourceError> {
-        // Without a length nobody can tell whether the rest belongs to the same file.
-        while self.failures < CHANCES && self.size.is_some() {
+        // Without a length and a name nobody can tell whether the rest belongs to the same file.
+        while self.failures < CHANCES && (self.size.is_some() || self.has_name()) {
             log::info!(upstream:% = self.upstream, bytes = self.offset, reason:% = error; "resuming a download");
             self.failures += 1;
             sleep(PAUSES.after(self.failures)).await; // backoff
@@ -93,8 +95,18 @@ impl Download {
     }
 
     fn is_continued_by(&self, response: &Response<Incoming>) -> bool {
-        let goes_on = Extent { first: self.offset, total: self.size };
-        extent(response, self.offset).is_ok_and(|extent| extent == goes_on)
-            && response.headers().get(ETAG) == self.etag.as_ref()
+        let Ok(Extent { first, total }) = extent(response, self.offset) else { return false };
+        let is_as_long = match (self.size, total) {
+            (Some(size), Some(total)) => size == total,
+            _ => self.has_name(),
+        };
+        let has_same_name = response.headers().get(ETAG) == self.etag.as_ref();
+        let is_as_encoded = encodings(response.headers()).is_ok_and(|layers| layers == self.layers);
+        first == self.offset && is_as_long && has_same_name && is_as_encoded
+    }
+
+    /// Whether the upstream gave it a tag that no other file has: a weak one may stand for something that is merely as good.
+    fn has_name(&self) -> bool {
+        self.etag.as_ref().is_some_and(|etag| etag.as_bytes().starts_with(b"\""))
     }
 }

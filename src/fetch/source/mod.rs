@@ -8,6 +8,7 @@ pub(crate) mod decode;
 pub(crate) mod direct;
 pub(crate) mod download;
 pub(crate) mod http_client;
+mod location;
 pub(crate) mod login;
 pub(crate) mod peer;
 pub(crate) mod redirect;

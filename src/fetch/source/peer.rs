@@ -1,13 +1,13 @@
 //! A peer as a source: the uncompressed NAR from any offset, at the URL that the protocol fixes.
 
 use super::direct::Direct;
-use super::{Abilities, ByteFlow, NarId, Remote, Source, SourceId, Standing, Tier};
-use crate::fetch::error::SourceError;
+use super::{Abilities, ByteFlow, NarId, Remote, Source, SourceId, Standing, Tier, decode};
+use crate::fetch::error::{SourceError, Violation};
 use crate::nix::{NarHash, StoreHash};
 use crate::peers::{Failure, LinkError, Peer, Sample, State};
 use async_trait::async_trait;
-use hyper::Response;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
+use hyper::{Response, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,12 +21,18 @@ impl PeerSource {
     /// Sends a GET and waits for the head of the answer.
     ///
     /// # Errors
-    /// The peer did not answer, or could not be asked, which is not its fault.
+    /// The peer did not answer, has too much to do, or could not be asked, which is not its fault.
     pub(crate) async fn get(&self, target: &str, from: Option<u64>) -> Result<Response<Incoming>, SourceError> {
-        self.0.get(target, from).await.map_err(|error: LinkError| match error.doubts_peer() {
-            true => SourceError::Connection(error.to_string()),
-            false => SourceError::Unavailable(error.to_string()),
-        })
+        let response = self.0.get(target, from).await.map_err(|error: LinkError| match error {
+            // It has no place for us, or we are the ones who keep it busy.
+            LinkError::Busy(_) | LinkError::AllInUse(_) => SourceError::Busy,
+            error if error.doubts_peer() => SourceError::Connection(error.to_string()),
+            error => SourceError::Unavailable(error.to_string()),
+        })?;
+        match response.status() {
+            StatusCode::SERVICE_UNAVAILABLE => Err(SourceError::Busy),
+            _ => Ok(response),
+        }
     }
 }
 
@@ -93,6 +99,13 @@ impl Source for PeerSource {
     async fn open(&self, nar: &NarId, from: u64) -> Result<Box<dyn ByteFlow>, SourceError> {
         let target = format!("/{}", nar_url(nar.hash, &nar.nar_hash));
         let response = self.get(&target, (from > 0).then_some(from)).await?;
+        // The protocol leaves a peer no choice of these: as it is, and with its length.
+        if let Some(layer) = decode::encodings(response.headers())?.first() {
+            return Err(SourceError::Encoding(layer.name().to_owned()));
+        }
+        if response.body().size_hint().exact().is_none() {
+            return Err(Violation::Size(0, nar.size).into());
+        }
         Ok(Box::new(Direct::new(response, from, nar.size)?))
     }
 }

@@ -44,6 +44,8 @@ pub(crate) fn content(size: usize) -> Bytes {
 pub(crate) enum Script {
     /// It is refused, with this status.
     Refuse(u16),
+    /// It is told to come again in a moment.
+    Busy,
     /// It is answered after so long; then this is done, and after that everything that is left is sent.
     Answer(Duration, Vec<Act>),
 }
@@ -174,6 +176,7 @@ impl Source for Scripted {
         self.record.lock().opened.push(from);
         let script = self.scripts.lock().pop_front().unwrap_or_else(|| self.last.clone());
         match script {
+            Script::Busy => Err(SourceError::Busy),
             Script::Refuse(status) => {
                 self.record.lock().faulty = true;
                 Err(SourceError::Status(status))

@@ -3,7 +3,7 @@
 use super::complaints::Complaints;
 use super::http_client::{ClientFactory, HEAD, HttpClient};
 use super::login::Login;
-use super::redirect::redirection;
+use super::redirect::follow;
 use super::upstream_health::{Health, News, Nothing, is_passing_status};
 use super::upstream_options::UpstreamOptions;
 use super::{Remote, SourceId, decode, host};
@@ -14,7 +14,7 @@ use crate::peers::{Failure, Sample};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, HOST, RANGE, RETRY_AFTER, USER_AGENT};
+use hyper::header::{AUTHORIZATION, HOST, LOCATION, RANGE, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};
 use parking_lot::Mutex;
 use std::fmt;
@@ -128,20 +128,17 @@ impl Upstream {
         std::iter::once(&self.client).chain(&self.elsewhere)
     }
 
-    /// The address of a document of this cache; `url` is relative, or absolute with this upstream's own origin.
+    /// The address of a document of this cache. Nobody signs a narinfo's URL: where it is absolute, it may lead where a redirection of
+    /// this upstream may lead.
     ///
-    /// Nobody signs a narinfo's URL: an absolute one to another host is not followed.
-    fn resolve(&self, url: &str) -> Result<Uri, SourceError> {
-        let refused = || SourceError::Redirect(url.chars().take(200).collect());
-        if url.contains("://") {
-            let uri: Uri = url.parse().map_err(|_| refused())?;
-            return if (uri.scheme(), uri.authority()) == (self.base.scheme(), self.base.authority()) {
-                Ok(uri)
-            } else {
-                Err(refused())
-            };
+    /// # Errors
+    /// It leads elsewhere, or is no address.
+    pub(crate) async fn address(&self, url: &str) -> Result<Uri, SourceError> {
+        if url.contains("://") || url.starts_with('/') {
+            return follow(&self.base, url.as_bytes()).await;
         }
-        format!("{}/{url}", self.to_string().trim_end_matches('/')).parse().map_err(|_| refused())
+        let refused = |_| SourceError::Redirect(url.chars().take(200).collect());
+        format!("{}/{url}", self.to_string().trim_end_matches('/')).parse().map_err(refused)
     }
 
     /// Asks for `url`, from byte `from` on if that is not zero. The answer has status 200 or 206. That there is none counts against
@@ -160,12 +157,15 @@ impl Upstream {
 
     /// The same, for who says itself what all attempts came to.
     async fn attempt(&self, url: &str, from: u64) -> Result<Response<Incoming>, SourceError> {
-        let mut uri = self.resolve(url)?;
+        let mut uri = self.address(url).await?;
         for _ in 0..=REDIRECTS {
             let response = self.request(&uri, from).await?;
             let status = response.status();
             if status.is_redirection() {
-                uri = redirection(&uri, &response)?;
+                let Some(location) = response.headers().get(LOCATION) else {
+                    return Err(SourceError::Status(status.as_u16()));
+                };
+                uri = follow(&uri, location.as_bytes()).await?;
                 continue;
             }
             return match status {
@@ -202,12 +202,9 @@ impl Upstream {
     pub(crate) async fn document(&self, url: &str, limit: usize) -> Result<Option<Bytes>, SourceError> {
         match self.attempt(url, 0).await {
             Ok(response) => {
-                let encoding = response.headers().get(CONTENT_ENCODING).cloned();
+                let layers = decode::encodings(response.headers())?;
                 let body = collect(response.into_body(), limit).await?;
-                match encoding {
-                    None => Ok(Some(body)),
-                    Some(encoding) => decode::document(encoding.as_bytes(), body, limit).await.map(Some),
-                }
+                decode::document(layers, body, limit).await.map(Some)
             }
             // As Nix reads them: 403 is how S3 says that there is no such object. To who has a login it may say that it is a wrong one.
             Err(SourceError::Status(403)) if self.options.login != Login::default() => {
@@ -285,14 +282,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn documents_are_sought_under_the_base_only() {
-        let plain = upstream("https://cache.example.org");
-        assert_eq!(plain.resolve("nar/x.nar.xz").unwrap(), "https://cache.example.org/nar/x.nar.xz");
-        let nested = upstream("http://cache.example.org:8080/some/path/");
-        assert_eq!(nested.resolve("nar/x?hash=y").unwrap(), "http://cache.example.org:8080/some/path/nar/x?hash=y");
-        assert!(nested.resolve("http://cache.example.org:8080/elsewhere").is_ok());
-        for url in ["http://169.254.169.254/latest", "https://cache.example.org:8080/x", "file:///etc/passwd", "a b"] {
-            assert!(nested.resolve(url).is_err(), "{url}");
+    async fn documents_are_sought_under_the_base_and_where_it_may_lead() {
+        let address = async |base: &str, url: &str| upstream(base).address(url).await.ok().map(|uri| uri.to_string());
+        let (plain, nested) = ("https://cache.example.org", "http://cache.example.org:8080/some/path/");
+        for (base, url, expected) in [
+            (plain, "nar/x.nar.xz", Some("https://cache.example.org/nar/x.nar.xz")),
+            (nested, "nar/x?hash=y", Some("http://cache.example.org:8080/some/path/nar/x?hash=y")),
+            (nested, "http://cache.example.org:8080/elsewhere", Some("http://cache.example.org:8080/elsewhere")),
+            (nested, "/elsewhere", Some("http://cache.example.org:8080/elsewhere")),
+            (nested, "https://other.example.org/x", Some("https://other.example.org/x")),
+            (nested, "//other.example.org/x", Some("http://other.example.org/x")),
+            (plain, "http://other.example.org/x", None),
+            (nested, "http://169.254.169.254/latest", None),
+            (nested, "http://127.0.0.1/x", None),
+            (nested, "file:///etc/passwd", None),
+            (nested, "a b", None),
+        ] {
+            assert_eq!(address(base, url).await.as_deref(), expected, "{url} at {base}");
         }
     }
 

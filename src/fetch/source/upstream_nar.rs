@@ -1,6 +1,6 @@
 //! A file of an upstream as a source: decoded where it is compressed, so that it is the same bytes as everybody's.
 
-use super::decode::{self, Decoder};
+use super::decode::{self, Codec, Decoder};
 use super::direct::Direct;
 use super::download::Download;
 use super::upstream::Upstream;
@@ -9,6 +9,7 @@ use crate::fetch::error::SourceError;
 use crate::nix::Compression;
 use async_trait::async_trait;
 use bytes::Bytes;
+use hyper::StatusCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
@@ -54,12 +55,20 @@ impl Source for UpstreamNar {
     }
 
     async fn open(&self, nar: &NarId, from: u64) -> Result<Box<dyn ByteFlow>, SourceError> {
-        if self.compression == Compression::None {
-            let response = self.upstream.get(&self.url, from).await?;
+        let is_plain = self.compression == Compression::None;
+        let mut response = self.upstream.get(&self.url, if is_plain { from } else { 0 }).await?;
+        let mut layers = decode::encodings(response.headers())?;
+        if response.status() == StatusCode::PARTIAL_CONTENT && !layers.is_empty() {
+            // Offsets in what is encoded are not those of the NAR.
+            response = self.upstream.get(&self.url, 0).await?;
+            layers = decode::encodings(response.headers())?;
+        }
+        layers.extend(Codec::of(&self.compression)?);
+        if layers.is_empty() {
             return Ok(Box::new(Direct::new(response, from, nar.size)?));
         }
-        let download = Download::open(Arc::clone(&self.upstream), self.url.clone()).await?;
-        Ok(Box::new(Decoded::new(download, &self.compression, from, nar.size)))
+        let download = Download::new(Arc::clone(&self.upstream), self.url.clone(), response)?;
+        Ok(Box::new(Decoded::new(download, layers, from, nar.size)))
     }
 }
 
@@ -73,8 +82,8 @@ struct Decoded {
 }
 
 impl Decoded {
-    fn new(download: Download, compression: &Compression, from: u64, size: u64) -> Self {
-        let Decoder { input, output } = decode::start(compression, from, size);
+    fn new(download: Download, layers: Vec<Codec>, from: u64, size: u64) -> Self {
+        let Decoder { input, output } = decode::start(layers, from, size);
         let (received, broken) = (Arc::default(), Arc::default());
         let feeder = tokio::spawn(feed(download, input, Arc::clone(&received), Arc::clone(&broken)));
         Self { output, received, broken, _feeder: AbortOnDropHandle::new(feeder) }

@@ -1,9 +1,10 @@
 //! The bytes of one transfer on their way from sources to readers: hashed, kept in order, and withheld until they are proved.
 
+use super::events::Part;
 use super::fanout::Fanout;
 use super::hasher::Hasher;
-use super::scheduler::Part;
 use crate::fetch::error::{SourceError, TransferError, Violation};
+use crate::fetch::source::SourceName;
 use crate::nix::NarHash;
 use bytes::Bytes;
 use std::ops::Range;
@@ -35,6 +36,11 @@ impl Assembly {
     /// Whether it can be begun anew, because nobody reads anything before all is verified.
     pub(crate) fn is_restartable(&self) -> bool {
         self.readers.keeps_all()
+    }
+
+    /// From now on the bytes come from there.
+    pub(crate) fn comes_from(&self, source: &SourceName) {
+        self.readers.comes_from(source);
     }
 
     /// Takes in the next bytes, waiting for readers where they are behind. The inner result is the source's fault.

@@ -1,13 +1,16 @@
 //! Carries out what the scheduler decides: nothing is decided here.
 
 use super::assembly::Assembly;
+use super::events::{Action, Candidate, Event};
 use super::flight::Flight;
-use super::scheduler::{Action, Candidate, Event, Scheduler};
+use super::scheduler::Scheduler;
 use super::suspects::Suspects;
 use crate::fetch::activity::{Activity, Trace};
 use crate::fetch::blame::{About, Blame};
 use crate::fetch::error::{SourceError, TransferError};
+use crate::fetch::promises::BrokenPromises;
 use crate::fetch::resolve::resolution::Resolution;
+use crate::fetch::resolve::resolver::Late;
 use crate::fetch::source::{NarId, Source};
 use crate::metrics::Metrics;
 use crate::nix::{NarHash, PathInfo};
@@ -24,16 +27,17 @@ pub(crate) struct Shared {
     pub(crate) activity: Arc<Activity>,
     pub(crate) blame: Arc<Blame>,
     pub(crate) suspects: Suspects,
+    pub(crate) promises: BrokenPromises,
 }
 
-/// Who looks for more sources.
-pub(crate) type Search = Pin<Box<dyn Future<Output = Vec<Arc<dyn Source>>> + Send>>;
+/// Who looks for more sources, and adds them to the resolution: ready when those have answered who do so at once.
+pub(crate) type Search = Pin<Box<dyn Future<Output = Late> + Send>>;
 
 /// A transfer under way.
 pub(crate) struct Transfer<F> {
     shared: Arc<Shared>,
     resolution: Arc<Resolution>,
-    /// Asks everybody who has the NAR.
+    /// Asks everybody who has the NAR of a resolution.
     find: F,
     trace: Arc<Trace>,
     assembly: Assembly,
@@ -46,20 +50,22 @@ pub(crate) struct Transfer<F> {
     /// How many sources are known to the resolution.
     known: watch::Receiver<usize>,
     search: Option<Search>,
+    late: Option<Late>,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 /// What is waited for.
 enum Step {
     Chunk(Option<Result<Bytes, SourceError>>),
-    Found(Vec<Arc<dyn Source>>),
+    Searched(Late),
+    HeardAll,
     Known,
     Rested,
 }
 
 impl<F> Transfer<F>
 where
-    F: Fn(&PathInfo) -> Search + Send,
+    F: Fn(&Arc<Resolution>) -> Search + Send,
 {
     /// Of the NAR of `resolution` into `assembly`.
     pub(crate) fn new(
@@ -82,6 +88,7 @@ where
             flight: None,
             samples: Vec::new(),
             search: None,
+            late: None,
             pause: None,
         }
     }
@@ -105,12 +112,20 @@ where
     async fn drive(&mut self) -> Result<(), TransferError> {
         self.known.mark_unchanged();
         self.found(self.resolution.sources());
+        if self.sources.is_empty() {
+            // All who had it broke their promise meanwhile: everybody is asked.
+            self.handle(Event::Found(Vec::new()));
+        }
         loop {
             while let Some(action) = self.scheduler.next_action() {
                 match action {
                     Action::Request { key, from } => self.request(key, from),
                     Action::Pause(pause) => self.pause = Some(Box::pin(sleep(pause))), // backoff
-                    Action::Search => self.search = Some((self.find)(&self.resolution.info)),
+                    Action::Wait(pause) => {
+                        self.announce_wait();
+                        self.pause = Some(Box::pin(sleep(pause))); // backoff
+                    }
+                    Action::Search => self.search = Some((self.find)(&self.resolution)),
                     Action::StartOver { set_aside } => {
                         self.samples.clear();
                         self.assembly.start_over(set_aside);
@@ -124,8 +139,10 @@ where
                         self.handle(Event::Compared(wrong));
                     }
                     Action::Blame(key, error) => {
-                        let about = About::Nar(&self.resolution.info.path);
-                        self.shared.blame.blame(self.sources[key].remote(), about, &error);
+                        let (path, remote) = (&self.resolution.info.path, self.sources[key].remote());
+                        self.shared.promises.note(path.hash(), &remote.id(), &error);
+                        self.resolution.remove(&remote.id());
+                        self.shared.blame.blame(remote, About::Nar(path), &error);
                     }
                     Action::Suspect(keys) => {
                         let ids = keys.into_iter().map(|key| self.sources[key].remote().id());
@@ -141,10 +158,15 @@ where
                     let (offset, size) = (self.scheduler.offset(), self.resolution.info.nar_size);
                     self.failed(SourceError::Truncated(offset, size));
                 }
-                Step::Found(sources) => {
-                    self.search = None;
-                    self.found(sources);
+                Step::Searched(late) => {
+                    (self.search, self.late) = (None, Some(late));
+                    self.found(self.resolution.sources());
                     self.handle(Event::Searched);
+                }
+                Step::HeardAll => {
+                    self.late = None;
+                    self.found(self.resolution.sources());
+                    self.handle(Event::HeardAll);
                 }
                 Step::Known => self.found(self.resolution.sources()),
                 Step::Rested => {
@@ -159,7 +181,8 @@ where
     async fn step(&mut self) -> Step {
         let sources = &self.sources;
         let has_other = self.scheduler.has_other(|key| sources[key].standing());
-        let (flight, search, pause, known) = (&mut self.flight, &mut self.search, &mut self.pause, &mut self.known);
+        let (flight, search, late) = (&mut self.flight, &mut self.search, &mut self.late);
+        let (pause, known) = (&mut self.pause, &mut self.known);
         let chunk = async {
             match flight {
                 Some(flight) => flight.next(has_other).await,
@@ -168,7 +191,8 @@ where
         };
         tokio::select! {
             chunk = chunk => Step::Chunk(chunk),
-            found = present(search) => Step::Found(found),
+            late = present(search) => Step::Searched(late),
+            () = present(late) => Step::HeardAll,
             () = present(pause) => Step::Rested,
             // The resolution is ours: its sender lives.
             Ok(()) = known.changed() => Step::Known,
@@ -188,7 +212,9 @@ where
             let id = source.remote().id();
             if self.sources.iter().all(|known| known.remote().id() != id) {
                 let suspicion = self.shared.suspects.suspicion(nar, &id);
-                new.push(Candidate { begins_anywhere: source.abilities().begins_anywhere, suspicion });
+                let broke_promise = self.shared.promises.is_broken(self.resolution.info.path.hash(), &id);
+                let begins_anywhere = source.abilities().begins_anywhere;
+                new.push(Candidate { begins_anywhere, suspicion, broke_promise });
                 self.sources.push(source);
             }
         }
@@ -216,7 +242,9 @@ where
         let counter = if is_far { &metrics.fetched_upstream_bytes } else { &metrics.fetched_peer_bytes };
         counter.add(flight.fresh());
         if flight.sample().bytes == 0 {
-            self.trace.flows_from(flight.source.remote().id().name());
+            let name = flight.source.remote().id().name();
+            self.assembly.comes_from(&name);
+            self.trace.flows_from(name);
         }
         match self.assembly.take(chunk).await? {
             Ok(bytes) => {
@@ -231,7 +259,18 @@ where
 
     fn failed(&mut self, error: SourceError) {
         self.flight = None;
-        self.handle(Event::Failed(error));
+        self.handle(match error {
+            SourceError::Busy => Event::Busy,
+            error => Event::Failed(error),
+        });
+    }
+
+    /// Says once that it takes longer, and why.
+    fn announce_wait(&self) {
+        let path = &self.resolution.info.path;
+        if self.shared.activity.waits(&self.trace) {
+            log::info!(path:% = path; "waiting for {path}: all who have it are busy");
+        }
     }
 
     /// The hash of all that came.

@@ -4,7 +4,9 @@
 //! may write ahead of what it has verified. A reader that joins late finds the stream open to it as long as the bytes it
 //! needs are still in the window.
 
+use super::memory::Reserved;
 use crate::fetch::error::TransferError;
+use crate::fetch::source::SourceName;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use parking_lot::{Mutex, MutexGuard};
@@ -13,7 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 /// How long the slowest of several readers may hold up the others before it is cut off.
@@ -47,8 +49,6 @@ pub(crate) struct Fanout {
     /// Readers advanced, came or went.
     room: Notify,
     progress: watch::Sender<Progress>,
-    /// The budget that the chunks take, given back when the last reader is gone.
-    _memory: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Default)]
@@ -63,6 +63,11 @@ struct State {
     outcome: Option<Result<(), TransferError>>,
     readers: HashMap<u64, Slot>,
     next_reader: u64,
+    /// Who sent the last bytes.
+    source: Option<SourceName>,
+    /// What the chunks take of the memory for all transfers. Once all bytes are there, it is given back as they are read: a slow reader
+    /// keeps others waiting only for what it has not read.
+    memory: Option<Reserved>,
 }
 
 /// What the stream knows of a reader.
@@ -85,6 +90,14 @@ impl State {
             }
             self.base = end;
             self.chunks.pop_front();
+        }
+    }
+
+    /// Gives back the memory of what every reader has read. Only at the end: before that, more will come.
+    fn give_back(&mut self) {
+        let kept = self.end.saturating_sub(self.base);
+        if let Some(memory) = &mut self.memory {
+            memory.shrink(kept);
         }
     }
 
@@ -114,14 +127,13 @@ impl State {
 
 impl Fanout {
     /// A stream of `size` bytes of which `window` are kept at most. A window as large as the size keeps everything.
-    pub(crate) fn new(size: u64, window: u64, memory: Option<OwnedSemaphorePermit>) -> Arc<Self> {
+    pub(crate) fn new(size: u64, window: u64, memory: Option<Reserved>) -> Arc<Self> {
         Arc::new(Self {
             size,
             window,
-            state: Mutex::default(),
+            state: Mutex::new(State { memory, ..State::default() }),
             room: Notify::new(),
             progress: watch::Sender::new(Progress::Pending),
-            _memory: memory,
         })
     }
 
@@ -168,6 +180,11 @@ impl Fanout {
             self.state().append(chunk);
         }
         Ok(())
+    }
+
+    /// From now on the bytes come from there.
+    pub(crate) fn comes_from(&self, source: &SourceName) {
+        self.state().source = Some(source.clone());
     }
 
     /// Lets readers read what was written up to byte `end`.
@@ -278,6 +295,12 @@ impl NarBody {
     pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
         self.stream.progress()
     }
+
+    /// Who sends, or sent the last bytes; `None` before the first.
+    #[must_use]
+    pub fn source(&self) -> Option<SourceName> {
+        self.stream.state().source.clone()
+    }
 }
 
 impl Body for NarBody {
@@ -311,6 +334,7 @@ impl Body for NarBody {
                     if state.outcome.is_some() {
                         // No writer is left to do it, and nobody joins any more.
                         state.trim(false);
+                        state.give_back();
                     }
                     drop(state);
                     this.stream.room.notify_one();

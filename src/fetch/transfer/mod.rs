@@ -1,13 +1,15 @@
 //! One NAR on its way from its sources to its readers.
 //!
-//! [`scheduler`] decides, [`driver`] carries out: it opens sources ([`flight`]), puts the bytes together ([`assembly`]) for the readers
-//! ([`fanout`]). [`registry`] knows which transfers are under way.
+//! [`scheduler`] decides ([`events`] in, actions out), [`driver`] carries out: it opens sources ([`flight`]), puts the bytes together ([`assembly`]) for the readers
+//! ([`fanout`]). [`registry`] knows which transfers are under way; [`memory`] is what they share.
 
 pub(crate) mod assembly;
 pub(crate) mod driver;
+pub(crate) mod events;
 pub(crate) mod fanout;
 pub(crate) mod flight;
 pub(crate) mod hasher;
+pub(crate) mod memory;
 pub(crate) mod min_rate;
 pub(crate) mod ranking;
 pub(crate) mod registry;

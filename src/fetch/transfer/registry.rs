@@ -3,6 +3,7 @@
 use super::assembly::Assembly;
 use super::driver::{Search, Shared, Transfer};
 use super::fanout::{Fanout, NarBody};
+use super::memory::{Memory, Reserved};
 use super::suspects::Suspects;
 use crate::fetch::activity::Activity;
 use crate::fetch::blame::Blame;
@@ -32,10 +33,11 @@ const SMALL_WINDOW: u64 = 256 * 1024;
 const TRANSFERS_MAX: usize = 192;
 /// How long a transfer waits for its slot before Nix is told to look elsewhere.
 const SLOT_WAIT: Duration = Duration::from_secs(5);
-/// How long it waits for its share of the memory before it makes do with [`SMALL_WINDOW`].
-const MEMORY_WAIT: Duration = Duration::from_secs(1);
-/// The unit of the memory budget, in bytes.
-const BUDGET_UNIT: u64 = 64 * 1024;
+/// How long a large NAR waits for its share of the memory before it makes do with [`SMALL_WINDOW`].
+const WINDOW_WAIT: Duration = Duration::from_secs(1);
+/// How long one waits that is to be kept whole, while those before it come and are read. If they stand still for so long, a reader holds the
+/// memory that does not read: then it comes as large ones do, with its tail withheld. Nix waits for five minutes.
+const WHOLE_WAIT: Duration = Duration::from_secs(60);
 /// How long a NAR that turned out wrong is not continued: Nix would put the right end to the wrong beginning.
 const TAINTED: Duration = Duration::from_secs(60);
 /// How many NARs are remembered for that.
@@ -60,9 +62,7 @@ struct Inner {
     /// NARs that ended with wrong content lately.
     tainted: Cache<NarHash, ()>,
     slots: Arc<Semaphore>,
-    memory: Arc<Semaphore>,
-    /// How many permits `memory` has in all.
-    memory_units: u32,
+    memory: Memory,
     tasks: TaskTracker,
 }
 
@@ -74,15 +74,14 @@ impl Registry {
         memory: u64,
         tasks: TaskTracker,
     ) -> Self {
-        let memory_units = units(memory.max(WHOLE));
+        let promises = resolver.promises.clone();
         Self(Arc::new(Inner {
             resolver,
-            shared: Arc::new(Shared { metrics, activity, blame, suspects: Suspects::new() }),
+            shared: Arc::new(Shared { metrics, activity, blame, suspects: Suspects::new(), promises }),
             running: Mutex::default(),
             tainted: Cache::builder().max_capacity(TAINTED_MAX).time_to_live(TAINTED).build(),
             slots: Arc::new(Semaphore::new(TRANSFERS_MAX)),
-            memory: Arc::new(Semaphore::new(memory_units as usize)),
-            memory_units,
+            memory: Memory::new(memory.max(WHOLE)),
             tasks,
         }))
     }
@@ -113,7 +112,7 @@ impl Registry {
         }
         let slot = slot(&self.0.slots).await?;
         let size = resolution.info.nar_size;
-        let (window, memory) = self.reserve(if size <= WHOLE { size } else { WINDOW }).await;
+        let (window, memory) = reserve(&self.0.memory, size).await;
         let fanout = Fanout::new(size, window, memory);
         let reader = fanout.reader(from)?;
         let generation = self.0.resolver.generation();
@@ -150,12 +149,11 @@ impl Registry {
         shared.metrics.transfers_started.add(1);
         let trace = shared.activity.begin(path, *nar_size);
         let finder = Arc::clone(resolver);
-        let find = move |info: &PathInfo| -> Search {
-            let (finder, info) = (Arc::clone(&finder), info.clone());
-            Box::pin(async move { finder.all(&info).await })
+        let find = move |resolution: &Arc<Resolution>| -> Search {
+            Box::pin(Arc::clone(&finder).search(Arc::clone(resolution)))
         };
         let assembly = Assembly::new(Arc::clone(&fanout));
-        let transfer = Transfer::new(Arc::clone(shared), resolution, find, assembly, Arc::clone(&trace));
+        let transfer = Transfer::new(Arc::clone(shared), Arc::clone(&resolution), find, assembly, Arc::clone(&trace));
         let registry = self.clone();
         tasks.spawn(async move {
             let outcome = transfer.run().await;
@@ -164,21 +162,31 @@ impl Registry {
             if let Err(TransferError::Corrupt(_)) = outcome {
                 registry.0.tainted.insert(nar, ());
             }
+            if resolution.is_abandoned() {
+                registry.0.resolver.forget(resolution.info.path.hash()).await;
+            }
             let mut running = registry.0.running.lock();
             if running.get(&nar).is_some_and(|running| Arc::ptr_eq(&running.fanout, &fanout)) {
                 running.remove(&nar);
             }
         });
     }
+}
 
-    /// A window of `bytes` and the memory for it; or, where others have all of that for too long, a small one without: a
-    /// NAR must not wait for other NARs' readers.
-    async fn reserve(&self, bytes: u64) -> (u64, Option<OwnedSemaphorePermit>) {
-        let units = units(bytes).min(self.0.memory_units);
-        match timeout(MEMORY_WAIT, Arc::clone(&self.0.memory).acquire_many_owned(units)).await {
-            Ok(Ok(memory)) => (bytes, Some(memory)),
-            Ok(Err(_)) | Err(_) => (bytes.min(SMALL_WINDOW), None),
-        }
+/// How much of a NAR of `size` bytes is kept, and the memory for it.
+async fn reserve(memory: &Memory, size: u64) -> (u64, Option<Reserved>) {
+    let (window, patience) = if size > WHOLE {
+        (WINDOW, WINDOW_WAIT)
+    } else if size > SMALL_WINDOW {
+        (size, WHOLE_WAIT)
+    } else {
+        // What every transfer may take that got nothing is enough to keep it whole.
+        (size, Duration::ZERO)
+    };
+    match memory.reserve(window, patience).await {
+        Some(memory) => (window, Some(memory)),
+        // A NAR must not wait for other NARs' readers for ever.
+        None => (window.min(SMALL_WINDOW), None),
     }
 }
 
@@ -191,14 +199,31 @@ async fn slot(slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     slot.ok()?.ok()
 }
 
-/// Permits of the memory budget for `bytes`.
-fn units(bytes: u64) -> u32 {
-    u32::try_from(bytes.div_ceil(BUDGET_UNIT)).unwrap_or(u32::MAX).max(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_to_be_whole_waits_for_memory_and_what_is_tiny_needs_none() {
+        let memory = Memory::new(64 << 20);
+        let mut taken = Vec::new();
+        for _ in 0..4 {
+            taken.push(reserve(&memory, WHOLE).await.1.expect("there is some"));
+        }
+        let begun = tokio::time::Instant::now();
+        assert!(matches!(reserve(&memory, SMALL_WINDOW).await, (SMALL_WINDOW, None)));
+        assert_eq!(begun.elapsed(), Duration::ZERO, "it is whole all the same");
+        assert!(matches!(reserve(&memory, WHOLE + 1).await, (SMALL_WINDOW, None)));
+        assert_eq!(begun.elapsed(), WINDOW_WAIT);
+        let end = async {
+            tokio::time::sleep(WHOLE_WAIT / 2).await; // pace
+            taken.pop();
+        };
+        let (fifth, ()) = tokio::join!(reserve(&memory, WHOLE), end);
+        assert!(matches!(fifth, (WHOLE, Some(_))));
+        assert_eq!(begun.elapsed(), WINDOW_WAIT + WHOLE_WAIT / 2);
+        assert!(matches!(reserve(&memory, WHOLE).await, (SMALL_WINDOW, None)), "nobody reads");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_slot_is_waited_for_within_bounds() {

@@ -5,20 +5,23 @@
 //! whom, and whether the whole turned out right.
 //!
 //! * A source that fails is tried again after a pause, up to [`CHANCES`] times, once everybody has been asked again who has the
-//!   NAR; others are tried before it.
+//!   NAR; others are tried before it. So is one that broke its promise of this path before. Only when nobody is left who could still say
+//!   that it has the NAR is it over.
+//! * A source that is busy has not failed. Another is asked at once; where there is none, everybody is asked again, and then it is waited
+//!   for, with pauses that grow, [`BUSY_WAITS`] times in all.
 //! * A NAR that is kept whole until it is verified can be begun anew. If a single source sent it and it is wrong, that source is
 //!   to blame. If several did, nobody is blamed on suspicion: from then on one source alone has to send all of it, and the
 //!   right content, once it is there, shows whose part was wrong.
 //! * A NAR of which readers have seen a part cannot be begun anew. If it is wrong and several sources sent it, they become
 //!   suspects: next time they are asked last, and never mixed.
 
+use super::events::{Action, Candidate, Event, Key, Part};
 use super::ranking::{Rank, rank};
 use crate::fetch::error::{SourceError, TransferError, Violation};
 use crate::fetch::source::Standing;
 use crate::nix::NarHash;
 use crate::resilience::Schedule;
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::time::Duration;
 
 /// How often one source may fail a transfer before it is out of it.
@@ -26,93 +29,54 @@ const CHANCES: u32 = 3;
 /// How long before a source that has failed is tried again.
 const PAUSES: Schedule =
     Schedule { first: Duration::from_millis(100), factor: 4, most: Duration::from_secs(2), spread: false };
+/// How long before one that is busy is asked again.
+const BUSY_PAUSES: Schedule =
+    Schedule { first: Duration::from_millis(500), factor: 2, most: Duration::from_secs(5), spread: false };
+/// How often a transfer waits for one that is busy without getting anything in between: 27 s in all. Nix waits as long without a word, and
+/// after that its next cache may be the quicker way.
+const BUSY_WAITS: u32 = 8;
 /// How much a source has to send, in bytes, until what it failed before is forgiven.
 const GOOD_WAY: u64 = 1024 * 1024;
-
-/// A source by its place among all that the transfer has heard of.
-pub(crate) type Key = usize;
-
-/// A part of the NAR and who sent it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Part {
-    pub(crate) from: Key,
-    pub(crate) range: Range<u64>,
-}
-
-/// A source that has the NAR.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Candidate {
-    /// It can begin in the middle.
-    pub(crate) begins_anywhere: bool,
-    /// How often it had a part in wrong content of this NAR of which nobody knows who sent it.
-    pub(crate) suspicion: u32,
-}
-
-/// What happened.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// More sources have it: each only once, with the keys that follow on those before.
-    Found(Vec<Candidate>),
-    /// Everybody was asked again; whom that brought was told before.
-    Searched,
-    /// The source that was asked sent so many bytes, which were taken in. Never more than are missing.
-    Received(u64),
-    /// The source that was asked failed, or stalled.
-    Failed(SourceError),
-    /// The pause is over.
-    Tick,
-    /// All bytes are there, and this is their hash.
-    PieceDone(NarHash),
-    /// These parts of what was set aside are not what the right content has there.
-    Compared(Vec<Part>),
-}
-
-/// What is to be done.
-#[derive(Debug)]
-pub(crate) enum Action {
-    /// Have this source send from byte `from` on.
-    Request {
-        /// The source.
-        key: Key,
-        /// The first byte.
-        from: u64,
-    },
-    /// Tell of a [`Event::Tick`] after so long, unless something else is to be done before.
-    Pause(Duration),
-    /// Ask everybody who has it.
-    Search,
-    /// Throw away what came, or set it aside for [`Action::Compare`].
-    StartOver {
-        /// Whether it is set aside.
-        set_aside: bool,
-    },
-    /// All bytes are there: say what their hash is.
-    Verify,
-    /// Say which of these parts of what was set aside are wrong.
-    Compare(Vec<Part>),
-    /// This one is responsible for that.
-    Blame(Key, SourceError),
-    /// These had a part in wrong content, and nobody knows whose was wrong.
-    Suspect(Vec<Key>),
-    /// It is over. Where no source is left, [`Scheduler::last_failure`] says more.
-    Finish(Result<(), TransferError>),
-}
 
 /// What is known of a candidate.
 #[derive(Debug)]
 struct Entry {
     candidate: Candidate,
     failures: u32,
-    /// It failed, and its pause is not over.
+    /// It broke its promise of this path before, and has sent nothing worth mentioning since.
+    is_doubtful: bool,
+    /// How often it was busy since it sent something last.
+    busy: u32,
+    /// It failed or was busy, and its pause is not over.
     must_rest: bool,
+}
+
+impl Entry {
+    fn new(candidate: Candidate) -> Self {
+        Self { candidate, failures: 0, is_doubtful: candidate.broke_promise, busy: 0, must_rest: false }
+    }
+
+    /// There is nothing against it.
+    fn is_fresh(&self) -> bool {
+        self.against() == 0
+    }
+
+    /// How much there is.
+    fn against(&self) -> u32 {
+        self.failures + self.busy + u32::from(self.is_doubtful)
+    }
 }
 
 /// Whether everybody was asked again who has the NAR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Search {
     NotYet,
+    /// Those are waited for who answer at once.
     Running,
+    /// Only latecomers are left.
     Done,
+    /// Nobody is left.
+    Over,
 }
 
 /// The source that sends.
@@ -139,6 +103,10 @@ pub(crate) struct Scheduler {
     mixed_failure: Option<Vec<Part>>,
     /// Who failed last, and how.
     last_failure: Option<(Key, String)>,
+    /// How often it was waited for one that is busy.
+    waits: u32,
+    /// A pause was asked for and is not over.
+    is_resting: bool,
     actions: VecDeque<Action>,
 }
 
@@ -156,6 +124,8 @@ impl Scheduler {
             parts: Vec::new(),
             mixed_failure: None,
             last_failure: None,
+            waits: 0,
+            is_resting: false,
             actions: VecDeque::new(),
         }
     }
@@ -180,7 +150,7 @@ impl Scheduler {
         let sends = self.flight.as_ref().map(|flight| flight.key);
         self.entries.iter().enumerate().any(|(key, entry)| {
             Some(key) != sends
-                && entry.failures == 0
+                && entry.is_fresh()
                 && (self.offset == 0 || entry.candidate.begins_anywhere)
                 && standing(key).usable
         })
@@ -190,15 +160,14 @@ impl Scheduler {
     pub(crate) fn handle(&mut self, event: Event, standing: impl Fn(Key) -> Standing) {
         match event {
             Event::Found(candidates) => {
-                let new = |candidate| Entry { candidate, failures: 0, must_rest: false };
-                self.entries.extend(candidates.into_iter().map(new));
+                self.entries.extend(candidates.into_iter().map(Entry::new));
                 // Whoever waits for one that failed goes on with one that did not.
                 if self.flight.is_none() {
                     self.proceed(standing);
                 }
             }
-            Event::Searched => {
-                self.search = Search::Done;
+            Event::Searched | Event::HeardAll => {
+                self.search = if matches!(event, Event::HeardAll) { Search::Over } else { Search::Done };
                 if self.flight.is_none() {
                     self.proceed(standing);
                 }
@@ -210,7 +179,16 @@ impl Scheduler {
                     self.proceed(standing);
                 }
             }
+            Event::Busy => {
+                if let Some(flight) = self.flight.take() {
+                    let entry = &mut self.entries[flight.key];
+                    (entry.busy, entry.must_rest) = (entry.busy.saturating_add(1), true);
+                    self.last_failure = Some((flight.key, SourceError::Busy.to_string()));
+                    self.proceed(standing);
+                }
+            }
             Event::Tick => {
+                self.is_resting = false;
                 self.entries.iter_mut().for_each(|entry| entry.must_rest = false);
                 if self.flight.is_none() {
                     self.proceed(standing);
@@ -233,6 +211,7 @@ impl Scheduler {
     fn received(&mut self, bytes: u64) {
         let Some(Flight { key, from }) = &self.flight else { return };
         let (first, end) = (self.offset, self.offset + bytes);
+        self.entries[*key].busy = 0;
         match self.parts.last_mut() {
             Some(part) if part.from == *key => part.range.end = end,
             _ => self.parts.push(Part { from: *key, range: first..end }),
@@ -240,7 +219,8 @@ impl Scheduler {
         self.offset = end;
         // Begun anew again and again, it could go the same way for ever.
         if end - from >= GOOD_WAY && self.mixed_failure.is_none() {
-            self.entries[*key].failures = 0;
+            let entry = &mut self.entries[*key];
+            (entry.failures, entry.is_doubtful, self.waits) = (0, false, 0);
         }
         if self.offset == self.size {
             self.flight = None;
@@ -252,7 +232,7 @@ impl Scheduler {
     fn failed(&mut self, key: Key, error: SourceError) {
         let entry = &mut self.entries[key];
         entry.failures += match error {
-            SourceError::Violation(_) | SourceError::Status(_) | SourceError::Decode(_) => CHANCES,
+            _ if error.is_final() => CHANCES,
             SourceError::Stalled(_) => 2,
             _ => 1,
         };
@@ -291,22 +271,35 @@ impl Scheduler {
         }
         let Some((key, entry)) = self.best(standing) else {
             return match self.search {
-                Search::Done => self.finish(Err(TransferError::NoSource("nobody has it".to_owned()))),
+                Search::Over => self.finish(Err(TransferError::NoSource("nobody has it".to_owned()))),
                 Search::NotYet => self.search(),
-                Search::Running => {}
+                Search::Running | Search::Done => {}
             };
         };
-        // Before it settles for one that has failed, it asks everybody again.
+        // Before it settles for one that has failed or is busy, it asks everybody again.
         match self.search {
-            _ if entry.failures == 0 => self.request(key),
+            _ if entry.is_fresh() => self.request(key),
             Search::NotYet => self.search(),
             Search::Running => {}
-            Search::Done if entry.must_rest => {
+            Search::Done | Search::Over if !entry.must_rest => self.request(key),
+            Search::Done | Search::Over if self.is_resting => {}
+            Search::Done | Search::Over if entry.busy > 0 => self.wait(),
+            Search::Done | Search::Over => {
                 let pause = PAUSES.after(entry.failures);
+                self.is_resting = true;
                 self.actions.push_back(Action::Pause(pause));
             }
-            Search::Done => self.request(key),
         }
+    }
+
+    /// Waits for one that is busy, unless that was done long enough.
+    fn wait(&mut self) {
+        if self.waits >= BUSY_WAITS {
+            return self.finish(Err(TransferError::NoSource("all who have it are busy".to_owned())));
+        }
+        self.waits += 1;
+        self.is_resting = true;
+        self.actions.push_back(Action::Wait(BUSY_PAUSES.after(self.waits)));
     }
 
     fn search(&mut self) {
@@ -324,6 +317,7 @@ impl Scheduler {
             let reason = "its sources are not mixed after wrong content".to_owned();
             return self.finish(Err(TransferError::NoSource(reason)));
         }
+        self.is_resting = false;
         self.flight = Some(Flight { key, from: self.offset });
         self.actions.push_back(Action::Request { key, from: self.offset });
     }
@@ -332,7 +326,8 @@ impl Scheduler {
         let rank = |(key, entry): &(Key, &Entry)| -> Rank {
             // To begin at the start again is the last resort: a source that failed once is tried again before.
             let detour = u32::from(self.offset > 0 && !entry.candidate.begins_anywhere);
-            rank(&standing(*key), entry.candidate.suspicion, entry.failures + detour, self.size - self.offset)
+            let against = entry.against() + detour;
+            rank(&standing(*key), entry.candidate.suspicion, against, self.size - self.offset)
         };
         let usable = |(key, entry): &(Key, &Entry)| entry.failures < CHANCES && standing(*key).usable;
         self.entries.iter().enumerate().filter(usable).min_by_key(rank)

@@ -6,7 +6,7 @@ const SIZE: u64 = 100;
 const RIGHT: [u8; 32] = [1; 32];
 const WRONG: [u8; 32] = [2; 32];
 const STANDING: Standing = Standing { usable: true, tier: Tier::Online, latency: None, throughput: None };
-const HONEST: Candidate = Candidate { begins_anywhere: true, suspicion: 0 };
+const HONEST: Candidate = Candidate { begins_anywhere: true, suspicion: 0, broke_promise: false };
 
 fn scheduler(restartable: bool) -> Scheduler {
     Scheduler::new(NarHash::new(RIGHT), SIZE, restartable)
@@ -22,6 +22,7 @@ fn words(action: &Action) -> String {
     match action {
         Action::Request { key, from } => format!("request {key} from {from}"),
         Action::Pause(pause) => format!("pause {pause:?}"),
+        Action::Wait(pause) => format!("wait {pause:?}"),
         Action::Search => "search".to_owned(),
         Action::StartOver { set_aside: true } => "set aside".to_owned(),
         Action::StartOver { set_aside: false } => "start over".to_owned(),
@@ -63,7 +64,8 @@ fn who_failed_is_tried_again_after_everybody_was_asked_and_a_pause_that_grows() 
     assert_eq!(after(&mut scheduler, Event::Searched), ["request 0 from 0"], "it has rested meanwhile");
     assert_eq!(after(&mut scheduler, broken()), ["blame 0: broken", "pause 400ms"]);
     assert_eq!(after(&mut scheduler, Event::Tick), ["request 0 from 0"]);
-    assert_eq!(after(&mut scheduler, broken()), ["blame 0: broken", "failed: no source is left: nobody has it"]);
+    assert_eq!(after(&mut scheduler, broken()), ["blame 0: broken"], "somebody may still say that it has it");
+    assert_eq!(after(&mut scheduler, Event::HeardAll), ["failed: no source is left: nobody has it"]);
     assert_eq!(scheduler.last_failure(), Some(&(0, "broken".to_owned())));
 }
 
@@ -85,7 +87,7 @@ fn a_stall_costs_two_chances_and_a_good_way_forgives() {
     let mut one = scheduler(true);
     after(&mut one, Event::Found(vec![HONEST]));
     after(&mut one, stalled());
-    after(&mut one, Event::Searched);
+    after(&mut one, Event::HeardAll);
     after(&mut one, Event::Tick);
     assert!(after(&mut one, stalled()).last().unwrap().starts_with("failed"));
     let mut long = Scheduler::new(NarHash::new(RIGHT), 10 * GOOD_WAY, false);
@@ -120,7 +122,7 @@ fn a_little_way_forgives_nothing_and_a_way_that_is_gone_again_nothing_either() {
     for _ in 0..20 {
         after(&mut scheduler, Event::Received(2 * GOOD_WAY));
         actions = after(&mut scheduler, broken());
-        actions.extend(after(&mut scheduler, Event::Searched));
+        actions.extend(after(&mut scheduler, Event::HeardAll));
         if actions.iter().any(|action| action.starts_with("failed")) {
             break;
         }
@@ -131,7 +133,7 @@ fn a_little_way_forgives_nothing_and_a_way_that_is_gone_again_nothing_either() {
 
 #[test]
 fn decoding_from_the_start_is_the_last_resort() {
-    let compressed = Candidate { begins_anywhere: false, suspicion: 0 };
+    let compressed = Candidate { begins_anywhere: false, ..HONEST };
     let mut scheduler = scheduler(false);
     assert_eq!(after(&mut scheduler, Event::Found(vec![compressed, HONEST])), ["request 0 from 0"]);
     assert!(scheduler.has_other(|_| STANDING));
@@ -183,7 +185,7 @@ fn what_was_read_is_not_begun_anew() {
 
 #[test]
 fn suspects_come_last_and_alone() {
-    let suspect = Candidate { begins_anywhere: true, suspicion: 1 };
+    let suspect = Candidate { suspicion: 1, ..HONEST };
     let mut scheduler = scheduler(false);
     assert_eq!(after(&mut scheduler, Event::Found(vec![suspect, HONEST])), ["request 1 from 0"]);
     after(&mut scheduler, Event::Received(30));
@@ -193,6 +195,62 @@ fn suspects_come_last_and_alone() {
     assert_eq!(actions[1..], ["suspect [1]", refused]);
 }
 
+#[test]
+fn who_broke_a_promise_is_asked_when_everybody_else_was() {
+    let breaker = Candidate { broke_promise: true, ..HONEST };
+    let mut scheduler = scheduler(true);
+    assert_eq!(after(&mut scheduler, Event::Found(vec![breaker, HONEST])), ["request 1 from 0"]);
+    assert_eq!(after(&mut scheduler, broken()), ["blame 1: broken", "search"]);
+    assert_eq!(after(&mut scheduler, Event::Searched), ["request 0 from 0"]);
+    let mut scheduler = self::scheduler(true);
+    assert_eq!(after(&mut scheduler, Event::Found(vec![breaker])), ["search"], "it is not taken at its word");
+    assert_eq!(after(&mut scheduler, Event::Searched), ["request 0 from 0"]);
+    assert!(!scheduler.has_other(|_| STANDING));
+}
+
+#[test]
+fn one_without_any_source_asks_everybody() {
+    let mut scheduler = scheduler(true);
+    assert_eq!(after(&mut scheduler, Event::Found(vec![])), ["search"]);
+    assert!(after(&mut scheduler, Event::Searched).is_empty());
+    assert_eq!(after(&mut scheduler, Event::Found(vec![HONEST])), ["request 0 from 0"], "a latecomer");
+}
+
+#[test]
+fn who_is_busy_is_asked_again_in_turn_and_not_for_ever() {
+    let mut scheduler = scheduler(true);
+    after(&mut scheduler, Event::Found(vec![HONEST, HONEST]));
+    assert_eq!(after(&mut scheduler, Event::Busy), ["request 1 from 0"]);
+    assert_eq!(after(&mut scheduler, Event::Busy), ["search"], "nobody is blamed");
+    assert_eq!(after(&mut scheduler, Event::Searched), ["wait 500ms"]);
+    let (mut said, mut event) = (Vec::new(), Event::Tick);
+    loop {
+        let actions = after(&mut scheduler, event);
+        said.extend(actions.clone());
+        event = match actions.first().and_then(|action| action.split(' ').next()) {
+            Some("request") => Event::Busy,
+            Some("wait") => Event::Tick,
+            _ => break,
+        };
+    }
+    let round = |end: &str| ["request 0 from 0".to_owned(), "request 1 from 0".to_owned(), end.to_owned()];
+    let waits = ["wait 1s", "wait 2s", "wait 4s", "wait 5s", "wait 5s", "wait 5s", "wait 5s"];
+    let end = round("failed: no source is left: all who have it are busy");
+    assert_eq!(said, [waits.map(round).concat(), end.to_vec()].concat());
+}
+
+#[test]
+fn one_that_fails_now_and_then_is_tried_before_one_is_waited_for() {
+    let mut scheduler = scheduler(true);
+    after(&mut scheduler, Event::Found(vec![HONEST, HONEST]));
+    after(&mut scheduler, Event::Busy);
+    after(&mut scheduler, Event::Received(10));
+    assert_eq!(after(&mut scheduler, broken()), ["blame 1: broken", "search"]);
+    assert_eq!(after(&mut scheduler, Event::Searched), ["wait 500ms"], "who is first in rank");
+    assert_eq!(after(&mut scheduler, Event::Tick), ["request 0 from 10"]);
+    assert_eq!(after(&mut scheduler, Event::Busy), ["request 1 from 10"], "it has rested");
+}
+
 /// What happens next, as far as it can.
 #[derive(Debug, Clone, Copy)]
 enum Fate {
@@ -200,6 +258,7 @@ enum Fate {
     Break,
     Stall,
     Violate,
+    Busy,
     Find,
     End(bool),
 }
@@ -210,6 +269,7 @@ fn fate() -> impl Strategy<Value = Fate> {
         2 => Just(Fate::Break),
         1 => Just(Fate::Stall),
         1 => Just(Fate::Violate),
+        2 => Just(Fate::Busy),
         1 => Just(Fate::Find),
         3 => any::<bool>().prop_map(Fate::End),
     ]
@@ -224,12 +284,14 @@ proptest! {
     fn any_order_of_events_ends(fates in prop::collection::vec(fate(), 0..60), restartable: bool, count in 1..5_usize) {
         let mut scheduler = scheduler(restartable);
         let mut fates = fates.into_iter();
-        let (mut asked, mut offset, mut verifying, mut searching, mut aside) = (None, 0, false, false, false);
+        let (mut asked, mut offset, mut verifying, mut aside) = (None, 0, false, false);
+        let (mut searching, mut hearing, mut waits) = (false, false, 0);
         let mut sources = count;
         let mut event = Event::Found(vec![HONEST; count]);
         for step in 0.. {
             prop_assert!(step < 1000, "it goes on for ever");
-            let failed = matches!(event, Event::Failed(_)).then_some(asked).flatten();
+            let failed = matches!(event, Event::Failed(_) | Event::Busy).then_some(asked).flatten();
+            let was_busy = matches!(event, Event::Busy);
             scheduler.handle(event, |_| STANDING);
             let (mut finished, mut comparing) = (false, None);
             while let Some(action) = scheduler.next_action() {
@@ -249,12 +311,20 @@ proptest! {
                         (verifying, asked) = (true, None);
                     }
                     Action::Blame(key, SourceError::Violation(Violation::NarHash(_))) => prop_assert!(key < sources),
-                    Action::Blame(key, _) => prop_assert_eq!(Some(key), failed),
+                    Action::Blame(key, _) => {
+                        prop_assert!(!was_busy, "who is busy has not failed");
+                        prop_assert_eq!(Some(key), failed);
+                    }
                     Action::Compare(parts) => {
                         prop_assert!(aside, "there is something to compare with");
                         comparing = Some(parts);
                     }
-                    Action::Search => searching = true,
+                    Action::Search => (searching, hearing) = (true, true),
+                    Action::Wait(_) => {
+                        waits += 1;
+                        prop_assert!(waits <= BUSY_WAITS, "no NAR of this length makes it forget that it waits");
+                        prop_assert!(!searching, "everybody was asked before");
+                    }
                     Action::Finish(_) => finished = true,
                     Action::Pause(_) | Action::Suspect(_) => {}
                 }
@@ -282,9 +352,11 @@ proptest! {
                     Event::Received(bytes)
                 }
                 (_, _, Some(_), Fate::Stall) => Event::Failed(SourceError::Stalled(Duration::from_secs(1))),
+                (_, _, Some(_), Fate::Busy) => Event::Busy,
                 (_, _, Some(_), Fate::Violate) => Event::Failed(Violation::Range.into()),
                 (_, _, Some(_), _) => broken(),
                 (_, _, None, _) if std::mem::take(&mut searching) => Event::Searched,
+                (_, _, None, Fate::End(_) | Fate::Break) if std::mem::take(&mut hearing) => Event::HeardAll,
                 (_, _, None, _) => Event::Tick,
             };
         }

@@ -1,20 +1,23 @@
 //! Whole transfers with scripted sources, in virtual time.
 
+mod properties;
+
 use super::assembly::{Assembly, WITHHELD};
 use super::driver::{Search, Shared, Transfer};
 use super::fanout::Fanout;
 use super::suspects::Suspects;
-use crate::fetch::activity::Activity;
+use crate::fetch::activity::{Activity, FetchEvent};
 use crate::fetch::blame::Blame;
 use crate::fetch::error::TransferError;
+use crate::fetch::promises::BrokenPromises;
 use crate::fetch::resolve::resolution::{Holder, Resolution};
+use crate::fetch::resolve::resolver::Late;
 use crate::fetch::source::Source;
 use crate::fetch::source::scripted::{Act, Script, Scripted, content};
 use crate::metrics::Metrics;
 use crate::nix::{Compression, NarHash, PathInfo};
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +32,8 @@ enum Arrival {
     Late(Duration),
     /// Only by asking everybody again.
     Searched,
+    /// The same, and so long after the others.
+    HeardLate(Duration),
 }
 
 /// A NAR of so many bytes, of which so many are kept for readers at once.
@@ -50,7 +55,8 @@ impl World {
     fn new(size: usize, window: u64) -> Self {
         let (metrics, activity) = (Arc::<Metrics>::default(), Arc::new(Activity::new()));
         let blame = Arc::new(Blame { metrics: Arc::clone(&metrics), activity: Arc::clone(&activity) });
-        let shared = Arc::new(Shared { metrics, activity, blame, suspects: Suspects::new() });
+        let (suspects, promises) = (Suspects::new(), BrokenPromises::new());
+        let shared = Arc::new(Shared { metrics, activity, blame, suspects, promises });
         Self { content: content(size), window, shared }
     }
 
@@ -79,11 +85,12 @@ impl World {
         };
         let first = sources.iter().find(|(_, arrival)| matches!(arrival, Arrival::First)).expect("one is known");
         let resolution = Resolution::new(holder(&first.0));
-        let mut searched: Vec<Arc<dyn Source>> = Vec::new();
+        let (mut searched, mut heard_late) = (Vec::new(), Vec::new());
         for (source, arrival) in sources {
             match *arrival {
                 Arrival::First => resolution.add(holder(source)),
-                Arrival::Searched => searched.push(Arc::clone(source) as _),
+                Arrival::Searched => searched.push(holder(source)),
+                Arrival::HeardLate(after) => heard_late.push((after, holder(source))),
                 Arrival::Late(after) => {
                     let (resolution, holder) = (Arc::clone(&resolution), holder(source));
                     tokio::spawn(async move {
@@ -93,11 +100,18 @@ impl World {
                 }
             }
         }
-        let find = move |_: &PathInfo| -> Search {
-            let searched = searched.clone();
+        let find = move |resolution: &Arc<Resolution>| -> Search {
+            let (resolution, searched, heard_late) = (Arc::clone(resolution), searched.clone(), heard_late.clone());
             Box::pin(async move {
                 sleep(Duration::from_millis(20)).await; // pace
-                searched
+                searched.into_iter().for_each(|holder| resolution.add(holder));
+                let late = async move {
+                    for (after, holder) in heard_late {
+                        sleep(after).await; // pace
+                        resolution.add(holder);
+                    }
+                };
+                Box::pin(late) as Late
             })
         };
         let fanout = Fanout::new(self.content.len() as u64, self.window, None);
@@ -175,10 +189,65 @@ async fn everybody_is_asked_again_before_a_transfer_is_given_up() {
     assert_eq!(outcome.result, Ok(()));
     assert_eq!(gone.record().failures, [], "that a path is gone is nobody's fault");
     let (outcome, sources) =
-        world.from(vec![Scripted::peer(1, &world.content, [Script::Refuse(500)]).for_ever()]).await;
+        world.from(vec![Scripted::peer(1, &world.content, [Script::Refuse(410)]).for_ever()]).await;
     let Err(TransferError::NoSource(reason)) = outcome.result else { panic!("{:?}", outcome.result) };
-    assert!(reason.starts_with("peer ") && reason.ends_with("status 500"), "{reason}");
-    assert_eq!(sources[0].record().opened.len(), 1, "a status is final");
+    assert!(reason.starts_with("peer ") && reason.ends_with("status 410"), "{reason}");
+    assert_eq!(sources[0].record().opened.len(), 1, "that it is gone is final");
+    let (_, sources) = world.from(vec![Scripted::peer(1, &world.content, [Script::Refuse(500)]).for_ever()]).await;
+    assert_eq!(sources[0].record().opened.len(), 3, "a failure of the server is not");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_who_may_still_have_it_is_left_out() {
+    let world = World::whole(300 * KIB);
+    for (number, fault) in (1..).zip([
+        Script::Refuse(403),
+        Script::Refuse(404),
+        Script::Refuse(500),
+        Script::at_once(&[Act::Die]),
+        Script::at_once(&[Act::Corrupt(KIB)]),
+        Script::at_once(&[Act::Stall]),
+        Script::at_once(&[Act::Overrun]),
+        Script::at_once(&[Act::Send(KIB), Act::End]),
+    ]) {
+        let first = Arc::new(Scripted::upstream(number, &world.content, [fault.clone()]).for_ever());
+        let late = Arc::new(Scripted::upstream(100, &world.content, []));
+        let late = (late, Arrival::HeardLate(Duration::from_secs(5)));
+        let outcome = world.transfer(&[(Arc::clone(&first), Arrival::First), late.clone()]).await;
+        assert_eq!(outcome.result, Ok(()), "{fault:?}");
+        // The next time the one that failed is asked last.
+        let outcome = world.transfer(&[(Arc::clone(&first), Arrival::First), (late.0, Arrival::First)]).await;
+        assert_eq!((outcome.result, outcome.elapsed), (Ok(()), Duration::ZERO), "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_busy_is_passed_over_and_waited_for_only_if_there_is_nobody_else() {
+    let world = World::whole(300 * KIB);
+    let busy = |number, times| {
+        let scripts = std::iter::repeat_n(Script::Busy, times);
+        Scripted::peer(number, &world.content, scripts).measured(Duration::from_micros(number.into()), 1e9)
+    };
+    let (outcome, sources) = world.from(vec![busy(1, 99), near(2, &world, &[])]).await;
+    assert_eq!((outcome.result, outcome.elapsed), (Ok(()), Duration::ZERO));
+    assert_eq!((sources[0].record().opened.len(), sources[0].record().failures.len()), (1, 0), "it has not failed");
+    let mut events = world.shared.activity.subscribe();
+    let (outcome, _) = world.from(vec![busy(1, 4)]).await;
+    assert_eq!(outcome.result, Ok(()));
+    assert!((7..9).contains(&outcome.elapsed.as_secs()), "{:?}", outcome.elapsed);
+    let waited = std::iter::from_fn(|| events.try_recv().ok())
+        .filter(|event| matches!(event, FetchEvent::TransferWaiting { bytes: 0, .. }));
+    assert_eq!(waited.count(), 1, "it is told, once");
+    let (outcome, sources) = world.from(vec![busy(1, 99), busy(2, 99)]).await;
+    let Err(TransferError::NoSource(reason)) = outcome.result else { panic!("{:?}", outcome.result) };
+    assert!(reason.ends_with("is busy"), "{reason}");
+    assert!((20..30).contains(&outcome.elapsed.as_secs()), "{:?}", outcome.elapsed);
+    let asked: Vec<_> = sources.iter().map(|source| source.record().opened.len()).collect();
+    assert_eq!(asked, [9, 9], "all of them after each pause");
+    // One that turns up ends the wait.
+    let late = (Arc::new(near(3, &world, &[])), Arrival::Late(Duration::from_secs(6)));
+    let outcome = world.transfer(&[(Arc::new(busy(1, 99)), Arrival::First), late]).await;
+    assert_eq!((outcome.result, outcome.elapsed), (Ok(()), Duration::from_secs(6)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -260,102 +329,4 @@ async fn small_nars_are_verified_before_the_first_byte() {
     let (outcome, sources) = world.from(vec![near(1, &world, &[Act::Send(KIB), Act::Corrupt(KIB)])]).await;
     assert!(matches!(outcome.result, Err(TransferError::NoSource(_))), "{:?}", outcome.result);
     assert_eq!((outcome.read.len(), sources[0].record().banned.len()), (0, 1));
-}
-
-fn act() -> impl Strategy<Value = Act> {
-    prop_oneof![
-        6 => (1..60 * KIB).prop_map(Act::Send),
-        2 => (1..30 * KIB).prop_map(Act::Corrupt),
-        2 => (1..4000_u64).prop_map(|ms| Act::Wait(Duration::from_millis(ms))),
-        1 => Just(Act::Stall),
-        3 => Just(Act::Die),
-        1 => Just(Act::End),
-        1 => Just(Act::Overrun),
-    ]
-}
-
-fn script() -> impl Strategy<Value = Script> {
-    let acts = prop::collection::vec(act(), 0..5);
-    prop_oneof![
-        1 => prop_oneof![Just(404), Just(500)].prop_map(Script::Refuse),
-        8 => (prop_oneof![3 => Just(0), 1 => 1..3000_u64], acts)
-            .prop_map(|(after, acts)| Script::Answer(Duration::from_millis(after), acts)),
-    ]
-}
-
-fn arrival() -> impl Strategy<Value = Arrival> {
-    prop_oneof![
-        Just(Arrival::First),
-        (0..20_000_u64).prop_map(|ms| Arrival::Late(Duration::from_millis(ms))),
-        Just(Arrival::Searched),
-    ]
-}
-
-/// A source by its scripts, whether it goes on with the last of them for ever, whether it is far, and when it is known.
-type Plan = (Vec<Script>, bool, bool, Arrival);
-
-fn plan() -> impl Strategy<Value = Plan> {
-    (prop::collection::vec(script(), 1..4), any::<bool>(), prop::bool::weighted(0.25), arrival())
-}
-
-/// Runs the plans in a world, and holds what is always true against what came of it.
-fn check(world: &World, plans: &[Plan], honest: Option<Arrival>) -> Result<(), TestCaseError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let mut sources: Vec<(Arc<Scripted>, Arrival)> = Vec::new();
-    for ((scripts, for_ever, far, arrival), number) in plans.iter().zip(1..) {
-        let make = if *far { Scripted::upstream } else { Scripted::peer };
-        let source = make(number, &world.content, scripts.clone());
-        sources.push((Arc::new(if *for_ever { source.for_ever() } else { source }), *arrival));
-    }
-    let good = Arc::new(Scripted::peer(99, &world.content, []));
-    sources.extend(honest.map(|arrival| (Arc::clone(&good), arrival)));
-    if let Some(first) = sources.first_mut() {
-        first.1 = Arrival::First;
-    }
-    let outcome = runtime.block_on(world.transfer(&sources));
-    let keeps_all = world.window >= world.content.len() as u64;
-    match &outcome.result {
-        Ok(()) => prop_assert!(outcome.read == world.content, "the whole, and right"),
-        Err(_) if keeps_all => prop_assert!(outcome.read.is_empty(), "nothing before all is verified"),
-        Err(_) => prop_assert!(outcome.read.len() as u64 <= world.content.len() as u64 - WITHHELD, "no tail"),
-    }
-    let records: Vec<_> = sources.iter().map(|(source, _)| source.record()).collect();
-    for record in &records {
-        prop_assert!(record.banned.is_empty() || record.lied, "banned for another's bytes: {record:?}");
-        prop_assert!(record.failures.is_empty() || record.faulty, "blamed for nothing: {record:?}");
-        prop_assert!(
-            outcome.result.is_ok() || record.successes.is_empty(),
-            "praised for what was not right: {record:?}"
-        );
-    }
-    let lied = records.iter().any(|record| record.lied);
-    // One that is late may be too late.
-    if matches!(honest, Some(Arrival::First | Arrival::Searched)) && (keeps_all || !lied) {
-        prop_assert!(outcome.result.is_ok(), "an honest source was there: {:?}", outcome.result);
-    }
-    let wrong = world.shared.metrics.verification_failures.get() > 0;
-    let all_near = plans.iter().all(|(_, _, far, _)| !far);
-    if wrong && keeps_all && outcome.result.is_ok() && all_near {
-        // An upstream is the administrator's choice, and is not banned.
-        prop_assert!(records.iter().any(|record| !record.banned.is_empty()), "who sent wrong content is found out");
-    }
-    Ok(())
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn whatever_sources_do_a_small_nar_is_right_or_not_there(
-        plans in prop::collection::vec(plan(), 1..5), honest in prop::option::of(arrival()),
-    ) {
-        check(&World::whole(60 * KIB), &plans, honest)?;
-    }
-
-    #[test]
-    fn whatever_sources_do_a_large_nar_ends_right_or_without_its_end(
-        plans in prop::collection::vec(plan(), 1..5), honest in prop::option::of(arrival()),
-    ) {
-        check(&World::streamed(160 * KIB), &plans, honest)?;
-    }
 }

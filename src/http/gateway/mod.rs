@@ -53,7 +53,7 @@ impl Handler for Gateway {
                 reply::ok(media::CACHE_INFO, keep::NEVER, cache_info)
             }
             Route::NarInfo(hash) => narinfo::narinfo(&self.fetcher, &self.store_dir, hash).await,
-            Route::Nar(name) => nar::nar(&self.fetcher, name, &headers, head).await,
+            Route::Nar(name) => nar::nar(&self.fetcher, name, &headers, head, local).await,
             Route::Listing(_) | Route::Realisation(_) | Route::BuildTrace(_) | Route::DebugInfo(_) => {
                 documents::document(&self.fetcher, &route, media::JSON).await
             }

@@ -4,6 +4,7 @@ pub(crate) mod bus;
 pub(crate) mod client;
 pub(crate) mod internet;
 pub(crate) mod nix;
+pub(crate) mod odd_cache;
 pub(crate) mod peers;
 pub(crate) mod program;
 mod server;
