@@ -17,6 +17,7 @@ mod nar;
 mod resolve;
 mod source;
 mod startup_grace;
+mod traces;
 mod transfer;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Who can be asked for a path: peers and upstreams, each with the form of its answers.
 
 use super::resolution::Holder;
-use super::verify::{self, Trust, Whose};
+use super::verify::{self, Refusal, Trust, Whose};
 use crate::fetch::error::{SourceError, Violation};
 use crate::fetch::source::peer::{PeerSource, nar_url};
 use crate::fetch::source::upstream::{Upstream, collect};
@@ -9,6 +9,7 @@ use crate::fetch::source::upstream_nar::UpstreamNar;
 use crate::fetch::source::upstreams::Upstreams;
 use crate::fetch::source::{Remote, decode};
 use crate::nix::{Compression, NarInfo, StoreHash};
+use crate::peers::trusted_keys::SignedBy;
 use crate::peers::{PeerEvent, Peers};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -34,6 +35,12 @@ pub(crate) trait Responder: Send + Sync {
     /// # Errors
     /// It could not be asked, or lied.
     async fn narinfo(&self, hash: StoreHash, trust: &Arc<Trust>) -> Result<Option<Holder>, SourceError>;
+
+    /// A small document, at `target` (with the slash at its beginning). `None`: it does not have it.
+    ///
+    /// # Errors
+    /// It could not be asked, or the document is larger than `limit` bytes.
+    async fn document(&self, target: &str, limit: usize) -> Result<Option<Bytes>, SourceError>;
 }
 
 /// All who can be asked now.
@@ -93,6 +100,7 @@ impl Responder for PeerSource {
             // Nothing that it could say would count, and that would not be its fault.
             return Ok(None);
         }
+        self.must_not_be_barred(hash)?;
         let target = format!("/{hash}.narinfo");
         let response = timeout(PEER_HEAD, self.get(&target, None)).await;
         let response = response.unwrap_or(Err(SourceError::Stalled(PEER_HEAD)))?;
@@ -101,14 +109,31 @@ impl Responder for PeerSource {
             StatusCode::NOT_FOUND => return Ok(None),
             other => return Err(SourceError::Status(other.as_u16())),
         }
+        let whose = Whose::Peer(SignedBy::of(response.headers()));
         let text = collect(response.into_body(), verify::LIMIT).await?;
-        let NarInfo { info, url, compression, .. } = believe(trust, text, hash, Whose::Peer).await?;
+        let NarInfo { info, url, compression, .. } = match believe(trust, text, hash, whose).await? {
+            Ok(believed) => believed,
+            Err(Refusal::Lie(violation)) => return Err(violation.into()),
+            Err(reason @ Refusal::OtherKey(_)) => {
+                log::debug!(peer:% = self.0.id(), path:% = hash; "not for us: {reason}");
+                return Ok(None);
+            }
+        };
         // The protocol leaves a peer no choice of these, so whoever sends something else tries something.
         if url != nar_url(hash, &info.nar_hash) || compression != Compression::None {
             return Err(Violation::Url(url.chars().take(200).collect()).into());
         }
         let (source, file_size) = (Arc::new(Self(Arc::clone(&self.0))), Some(info.nar_size));
         Ok(Some(Holder { info, source, compression, file_size }))
+    }
+
+    async fn document(&self, target: &str, limit: usize) -> Result<Option<Bytes>, SourceError> {
+        let response = self.get(target, None).await?;
+        match response.status() {
+            StatusCode::OK => collect(response.into_body(), limit).await.map(Some),
+            StatusCode::NOT_FOUND => Ok(None),
+            other => Err(SourceError::Status(other.as_u16())),
+        }
     }
 }
 
@@ -133,7 +158,7 @@ impl Responder for UpstreamCache {
             log::debug!(upstream:% = upstream, path:% = hash; "not usable: {reason}");
             Ok(None)
         };
-        match believe(trust, text, hash, Whose::Upstream).await {
+        match believe(trust, text, hash, Whose::Upstream).await? {
             Ok(NarInfo { url, .. }) if url.len() > URL_MAX => Err(SourceError::TooLarge(URL_MAX)),
             Ok(NarInfo { compression, .. }) if !decode::is_supported(&compression) => {
                 useless(&format_args!("compressed with {compression}"))
@@ -142,17 +167,23 @@ impl Responder for UpstreamCache {
                 let nar = UpstreamNar { upstream: Arc::clone(upstream), url, compression: compression.clone() };
                 Ok(Some(Holder { info, source: Arc::new(nar), compression, file_size }))
             }
-            Err(SourceError::Violation(reason)) => useless(&reason),
-            Err(error) => Err(error),
+            Err(reason) => useless(&reason),
         }
+    }
+
+    async fn document(&self, target: &str, limit: usize) -> Result<Option<Bytes>, SourceError> {
+        self.0.document(target.trim_start_matches('/'), limit).await
     }
 }
 
 /// Verifies off the reactor.
-async fn believe(trust: &Arc<Trust>, text: Bytes, hash: StoreHash, whose: Whose) -> Result<NarInfo, SourceError> {
+async fn believe(
+    trust: &Arc<Trust>,
+    text: Bytes,
+    hash: StoreHash,
+    whose: Whose,
+) -> Result<Result<NarInfo, Refusal>, SourceError> {
     let trust = Arc::clone(trust);
-    match tokio::task::spawn_blocking(move || trust.believe(&text, hash, whose)).await {
-        Ok(believed) => Ok(believed?),
-        Err(stopped) => Err(SourceError::Unavailable(stopped.to_string())),
-    }
+    let believed = tokio::task::spawn_blocking(move || trust.believe(&text, hash, &whose)).await;
+    believed.map_err(|stopped| SourceError::Unavailable(stopped.to_string()))
 }

@@ -34,6 +34,8 @@ pub(crate) struct Voice {
     after: Duration,
     pub(crate) source: Arc<Scripted>,
     info: PathInfo,
+    /// What it has for whoever asks for a document.
+    document: Option<Bytes>,
     asked: Mutex<u32>,
 }
 
@@ -49,7 +51,14 @@ impl Voice {
     /// One that has the NAR of `info` at `source`.
     pub(crate) fn new(source: Scripted, info: PathInfo, says: Says, after_ms: u64) -> Arc<Self> {
         let after = Duration::from_millis(after_ms);
-        Arc::new(Self { says, after, source: Arc::new(source), info, asked: Mutex::default() })
+        Arc::new(Self { says, after, source: Arc::new(source), info, document: None, asked: Mutex::default() })
+    }
+
+    /// The same, with a document.
+    pub(crate) fn with_document(self: Arc<Self>, document: &str) -> Arc<Self> {
+        let mut voice = Arc::into_inner(self).expect("nobody else has it yet");
+        voice.document = Some(Bytes::copy_from_slice(document.as_bytes()));
+        Arc::new(voice)
     }
 
     pub(crate) fn asked(&self) -> u32 {
@@ -76,6 +85,12 @@ impl Responder for Voice {
             Says::Breaks => Err(SourceError::Connection("broken".into())),
             Says::Lies => Err(Violation::Forged("a-1".into()).into()),
         }
+    }
+
+    async fn document(&self, _: &str, _: usize) -> Result<Option<Bytes>, SourceError> {
+        *self.asked.lock() += 1;
+        sleep(self.after).await; // pace
+        Ok(self.document.clone())
     }
 }
 

@@ -4,6 +4,7 @@ use super::redirect::redirection;
 use super::{Remote, SourceId, decode, host};
 use crate::fetch::error::SourceError;
 use crate::metrics::{Counter, Metrics};
+use crate::nix::StoreHash;
 use crate::peers::{Failure, Sample};
 use crate::resilience::{Breaker, Schedule};
 use bytes::Bytes;
@@ -207,6 +208,11 @@ impl Remote for Upstream {
     fn succeeded(&self, _: Sample) {}
 
     fn failed(&self, _: Failure) {}
+
+    fn bar(&self, _: StoreHash) -> Option<usize> {
+        // The administrator's choice.
+        None
+    }
 
     fn ban(&self, _: &str, _: Duration) -> bool {
         false

@@ -252,7 +252,9 @@ impl Scheduler {
     fn failed(&mut self, key: Key, error: SourceError) {
         let entry = &mut self.entries[key];
         entry.failures += match error {
-            SourceError::Violation(_) | SourceError::Status(_) | SourceError::Decode(_) => CHANCES,
+            SourceError::Violation(_) | SourceError::Barred | SourceError::Status(_) | SourceError::Decode(_) => {
+                CHANCES
+            }
             SourceError::Stalled(_) => 2,
             _ => 1,
         };

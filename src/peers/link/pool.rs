@@ -5,7 +5,7 @@ use super::dial::Target;
 use super::transport::{Pending, Transport};
 use crate::peers::error::LinkError;
 use crate::peers::identity::NodeId;
-use crate::peers::trusted_keys::{TRUSTED_KEYS_HEADER, TrustedKeysHeader};
+use crate::peers::trusted_keys::TrustedKeysHeaders;
 use hyper::Response;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -30,7 +30,7 @@ pub(crate) struct Pool {
     id: NodeId,
     target: Target,
     /// Goes with every request.
-    trusted_keys: Arc<TrustedKeysHeader>,
+    trusted_keys: Arc<TrustedKeysHeaders>,
     slots: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Idle>>>,
 }
@@ -41,7 +41,7 @@ struct Idle {
 }
 
 impl Pool {
-    pub(crate) fn new(id: NodeId, target: Target, trusted_keys: Arc<TrustedKeysHeader>) -> Self {
+    pub(crate) fn new(id: NodeId, target: Target, trusted_keys: Arc<TrustedKeysHeaders>) -> Self {
         Self { id, target, trusted_keys, slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)), idle: Arc::default() }
     }
 
@@ -72,9 +72,7 @@ impl Transport for Pool {
     ) -> Pending<'a, (Response<Incoming>, Duration)> {
         Box::pin(async move {
             let mut message = request(self.id, path_and_query, range_from)?;
-            if let Some(names) = self.trusted_keys.value() {
-                message.headers_mut().insert(TRUSTED_KEYS_HEADER, names);
-            }
+            self.trusted_keys.add_to(message.headers_mut());
             let slot = timeout(SLOT_LIMIT, self.slots.clone().acquire_owned()).await;
             let Ok(Ok(slot)) = slot else { return Err(LinkError::Busy(CONNECTIONS_MAX)) };
             let (connection, answer) = match self.take() {
