@@ -1,4 +1,4 @@
-//! What looks like a lie and is none: another key under a trusted name, and a damaged file.
+//! What looks like a lie and is none: another key under a trusted name, a damaged file, a realisation that nobody signed.
 
 use crate::support::nix::NixStore;
 use crate::support::peers::online;
@@ -7,6 +7,8 @@ use peernix::fetch::{self, Fetcher};
 use peernix::http::{Limits, ShareEvent};
 use peernix::keys::Signing;
 use peernix::metrics::Metrics;
+use peernix::nix::realisation::{DrvOutput, Realisation};
+use peernix::nix::trace::TraceId;
 use peernix::nix::{PublicKey, SecretKey};
 use peernix::peers::link::Acceptor;
 use peernix::peers::{Admission, Discovery, NodeKey, Peer, Peers, PeersOptions, State};
@@ -125,5 +127,26 @@ async fn a_damaged_file_bars_its_path_and_its_owner_finds_it() {
     assert_eq!((two.status(&store, "app").await, two.status(&store, "dep").await), (404, 200));
     assert!(two.has(&store, "debug").await, "everything else is asked of it as ever");
     write(&right);
+    two.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn realisations_come_from_a_peer_if_a_trusted_key_signed_them() {
+    let store = NixStore::shared();
+    let cache = tempfile::tempdir().unwrap();
+    let (expression, to) = (store.root().join("default.nix"), format!("file://{}", cache.path().display()));
+    for name in ["addressed", "untraced"] {
+        store.run("nix", &["copy", "--impure", "-f", expression.to_str().unwrap(), name, "--to", &to]);
+    }
+    let two = Two::over(&store, store.key.clone()).await;
+    let mut believed = Vec::new();
+    for entry in fs::read_dir(cache.path().join("realisations")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let id: DrvOutput = name.strip_suffix(".doi").unwrap().parse().unwrap();
+        believed.extend(two.fetcher.trace(&format!("/realisations/{name}"), TraceId::Realisation(id)).await);
+    }
+    let [one] = believed.as_slice() else { panic!("{believed:?}") };
+    assert_eq!(Realisation::parse(one).unwrap().out_path, store.paths["addressed"]);
+    assert_eq!((two.peer.state(), two.metrics.peers_banned.get()), (State::Online, 0));
     two.end().await;
 }
