@@ -209,8 +209,9 @@ impl Fields {
             "CA" if self.ca.is_some() => return Err(FormatError::Duplicate("CA")),
             "CA" => self.ca = value.parse().ok(),
             "Sig" if self.signatures.len() < SIGNATURES_MAX => self.signatures.extend(value.parse().ok()),
-            "Sig" | "" => {}
-            _ if self.extra.len() < EXTRA_FIELDS_MAX => self.extra.push((key.to_owned(), value.to_owned())),
+            _ if !matches!(key, "Sig" | "") && self.extra.len() < EXTRA_FIELDS_MAX => {
+                self.extra.push((key.to_owned(), value.to_owned()));
+            }
             _ => {}
         }
         Ok(())

@@ -86,6 +86,7 @@ pub(super) fn damaged_value(hashes: &[StoreHash]) -> Option<HeaderValue> {
 }
 
 /// The paths of which the greeter says that what we sent was damaged.
+#[must_use]
 pub fn damaged(headers: &HeaderMap) -> Vec<StoreHash> {
     let text = headers.get(DAMAGED_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
     text.split(' ').take(DAMAGED_MAX).filter_map(|word| word.parse().ok()).collect()
