@@ -10,7 +10,8 @@ fuzz_target!(|data: &[u8]| {
         let written = address.to_string();
         assert_eq!(written.parse(), Ok(address));
         // The writer's form is one of the forms of the reader: method, algorithm and digest are those of the text.
-        let (before, _) = written.rsplit_once(':').expect("a digest");
+        // One of a kind that is not known is what it was.
+        let before = written.rsplit_once(':').map_or(written.as_str(), |(before, _)| before);
         assert!(text.starts_with(before), "{text} became {written}");
     }
 });

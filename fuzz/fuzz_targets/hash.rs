@@ -1,4 +1,4 @@
-//! Hashes: all forms of one value are read as that value, and each form has one text.
+//! Hashes: all forms of one value are read as that value, and each form has one text, but for the end of base-64.
 #![no_main]
 
 use data_encoding::BASE64;
@@ -13,7 +13,11 @@ fuzz_target!(|data: &[u8]| {
     let (name, base64) = (hash.algorithm().name(), BASE64.encode(hash.digest()));
     let base16 = format!("{name}:{}", hash.to_base16());
     let forms = [hash.to_string(), format!("{name}:{base64}"), format!("{name}-{base64}")];
-    assert!(forms.iter().any(|form| form == text) || base16.eq_ignore_ascii_case(text), "{text}");
+    // In base-64 the padding may be missing, and the last digit have other spare bits.
+    let digits = base64.trim_end_matches('=');
+    let is_base64 = text.get(name.len() + 1..).is_some_and(|rest| rest.starts_with(&digits[..digits.len() - 1]));
+    let is_form = forms.iter().any(|form| form == text) || base16.eq_ignore_ascii_case(text);
+    assert!(is_form || is_base64, "{text}");
     for form in forms.iter().chain([&base16]) {
         assert_eq!(form.parse(), Ok(hash.clone()));
     }

@@ -5,8 +5,9 @@ use crate::control::{Event, EventFilter, EventItem, EventKind, EventLog};
 use crate::system::message_ids as ids;
 
 /// The events that are worth a line.
-const KINDS: [EventKind; 6] = [
+const KINDS: [EventKind; 7] = [
     EventKind::TrustViolation,
+    EventKind::PathDamaged,
     EventKind::KeyRotated,
     EventKind::KeyRevoked,
     EventKind::TrustChanged,
@@ -31,6 +32,10 @@ fn write(event: &Event) {
         EventKind::TrustViolation => {
             let (peer, path) = (text(&event.peer), text(&event.path));
             log::error!(message_id = ids::TRUST_VIOLATION, peer = peer.as_str(), name = name.as_str(), path = path.as_str(), reason = message.as_str(); "a peer sent what was not what was signed: {message}");
+        }
+        EventKind::PathDamaged => {
+            let path = text(&event.path);
+            log::error!(message_id = ids::PATH_DAMAGED, path = path.as_str(); "{path} is damaged and is not shared any more: `nix-store --repair-path {path}`");
         }
         EventKind::KeyRotated => {
             log::info!(message_id = ids::KEY_ROTATED, key = name.as_str(); "{name} signs from now on what is built here");

@@ -55,7 +55,7 @@ pub enum FetchEvent {
         /// Why it did not give everything, if so.
         result: Result<(), TransferError>,
     },
-    /// A peer said or sent what no honest one does. It is banned for it.
+    /// A peer said or sent what no honest one does, or damaged content. It is banned, or the path is not asked of it any more.
     Violation {
         /// Who.
         peer: NodeId,

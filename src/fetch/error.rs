@@ -12,6 +12,9 @@ pub enum SourceError {
     /// It could not even be asked, for a reason on our side.
     #[error("{0}")]
     Unavailable(String),
+    /// It sent damaged content of this path before.
+    #[error("its copy of the path is damaged")]
+    Barred,
     /// The connection could not be made or broke.
     #[error("{0}")]
     Connection(String),
@@ -52,7 +55,7 @@ impl SourceError {
     /// `None` where it is not the peer's fault: that it could not be asked, or that a path is gone by now.
     pub(crate) const fn as_failure(&self) -> Option<Failure> {
         Some(match self {
-            Self::Unavailable(_) | Self::Busy | Self::Status(404) => return None,
+            Self::Unavailable(_) | Self::Busy | Self::Barred | Self::Status(404) => return None,
             Self::Connection(_) | Self::Redirect(_) | Self::Changed => Failure::Link,
             Self::Stalled(_) => Failure::Stalled,
             Self::Truncated(..) => Failure::Broken,
@@ -66,7 +69,8 @@ impl SourceError {
     pub(crate) const fn is_final(&self) -> bool {
         match self {
             Self::Status(status) => !matches!(*status, 408 | 429 | 500..),
-            Self::Redirect(_) | Self::Encoding(_) | Self::Decode(_) | Self::TooLarge(_) | Self::Violation(_) => true,
+            Self::Barred | Self::Redirect(_) | Self::Encoding(_) => true,
+            Self::Decode(_) | Self::TooLarge(_) | Self::Violation(_) => true,
             Self::Unavailable(_) | Self::Connection(_) | Self::Stalled(_) | Self::Busy => false,
             Self::Truncated(..) | Self::Changed => false,
         }
@@ -98,7 +102,7 @@ impl SourceError {
     /// Which kind of trouble it is.
     pub(crate) const fn kind(&self) -> Kind {
         match self {
-            Self::Unavailable(_) | Self::Busy | Self::Connection(_) => Kind::Unreachable,
+            Self::Unavailable(_) | Self::Busy | Self::Barred | Self::Connection(_) => Kind::Unreachable,
             Self::Stalled(_) | Self::Truncated(..) => Kind::Silent,
             Self::Status(status) => Kind::Status(*status),
             Self::Redirect(_) => Kind::Redirect,
@@ -110,10 +114,13 @@ impl SourceError {
 
 /// How long a peer is banned that sent wrong content, or what the protocol leaves no room for.
 const BAN: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long a peer is banned for a signature that is missing or wrong: it may have been misled itself.
+/// Of how many paths a peer may send damaged content within a day before it is banned: a disk that goes bad damages some.
+pub(crate) const DAMAGED_PATHS_MAX: usize = 2;
+/// How long a peer is banned for a signature that is missing or of which it lied: it may have been misled itself.
 const BAN_FOR_SIGNATURE: Duration = Duration::from_secs(10 * 60);
 
-/// A statement that no honest, healthy source makes. Peers are banned for it.
+/// A statement that no honest, healthy source makes. Peers are banned for it, for damaged content only when it is of several
+/// paths.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Violation {
@@ -126,8 +133,8 @@ pub enum Violation {
     /// A narinfo without a signature by any of the keys that the request named as trusted.
     #[error("sent a narinfo without a signature by a key that we trust")]
     Unsigned,
-    /// A signature by a trusted key's name that does not verify.
-    #[error("sent a narinfo whose signature by '{0}' does not verify")]
+    /// Said that it verified a signature by a trusted key, and there is none.
+    #[error("sent a narinfo as signed by our key '{0}', whose signature does not verify")]
     Forged(String),
     /// A NAR URL that is not the one the protocol fixes.
     #[error("sent a narinfo whose URL points elsewhere ({0})")]
@@ -147,6 +154,11 @@ pub enum Violation {
 }
 
 impl Violation {
+    /// Whether a damaged file on an honest machine looks like this as well.
+    pub(crate) const fn is_damage(&self) -> bool {
+        matches!(self, Self::Size(..) | Self::Segment(..) | Self::NarHash(_))
+    }
+
     /// How long a peer is banned for it.
     pub(crate) const fn ban(&self) -> Duration {
         match self {

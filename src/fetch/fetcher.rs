@@ -13,8 +13,10 @@ use super::source::http_client::Proxies;
 use super::source::upstream_health::Nothing;
 use super::source::upstream_options::UpstreamOptions;
 use super::source::upstreams::Upstreams;
+use super::traces;
 use super::transfer::registry::Registry;
 use crate::metrics::Metrics;
+use crate::nix::trace::TraceId;
 use crate::nix::{NarHash, StoreDir, StoreHash, TrustedKeys};
 use crate::peers::Peers;
 use crate::resilience::Versioned;
@@ -29,6 +31,8 @@ use tokio_util::task::TaskTracker;
 const DOCUMENT_LIMIT: usize = 16 * 1024 * 1024;
 /// How many documents are fetched at once.
 const DOCUMENTS: usize = 4;
+/// How many realisations and build traces are asked for at once; Nix asks for 25.
+const TRACES: usize = 25;
 
 /// What this room needs to know; the daemon takes it from the configuration.
 pub struct Options {
@@ -55,6 +59,7 @@ struct Inner {
     registry: Registry,
     upstreams: Arc<Upstreams>,
     documents: Semaphore,
+    traces: Semaphore,
     activity: Arc<Activity>,
     metrics: Arc<Metrics>,
 }
@@ -83,8 +88,8 @@ impl Fetcher {
         let resolver = Arc::new(Resolver::new(network, (trusted_keys, store_dir), budget, notes));
         let notes = (Arc::clone(&metrics), Arc::clone(&activity), blame);
         let registry = Registry::new(Arc::clone(&resolver), notes, memory, tasks);
-        let documents = Semaphore::new(DOCUMENTS);
-        Self(Arc::new(Inner { resolver, registry, upstreams, documents, activity, metrics }))
+        let (documents, traces) = (Semaphore::new(DOCUMENTS), Semaphore::new(TRACES));
+        Self(Arc::new(Inner { resolver, registry, upstreams, documents, traces, activity, metrics }))
     }
 
     /// Who has `hash`, as a verified path info; `None` if nobody is known to have it. Nix is promised it with this.
@@ -108,8 +113,16 @@ impl Fetcher {
         Some(Nar { registry: registry.clone(), resolver: Arc::clone(resolver), resolution })
     }
 
-    /// A small document of the cache protocol (a log, a listing, a realisation) from the upstreams, which alone may be
-    /// asked for what no signature covers.
+    /// The realisation or build trace `id`, which caches have under `target`: what a trusted key signed of it, from whoever
+    /// answers first.
+    pub async fn trace(&self, target: &str, id: TraceId) -> Option<String> {
+        let _permit = self.0.traces.acquire().await.ok()?;
+        let resolver = &self.0.resolver;
+        traces::first(resolver.network.responders(), target, id, resolver.trusted(), resolver.budget()).await
+    }
+
+    /// A small document of the cache protocol (a log, a listing) from the upstreams, which alone may be asked for what no
+    /// signature covers.
     pub async fn document(&self, path: &str) -> Option<Bytes> {
         let _permit = self.0.documents.acquire().await.ok()?;
         for upstream in self.0.upstreams.now().iter().filter(|upstream| upstream.is_available()) {

@@ -18,6 +18,7 @@ mod promises;
 mod resolve;
 mod source;
 mod startup_grace;
+mod traces;
 mod transfer;
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ async fn a_nar_that_turned_out_wrong_is_not_continued() {
     let wrong = Script::at_once(&[Act::Send(1 << 20), Act::Corrupt(1000)]);
     let world = World::with(17 << 20, [wrong], true);
     assert_eq!(world.read(0).await, None, "it breaks off");
-    assert_eq!(world.voice.source.record().banned.len(), 1);
+    assert_eq!(world.voice.source.record().barred.len(), 1);
     assert_eq!(world.read(1 << 20).await, None, "Nix would put the right end to the wrong beginning");
     assert!(world.read(0).await.is_some(), "from the start it comes from the other one");
 }

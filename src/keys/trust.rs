@@ -14,6 +14,7 @@ use super::view::{Origin, TrustedView};
 use crate::nix::{PublicKey, TrustedKeys};
 use crate::resilience::Versioned;
 use parking_lot::RwLock;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,9 +48,9 @@ impl Current {
 
     /// What comes of all that.
     fn trusted(&self) -> TrustedKeys {
-        let added = self.decisions.added.iter().map(|added| &added.key);
-        // Of two keys with one name the last one stays: what a file says.
-        added.chain(&self.base).filter(|key| !self.decisions.distrusted.contains(key)).cloned().collect()
+        let mut names = HashSet::new();
+        // Of two keys with one name the first one counts: what a file says.
+        self.counting().filter(|key| names.insert(key.name())).cloned().collect()
     }
 
     /// The keys that count.
@@ -72,6 +73,22 @@ impl Current {
     }
 }
 
+/// The keys of a file that Nix goes by: of several with one name the first. The others would let in what Nix then refuses,
+/// and they count no more when the first is distrusted here: Nix does not know of that.
+fn first_of_each_name(keys: Vec<PublicKey>) -> Vec<PublicKey> {
+    let mut first: Vec<PublicKey> = Vec::with_capacity(keys.len());
+    for key in keys {
+        match first.iter().find(|known| known.name() == key.name()) {
+            None => first.push(key),
+            Some(known) if *known == key => {}
+            Some(known) => {
+                log::warn!(key:% = key.name(); "two trusted keys are called '{}'; Nix goes by the first, {known}, and so do we: {key} does not count", key.name());
+            }
+        }
+    }
+    first
+}
+
 impl TrustList {
     /// Reads the decisions in `state_dir`, on top of the keys `base` from `origin`.
     ///
@@ -89,6 +106,7 @@ impl TrustList {
     ) -> Result<Self, KeysError> {
         let file = state_dir.join(FILE);
         let path = file.clone();
+        let base = first_of_each_name(base);
         let current = Current::new(base, origin, blocking(move || trust_file::load(&path)).await?);
         current.warn();
         Ok(Self(Arc::new(Inner {
@@ -202,6 +220,7 @@ impl TrustList {
 
     /// Takes over the keys of a configuration that was read again. What was decided since stays on top of them.
     pub async fn set_base(&self, base: Vec<PublicKey>, origin: Origin) {
+        let base = first_of_each_name(base);
         let _changing = self.0.changing.lock().await;
         let now = self.now();
         if (&now.base, now.origin) == (&base, origin) {

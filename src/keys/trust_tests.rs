@@ -110,6 +110,27 @@ async fn one_name_means_one_key() {
 }
 
 #[tokio::test]
+async fn of_two_keys_of_one_name_the_first_counts_as_in_nix() {
+    let state = tempfile::tempdir().unwrap();
+    let signed_by = |seed| {
+        let mut info = crate::nix::PathInfo::example();
+        info.signatures = vec![SecretKey::from_seed("cache-1", [seed; 32]).unwrap().sign(&info, &Default::default())];
+        info
+    };
+    let counts = |list: &TrustList| {
+        [1, 2].map(|seed| list.trusted().now().voucher(&signed_by(seed), &Default::default()).is_some())
+    };
+    let two = [key("cache-1", 1), key("cache-1", 2)];
+    let list = open(&state, &two).await;
+    assert_eq!((counts(&list), list.list().len()), ([true, false], 1));
+    list.set_base(two.iter().rev().cloned().collect(), Origin::NixConf).await;
+    assert_eq!(counts(&list), [false, true]);
+    // Nix goes by it all the same, so that the other one would let in what Nix refuses.
+    assert!(list.remove("cache-1").await.unwrap());
+    assert_eq!(counts(&list), [false, false]);
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused() {
     let state = tempfile::tempdir().unwrap();
     let list = open(&state, &[]).await;

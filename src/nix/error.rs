@@ -15,7 +15,7 @@ pub enum FormatError {
     #[error("{0} characters of Nix base-32 do not encode a whole number of bytes")]
     Base32Length(usize),
     /// A hash of an algorithm that Nix does not know.
-    #[error("unknown hash algorithm '{0}' (expected md5, sha1, sha256 or sha512)")]
+    #[error("unknown hash algorithm '{0}' (expected md5, sha1, sha256, sha512 or blake3)")]
     HashAlgorithm(String),
     /// A hash whose text does not have the length or alphabet of its algorithm.
     #[error("malformed {0} hash (expected base-16, Nix base-32 or base-64 of {1} bytes)")]
@@ -44,16 +44,16 @@ pub enum FormatError {
     /// The two halves of a secret key do not belong together, or the bytes are no key.
     #[error("these {0} bytes are not an ed25519 key")]
     KeyBytes(usize),
-    /// A signature that is not `key name:base64 of 64 bytes`.
-    #[error("malformed signature (expected 'key name:base64 of 64 bytes')")]
+    /// A signature that is not `key name:base64`.
+    #[error("malformed signature (expected 'key name:base64')")]
     Signature,
     /// A content address.
-    #[error("malformed content address '{0}' (expected 'text:…', 'fixed:…', 'fixed:r:…' or 'fixed:git:…' and a hash)")]
+    #[error("malformed content address '{0}' (expected a text without blanks, such as 'fixed:r:sha256:…')")]
     ContentAddress(String),
     /// What names an output of a derivation.
     #[error("malformed output '{0}' (expected '{1}' and the name of an output)")]
     DrvOutput(String, &'static str),
-    /// A line of a narinfo or nix-cache-info without ': '.
+    /// A line of a narinfo or nix-cache-info without ': ', or that was cut.
     #[error("line {0} is not of the form 'Key: value'")]
     Line(usize),
     /// A field that may stand there once was there twice.

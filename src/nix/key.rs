@@ -50,8 +50,13 @@ impl SecretKey {
     /// Signs `info` as a path of `store_dir`.
     #[must_use]
     pub fn sign(&self, info: &PathInfo, store_dir: &StoreDir) -> Signature {
-        let bytes = self.key.sign(info.fingerprint(store_dir).as_bytes()).to_bytes();
-        Signature { key_name: self.name.clone(), bytes }
+        self.sign_text(&info.fingerprint(store_dir))
+    }
+
+    /// Signs what has another form than a path info, by its own fingerprint.
+    #[must_use]
+    pub fn sign_text(&self, fingerprint: &str) -> Signature {
+        Signature::new(&self.name, self.key.sign(fingerprint.as_bytes()).to_bytes())
     }
 
     /// The text of a key file, as `nix key generate-secret` writes it. Handle it as the secret it is.
@@ -102,9 +107,10 @@ impl PublicKey {
     /// Whether `signature` is this key's over `fingerprint`.
     #[must_use]
     pub fn verify(&self, fingerprint: &str, signature: &Signature) -> bool {
-        let bytes = ed25519_dalek::Signature::from_bytes(&signature.bytes);
+        let Some(bytes) = signature.bytes().filter(|_| signature.key_name() == &*self.name) else { return false };
+        let bytes = ed25519_dalek::Signature::from_bytes(bytes);
         // `strict` refuses keys and signatures of small order, which would verify for more than one message.
-        *signature.key_name == *self.name && self.key.verify_strict(fingerprint.as_bytes(), &bytes).is_ok()
+        self.key.verify_strict(fingerprint.as_bytes(), &bytes).is_ok()
     }
 }
 
@@ -124,33 +130,64 @@ impl fmt::Display for PublicKey {
     }
 }
 
-/// The public keys whose signatures count.
+/// The public keys whose signatures count. Several may have one name: a name is chosen by whoever makes a key. (Nix goes by
+/// the first of a name alone; who wants the same leaves out the others.)
 #[derive(Debug, Clone, Default)]
-pub struct TrustedKeys(HashMap<Box<str>, PublicKey>);
+pub struct TrustedKeys(HashMap<Box<str>, Vec<PublicKey>>);
 
 impl TrustedKeys {
     /// The key that vouches for `info`, if one does.
     #[must_use]
     pub fn voucher<'a>(&'a self, info: &PathInfo, store_dir: &StoreDir) -> Option<&'a PublicKey> {
-        // Names first: the fingerprint and the curve arithmetic are for signatures that have a chance.
-        let mut candidates = info
-            .signatures
-            .iter()
-            .filter_map(|signature| Some((self.0.get(signature.key_name())?, signature)))
-            .peekable();
-        candidates.peek()?;
-        let fingerprint = info.fingerprint(store_dir);
-        candidates.find(|(key, signature)| key.verify(&fingerprint, signature)).map(|(key, _)| key)
+        self.valid(&info.signatures, || info.fingerprint(store_dir)).next().map(|(key, _)| key)
+    }
+
+    /// The signatures of `info` that are valid and by these keys, each with its key.
+    #[must_use]
+    pub fn signers<'a, 'b>(&'a self, info: &'b PathInfo, store_dir: &StoreDir) -> Vec<(&'a PublicKey, &'b Signature)> {
+        self.valid(&info.signatures, || info.fingerprint(store_dir)).collect()
     }
 
     /// The signatures of `info` that are valid and by these keys.
     #[must_use]
     pub fn valid_signatures(&self, info: &PathInfo, store_dir: &StoreDir) -> Vec<Signature> {
-        let fingerprint = info.fingerprint(store_dir);
-        let is_valid = |signature: &&Signature| {
-            self.0.get(signature.key_name()).is_some_and(|key| key.verify(&fingerprint, signature))
-        };
-        info.signatures.iter().filter(is_valid).cloned().collect()
+        self.valid_of(&info.signatures, || info.fingerprint(store_dir))
+    }
+
+    /// Those of `signatures` that are valid for what has this `fingerprint`, and by these keys.
+    #[must_use]
+    pub fn valid_of(&self, signatures: &[Signature], fingerprint: impl FnOnce() -> String) -> Vec<Signature> {
+        self.valid(signatures, fingerprint).map(|(_, signature)| signature.clone()).collect()
+    }
+
+    /// Those of `signatures` that are valid for what has this `fingerprint`, and by these keys, each with its key.
+    #[must_use]
+    pub fn signers_of<'a, 'b>(
+        &'a self,
+        signatures: &'b [Signature],
+        fingerprint: &str,
+    ) -> Vec<(&'a PublicKey, &'b Signature)> {
+        self.valid(signatures, || fingerprint.to_owned()).collect()
+    }
+
+    fn valid<'a, 'b>(
+        &'a self,
+        signatures: &'b [Signature],
+        fingerprint: impl FnOnce() -> String,
+    ) -> impl Iterator<Item = (&'a PublicKey, &'b Signature)> {
+        // Names first: the fingerprint and the curve arithmetic are for signatures that have a chance.
+        let named = signatures.iter().filter(|signature| signature.is_readable());
+        let mut candidates = named.filter_map(|it| Some((self.0.get(it.key_name())?, it))).peekable();
+        let fingerprint = candidates.peek().map(|_| fingerprint()).unwrap_or_default();
+        candidates.filter_map(move |(keys, signature)| {
+            keys.iter().find(|key| key.verify(&fingerprint, signature)).map(|key| (key, signature))
+        })
+    }
+
+    /// Whether a key has this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
     }
 
     /// Whether no key is in it.
@@ -163,12 +200,23 @@ impl TrustedKeys {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(AsRef::as_ref)
     }
+
+    /// The keys, in no particular order.
+    pub fn all(&self) -> impl Iterator<Item = &PublicKey> {
+        self.0.values().flatten()
+    }
 }
 
 impl FromIterator<PublicKey> for TrustedKeys {
-    /// As in Nix, there is one key a name; the last one stays.
     fn from_iter<I: IntoIterator<Item = PublicKey>>(keys: I) -> Self {
-        Self(keys.into_iter().map(|key| (key.name.clone(), key)).collect())
+        let mut trusted = Self::default();
+        for key in keys {
+            let same_name = trusted.0.entry(key.name.clone()).or_default();
+            if !same_name.contains(&key) {
+                same_name.push(key);
+            }
+        }
+        trusted
     }
 }
 
@@ -232,12 +280,49 @@ mod tests {
         for text in ["", ":", "a", "a:", "a:AAAA", "a b:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="] {
             assert!(text.parse::<PublicKey>().is_err(), "{text}");
             assert!(text.parse::<SecretKey>().is_err(), "{text}");
-            assert!(text.parse::<Signature>().is_err(), "{text}");
         }
         // Two base-64 texts one after the other, of the right length together.
         assert!("a:3bDQ1Z0=OeiO7PDX5Re5xXZt4SCr0coHZMpr/8t3jZe2".parse::<PublicKey>().is_err());
         let mismatched = format!("a:{}", BASE64.encode(&[1; 64]));
         assert_eq!(mismatched.parse::<SecretKey>().unwrap_err(), FormatError::KeyBytes(64));
+    }
+
+    #[test]
+    fn padding_may_be_left_out_as_in_nix() {
+        let (dir, key) = (StoreDir::default(), SecretKey::from_seed("a-1", [7; 32]).unwrap());
+        let unpadded: PublicKey = key.public().to_string().trim_end_matches('=').parse().unwrap();
+        assert_eq!(unpadded, key.public());
+        assert_eq!(key.to_file().trim_end_matches('=').parse::<SecretKey>().unwrap().public(), unpadded);
+        let mut info = info();
+        info.signatures = vec![key.sign(&info, &dir).to_string().trim_end_matches('=').parse().unwrap()];
+        assert_eq!(TrustedKeys::from_iter([unpadded]).voucher(&info, &dir), Some(&key.public()));
+    }
+
+    #[test]
+    fn signatures_of_other_algorithms_count_for_nothing_and_hide_nothing() {
+        let (dir, key) = (StoreDir::default(), SecretKey::from_seed("a-1", [7; 32]).unwrap());
+        let trusted = TrustedKeys::from_iter([key.public()]);
+        let mut info = info();
+        let others = [71, 2420, 4627].map(|size| format!("a-1:{}", BASE64.encode(&vec![7; size])).parse().unwrap());
+        info.signatures = others.to_vec();
+        assert_eq!(trusted.voucher(&info, &dir), None);
+        let good = key.sign(&info, &dir);
+        info.signatures.push(good.clone());
+        assert_eq!(trusted.voucher(&info, &dir), Some(&key.public()));
+        assert_eq!(trusted.valid_signatures(&info, &dir), [good]);
+    }
+
+    #[test]
+    fn keys_of_one_name_all_count() {
+        let dir = StoreDir::default();
+        let [a, b, c] = [7, 8, 9].map(|seed| SecretKey::from_seed("a-1", [seed; 32]).unwrap());
+        let trusted: TrustedKeys = [a.public(), b.public(), a.public()].into_iter().collect();
+        assert_eq!(trusted.all().count(), 2);
+        for (key, counts) in [(&a, true), (&b, true), (&c, false)] {
+            let mut info = info();
+            info.signatures = vec![key.sign(&info, &dir)];
+            assert_eq!(trusted.voucher(&info, &dir).is_some(), counts);
+        }
     }
 
     #[test]

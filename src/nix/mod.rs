@@ -17,6 +17,7 @@ pub mod path_info;
 pub mod realisation;
 pub mod signature;
 pub mod store_path;
+pub mod trace;
 
 mod base64;
 mod error;

@@ -15,7 +15,8 @@ use std::str::FromStr;
 /// under 200 KiB.
 pub const NARINFO_MAX: usize = 1024 * 1024;
 
-/// The most fields accepted that this parser does not know. Without a limit 1 MiB of them would take 28 MiB of memory.
+/// The most fields kept that this parser does not know; the others are passed over. Without a limit 1 MiB of them would
+/// take 28 MiB of memory.
 pub const EXTRA_FIELDS_MAX: usize = 64;
 
 /// How the NAR behind a narinfo's URL is compressed.
@@ -95,28 +96,24 @@ pub struct NarInfo {
 impl NarInfo {
     /// Reads the narinfo of a path of `store_dir`.
     ///
+    /// As in Nix, a field that stands there twice has its last value, but for References and CA, which may stand once. What
+    /// Nix does not know, or nobody has to believe, never makes a path disappear: lines and signatures that cannot be read
+    /// are left out, as is what there is of them above [`SIGNATURES_MAX`] and [`EXTRA_FIELDS_MAX`].
+    ///
     /// # Errors
-    /// Anything that Nix refuses, and more: a field that may stand once and stands twice, whatever it is; a last line
-    /// without its newline (the sign of a body that was cut); and more than [`NARINFO_MAX`] bytes, [`SIGNATURES_MAX`]
-    /// signatures or [`EXTRA_FIELDS_MAX`] unknown fields.
+    /// A field that matters and is missing or malformed, a second References or CA, a last line without its newline (the
+    /// sign of a body that was cut), and more than [`NARINFO_MAX`] bytes.
     pub fn parse(text: &str, store_dir: &StoreDir) -> Result<Self, FormatError> {
         if text.len() > NARINFO_MAX {
             return Err(FormatError::TooLarge(NARINFO_MAX, "bytes"));
         }
         let mut fields = Fields::default();
         for (index, line) in text.split_inclusive('\n').enumerate() {
-            let bad = || FormatError::Line(index + 1);
-            let (key, value) = line.strip_suffix('\n').and_then(|line| line.split_once(':')).ok_or_else(bad)?;
-            // Nix takes the value from two bytes behind the colon, so that an empty value without its blank makes it
-            // swallow the next line. Others write such lines all the same; their meaning is plain.
-            let value = match value.strip_prefix(' ') {
-                Some(value) => value,
-                None if value.is_empty() => value,
-                None => return Err(bad()),
-            };
-            if key.is_empty() {
-                return Err(bad());
-            }
+            let line = line.strip_suffix('\n').ok_or(FormatError::Line(index + 1))?;
+            let Some((key, value)) = line.split_once(':') else { continue };
+            // Nix takes the value from two bytes behind the colon, whatever is between, so that an empty value without its
+            // blank makes it swallow the next line. Others write such lines all the same; their meaning is plain.
+            let value = value.strip_prefix([' ', '\t']).unwrap_or(value);
             fields.take(key, value, store_dir)?;
         }
         fields.finish()
@@ -171,18 +168,15 @@ struct Fields {
     file_size: Option<u64>,
     nar_hash: Option<super::NarHash>,
     nar_size: Option<u64>,
-    references: Option<BTreeSet<super::StorePath>>,
-    deriver: Option<Option<super::StorePath>>,
+    references: BTreeSet<super::StorePath>,
+    deriver: Option<super::StorePath>,
     signatures: Vec<super::Signature>,
-    ca: Option<Option<super::ContentAddress>>,
+    ca: Option<super::ContentAddress>,
     extra: Vec<(String, String)>,
 }
 
-/// Fills `slot` once.
-fn once<T>(slot: &mut Option<T>, field: &'static str, value: Result<T, FormatError>) -> Result<(), FormatError> {
-    if slot.is_some() {
-        return Err(FormatError::Duplicate(field));
-    }
+/// Reads a value into `slot`, in place of what an earlier line said.
+fn read<T>(slot: &mut Option<T>, field: &'static str, value: Result<T, FormatError>) -> Result<(), FormatError> {
     *slot = Some(value.map_err(|error| error.in_field(field))?);
     Ok(())
 }
@@ -197,35 +191,30 @@ fn size(text: &str) -> Result<u64, FormatError> {
 impl Fields {
     fn take(&mut self, key: &str, value: &str, store_dir: &StoreDir) -> Result<(), FormatError> {
         match key {
-            "StorePath" => once(&mut self.path, "StorePath", store_dir.parse(value)),
-            "URL" => once(&mut self.url, "URL", Ok(value.to_owned())),
-            "Compression" => once(&mut self.compression, "Compression", value.parse()),
-            "FileHash" => once(&mut self.file_hash, "FileHash", value.parse()),
-            "FileSize" => once(&mut self.file_size, "FileSize", size(value)),
-            "NarHash" => once(&mut self.nar_hash, "NarHash", value.parse()),
-            "NarSize" => once(&mut self.nar_size, "NarSize", size(value)),
+            "StorePath" => read(&mut self.path, "StorePath", store_dir.parse(value))?,
+            "URL" => self.url = Some(value.to_owned()),
+            "Compression" => read(&mut self.compression, "Compression", value.parse())?,
+            // Nobody signs these, and nobody here needs them: one that cannot be read is none.
+            "FileHash" => self.file_hash = value.parse().ok(),
+            "FileSize" => self.file_size = size(value).ok(),
+            "Deriver" if value == "unknown-deriver" => {}
+            "Deriver" => self.deriver = value.parse().or_else(|_| store_dir.parse(value)).ok(),
+            "NarHash" => read(&mut self.nar_hash, "NarHash", value.parse())?,
+            "NarSize" => read(&mut self.nar_size, "NarSize", size(value))?,
+            "References" if !self.references.is_empty() => return Err(FormatError::Duplicate("References")),
             "References" => {
-                once(&mut self.references, "References", value.split_ascii_whitespace().map(str::parse).collect())
+                let references = value.split_ascii_whitespace().map(str::parse).collect::<Result<_, FormatError>>();
+                self.references = references.map_err(|error| error.in_field("References"))?;
             }
-            "Deriver" => once(
-                &mut self.deriver,
-                "Deriver",
-                if value.is_empty() || value == "unknown-deriver" { Ok(None) } else { value.parse().map(Some) },
-            ),
-            "Sig" if self.signatures.len() >= SIGNATURES_MAX => {
-                Err(FormatError::TooLarge(SIGNATURES_MAX, "signatures"))
-            }
-            "Sig" => {
-                self.signatures.push(value.parse().map_err(|error: FormatError| error.in_field("Sig"))?);
-                Ok(())
-            }
-            "CA" => once(&mut self.ca, "CA", if value.is_empty() { Ok(None) } else { value.parse().map(Some) }),
-            _ if self.extra.len() >= EXTRA_FIELDS_MAX => Err(FormatError::TooLarge(EXTRA_FIELDS_MAX, "unknown fields")),
-            _ => {
+            "CA" if self.ca.is_some() => return Err(FormatError::Duplicate("CA")),
+            "CA" => self.ca = value.parse().ok(),
+            "Sig" if self.signatures.len() < SIGNATURES_MAX => self.signatures.extend(value.parse().ok()),
+            _ if !matches!(key, "Sig" | "") && self.extra.len() < EXTRA_FIELDS_MAX => {
                 self.extra.push((key.to_owned(), value.to_owned()));
-                Ok(())
             }
+            _ => {}
         }
+        Ok(())
     }
 
     fn finish(self) -> Result<NarInfo, FormatError> {
@@ -235,10 +224,10 @@ impl Fields {
                 path: self.path.ok_or(missing("StorePath"))?,
                 nar_hash: self.nar_hash.ok_or(missing("NarHash"))?,
                 nar_size: self.nar_size.filter(|size| *size != 0).ok_or(missing("NarSize"))?,
-                references: self.references.unwrap_or_default().into_iter().collect(),
-                deriver: self.deriver.flatten(),
+                references: self.references.into_iter().collect(),
+                deriver: self.deriver,
                 signatures: self.signatures,
-                ca: self.ca.flatten(),
+                ca: self.ca,
             },
             url: self.url.filter(|url| !url.is_empty()).ok_or(missing("URL"))?,
             compression: self.compression.unwrap_or(Compression::Bzip2),
@@ -308,36 +297,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_doubtful_is_refused() {
-        let cases = [
-            ("", FormatError::Missing("StorePath")),
-            ("StorePath\n", FormatError::Line(1)),
-            ("StorePath:x\n", FormatError::Line(1)),
-            (": x\n", FormatError::Line(1)),
-        ];
-        for (text, error) in cases {
-            assert_eq!(parse(text).unwrap_err(), error, "{text:?}");
+    fn what_matters_must_be_there_and_whole() {
+        for text in ["", "StorePath\n", ": x\n"] {
+            assert_eq!(parse(text).unwrap_err(), FormatError::Missing("StorePath"), "{text:?}");
         }
+        let malformed = |field, error: FormatError| error.in_field(field);
         for (tail, error) in [
             ("Compression: none", FormatError::Line(5)),
-            ("\n", FormatError::Line(5)),
-            ("URL: y\n", FormatError::Duplicate("URL")),
-            ("References: \nReferences: \n", FormatError::Duplicate("References")),
-            ("CA: \nCA: \n", FormatError::Duplicate("CA")),
-            ("FileSize: -1\n", FormatError::Number("-1".into()).in_field("FileSize")),
-            (
-                "FileSize: 99999999999999999999\n",
-                FormatError::Number("99999999999999999999".into()).in_field("FileSize"),
-            ),
-            ("References: ../../etc\n", FormatError::StoreHash.in_field("References")),
-            ("Sig: x\n", FormatError::Signature.in_field("Sig")),
+            ("NarSize: -1\n", malformed("NarSize", FormatError::Number("-1".into()))),
+            ("NarSize: 0\n", FormatError::Missing("NarSize")),
+            ("URL: \n", FormatError::Missing("URL")),
+            ("References: ../../etc\n", malformed("References", FormatError::StoreHash)),
+            ("NarHash: x\n", malformed("NarHash", FormatError::HashWithoutAlgorithm)),
         ] {
             assert_eq!(parse(&format!("{HEAD}{tail}")).unwrap_err(), error, "{tail:?}");
         }
-        let no_size = HEAD.replace("NarSize: 112", "NarSize: 0");
-        assert_eq!(parse(&no_size).unwrap_err(), FormatError::Missing("NarSize"));
-        let no_url = HEAD.replace("nar/x.nar.xz", "");
-        assert_eq!(parse(&no_url).unwrap_err(), FormatError::Missing("URL"));
         let elsewhere = HEAD.replace("/nix/store/", "/gnu/store/");
         assert!(matches!(parse(&elsewhere), Err(FormatError::Field("StorePath", _))));
         let long = format!("{HEAD}X: {}\n", "x".repeat(NARINFO_MAX));
@@ -345,17 +319,68 @@ mod tests {
     }
 
     #[test]
-    fn no_more_signatures_and_unknown_fields_than_allowed() {
+    fn what_is_not_known_never_makes_a_path_disappear() {
+        for line in [
+            "Provenance: {\"type\":\"build\"}",
+            "Sig: x",
+            "Sig: a-1:!",
+            "CA: text",
+            "CA: fixed:r:blake3:0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73",
+            "CA: a b",
+            "FileSize: -1",
+            "FileSize: 99999999999999999999",
+            "FileHash: sha3:00",
+            "Deriver: ???",
+            "Deriver: /nix/store/0c0v3hcwdw9p9hm1kxnlc8wj8fqx2hjd-hello.drv",
+            "NoColon",
+            ": x",
+            "",
+            "\u{feff}X:é",
+        ] {
+            for text in [format!("{HEAD}{line}\n"), format!("{line}\n{HEAD}")] {
+                assert_eq!(parse(&text).unwrap().info.nar_size, 112, "{line:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn lines_that_repeat_are_read_as_by_nix() {
+        let other = "/nix/store/0c0v3hcwdw9p9hm1kxnlc8wj8fqx2hjd-b";
+        let again = format!("StorePath: {other}\nURL: nar/y\nNarSize: 7\nDeriver: unknown-deriver\n");
+        let narinfo = parse(&format!("{HEAD}Deriver: 0c0v3hcwdw9p9hm1kxnlc8wj8fqx2hjd-x.drv\n{again}")).unwrap();
+        assert_eq!(StoreDir::default().join(&narinfo.info.path), other, "the last one counts");
+        assert_eq!((narinfo.url.as_str(), narinfo.info.nar_size), ("nar/y", 7));
+        assert!(narinfo.info.deriver.is_some(), "unknown-deriver says nothing");
+        let (reference, ca) = ("0c0v3hcwdw9p9hm1kxnlc8wj8fqx2hjd-a", format!("text:{}", narinfo.info.nar_hash));
+        for (field, value) in [("References", reference), ("CA", &ca)] {
+            assert!(parse(&format!("{HEAD}{field}: \n{field}: {value}\n")).is_ok());
+            for second in [value, ""] {
+                let twice = parse(&format!("{HEAD}{field}: {value}\n{field}: {second}\n"));
+                assert_eq!(twice.unwrap_err(), FormatError::Duplicate(field));
+            }
+        }
+    }
+
+    #[test]
+    fn one_blank_or_tab_follows_the_colon() {
+        let narinfo = parse(&HEAD.replace(": ", ":\t")).unwrap();
+        assert_eq!(narinfo, parse(HEAD).unwrap());
+        let unpadded = HEAD.replace(
+            "sha256:0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73",
+            "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU",
+        );
+        assert_ne!(unpadded, HEAD);
+        assert_eq!(parse(&unpadded).unwrap(), narinfo);
+    }
+
+    #[test]
+    fn no_more_signatures_and_unknown_fields_are_kept_than_allowed() {
         let key = crate::nix::SecretKey::from_seed("a-1", [7; 32]).unwrap();
         let signature = key.sign(&PathInfo::example(), &StoreDir::default());
-        for (field, most, what) in [
-            (format!("Sig: {signature}\n"), SIGNATURES_MAX, "signatures"),
-            ("X: y\n".to_owned(), EXTRA_FIELDS_MAX, "unknown fields"),
-        ] {
-            assert!(parse(&format!("{HEAD}{}", field.repeat(most))).is_ok(), "{what}");
-            let error = parse(&format!("{HEAD}{}", field.repeat(most + 1))).unwrap_err();
-            assert_eq!(error, FormatError::TooLarge(most, what));
-        }
+        let sigs = format!("Sig: {signature}\n").repeat(SIGNATURES_MAX + 1);
+        assert_eq!(parse(&format!("{HEAD}{sigs}")).unwrap().info.signatures.len(), SIGNATURES_MAX);
+        let fields = "X: y\n".repeat(EXTRA_FIELDS_MAX + 1);
+        assert_eq!(parse(&format!("{HEAD}{fields}")).unwrap().extra.len(), EXTRA_FIELDS_MAX);
     }
 
     proptest! {

@@ -26,28 +26,26 @@ impl ContentAddress {
     /// everything else does. (Nix itself checks those addresses once it has the content.)
     #[must_use]
     pub fn proves(&self, info: &PathInfo, store_dir: &StoreDir) -> bool {
-        let is_nar_hash = self.method == Method::Recursive && NarHash::try_from(&self.hash) == Ok(info.nar_hash);
+        let Self::Known { method, hash } = self else { return false };
+        let is_nar_hash = *method == Method::Recursive && NarHash::try_from(hash) == Ok(info.nar_hash);
         is_nar_hash && !info.references.contains(&info.path) && self.names(info, store_dir)
     }
 
     /// Whether the hash part of `info.path` is the one that this address, the references and the name give.
     ///
-    /// Unlike [`Self::proves`] this says nothing about the NAR hash.
+    /// Unlike [`Self::proves`] this says nothing about the NAR hash. Never true of a kind that is not known.
     #[must_use]
     pub fn names(&self, info: &PathInfo, store_dir: &StoreDir) -> bool {
-        let mut kind = match self.method {
+        let Self::Known { method, hash } = self else { return false };
+        let is_fixed_output = |method: &str| {
+            info.references.is_empty() && fixed_output_hash(method, hash, info, store_dir) == info.path.hash()
+        };
+        let mut kind = match method {
             Method::Text => "text".to_owned(),
-            Method::Recursive if self.hash.algorithm() == HashAlgorithm::Sha256 => "source".to_owned(),
-            Method::Flat => {
-                return info.references.is_empty() && self.fixed_output_hash("", info, store_dir) == info.path.hash();
-            }
-            Method::Recursive => {
-                return info.references.is_empty() && self.fixed_output_hash("r:", info, store_dir) == info.path.hash();
-            }
-            Method::Git => {
-                return info.references.is_empty()
-                    && self.fixed_output_hash("git:", info, store_dir) == info.path.hash();
-            }
+            Method::Recursive if hash.algorithm() == HashAlgorithm::Sha256 => "source".to_owned(),
+            Method::Flat => return is_fixed_output(""),
+            Method::Recursive => return is_fixed_output("r:"),
+            Method::Git => return is_fixed_output("git:"),
         };
         for reference in info.references.iter().filter(|reference| **reference != info.path) {
             // Writing to a String cannot fail.
@@ -56,15 +54,15 @@ impl ContentAddress {
         if info.references.contains(&info.path) {
             kind.push_str(":self");
         }
-        make_store_hash(&kind, &self.hash, store_dir, info.path.name()) == info.path.hash()
+        make_store_hash(&kind, hash, store_dir, info.path.name()) == info.path.hash()
     }
+}
 
-    /// The hash part of a fixed output that is not the usual recursive SHA-256.
-    fn fixed_output_hash(&self, method: &str, info: &PathInfo, store_dir: &StoreDir) -> StoreHash {
-        let inner = format!("fixed:out:{method}{}:{}:", self.hash.algorithm().name(), self.hash.to_base16());
-        let inner = Hash::from(NarHash::new(Sha256::digest(inner).into()));
-        make_store_hash("output:out", &inner, store_dir, info.path.name())
-    }
+/// The hash part of a fixed output that is not the usual recursive SHA-256.
+fn fixed_output_hash(method: &str, hash: &Hash, info: &PathInfo, store_dir: &StoreDir) -> StoreHash {
+    let inner = format!("fixed:out:{method}{}:{}:", hash.algorithm().name(), hash.to_base16());
+    let inner = Hash::from(NarHash::new(Sha256::digest(inner).into()));
+    make_store_hash("output:out", &inner, store_dir, info.path.name())
 }
 
 /// The hash part of `kind:hash:store:name`: its SHA-256, folded to 20 bytes.

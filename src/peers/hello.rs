@@ -9,18 +9,25 @@
 //!
 //! The header is how the one who greets says where it can be called back: on the port it names, at the address that
 //! the connection came from and no other. Without the header (or with 0) it shares nothing. After one greeting both
-//! sides know each other. Receivers ignore fields that they do not know; the version of the protocol is in the path.
+//! sides know each other. `Peernix-Damaged` names paths of which the one who is greeted sent content that is not what was
+//! signed, so that it can look after its own copies. Receivers ignore fields that they do not know; the version of the protocol is in the path.
 
 use super::error::LinkError;
 use super::identity::NodeId;
+use crate::nix::StoreHash;
 use bytes::Bytes;
 use hyper::HeaderMap;
+use hyper::header::HeaderValue;
 use serde::{Deserialize, Serialize};
 
 /// The request target.
 pub const TARGET: &str = "/peernix/v1/hello";
 /// The header of the request that names the port of the greeter's own share.
 pub const SHARE_PORT_HEADER: &str = "peernix-share-port";
+/// The header of the request that names paths of which damaged content came: their hash parts, with a blank between them.
+pub const DAMAGED_HEADER: &str = "peernix-damaged";
+/// How many of them are read; the sender bars no more before it bans.
+pub const DAMAGED_MAX: usize = 4;
 /// The largest body read, in bytes.
 pub const SIZE_MAX: usize = 4096;
 /// The longest name, version or feature, in bytes.
@@ -70,6 +77,19 @@ impl Hello {
         }
         Ok(hello)
     }
+}
+
+/// The value of [`DAMAGED_HEADER`]; `None` if there is nothing to tell.
+pub(super) fn damaged_value(hashes: &[StoreHash]) -> Option<HeaderValue> {
+    let words: Vec<String> = hashes.iter().take(DAMAGED_MAX).map(ToString::to_string).collect();
+    (!words.is_empty()).then(|| HeaderValue::from_str(&words.join(" ")).ok()).flatten()
+}
+
+/// The paths of which the greeter says that what we sent was damaged.
+#[must_use]
+pub fn damaged(headers: &HeaderMap) -> Vec<StoreHash> {
+    let text = headers.get(DAMAGED_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    text.split(' ').take(DAMAGED_MAX).filter_map(|word| word.parse().ok()).collect()
 }
 
 /// Characters that change how the rest of a line is shown, besides the control characters proper.
@@ -130,6 +150,20 @@ mod tests {
         for bad in ["0", "65536", "-1", "", "7650, 1", "é"] {
             assert_eq!(port(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn damaged_header() {
+        let hashes: Vec<StoreHash> = (0..9).map(|number| StoreHash::new([number; 20])).collect();
+        let headers = |value: HeaderValue| HeaderMap::from_iter([(DAMAGED_HEADER.parse().unwrap(), value)]);
+        let told = damaged(&headers(damaged_value(&hashes).unwrap()));
+        assert_eq!((told, damaged_value(&[])), (hashes[..DAMAGED_MAX].to_vec(), None));
+        let vector = "0mdqa9w1p6cmli6976v4wi0sw9r4p5pr";
+        assert_eq!(damaged_value(&[vector.parse().unwrap()]).unwrap(), vector);
+        let junk = headers(HeaderValue::from_static("x  ../y 0mdqa9w1p6cmli6976v4wi0sw9r4p5pr"));
+        assert_eq!(damaged(&junk), [vector.parse().unwrap()]);
+        assert_eq!(damaged(&HeaderMap::new()), []);
+        assert_eq!(damaged(&headers(HeaderValue::from_bytes(b"\xff").unwrap())), []);
     }
 
     proptest! {

@@ -6,6 +6,7 @@ use super::identity::NodeId;
 use super::link::{Connection, Transport};
 use super::record::{Ban, Block, PeerStatus, Record};
 use super::state::{PeerEvent, Provenance, State};
+use crate::nix::StoreHash;
 use hyper::Response;
 use hyper::body::Incoming;
 use parking_lot::{Mutex, MutexGuard};
@@ -228,6 +229,20 @@ impl Peer {
         let _ = self.notices.events.send(PeerEvent::Banned { id: self.id, name, reason });
     }
 
+    /// Asks this path of it no more for a day, because what it sent of it was damaged, and tells it so with a greeting.
+    /// How many such paths there are now; `None` if it was barred already.
+    pub fn bar(&self, hash: StoreHash) -> Option<usize> {
+        let count = self.record().barred.bar(hash, Instant::now())?;
+        self.look.notify_one();
+        Some(count)
+    }
+
+    /// Whether this path is not asked of it.
+    #[must_use]
+    pub fn is_barred(&self, hash: StoreHash) -> bool {
+        self.record().barred.contains(hash, Instant::now())
+    }
+
     /// The administrator blocks the peer.
     pub(super) fn block(&self, block: Block) {
         self.change(State::Blocked, |record| record.block = Some(block));
@@ -239,6 +254,7 @@ impl Peer {
     pub(super) fn unblock(&self) -> bool {
         let mut lifted = false;
         self.change_blocked(|record| {
+            record.barred.clear();
             let (ban, block) = (record.ban.take(), record.block.take());
             lifted = block.is_some() || ban.is_some_and(|ban| ban.until > Instant::now());
         });

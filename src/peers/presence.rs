@@ -4,7 +4,7 @@
 //! peer's program ended, and an overdue answer means that the peer is asleep, unplugged or stuck.
 
 use super::error::LinkError;
-use super::hello::Hello;
+use super::hello::{self, Hello};
 use super::link::{Connection, RETRY_PAUSES};
 use super::peer::Peer;
 use super::state::Provenance;
@@ -139,8 +139,18 @@ impl Monitor {
         // Closed never: the semaphore lives as long as the limits.
         let _permit = dials.acquire().await;
         let mut connection = self.peer.dial().await?;
-        let (hello, latency) = connection.greet(self.share_port, FIRST_ANSWER_LIMIT).await?;
+        let (hello, latency) = self.greet(&mut connection, FIRST_ANSWER_LIMIT).await?;
         Ok((connection, hello, latency))
+    }
+
+    /// Greets, and tells what the peer should know of its own store.
+    async fn greet(&self, connection: &mut Connection, limit: Duration) -> Result<(Hello, Duration), LinkError> {
+        let damaged = self.peer.record().barred.untold();
+        let answer = connection.greet(self.share_port, &damaged, limit).await?;
+        if !damaged.is_empty() {
+            self.peer.record().barred.told(&damaged[..damaged.len().min(hello::DAMAGED_MAX)]);
+        }
+        Ok(answer)
     }
 
     /// Greets the peer now and then, until it is in doubt. Tells why it is.
@@ -160,7 +170,7 @@ impl Monitor {
             let answer = match &mut watched {
                 Some((connection, _)) => {
                     let address = connection.address();
-                    let answer = Box::pin(connection.greet(self.share_port, ANSWER_LIMIT)).await;
+                    let answer = Box::pin(self.greet(connection, ANSWER_LIMIT)).await;
                     answer.map(|answer| (answer, address))
                 }
                 None => Box::pin(self.reach()).await.map(|(other, hello, latency)| ((hello, latency), other.address())),

@@ -15,7 +15,7 @@ use super::presence;
 use super::record::Block;
 use super::state::{PeerEvent, Provenance, State};
 use super::table::{Inserted, Table};
-use super::trusted_keys::TrustedKeysHeader;
+use super::trusted_keys::TrustedKeysHeaders;
 use crate::resilience::TokenBucket;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
@@ -44,7 +44,7 @@ pub(super) struct Shared {
     dialler: Arc<Dialler>,
     pub(super) table: Table,
     pub(super) notices: Arc<Notices>,
-    trusted_keys: Arc<TrustedKeysHeader>,
+    trusted_keys: Arc<TrustedKeysHeaders>,
     network: watch::Receiver<u64>,
     moves: watch::Receiver<u64>,
     /// What the administrator decided.
@@ -88,7 +88,7 @@ impl Shared {
             dialler: Arc::new(Dialler::new(key, options.admission.clone())?),
             table: Table::default(),
             notices: Arc::new(Notices { events: broadcast::channel(EVENTS_MAX).0, worth_saving: Notify::new() }),
-            trusted_keys: Arc::new(TrustedKeysHeader::new(options.trusted_keys.clone())),
+            trusted_keys: Arc::new(TrustedKeysHeaders::new(options.trusted_keys.clone())),
             // A receiver whose sender is gone never moves.
             network: options.network.clone().unwrap_or_else(|| watch::channel(0).1),
             moves: options.moves.clone().unwrap_or_else(|| watch::channel(0).1),

@@ -3,8 +3,8 @@
 
 use super::database::RealisationRecord;
 use super::{Audience, ByteStream, SharePolicy, Store, StoreError, ValidPath, debuginfo, logs};
-use crate::nix::StorePath;
 use crate::nix::realisation::{BuildTrace, BuildTraceKey, DrvOutput, Realisation as RealisationText};
+use crate::nix::{Signature, StorePath};
 use std::sync::Arc;
 
 /// A realisation of a content-addressed derivation, and the path that it leads to.
@@ -12,6 +12,10 @@ use std::sync::Arc;
 pub struct Realisation {
     /// The JSON text, as binary caches serve it.
     pub json: String,
+    /// The text that its signatures are over.
+    pub fingerprint: String,
+    /// Its signatures, not verified; never none.
+    pub signatures: Vec<Signature>,
     /// The output.
     pub output: Arc<ValidPath>,
 }
@@ -52,8 +56,8 @@ impl Store {
         Ok(may_be_shared.then(|| ByteStream::new(source, length, Arc::clone(&self.0.blocks))))
     }
 
-    /// The realisation `id` (`sha256:HEX!OUTPUT`, the `realisations/ID.doi` of Nix 2.4 to 2.34), if the policy shares its
-    /// output. `None` also for an `id` that is none, and while the database cannot be read.
+    /// The realisation `id` (`sha256:HEX!OUTPUT`, the `realisations/ID.doi` of Nix 2.4 to 2.34), if it is signed and the
+    /// policy shares its output. `None` also for an `id` that is none, and while the database cannot be read.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -71,12 +75,13 @@ impl Store {
         let Some(output) = self.shared(&record.output, policy, audience).await? else { return Ok(None) };
         let RealisationRecord { output: out_path, signatures, dependencies } = record;
         let dependent = dependencies.into_iter().filter_map(|(id, path)| Some((id.parse().ok()?, path))).collect();
-        let json = RealisationText { id, out_path, signatures, dependent }.render();
-        Ok(Some(Realisation { json, output }))
+        let text = RealisationText { id, out_path, signatures, dependent };
+        let (json, fingerprint) = (text.render(), text.fingerprint());
+        Ok(signed(json, fingerprint, text.signatures, output))
     }
 
-    /// The build trace entry of an output of a derivation (the `build-trace-v2/DRV/OUTPUT.doi` of Nix 2.35 and later), if
-    /// the policy shares that output. `None` also for a name that no output has.
+    /// The build trace entry of an output of a derivation (the `build-trace-v2/DRV/OUTPUT.doi` of Nix 2.35 and later), if it
+    /// is signed and the policy shares that output. `None` also for a name that no output has.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -88,10 +93,11 @@ impl Store {
         audience: Audience,
     ) -> Result<Option<Realisation>, StoreError> {
         let Ok(key) = BuildTraceKey::new(derivation.clone(), output) else { return Ok(None) };
-        let Some(record) = self.0.database.build_trace(key).await? else { return Ok(None) };
+        let Some(record) = self.0.database.build_trace(key.clone()).await? else { return Ok(None) };
         let Some(output) = self.shared(&record.output, policy, audience).await? else { return Ok(None) };
-        let json = BuildTrace { out_path: record.output, signatures: record.signatures }.render();
-        Ok(Some(Realisation { json, output }))
+        let text = BuildTrace { out_path: record.output, signatures: record.signatures };
+        let (json, fingerprint) = (text.render(), text.fingerprint(&key));
+        Ok(signed(json, fingerprint, text.signatures, output))
     }
 
     /// The debug information of a build ID (hexadecimal, `.debug` after it or not), among the paths that the policy shares
@@ -136,4 +142,15 @@ impl Store {
         }
         Ok(valid)
     }
+}
+
+/// A realisation that somebody may believe: one that nobody signed is refused by every Nix, with a line for each.
+fn signed(
+    json: String,
+    fingerprint: String,
+    signatures: Vec<Signature>,
+    output: Arc<ValidPath>,
+) -> Option<Realisation> {
+    let is_signed = signatures.iter().any(Signature::is_readable);
+    is_signed.then_some(Realisation { json, fingerprint, signatures, output })
 }

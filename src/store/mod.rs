@@ -12,6 +12,7 @@ mod debuginfo;
 mod error;
 mod extras;
 mod garbage;
+mod intact;
 mod layout;
 mod layouts;
 mod listing;

@@ -5,7 +5,7 @@
 
 use super::pattern::Patterns;
 use super::{StoreError, ValidPath};
-use crate::nix::{StoreDir, TrustedKeys};
+use crate::nix::{PublicKey, Signature, StoreDir, TrustedKeys};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
@@ -169,6 +169,26 @@ impl SharePolicy {
             (false, _, _) => Reason::NoCountingSignature,
         };
         Decision::Refuse(reason)
+    }
+
+    /// The signatures of `path` that are valid and by a key that counts here, each with its key. Verifies them.
+    #[must_use]
+    pub fn signers<'a, 'b>(&'a self, path: &'b ValidPath) -> Vec<(&'a PublicKey, &'b Signature)> {
+        let mut signers = self.public_keys.signers(&path.info, &self.dir);
+        signers.extend(self.own_keys.signers(&path.info, &self.dir));
+        signers
+    }
+
+    /// The same of what is not a path and has this fingerprint.
+    #[must_use]
+    pub fn signers_of<'a, 'b>(
+        &'a self,
+        signatures: &'b [Signature],
+        fingerprint: &str,
+    ) -> Vec<(&'a PublicKey, &'b Signature)> {
+        let mut signers = self.public_keys.signers_of(signatures, fingerprint);
+        signers.extend(self.own_keys.signers_of(signatures, fingerprint));
+        signers
     }
 
     /// Why nothing with this name may be shared, whoever signed it, if so.

@@ -13,6 +13,8 @@ pub const STOPPED: &str = "e417614502bd491b9b2bb8efd448db83";
 pub const RELOADED: &str = "0cb7c41d06a347d9b2f808426aca9c65";
 /// A new configuration was wrong, and the old one stays. Field `PEERNIX_REASON`.
 pub const RELOAD_FAILED: &str = "875e219870214e6e9df64d9209255de3";
+/// A path of this machine's own store is damaged, and is not shared any more. Field `PEERNIX_PATH`.
+pub const PATH_DAMAGED: &str = "0e7168059cc04342bd78ec070e5d789e";
 /// A peer sent content that is not what was signed, and is shut out. Fields `PEERNIX_PEER`, `PEERNIX_PATH`.
 pub const TRUST_VIOLATION: &str = "da195a70a06f4fa3a0f9125a3c230334";
 /// A new signing key took over from the last. Field `PEERNIX_KEY`.
@@ -37,11 +39,12 @@ pub const BLOCKED: &str = "65e59499eaf94c3fac382e34d7b71ba7";
 pub const MEMORY_SHORT: &str = "b2f83609ab9441ac82a69648fd18f109";
 
 /// All of them with the names of their constants, for those who show or check them.
-pub const ALL: [(&str, &str); 15] = [
+pub const ALL: [(&str, &str); 16] = [
     ("STARTED", STARTED),
     ("STOPPED", STOPPED),
     ("RELOADED", RELOADED),
     ("RELOAD_FAILED", RELOAD_FAILED),
+    ("PATH_DAMAGED", PATH_DAMAGED),
     ("TRUST_VIOLATION", TRUST_VIOLATION),
     ("KEY_ROTATED", KEY_ROTATED),
     ("KEY_REVOKED", KEY_REVOKED),

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use peernix::keys::fingerprint;
 use peernix::nix::{Compression, NarInfo, PathInfo, SecretKey, StoreDir};
 use peernix::peers::hello::{self, Hello};
 use peernix::peers::link::Acceptor;
+use peernix::peers::trusted_keys::SIGNED_BY_HEADER;
 use peernix::peers::{Admission, NodeId, NodeKey};
 
 use crate::byte_server::{Asked, End, Reply, Request, Servers, serve};
@@ -43,6 +45,8 @@ pub(crate) enum Fault {
     Unsigned,
     /// The right narinfo, signed by a key that nobody trusts.
     UnknownKey,
+    /// The right narinfo, signed by another key of the name that is trusted.
+    OtherKey,
     /// One more reference than was signed.
     ForgedReferences,
     /// Another hash, and a NAR that fits it.
@@ -171,6 +175,10 @@ fn narinfo(fault: Fault, good: &Goods, other: &Goods) -> Reply {
             let stranger = SecretKey::from_seed("stranger-1", [9; 32]).ok();
             info.signatures = stranger.iter().map(|key| key.sign(&info, &StoreDir::default())).collect();
         }
+        Fault::OtherKey => {
+            let stranger = SecretKey::from_seed("lab-1", [9; 32]).ok();
+            info.signatures = stranger.iter().map(|key| key.sign(&info, &StoreDir::default())).collect();
+        }
         Fault::ForgedReferences => {
             info.references.push(other.info.path.clone());
             info.references.sort();
@@ -187,7 +195,15 @@ fn narinfo(fault: Fault, good: &Goods, other: &Goods) -> Reply {
     };
     let narinfo =
         NarInfo { info, url, compression: Compression::None, file_hash: None, file_size: None, extra: vec![] };
-    Reply::new(200, narinfo.render(&StoreDir::default())).header("Content-Type", "text/x-nix-narinfo")
+    let reply = Reply::new(200, narinfo.render(&StoreDir::default())).header("Content-Type", "text/x-nix-narinfo");
+    match (fault, secret_key()) {
+        // It says that it has verified what it forged.
+        (Fault::ForgedReferences | Fault::ForgedHash, Ok(key)) => {
+            let key = key.public();
+            reply.header(SIGNED_BY_HEADER, format!("{}:{}", key.name(), fingerprint(&key)))
+        }
+        _ => reply,
+    }
 }
 
 fn nar(request: &Request, fault: Fault, good: &Goods, other: &Goods) -> Reply {

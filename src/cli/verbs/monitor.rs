@@ -61,7 +61,7 @@ fn show(item: &EventItem, screen: &Screen) -> Done<()> {
 
 const fn paint(kind: EventKind) -> Option<Paint> {
     match kind {
-        EventKind::TrustViolation | EventKind::ReloadFailed => Some(Paint::Bad),
+        EventKind::TrustViolation | EventKind::PathDamaged | EventKind::ReloadFailed => Some(Paint::Bad),
         EventKind::PeerBlocked | EventKind::KeyRevoked | EventKind::TrustChanged | EventKind::DrainChanged => {
             Some(Paint::Warning)
         }

@@ -39,6 +39,7 @@ fn message(event: &Event) -> zbus::Result<Option<Message>> {
         EventKind::PeerBlocked => signal("PeerBlocked", &(id, name, message)),
         EventKind::PeerUnblocked => signal("PeerUnblocked", &(id, name)),
         EventKind::TrustViolation => signal("TrustViolation", &(id, name, path, message)),
+        EventKind::PathDamaged => signal("PathDamaged", &(path,)),
         EventKind::KeyRotated => signal("KeyRotated", &(key(&event.from), key(&event.to))),
         EventKind::KeyRevoked => signal("KeyRevoked", &(name, message)),
         EventKind::TrustChanged => signal("TrustChanged", &(name,)),

@@ -3,6 +3,7 @@
 use super::Controller;
 use crate::control::types::{Event, EventKind};
 use crate::fetch::FetchEvent;
+use crate::http::ShareEvent;
 use crate::peers::{PeerEvent, State};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
@@ -11,6 +12,7 @@ pub(super) fn start(controller: &Controller) {
     let parts = &controller.0.parts;
     spawn(controller, peers(controller.clone(), parts.peers.subscribe()));
     spawn(controller, fetches(controller.clone(), parts.fetcher.subscribe()));
+    spawn(controller, shares(controller.clone(), parts.share.subscribe()));
     spawn(controller, parts.keys.clone().tend());
     spawn(controller, super::store::expire_pins(controller.clone()));
 }
@@ -63,6 +65,19 @@ async fn fetches(controller: Controller, mut events: Receiver<FetchEvent>) {
         match events.recv().await {
             Ok(event) => controller.tell(fetch_event(&controller, event)),
             Err(RecvError::Lagged(missed)) => log::debug!("{missed} transfers came too fast to be told"),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn shares(controller: Controller, mut events: Receiver<ShareEvent>) {
+    loop {
+        match events.recv().await {
+            Ok(ShareEvent::Damaged(path)) => {
+                let path = controller.0.parts.store.dir().join(&path);
+                controller.tell(Event { path: Some(path), ..Event::new(EventKind::PathDamaged) });
+            }
+            Err(RecvError::Lagged(missed)) => log::debug!("{missed} damaged paths came too fast to be told"),
             Err(RecvError::Closed) => return,
         }
     }

@@ -18,6 +18,8 @@ words! {
         PeerUnblocked = "peer-unblocked",
         /// Somebody sent what was not what was signed; `message` says what.
         TrustViolation = "trust-violation",
+        /// A path of this machine's own store is damaged, and is not shared any more.
+        PathDamaged = "path-damaged",
         /// A transfer began.
         TransferStarted = "transfer-started",
         /// A transfer waits, because all who have the path are busy.

@@ -14,7 +14,7 @@ use crate::fetch::startup_grace::StartupGrace;
 use crate::metrics::Metrics;
 use crate::nix::{NarHash, StoreDir, StoreHash, TrustedKeys};
 use crate::peers::Sample;
-use crate::resilience::Versioned;
+use crate::resilience::{Version, Versioned};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -81,6 +81,11 @@ impl Resolver {
 
     pub(crate) fn set_budget(&self, budget: Duration) {
         self.budget.store(u64::try_from(budget.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// The keys that are trusted now.
+    pub(crate) fn trusted(&self) -> Version<TrustedKeys> {
+        self.trusted.now()
     }
 
     /// The generation of the keys that are trusted now.

@@ -2,7 +2,7 @@
 
 use super::resolution::Holder;
 use super::retries::Retries;
-use super::verify::{self, Trust, Whose};
+use super::verify::{self, Refusal, Trust, Whose};
 use crate::fetch::error::{Kind, SourceError, Violation};
 use crate::fetch::source::Remote;
 use crate::fetch::source::decode::Codec;
@@ -12,6 +12,7 @@ use crate::fetch::source::upstream_health::{Nothing, is_passing};
 use crate::fetch::source::upstream_nar::UpstreamNar;
 use crate::fetch::source::upstreams::Upstreams;
 use crate::nix::{Compression, NarInfo, StoreHash};
+use crate::peers::trusted_keys::SignedBy;
 use crate::peers::{PeerEvent, Peers};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -47,6 +48,12 @@ pub(crate) trait Responder: Send + Sync {
     /// # Errors
     /// It could not be asked, or lied.
     async fn narinfo(&self, hash: StoreHash, trust: &Arc<Trust>) -> Result<Option<Holder>, SourceError>;
+
+    /// A small document, at `target` (with the slash at its beginning). `None`: it does not have it.
+    ///
+    /// # Errors
+    /// It could not be asked, or the document is larger than `limit` bytes.
+    async fn document(&self, target: &str, limit: usize) -> Result<Option<Bytes>, SourceError>;
 }
 
 /// All who can be asked now.
@@ -108,6 +115,7 @@ impl Responder for PeerSource {
             // Nothing that it could say would count, and that would not be its fault.
             return Ok(None);
         }
+        self.must_not_be_barred(hash)?;
         let target = format!("/{hash}.narinfo");
         let response = timeout(PEER_HEAD, self.get(&target, None)).await;
         let response = response.unwrap_or(Err(SourceError::Stalled(PEER_HEAD)))?;
@@ -116,14 +124,31 @@ impl Responder for PeerSource {
             StatusCode::NOT_FOUND => return Ok(None),
             other => return Err(SourceError::Status(other.as_u16())),
         }
+        let asked = Asked::Peer(SignedBy::of(response.headers()));
         let text = collect(response.into_body(), verify::LIMIT).await?;
-        let NarInfo { info, url, compression, .. } = believe(trust, text, hash, Asked::Peer).await?;
+        let NarInfo { info, url, compression, .. } = match believe(trust, text, hash, asked).await? {
+            Ok(believed) => believed,
+            Err(Refusal::Lie(violation)) => return Err(violation.into()),
+            Err(reason) => {
+                log::debug!(peer:% = self.0.id(), path:% = hash; "not for us: {reason}");
+                return Ok(None);
+            }
+        };
         // The protocol leaves a peer no choice of these, so whoever sends something else tries something.
         if url != nar_url(hash, &info.nar_hash) || compression != Compression::None {
             return Err(Violation::Url(url.chars().take(200).collect()).into());
         }
         let (source, file_size) = (Arc::new(Self(Arc::clone(&self.0))), Some(info.nar_size));
         Ok(Some(Holder { info, source, compression, file_size }))
+    }
+
+    async fn document(&self, target: &str, limit: usize) -> Result<Option<Bytes>, SourceError> {
+        let response = self.get(target, None).await?;
+        match response.status() {
+            StatusCode::OK => collect(response.into_body(), limit).await.map(Some),
+            StatusCode::NOT_FOUND => Ok(None),
+            other => Err(SourceError::Status(other.as_u16())),
+        }
     }
 }
 
@@ -180,7 +205,7 @@ impl Responder for UpstreamCache {
             log::log!(level, upstream:% = upstream, path:% = hash, reason:% = reason; "what an upstream has is not usable: {reason}");
             Ok(None)
         };
-        match believe(trust, text, hash, Asked::Upstream(Arc::clone(upstream))).await {
+        match believe(trust, text, hash, Asked::Upstream(Arc::clone(upstream))).await? {
             Ok(NarInfo { url, .. }) if url.len() > URL_MAX => Err(SourceError::TooLarge(URL_MAX)),
             // What cannot be had is not there: Nix is promised nothing that nobody can give.
             Ok(NarInfo { compression, .. }) if Codec::of(&compression).is_err() => {
@@ -196,27 +221,33 @@ impl Responder for UpstreamCache {
                 let nar = UpstreamNar { upstream: Arc::clone(upstream), url, compression: compression.clone() };
                 Ok(Some(Holder { info, source: Arc::new(nar), compression, file_size }))
             }
-            Err(error @ SourceError::Violation(_)) => useless(error.kind(), &error),
-            Err(error) => Err(error),
+            Err(reason) => useless(reason.kind(), &reason),
         }
+    }
+
+    async fn document(&self, target: &str, limit: usize) -> Result<Option<Bytes>, SourceError> {
+        self.0.document(target.trim_start_matches('/'), limit).await
     }
 }
 
 /// Who sent a narinfo.
 enum Asked {
-    Peer,
+    /// A peer, which says that it was signed by these keys.
+    Peer(SignedBy),
     Upstream(Arc<Upstream>),
 }
 
 /// Verifies off the reactor.
-async fn believe(trust: &Arc<Trust>, text: Bytes, hash: StoreHash, whose: Asked) -> Result<NarInfo, SourceError> {
+async fn believe(
+    trust: &Arc<Trust>,
+    text: Bytes,
+    hash: StoreHash,
+    asked: Asked,
+) -> Result<Result<NarInfo, Refusal>, SourceError> {
     let trust = Arc::clone(trust);
-    let believed = tokio::task::spawn_blocking(move || match &whose {
-        Asked::Peer => trust.believe(&text, hash, Whose::Peer),
+    let believed = tokio::task::spawn_blocking(move || match &asked {
+        Asked::Peer(signed_by) => trust.believe(&text, hash, Whose::Peer(signed_by)),
         Asked::Upstream(upstream) => trust.believe(&text, hash, Whose::Upstream(upstream.only())),
     });
-    match believed.await {
-        Ok(believed) => Ok(believed?),
-        Err(stopped) => Err(SourceError::Unavailable(stopped.to_string())),
-    }
+    believed.await.map_err(|stopped| SourceError::Unavailable(stopped.to_string()))
 }

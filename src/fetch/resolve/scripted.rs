@@ -36,6 +36,8 @@ pub(crate) struct Voice {
     info: PathInfo,
     works: bool,
     tier: u8,
+    /// What it has for whoever asks for a document.
+    document: Option<Bytes>,
     asked: Mutex<u32>,
 }
 
@@ -51,7 +53,7 @@ impl Voice {
     /// One that has the NAR of `info` at `source`.
     pub(crate) fn new(source: Scripted, info: PathInfo, says: Says, after_ms: u64) -> Arc<Self> {
         let after = Duration::from_millis(after_ms);
-        Arc::new(Self { says, after, source: Arc::new(source), info, works: true, tier: 1, asked: Mutex::default() })
+        Arc::new(Self { says, after, source: Arc::new(source), info, works: true, tier: 1, document: None, asked: Mutex::default() })
     }
 
     /// An upstream that did not answer of late.
@@ -63,6 +65,13 @@ impl Voice {
     /// An upstream of this tier.
     pub(crate) fn of_tier(tier: u8, number: u8, says: Says, after_ms: u64) -> Arc<Self> {
         Arc::new(Self { tier, ..Arc::into_inner(Self::upstream(number, says, after_ms)).unwrap() })
+    }
+
+    /// The same, with a document.
+    pub(crate) fn with_document(self: Arc<Self>, document: &str) -> Arc<Self> {
+        let mut voice = Arc::into_inner(self).expect("nobody else has it yet");
+        voice.document = Some(Bytes::copy_from_slice(document.as_bytes()));
+        Arc::new(voice)
     }
 
     pub(crate) fn asked(&self) -> u32 {
@@ -97,6 +106,12 @@ impl Responder for Voice {
             Says::Breaks => Err(SourceError::Connection("broken".into())),
             Says::Lies => Err(Violation::Forged("a-1".into()).into()),
         }
+    }
+
+    async fn document(&self, _: &str, _: usize) -> Result<Option<Bytes>, SourceError> {
+        *self.asked.lock() += 1;
+        sleep(self.after).await; // pace
+        Ok(self.document.clone())
     }
 }
 

@@ -1,9 +1,11 @@
 //! What of a narinfo may be believed: the signed fields, once a trusted signature over them is verified.
 
-use crate::fetch::error::Violation;
+use crate::fetch::error::{Kind, Violation};
 use crate::nix::narinfo::NARINFO_MAX;
-use crate::nix::{FormatError, NarInfo, StoreDir, StoreHash, TrustedKeys};
+use crate::nix::{FormatError, NarInfo, PathInfo, StoreDir, StoreHash, TrustedKeys};
+use crate::peers::trusted_keys::SignedBy;
 use crate::resilience::Version;
+use thiserror::Error;
 
 /// Whose word counts, and for which store. A lookup takes it once, before it sends its first question, and judges every answer
 /// by that.
@@ -26,30 +28,34 @@ impl Trust {
     /// Verifies signatures (some 30 µs each): not for the reactor.
     ///
     /// # Errors
-    /// Each is a [`Violation`] in a peer's mouth; an upstream may simply be signed by a key that is not trusted here.
-    pub(crate) fn believe(&self, text: &[u8], asked: StoreHash, whose: Whose<'_>) -> Result<NarInfo, Violation> {
-        let text = std::str::from_utf8(text).map_err(|_| FormatError::Line(1))?;
-        let mut narinfo = NarInfo::parse(text, &self.store_dir)?;
+    /// A [`Refusal::Lie`] is one in a peer's mouth; an upstream may simply be signed by a key that is not trusted here.
+    pub(crate) fn believe(&self, text: &[u8], asked: StoreHash, whose: Whose<'_>) -> Result<NarInfo, Refusal> {
+        let text = std::str::from_utf8(text).map_err(|_| Violation::from(FormatError::Line(1)))?;
+        let mut narinfo = NarInfo::parse(text, &self.store_dir).map_err(Violation::from)?;
         let info = &mut narinfo.info;
         if info.path.hash() != asked {
-            return Err(Violation::OtherPath(info.path.to_string()));
+            return Err(Violation::OtherPath(info.path.to_string()).into());
         }
         let mut valid = self.keys.valid_signatures(info, &self.store_dir);
-        if let Whose::Upstream(Some(only)) = whose {
+        let proves_itself = matches!(whose, Whose::Upstream(_)) && info.proves_itself(&self.store_dir);
+        if let Whose::Upstream(Some(only)) = whose
+            && let Some(name) = valid.first().map(|signature| signature.key_name().to_owned())
+        {
             // Those of its own keys among them.
             info.signatures = valid;
             valid = only.valid_signatures(info, &self.store_dir);
+            if valid.is_empty() && !proves_itself {
+                return Err(Refusal::NotItsKey(name));
+            }
         }
-        if valid.is_empty() && !(matches!(whose, Whose::Upstream(_)) && info.proves_itself(&self.store_dir)) {
-            let forged =
-                info.signatures.iter().find(|signature| self.keys.names().any(|name| name == signature.key_name()));
-            return Err(
-                forged.map_or(Violation::Unsigned, |signature| Violation::Forged(signature.key_name().to_owned()))
-            );
+        if valid.is_empty() && !proves_itself {
+            return Err(self.refusal(info, whose));
         }
-        // Nix stores every signature that it is given: what nobody verified must not get there.
+        // Nix stores every signature that it is given, and ends its run for one of a trusted name and another length: what
+        // nobody verified must not get there.
         info.signatures = valid;
-        // Nobody signs these. A wrong deriver would mislead `nix log`; a content address counts if the path proves it.
+        // Nobody signs these. A wrong deriver would mislead `nix log`, and Nix ends its run for a content address that is wrong
+        // or of a kind that it does not know: one counts if the path proves it. The signature does without.
         info.deriver = None;
         if info.ca.as_ref().is_some_and(|ca| !ca.names(info, &self.store_dir)) {
             info.ca = None;
@@ -60,11 +66,49 @@ impl Trust {
     }
 }
 
+impl Trust {
+    /// Why nothing vouches for `info`. A signature under a trusted name that does not verify may be by another key of that name,
+    /// and then the answer is only of no use. Who says that it verified it by our key lies.
+    fn refusal(&self, info: &PathInfo, whose: Whose<'_>) -> Refusal {
+        if let Whose::Peer(signed_by) = whose
+            && let Some(key) = self.keys.all().find(|key| signed_by.names(key))
+        {
+            return Violation::Forged(key.name().to_owned()).into();
+        }
+        let named = info.signatures.iter().find(|signature| self.keys.has(signature.key_name()));
+        named.map_or(Violation::Unsigned.into(), |signature| Refusal::OtherKey(signature.key_name().to_owned()))
+    }
+}
+
+/// Why a narinfo is not believed.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// No honest peer sends it.
+    #[error(transparent)]
+    Lie(#[from] Violation),
+    /// It is signed by another key of a name that is trusted: not for us.
+    #[error("its signature is by another key called '{0}' than the one that we trust")]
+    OtherKey(String),
+    /// It is from an upstream that may not vouch by that key.
+    #[error("its signature is by '{0}', which is not among the keys of this upstream")]
+    NotItsKey(String),
+}
+
+impl Refusal {
+    /// As what trouble with a source it is counted.
+    pub(crate) const fn kind(&self) -> Kind {
+        match self {
+            Self::Lie(Violation::Unsigned | Violation::Forged(_)) | Self::OtherKey(_) | Self::NotItsKey(_) => Kind::Signature,
+            Self::Lie(_) => Kind::Malformed,
+        }
+    }
+}
+
 /// Whose narinfo is read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Whose<'a> {
-    /// Anybody's on the network.
-    Peer,
+    /// Anybody's on the network, who says that it was signed by these keys.
+    Peer(&'a SignedBy),
     /// A binary cache of the configuration, and the keys by which it may vouch for paths: any, or these.
     Upstream(Option<&'a TrustedKeys>),
 }
@@ -75,8 +119,11 @@ pub(crate) const LIMIT: usize = NARINFO_MAX;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nix::{PathInfo, SecretKey};
+    use crate::keys::fingerprint;
+    use crate::nix::SecretKey;
+    use crate::peers::trusted_keys::SIGNED_BY_HEADER;
     use crate::resilience::Versioned;
+    use hyper::HeaderMap;
 
     fn key(name: &str, seed: u8) -> SecretKey {
         SecretKey::from_seed(name, [seed; 32]).unwrap()
@@ -94,9 +141,20 @@ mod tests {
         narinfo
     }
 
-    fn believe(narinfo: &NarInfo) -> Result<NarInfo, Violation> {
-        let asked = "nq36xx3v8axl5r2a5xhyi46707hdh7l9".parse().unwrap();
-        trust().believe(narinfo.render(&StoreDir::default()).as_bytes(), asked, Whose::Peer)
+    const ASKED: &str = "nq36xx3v8axl5r2a5xhyi46707hdh7l9";
+
+    fn believe(narinfo: &NarInfo) -> Result<NarInfo, Refusal> {
+        believe_text(&narinfo.render(&StoreDir::default()), SignedBy::default())
+    }
+
+    fn believe_text(text: &str, signed_by: SignedBy) -> Result<NarInfo, Refusal> {
+        trust().believe(text.as_bytes(), ASKED.parse().unwrap(), Whose::Peer(&signed_by))
+    }
+
+    /// What a peer says that has verified a signature by `key`.
+    fn signed_by(key: &SecretKey) -> SignedBy {
+        let value = format!("x-1:0123456789abcdef a-1:{}", fingerprint(&key.public()));
+        SignedBy::of(&HeaderMap::from_iter([(SIGNED_BY_HEADER.parse().unwrap(), value.parse().unwrap())]))
     }
 
     #[test]
@@ -118,9 +176,12 @@ mod tests {
         let believed = trust().believe(text.as_bytes(), asked, Whose::Upstream(None)).unwrap();
         assert!(believed.info.ca.is_some(), "Nix needs it to accept the path");
         let forged = text.replace("NarHash: sha256:0dmb", "NarHash: sha256:0dmc");
-        assert_eq!(trust().believe(forged.as_bytes(), asked, Whose::Upstream(None)).unwrap_err(), Violation::Unsigned);
-        let from_peer = trust().believe(text.as_bytes(), asked, Whose::Peer);
-        assert_eq!(from_peer.unwrap_err(), Violation::Unsigned, "the size is not proved");
+        assert_eq!(
+            trust().believe(forged.as_bytes(), asked, Whose::Upstream(None)).unwrap_err(),
+            Violation::Unsigned.into()
+        );
+        let from_peer = trust().believe(text.as_bytes(), asked, Whose::Peer(&SignedBy::default()));
+        assert_eq!(from_peer.unwrap_err(), Violation::Unsigned.into(), "the size is not proved");
     }
 
     #[test]
@@ -134,7 +195,7 @@ mod tests {
 
     #[test]
     fn an_upstream_may_vouch_by_its_own_keys_alone() {
-        let asked = "nq36xx3v8axl5r2a5xhyi46707hdh7l9".parse().unwrap();
+        let asked = ASKED.parse().unwrap();
         let keys: TrustedKeys = [key("a-1", 1).public(), key("b-1", 2).public()].into_iter().collect();
         let trust = Trust { keys: Versioned::new(keys).now(), ..trust() };
         let believe = |narinfo: &NarInfo, only: &TrustedKeys| {
@@ -157,32 +218,60 @@ mod tests {
     }
 
     #[test]
-    fn lies_are_told_apart() {
+    fn what_cannot_be_judged_decides_nothing() {
         let honest = narinfo(Some(&key("a-1", 1)));
-        assert_eq!(believe(&narinfo(None)), Err(Violation::Unsigned));
-        assert_eq!(believe(&narinfo(Some(&key("b-1", 1)))), Err(Violation::Unsigned), "unknown key");
-        assert_eq!(
-            believe(&narinfo(Some(&key("a-1", 2)))),
-            Err(Violation::Forged("a-1".into())),
-            "same name, other key"
-        );
-        let mut forged = honest.clone();
-        forged.info.references.clear();
-        assert_eq!(believe(&forged), Err(Violation::Forged("a-1".into())), "forged references");
-        let mut forged = honest.clone();
-        forged.info.nar_size += 8;
-        assert_eq!(believe(&forged), Err(Violation::Forged("a-1".into())), "forged size");
+        let expected = PathInfo { deriver: None, ..honest.info.clone() };
         let text = honest.render(&StoreDir::default());
-        let other = trust().believe(text.as_bytes(), "d0jsh1qdnnsqj82rvhw5cncagyr8n4v9".parse().unwrap(), Whose::Peer);
-        assert!(matches!(other, Err(Violation::OtherPath(_))));
+        let unknown =
+            format!("Sig: a-1:{}\nSig: pq-1:{}==\nCA: tree:x\nProvenance: {{}}\n", "A".repeat(96), "A".repeat(6170));
+        for text in [format!("{text}{unknown}"), format!("{unknown}{text}")] {
+            assert_eq!(believe_text(&text, signed_by(&key("a-1", 1))).unwrap().info, expected);
+            let from_upstream = trust().believe(text.as_bytes(), ASKED.parse().unwrap(), &Whose::Upstream);
+            assert_eq!(from_upstream.unwrap().info, expected);
+        }
+        // Of another algorithm, under a name that is trusted: not ours, and no lie.
+        let other = narinfo(None).render(&StoreDir::default()) + &unknown;
+        assert_eq!(believe_text(&other, SignedBy::default()), Err(Refusal::OtherKey("a-1".into())));
+    }
+
+    #[test]
+    fn another_key_of_a_trusted_name_is_no_lie() {
+        let other = key("a-1", 2);
+        let theirs = narinfo(Some(&other));
+        let not_for_us = Err(Refusal::OtherKey("a-1".into()));
+        assert_eq!(believe(&theirs), not_for_us);
+        let text = theirs.render(&StoreDir::default());
+        assert_eq!(believe_text(&text, signed_by(&other)), not_for_us, "it says that it is theirs");
+        let lie = Err(Violation::Forged("a-1".into()).into());
+        assert_eq!(believe_text(&text, signed_by(&key("a-1", 1))), lie, "it says that it is ours");
+    }
+
+    #[test]
+    fn lies_are_told_apart() {
+        let ours = key("a-1", 1);
+        let honest = narinfo(Some(&ours));
+        assert_eq!(believe(&narinfo(None)), Err(Violation::Unsigned.into()));
+        assert_eq!(believe(&narinfo(Some(&key("b-1", 1)))), Err(Violation::Unsigned.into()), "unknown key");
+        let forged = |forged: &NarInfo, what| {
+            let text = forged.render(&StoreDir::default());
+            let lie = Violation::Forged("a-1".into());
+            assert_eq!(believe_text(&text, signed_by(&ours)), Err(lie.into()), "forged {what}");
+            assert!(believe(forged).is_err(), "forged {what}");
+        };
+        let mut changed = honest.clone();
+        changed.info.references.clear();
+        forged(&changed, "references");
+        let mut changed = honest.clone();
+        changed.info.nar_size += 8;
+        forged(&changed, "size");
+        let text = honest.render(&StoreDir::default());
+        let by_peer = Whose::Peer(SignedBy::default());
+        let other = trust().believe(text.as_bytes(), "d0jsh1qdnnsqj82rvhw5cncagyr8n4v9".parse().unwrap(), &by_peer);
+        assert!(matches!(other, Err(Refusal::Lie(Violation::OtherPath(_)))));
         let asked = honest.info.path.hash();
-        assert!(matches!(trust().believe(b"\xff\xfe", asked, Whose::Peer), Err(Violation::Narinfo(_))));
-        assert!(
-            matches!(
-                trust().believe(&text.as_bytes()[..text.len() - 1], asked, Whose::Peer),
-                Err(Violation::Narinfo(_))
-            ),
-            "cut"
-        );
+        for malformed in [&b"\xff\xfe"[..], &text.as_bytes()[..text.len() - 1]] {
+            let refused = trust().believe(malformed, asked, &by_peer);
+            assert!(matches!(refused, Err(Refusal::Lie(Violation::Narinfo(_)))));
+        }
     }
 }

@@ -104,6 +104,10 @@ pub(crate) trait Remote: Send + Sync {
     /// administrator's choice).
     fn ban(&self, reason: &str, duration: Duration) -> bool;
 
+    /// What it sent of this path was damaged: the path is not asked of it any more. How many such paths there are now;
+    /// `None` if it is so already.
+    fn bar(&self, hash: StoreHash) -> Option<usize>;
+
     /// It let the whole time of a lookup go by that `begun` then. May be said twice of one lookup.
     fn kept_us_waiting(&self, _begun: Instant) {}
 

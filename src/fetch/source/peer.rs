@@ -36,6 +36,19 @@ impl PeerSource {
     }
 }
 
+impl PeerSource {
+    /// A path of which it sent damaged content is not asked of it.
+    ///
+    /// # Errors
+    /// This is one.
+    pub(crate) fn must_not_be_barred(&self, hash: StoreHash) -> Result<(), SourceError> {
+        if self.0.is_barred(hash) {
+            return Err(SourceError::Barred);
+        }
+        Ok(())
+    }
+}
+
 /// The NAR URL that the peer protocol fixes.
 pub(crate) fn nar_url(hash: StoreHash, nar_hash: &NarHash) -> String {
     format!("nar/{hash}-{}.nar", nar_hash.to_nix32())
@@ -61,6 +74,10 @@ impl Remote for PeerSource {
             self.0.ban(reason, duration);
         }
         is_new
+    }
+
+    fn bar(&self, hash: StoreHash) -> Option<usize> {
+        self.0.bar(hash)
     }
 
     fn own_name(&self) -> String {
@@ -97,6 +114,7 @@ impl Source for PeerSource {
     }
 
     async fn open(&self, nar: &NarId, from: u64) -> Result<Box<dyn ByteFlow>, SourceError> {
+        self.must_not_be_barred(nar.hash)?;
         let target = format!("/{}", nar_url(nar.hash, &nar.nar_hash));
         let response = self.get(&target, (from > 0).then_some(from)).await?;
         // The protocol leaves a peer no choice of these: as it is, and with its length.

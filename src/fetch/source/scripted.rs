@@ -3,6 +3,7 @@
 
 use super::{Abilities, ByteFlow, NarId, Remote, Source, SourceId, Standing, Tier};
 use crate::fetch::error::SourceError;
+use crate::nix::StoreHash;
 use crate::peers::{Failure, NodeKey, Sample};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -62,6 +63,8 @@ impl Script {
 pub(crate) struct Record {
     /// From which bytes on it was asked.
     pub(crate) opened: Vec<u64>,
+    /// Of which paths it sent damaged content.
+    pub(crate) barred: Vec<StoreHash>,
     /// Why it was banned.
     pub(crate) banned: Vec<String>,
     pub(crate) failures: Vec<Failure>,
@@ -71,6 +74,13 @@ pub(crate) struct Record {
     pub(crate) lied: bool,
     /// Whether it did anything at all that is not as it should be.
     pub(crate) faulty: bool,
+}
+
+impl Record {
+    /// Whether it was neither barred from a path nor banned.
+    pub(crate) fn is_blameless(&self) -> bool {
+        self.barred.is_empty() && self.banned.is_empty()
+    }
 }
 
 /// A source that does what it is told.
@@ -143,6 +153,15 @@ impl Remote for Scripted {
         self.record.lock().failures.push(failure);
     }
 
+    fn bar(&self, hash: StoreHash) -> Option<usize> {
+        let barred = &mut self.record.lock().barred;
+        if barred.contains(&hash) {
+            return None;
+        }
+        barred.push(hash);
+        Some(barred.len())
+    }
+
     fn ban(&self, reason: &str, _: Duration) -> bool {
         self.record.lock().banned.push(reason.to_owned());
         self.standing.lock().usable = false;
@@ -172,7 +191,10 @@ impl Source for Scripted {
         self.given.fetch_add(bytes, Relaxed);
     }
 
-    async fn open(&self, _: &NarId, from: u64) -> Result<Box<dyn ByteFlow>, SourceError> {
+    async fn open(&self, nar: &NarId, from: u64) -> Result<Box<dyn ByteFlow>, SourceError> {
+        if self.record.lock().barred.contains(&nar.hash) {
+            return Err(SourceError::Barred);
+        }
         self.record.lock().opened.push(from);
         let script = self.scripts.lock().pop_front().unwrap_or_else(|| self.last.clone());
         match script {

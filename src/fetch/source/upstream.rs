@@ -9,7 +9,7 @@ use super::upstream_options::UpstreamOptions;
 use super::{Remote, SourceId, decode, host};
 use crate::fetch::error::{Kind, SourceError};
 use crate::metrics::{Counter, Metrics};
-use crate::nix::TrustedKeys;
+use crate::nix::{StoreHash, TrustedKeys};
 use crate::peers::{Failure, Sample};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -226,6 +226,11 @@ impl Remote for Upstream {
     fn succeeded(&self, _: Sample) {}
 
     fn failed(&self, _: Failure) {}
+
+    fn bar(&self, _: StoreHash) -> Option<usize> {
+        // The administrator's choice.
+        None
+    }
 
     fn ban(&self, _: &str, _: Duration) -> bool {
         false

@@ -16,6 +16,7 @@ use super::server::listener::{Handler, Request};
 use crate::fetch::Fetcher;
 use crate::metrics::{HttpMetrics, Metrics};
 use crate::nix::StoreDir;
+use crate::nix::trace::TraceId;
 use crate::peers::Peers;
 use hyper::Response;
 use status::Health;
@@ -54,8 +55,12 @@ impl Handler for Gateway {
             }
             Route::NarInfo(hash) => narinfo::narinfo(&self.fetcher, &self.store_dir, hash).await,
             Route::Nar(name) => nar::nar(&self.fetcher, name, &headers, head, local).await,
-            Route::Listing(_) | Route::Realisation(_) | Route::BuildTrace(_) | Route::DebugInfo(_) => {
-                documents::document(&self.fetcher, &route, media::JSON).await
+            Route::Listing(_) | Route::DebugInfo(_) => documents::document(&self.fetcher, &route, media::JSON).await,
+            Route::Realisation(ref id) => {
+                documents::trace(&self.fetcher, &route, TraceId::Realisation(id.clone())).await
+            }
+            Route::BuildTrace(ref key) => {
+                documents::trace(&self.fetcher, &route, TraceId::BuildTrace(key.clone())).await
             }
             Route::Log(_) => documents::document(&self.fetcher, &route, media::TEXT).await,
             Route::Health => reply::json(&self.health()),

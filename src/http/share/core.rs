@@ -1,5 +1,6 @@
 //! The share itself: what all its endpoints work with.
 
+use super::check_queue::CheckQueue;
 use super::rules::CurrentRules;
 use super::upload::Upload;
 use crate::http::protocol::body::Body;
@@ -31,6 +32,7 @@ pub struct Share {
     pub(super) store: Store,
     pub(super) rules: CurrentRules,
     pub(super) upload: Upload,
+    pub(super) checks: CheckQueue,
 }
 
 /// An answer, if what was asked for is here and may be shared.
@@ -55,7 +57,7 @@ impl Share {
     pub fn new(options: ShareOptions) -> Arc<Self> {
         let ShareOptions { store, policy, signing, upload_limit, limits } = options;
         let (rules, upload) = (CurrentRules::new(policy, signing), Upload::new(upload_limit, &limits));
-        Arc::new(Self { store, rules, upload })
+        Arc::new(Self { store, rules, upload, checks: CheckQueue::new() })
     }
 
     /// What would be answered to a request for this hash, and why; `None` if there is no such path here.
@@ -67,7 +69,7 @@ impl Share {
         let (rules, signing) = self.rules.with_keys();
         let [anyone, enrolled] =
             [Audience::Anyone, Audience::Enrolled].map(|audience| rules.policy.decide(&path, audience));
-        let signers = signing.missing(&path.info).filter(|_| path.ultimate);
+        let signers = signing.missing(&path.info, self.store.dir()).filter(|_| path.ultimate);
         let signed_here_by = signers.map(|key| key.name().to_owned()).collect();
         Ok(Some(Explanation { path, anyone, enrolled, signed_here_by }))
     }

@@ -6,6 +6,7 @@
 
 use crate::http::protocol::routes::NarName;
 use crate::nix::{StoreHash, StorePath};
+use crate::peers::trusted_keys::Signer;
 use crate::store::{Audience, ValidPath};
 use bytes::Bytes;
 use moka::sync::Cache;
@@ -36,8 +37,10 @@ pub(super) struct KnownPath {
     /// The strong entity tag of its NAR, in quotes.
     pub(super) etag: Box<str>,
     pub(super) narinfo: Bytes,
-    /// The names of the keys that signed it.
-    pub(super) signers: Box<[Box<str>]>,
+    /// The same without what Peernix 0.1 before fingerprints cannot read, where there is any such thing.
+    pub(super) old_narinfo: Option<Bytes>,
+    /// Who signed it.
+    pub(super) signers: Box<[Signer]>,
     /// When the store last said so, in milliseconds since the start; set by [`KnownPaths`].
     pub(super) checked: AtomicU64,
 }
@@ -52,7 +55,8 @@ impl KnownPaths {
     pub(super) fn new() -> Self {
         let weight = |_: &Key, known: &Arc<KnownPath>| {
             let references = known.path.info.references.len() * size_of::<StorePath>();
-            u32::try_from(known.narinfo.len() * 2 + references + ENTRY_BYTES).unwrap_or(u32::MAX)
+            let old = known.old_narinfo.as_ref().map_or(0, Bytes::len);
+            u32::try_from(known.narinfo.len() * 2 + old + references + ENTRY_BYTES).unwrap_or(u32::MAX)
         };
         let cache = Cache::builder().max_capacity(CACHE_BYTES).weigher(weight).build();
         Self { cache, start: Instant::now() }

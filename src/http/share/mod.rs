@@ -4,17 +4,20 @@
 //! like what is not there, and so does everything that fails before its first byte: whoever asks has other sources, and
 //! a Nix that asks us directly must never see an error.
 
+mod check_queue;
 mod core;
 mod documents;
 mod known;
 mod nar;
 mod narinfo;
 mod rules;
+mod self_check;
 mod status;
 mod throttle;
 mod upload;
 mod upload_slots;
 
+pub use self::check_queue::ShareEvent;
 pub use self::core::{Explanation, Share, ShareOptions};
 
 use super::protocol::body::Body;
@@ -77,8 +80,8 @@ impl Handler for ShareHandler {
             Route::Nar(name) => share.nar(name, audience, &request).await,
             Route::Listing(hash) => share.listing(*hash, audience, &request).await,
             Route::Log(derivation) => share.log(derivation, audience, &request).await,
-            Route::Realisation(output) => share.realisation(output, audience).await,
-            Route::BuildTrace(key) => share.build_trace(key, audience).await,
+            Route::Realisation(output) => share.realisation(output, audience, &request.headers).await,
+            Route::BuildTrace(key) => share.build_trace(key, audience, &request.headers).await,
             Route::DebugInfo(id) => share.debuginfo(id, audience).await,
             Route::CacheInfo => Ok(Some(status::cache_info(share.store.dir()))),
             Route::Health => Ok(Some(status::health(&share.store).await)),
@@ -88,7 +91,10 @@ impl Handler for ShareHandler {
                 Towards::Peers(..) => status::INDEX_FOR_PEERS,
             }))),
             Route::Hello => Ok(match (&self.towards, request.caller.node) {
-                (Towards::Peers(peers, _), Some(node)) => Some(status::hello(peers, node, &request)),
+                (Towards::Peers(peers, _), Some(node)) => {
+                    peers::hello::damaged(&request.headers).into_iter().for_each(|hash| share.suspect(hash, audience));
+                    Some(status::hello(peers, node, &request))
+                }
                 _ => None,
             }),
             // The gateway's, and nobody else's business.

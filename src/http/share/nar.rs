@@ -6,10 +6,11 @@ use crate::http::protocol::routes::NarName;
 use crate::http::server::listener::Request;
 use crate::nix::Compression;
 use crate::store::Audience;
+use std::sync::Arc;
 
 impl Share {
     /// `/nar/HASH-NARHASH.nar` in all its forms.
-    pub(super) async fn nar(&self, name: &NarName, audience: Audience, request: &Request) -> Answer {
+    pub(super) async fn nar(self: &Arc<Self>, name: &NarName, audience: Audience, request: &Request) -> Answer {
         if name.compression != Compression::None {
             return Ok(None);
         }

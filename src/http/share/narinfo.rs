@@ -2,35 +2,44 @@
 
 use super::core::{Answer, Share};
 use super::known::KnownPath;
+use super::rules::Rules;
+use crate::http::protocol::body::Body;
 use crate::http::protocol::reply::{self, keep, media};
 use crate::http::protocol::routes::NarName;
 use crate::keys::Signing;
-use crate::nix::{Compression, NarInfo, Signature, StoreDir, StoreHash};
-use crate::peers::trusted_keys::{self, TRUSTED_KEYS_HEADER};
+use crate::nix::hash::HashAlgorithm;
+use crate::nix::signature::SIGNATURES_MAX;
+use crate::nix::{Compression, ContentAddress, NarInfo, PathInfo, PublicKey, Signature, StoreDir, StoreHash};
+use crate::peers::trusted_keys::{SIGNED_BY_HEADER, Signer, Verdict, judge};
 use crate::store::{Audience, Decision, StoreError, ValidPath};
-use hyper::HeaderMap;
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{HeaderMap, Response};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 impl Share {
     /// `/HASH.narinfo`, for one who accepts signatures as these `headers` say.
-    pub(super) async fn narinfo(&self, hash: StoreHash, audience: Audience, headers: &HeaderMap) -> Answer {
+    pub(super) async fn narinfo(self: &Arc<Self>, hash: StoreHash, audience: Audience, headers: &HeaderMap) -> Answer {
         let Some(known) = self.known(hash, audience).await? else { return Ok(None) };
-        // Without the header, which plain Nix does not send, everything is told.
-        if headers.contains_key(TRUSTED_KEYS_HEADER)
-            && !known.signers.iter().any(|name| trusted_keys::accepts(headers, name))
-        {
-            return Ok(None);
-        }
-        Ok(Some(reply::ok(media::NARINFO, keep::SHORT, known.narinfo.clone())))
+        let (text, signed_by) = match judge(headers, &known.signers) {
+            Verdict::Nothing => return Ok(None),
+            Verdict::InOldWords => (known.old_narinfo.as_ref().unwrap_or(&known.narinfo), None),
+            Verdict::All(signed_by) => (&known.narinfo, signed_by),
+        };
+        Ok(Some(signed_by_whom(reply::ok(media::NARINFO, keep::SHORT, text.clone()), signed_by)))
     }
 
     /// The path with this hash, if it is here and may be shared with `audience`.
     pub(super) async fn known(
-        &self,
+        self: &Arc<Self>,
         hash: StoreHash,
         audience: Audience,
     ) -> Result<Option<Arc<KnownPath>>, StoreError> {
+        if self.checks.is_damaged(hash) {
+            // Whoever asks for it has it looked at again, once an hour.
+            self.suspect(hash, audience);
+            return Ok(None);
+        }
         let (rules, signing) = self.rules.with_keys();
         let key = (hash, audience);
         let cached = rules.known.get(&key);
@@ -52,39 +61,71 @@ impl Share {
         }
         let known = match cached.filter(|known| known.path == path) {
             Some(known) => known,
-            None => Arc::new(self.get_to_know(path, signing).await),
+            None => Arc::new(self.get_to_know(path, Arc::clone(&rules), signing).await?),
         };
         Ok(Some(rules.known.confirm(key, known)))
     }
 
-    async fn get_to_know(&self, path: Arc<ValidPath>, signing: Arc<Signing>) -> KnownPath {
-        let dir = self.store.dir();
-        let added = if path.ultimate { self.own_signatures(&path, signing).await } else { Vec::new() };
-        let info = &path.info;
-        let nar = NarName { hash: info.path.hash(), nar_hash: Some(info.nar_hash), compression: Compression::None };
-        let etag = format!("\"{}\"", info.nar_hash.to_nix32()).into();
-        let all = info.signatures.iter().chain(&added);
-        let signers = all.map(|signature| signature.key_name().into()).collect();
-        let narinfo = render(&path, &nar, added, dir).into();
-        KnownPath { nar, etag, narinfo, signers, checked: AtomicU64::default(), path }
-    }
-
-    /// The signatures of our keys that a path built here does not have yet.
-    async fn own_signatures(&self, path: &Arc<ValidPath>, signing: Arc<Signing>) -> Vec<Signature> {
-        if signing.missing(&path.info).next().is_none() {
-            return Vec::new();
-        }
-        let (path, dir) = (Arc::clone(path), self.store.dir().clone());
-        let sign = move || signing.missing(&path.info).map(|key| key.sign(&path.info, &dir)).collect();
+    async fn get_to_know(
+        &self,
+        path: Arc<ValidPath>,
+        rules: Arc<Rules>,
+        signing: Arc<Signing>,
+    ) -> Result<KnownPath, StoreError> {
+        let dir = self.store.dir().clone();
+        let get_to_know = move || {
+            let own: Vec<_> = signing.missing(&path.info, &dir).filter(|_| path.ultimate).collect();
+            let added: Vec<Signature> = own.iter().map(|key| key.sign(&path.info, &dir)).collect();
+            let verified = rules.policy.signers(&path);
+            let mut signers = signers(&verified, &path.info.signatures);
+            signers.extend(own.iter().map(|key| Signer::verified(&key.public())));
+            let signers = signers.into();
+            let info = &path.info;
+            let nar = NarName { hash: info.path.hash(), nar_hash: Some(info.nar_hash), compression: Compression::None };
+            let etag = format!("\"{}\"", info.nar_hash.to_nix32()).into();
+            let narinfo = render(info, &nar, &added, &dir);
+            let old = render(&in_old_words(info), &nar, &added, &dir);
+            let old_narinfo = (old != narinfo).then(|| old.into());
+            KnownPath { nar, etag, narinfo: narinfo.into(), old_narinfo, signers, checked: AtomicU64::default(), path }
+        };
         // It fails only when the program is being stopped.
-        tokio::task::spawn_blocking(sign).await.unwrap_or_default()
+        tokio::task::spawn_blocking(get_to_know).await.map_err(|_| StoreError::Closed)
     }
 }
 
-/// The text of a narinfo.
-fn render(path: &ValidPath, nar: &NarName, added: Vec<Signature>, dir: &StoreDir) -> String {
-    let mut info = path.info.clone();
-    info.signatures.extend(added);
+/// An answer that says by which keys it was signed, if that is to be said.
+pub(super) fn signed_by_whom(mut answer: Response<Body>, signed_by: Option<HeaderValue>) -> Response<Body> {
+    answer.headers_mut().extend(signed_by.map(|signed_by| (HeaderName::from_static(SIGNED_BY_HEADER), signed_by)));
+    answer
+}
+
+/// Who made `signatures`, of which some were `verified`.
+pub(super) fn signers(verified: &[(&PublicKey, &Signature)], signatures: &[Signature]) -> Vec<Signer> {
+    let is_verified = |signature: &Signature| verified.iter().any(|(_, verified)| *verified == signature);
+    // One that cannot be read is no reason to tell anybody anything: it cannot count with them either.
+    let unknown = signatures.iter().filter(|signature| signature.is_readable() && !is_verified(signature));
+    let unknown = unknown.map(|signature| Signer::claimed(signature.key_name()));
+    verified.iter().map(|(key, _)| Signer::verified(key)).chain(unknown).collect()
+}
+
+/// What Peernix 0.1 before fingerprints can read of `info`; it bans for what it cannot.
+fn in_old_words(info: &PathInfo) -> PathInfo {
+    let is_old = |ca: &ContentAddress| match ca {
+        ContentAddress::Known { hash, .. } => hash.algorithm() != HashAlgorithm::Blake3,
+        ContentAddress::Unknown(_) => false,
+    };
+    PathInfo {
+        signatures: info.signatures.iter().filter_map(Signature::canonical).collect(),
+        ca: info.ca.clone().filter(is_old),
+        ..info.clone()
+    }
+}
+
+/// The text of a narinfo, with signatures that were `added`.
+fn render(info: &PathInfo, nar: &NarName, added: &[Signature], dir: &StoreDir) -> String {
+    let mut info = info.clone();
+    info.signatures.truncate(SIGNATURES_MAX.saturating_sub(added.len()));
+    info.signatures.extend_from_slice(added);
     // The file is the NAR, so its hash and size are the NAR's; Nix shows the size as what is to be downloaded.
     let (file_hash, file_size) = (Some(info.nar_hash.into()), Some(info.nar_size));
     let compression = Compression::None;
@@ -95,25 +136,53 @@ fn render(path: &ValidPath, nar: &NarName, added: Vec<Signature>, dir: &StoreDir
 mod tests {
     use super::*;
     use crate::http::protocol::routes::Route;
-    use crate::nix::{PathInfo, SecretKey, TrustedKeys};
+    use crate::nix::{SecretKey, TrustedKeys};
 
-    fn path() -> ValidPath {
-        ValidPath { info: PathInfo::example(), registration_time: 1, ultimate: true }
+    fn nar(info: &PathInfo) -> NarName {
+        NarName { hash: info.path.hash(), nar_hash: Some(info.nar_hash), compression: Compression::None }
     }
 
     #[test]
     fn narinfos_say_what_is_true_of_an_uncompressed_nar() {
-        let (path, dir) = (path(), StoreDir::default());
+        let (info, dir) = (PathInfo::example(), StoreDir::default());
         let key = SecretKey::from_seed("own-1", [7; 32]).unwrap();
-        let nar =
-            NarName { hash: path.info.path.hash(), nar_hash: Some(path.info.nar_hash), compression: Compression::None };
-        let text = render(&path, &nar, vec![key.sign(&path.info, &dir)], &dir);
+        let text = render(&info, &nar(&info), &[key.sign(&info, &dir)], &dir);
         let read = NarInfo::parse(&text, &dir).unwrap();
         assert_eq!(read.compression, Compression::None);
-        assert_eq!(read.file_size, Some(path.info.nar_size));
-        assert_eq!(read.file_hash, Some(path.info.nar_hash.into()));
-        assert_eq!(Route::parse(&format!("/{}", read.url)), Some(Route::Nar(nar)), "the URL is one of our routes");
+        assert_eq!(read.file_size, Some(info.nar_size));
+        assert_eq!(read.file_hash, Some(info.nar_hash.into()));
+        assert_eq!(
+            Route::parse(&format!("/{}", read.url)),
+            Some(Route::Nar(nar(&info))),
+            "the URL is one of our routes"
+        );
         let trusted: TrustedKeys = [key.public()].into_iter().collect();
         assert_eq!(trusted.voucher(&read.info, &dir), Some(&key.public()));
+    }
+
+    #[test]
+    fn what_is_not_known_goes_on_as_it_is_and_not_to_those_who_would_ban_for_it() {
+        let dir = StoreDir::default();
+        let key = SecretKey::from_seed("own-1", [7; 32]).unwrap();
+        let blake3 = "fixed:r:blake3:0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73";
+        for ca in ["tree:sha256:00", blake3] {
+            let mut info = PathInfo { ca: Some(ca.parse().unwrap()), ..PathInfo::example() };
+            let good = key.sign(&info, &dir);
+            let unpadded = good.to_string().trim_end_matches('=').to_owned();
+            let ml_dsa = format!("pq-1:{}==", "A".repeat(6170));
+            info.signatures = vec![ml_dsa.parse().unwrap(), unpadded.parse().unwrap()];
+            let text = render(&info, &nar(&info), &[], &dir);
+            for line in [format!("CA: {ca}"), format!("Sig: {ml_dsa}"), format!("Sig: {unpadded}")] {
+                assert!(text.lines().any(|it| it == line), "{line}");
+            }
+            let old = PathInfo { ca: None, signatures: vec![good], ..info.clone() };
+            assert_eq!(in_old_words(&info), old);
+            assert_eq!(in_old_words(&old), old);
+        }
+        let mut many = PathInfo::example();
+        many.signatures = vec![key.sign(&many, &dir); SIGNATURES_MAX];
+        let added = SecretKey::from_seed("new-1", [8; 32]).unwrap().sign(&many, &dir);
+        let read = NarInfo::parse(&render(&many, &nar(&many), std::slice::from_ref(&added), &dir), &dir).unwrap();
+        assert_eq!(read.info.signatures.last(), Some(&added));
     }
 }

@@ -1,5 +1,6 @@
 //! One connection to a peer: requests, one at a time or many, and word when it ends.
 
+use crate::nix::StoreHash;
 use crate::peers::error::LinkError;
 use crate::peers::hello::{self, Hello};
 use crate::peers::identity::NodeId;
@@ -197,11 +198,20 @@ impl Connection {
         Ok((response.map_err(elapsed)??, begun.elapsed()))
     }
 
-    /// Greets the other side, all of it within `limit`; `share_port` is where we can be called back, if at all.
-    pub(crate) async fn greet(&mut self, share_port: u16, limit: Duration) -> Result<(Hello, Duration), LinkError> {
+    /// Greets the other side, all of it within `limit`; `share_port` is where we can be called back, if at all, and `damaged`
+    /// are paths of which what it sent was damaged.
+    pub(crate) async fn greet(
+        &mut self,
+        share_port: u16,
+        damaged: &[StoreHash],
+        limit: Duration,
+    ) -> Result<(Hello, Duration), LinkError> {
         let mut request = request(self.id, hello::TARGET, None)?;
         if share_port != 0 {
             request.headers_mut().insert(hello::SHARE_PORT_HEADER, share_port.into());
+        }
+        if let Some(damaged) = hello::damaged_value(damaged) {
+            request.headers_mut().insert(hello::DAMAGED_HEADER, damaged);
         }
         let exchange = async {
             let (response, latency) = self.request(request).await?;

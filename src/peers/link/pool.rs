@@ -8,7 +8,7 @@ use super::dial::Target;
 use super::transport::{Pending, Transport};
 use crate::peers::error::LinkError;
 use crate::peers::identity::NodeId;
-use crate::peers::trusted_keys::{TRUSTED_KEYS_HEADER, TrustedKeysHeader};
+use crate::peers::trusted_keys::TrustedKeysHeaders;
 use crate::resilience::Way;
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -46,7 +46,7 @@ pub(crate) struct Pool {
     id: NodeId,
     target: Target,
     /// Goes with every request.
-    trusted_keys: Arc<TrustedKeysHeader>,
+    trusted_keys: Arc<TrustedKeysHeaders>,
     /// Held while a connection has a request of its own.
     slots: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Idle>>>,
@@ -77,7 +77,7 @@ struct Shared {
 type Answer = (Response<Incoming>, Duration);
 
 impl Pool {
-    pub(crate) fn new(id: NodeId, target: Target, trusted_keys: Arc<TrustedKeysHeader>) -> Self {
+    pub(crate) fn new(id: NodeId, target: Target, trusted_keys: Arc<TrustedKeysHeaders>) -> Self {
         let (idle, shared, dialling, is_old, open) = Default::default();
         let (slots, small) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Semaphore::new(SMALL_MAX));
         Self { id, target, trusted_keys, slots, idle, small, shared, dialling, is_old, open }
@@ -238,9 +238,7 @@ impl Transport for Pool {
     ) -> Pending<'a, Answer> {
         Box::pin(async move {
             let mut message = request(self.id, path_and_query, range_from)?;
-            if let Some(names) = self.trusted_keys.value() {
-                message.headers_mut().insert(TRUSTED_KEYS_HEADER, names);
-            }
+            self.trusted_keys.add_to(message.headers_mut());
             if path_and_query.starts_with(NAR) {
                 self.alone(message, addresses).await
             } else {

@@ -1,6 +1,7 @@
 //! All that is known about one peer; whoever changes it holds its lock for a moment and never across an await.
 
 mod addresses;
+mod barred;
 mod score;
 mod status;
 
@@ -13,6 +14,7 @@ use super::link::RETRY_PAUSES;
 use super::state::{Provenance, State};
 use crate::resilience::Breaker;
 use addresses::Addresses;
+use barred::Barred;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
@@ -33,6 +35,8 @@ pub(super) struct Record {
     pub(super) addresses: Addresses,
     pub(super) health: Health,
     pub(super) breaker: Breaker,
+    /// The paths of which it sent damaged content.
+    pub(super) barred: Barred,
     pub(super) ban: Option<Ban>,
     /// By the administrator.
     pub(super) block: Option<Block>,
@@ -63,6 +67,7 @@ impl Record {
             addresses: Addresses::default(),
             health: Health::default(),
             breaker: Breaker::new(FAILURES_MAX, RETRY_PAUSES),
+            barred: Barred::default(),
             ban: None,
             block: None,
             added: false,

@@ -143,13 +143,25 @@ async fn realisations_are_those_of_nix() {
     host.nix("nix", &["copy", "--no-check-sigs", "--to", &target, &StoreDir::default().join(&derivation)]);
 
     let id = id_of(&addressed);
-    assert!(store.realisation(&id, &signed(), Audience::Enrolled).await.unwrap().is_none(), "nobody signed it");
+    let signature = format!("k-1:{}==", "A".repeat(86));
+    let sign = |text: &str| database.execute("update Realisations set signatures = ?1", [text]).unwrap();
+    sign(&signature);
+    assert!(store.realisation(&id, &signed(), Audience::Enrolled).await.unwrap().is_none(), "nobody signed the path");
     host.sign(&addressed);
+    for useless in ["", "k-1:AAAA"] {
+        sign(useless);
+        let unsigned = store.realisation(&id, &signed(), Audience::Enrolled).await.unwrap();
+        assert!(unsigned.is_none(), "nobody signed it");
+    }
+    sign(&signature);
     let realisation = store.realisation(&id, &signed(), Audience::Anyone).await.unwrap().expect("a realisation");
     assert_eq!(realisation.output.info.path, addressed);
     assert_eq!(crate::nix::realisation::Realisation::parse(&realisation.json).unwrap().render(), realisation.json);
     let by_nix = cache.join("realisations").join(format!("{id}.doi"));
-    assert_eq!(std::fs::read_to_string(by_nix).unwrap(), realisation.json);
+    let by_nix = std::fs::read_to_string(by_nix).unwrap();
+    let mut by_nix = crate::nix::realisation::Realisation::parse(&by_nix).unwrap();
+    by_nix.signatures.push(signature.parse().unwrap());
+    assert_eq!(by_nix.render(), realisation.json);
     assert!(store.realisation(&id_of(&plain), &signed(), Audience::Anyone).await.unwrap().is_none());
     let unknown = format!("sha256:{}!out", "0".repeat(64));
     for odd in ["", "x", "sha256:00!out", &unknown, &format!("{id}x"), &id.replace("!out", "!../..")] {

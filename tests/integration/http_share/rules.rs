@@ -10,6 +10,7 @@ use peernix::http::{Body, Handler, Limits, Request, Route, reply};
 use peernix::keys::{KeySource, SigningKeys, SigningOptions};
 use peernix::nix::{Compression, NarHash, NarInfo, PathInfo, SecretKey, StoreDir, StoreHash, StorePath, TrustedKeys};
 use peernix::peers::link::Acceptor;
+use peernix::peers::trusted_keys::SignedBy;
 use peernix::peers::{Admission, Discovery, NodeKey, Peers, PeersOptions, State};
 use peernix::resilience::Versioned;
 use peernix::store::{Decision, Reason, SharePolicyMode};
@@ -133,22 +134,24 @@ async fn peers_are_told_of_other_trusted_keys() {
     let server = serve_with(face, Limits::share(), Some(acceptor), "127.0.0.1:0").await;
     let fixed = vec![server.address.to_string().parse().unwrap()];
     let discovery = Discovery { mdns: None, fixed };
-    let trusted = |names: &[&str]| -> TrustedKeys {
-        names.iter().map(|name| SecretKey::from_seed(name, [7; 32]).unwrap().public()).collect()
-    };
-    let keys = Versioned::new(trusted(&["counts"]));
+    let key = |name| SecretKey::from_seed(name, [7; 32]).unwrap().public();
+    let (ours_too, other, same_name) = (store.key.clone(), key("other-1"), key("counts"));
+    let keys = Versioned::new(TrustedKeys::from_iter([ours_too.clone()]));
     let options = PeersOptions { discovery, trusted_keys: keys.clone(), ..PeersOptions::default() };
     let asking = Peers::start(options, &theirs, &stop).await.unwrap();
     let peer = online(&asking, ours.id()).await;
     let path = format!("/{}.narinfo", store.paths["dep"].hash());
-    for (names, status) in
-        [(None, 200), (Some(vec!["other-1"]), 404), (Some(vec!["other-1", "counts"]), 200), (Some(vec![]), 200)]
-    {
-        if let Some(names) = &names {
-            keys.set(trusted(names));
-        }
+    for (trusted, status, is_told) in [
+        (vec![ours_too.clone()], 200, true),
+        (vec![other.clone()], 404, false),
+        (vec![same_name], 404, false),
+        (vec![other, ours_too.clone()], 200, true),
+        (vec![], 200, false),
+    ] {
+        keys.set(trusted.iter().cloned().collect());
         let answer = peer.get(&path, None).await.unwrap();
-        assert_eq!(answer.status(), status, "{names:?}");
+        let signed_by = SignedBy::of(answer.headers()).names(&ours_too);
+        assert_eq!((answer.status().as_u16(), signed_by), (status, is_told), "{trusted:?}");
     }
     asking.shutdown().await;
     stop.cancel();

@@ -189,14 +189,21 @@ async fn listings_logs_and_records() {
     assert_eq!(client.get(&format!("/debuginfo/{}", BUILD_ID.replace('0', "f"))).await.status, 404);
 
     // Whatever Nix calls it when it copies the path to a cache of files.
-    let cache = store.root().join("files");
-    store.run("nix", &["copy", "--to", &format!("file://{}", cache.display()), &store.full("addressed")]);
-    for entry in fs::read_dir(cache.join("realisations")).into_iter().flatten() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        let answer = client.get(&format!("/realisations/{name}")).await;
-        assert_eq!(answer.status, 200, "{name}");
-        let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
-        assert_eq!(json["outPath"], store.paths["addressed"].to_string());
+    for (name, status) in [("addressed", 200), ("untraced", 404)] {
+        let cache = store.root().join("files");
+        let (expression, to) = (store.root().join("default.nix"), format!("file://{}", cache.display()));
+        store.run("nix", &["copy", "--impure", "-f", expression.to_str().unwrap(), name, "--to", &to]);
+        let files: Vec<_> =
+            fs::read_dir(cache.join("realisations")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let [file] = files.as_slice() else { panic!("one realisation: {files:?}") };
+        let url = format!("/realisations/{}", file.file_name().unwrap().to_str().unwrap());
+        let answer = client.get(&url).await;
+        assert_eq!(answer.status, status, "{name}: one that nobody signed is told to nobody");
+        if status == 200 {
+            assert_eq!(answer.text(), fs::read_to_string(file).unwrap(), "as Nix writes it");
+        }
+        assert_eq!(client.get(&format!("/{}.narinfo", store.paths[name].hash())).await.status, 200);
+        fs::remove_dir_all(cache).unwrap();
     }
     let drv = store.deriver("addressed");
     assert_eq!(client.get(&format!("/build-trace-v2/{drv}/out.doi")).await.status, 404, "Nix 2.8 has no such table");

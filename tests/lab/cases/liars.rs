@@ -22,21 +22,24 @@ const HESITATION: Duration = Duration::from_millis(80);
 enum Deserves {
     /// To be banned, with a reason in the log.
     Ban,
+    /// Not to be asked for this path any more, with a reason in the log: a damaged file does the same.
+    Bar,
     /// Not to be believed; a program that is broken or has another taste in signatures does the same.
     Disbelief,
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    use Deserves::{Ban, Disbelief};
+    use Deserves::{Ban, Bar, Disbelief};
     [
-        ("flipped-bit", Fault::FlippedBit, Ban),
-        ("flipped-bit-at-the-end", Fault::FlippedBitAtTheEnd, Ban),
-        ("truncated", Fault::Truncated, Ban),
-        ("longer", Fault::Longer, Ban),
-        ("other-nar", Fault::OtherNar, Ban),
+        ("flipped-bit", Fault::FlippedBit, Bar),
+        ("flipped-bit-at-the-end", Fault::FlippedBitAtTheEnd, Bar),
+        ("truncated", Fault::Truncated, Bar),
+        ("longer", Fault::Longer, Bar),
+        ("other-nar", Fault::OtherNar, Bar),
         ("other-narinfo", Fault::OtherNarinfo, Ban),
         ("unsigned", Fault::Unsigned, Ban),
         ("unknown-key", Fault::UnknownKey, Ban),
+        ("other-key-of-the-name", Fault::OtherKey, Disbelief),
         ("forged-references", Fault::ForgedReferences, Ban),
         ("forged-hash", Fault::ForgedHash, Ban),
         ("forged-url", Fault::ForgedUrl, Disbelief),
@@ -106,13 +109,22 @@ fn one(ctx: &Ctx, fault: Fault, deserves: Deserves, size: &str, names: [&str; 2]
     let status = on_b.peers()?.into_iter().find(|peer| peer["id"] == id.as_str()).unwrap_or_default();
     let banned = status["state"] == "blocked";
     let log = on_b.log();
-    let why = log.lines().find(|line| line.contains(&id) && line.contains("ban"));
-    if deserves == Deserves::Ban {
-        ctx.check(&format!("{size}: the liar is banned"), banned, &status.to_string());
-        ctx.check(&format!("{size}: the log says why"), why.is_some(), "no line with its id and a ban");
-        ctx.note(&format!("{size}: reason"), status["ban"]["reason"].clone(), "");
-    } else {
-        ctx.note(&format!("{size}: banned"), if banned { "yes" } else { "no" }, "");
+    let says = |what: &str| log.lines().any(|line| line.contains(&id) && line.contains(what));
+    match deserves {
+        Deserves::Ban => {
+            ctx.check(&format!("{size}: the liar is banned"), banned, &status.to_string());
+            ctx.check(&format!("{size}: the log says why"), says("ban"), "no line with its id and a ban");
+            ctx.note(&format!("{size}: reason"), status["ban"]["reason"].clone(), "");
+        }
+        Deserves::Bar => {
+            ctx.check(&format!("{size}: it is not banned for one path"), !banned, &status.to_string());
+            let why = says("is not asked of it any more");
+            ctx.check(&format!("{size}: the log says why"), why, "no line with its id and what it sent");
+        }
+        Deserves::Disbelief if fault == Fault::OtherKey => {
+            ctx.check(&format!("{size}: another key of the name bans nobody"), !banned, &status.to_string());
+        }
+        Deserves::Disbelief => ctx.note(&format!("{size}: banned"), if banned { "yes" } else { "no" }, ""),
     }
     let honest_state = on_b.state_of(&honest.id.to_string())?;
     ctx.check(
