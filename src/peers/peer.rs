@@ -222,7 +222,7 @@ impl Peer {
         let reason = shortened(reason);
         let name = self.name();
         log::warn!(peer:% = self.id, name:% = name, reason:% = reason; "peer banned for {duration:?}");
-        self.set_ban(Ban { until: Instant::now() + duration, reason: reason.clone() });
+        self.set_ban(Ban::new(duration, reason.clone()));
         let _ = self.notices.events.send(PeerEvent::Banned { id: self.id, name, reason });
     }
 

@@ -1,10 +1,12 @@
 //! All that is known about one peer; whoever changes it holds its lock for a moment and never across an await.
 
 mod addresses;
+mod ban;
 mod score;
 mod status;
 
 pub(super) use addresses::canonical;
+pub(super) use ban::{Ban, RememberedBan};
 pub(super) use score::Health;
 pub use status::{BanStatus, Block, PeerStatus};
 
@@ -44,13 +46,6 @@ pub(super) struct Record {
     pub(super) last_seen: Option<SystemTime>,
     /// When anyone last claimed anything about it.
     pub(super) heard: Instant,
-}
-
-/// Why and until when there is nothing to do with a peer.
-#[derive(Debug, Clone)]
-pub(super) struct Ban {
-    pub(super) until: Instant,
-    pub(super) reason: String,
 }
 
 impl Record {
