@@ -275,6 +275,7 @@ impl Peer {
     pub(super) fn claimed(&self, addresses: &[SocketAddr], provenance: Provenance) -> bool {
         let mut record = self.record();
         record.provenance = record.provenance.max(provenance);
+        record.introduced |= provenance == Provenance::Introduced;
         record.heard = Instant::now();
         record.addresses.claimed(addresses, provenance)
     }

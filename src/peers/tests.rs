@@ -380,4 +380,21 @@ async fn our_own_address_is_not_a_peer() {
     a.peers.introduced(a.id, address, address.port());
     sleep(Duration::from_millis(300)).await;
     assert!(a.peers.snapshot().is_empty(), "{:?}", a.peers.snapshot());
+    assert_eq!(a.peers.troubles().borrow().twin, None, "it is we ourselves");
+}
+
+#[tokio::test]
+async fn another_machine_with_our_key_is_noticed_by_both() {
+    let a = Machine::start(1, Setup::default()).await;
+    let b = Machine::start(1, Setup { fixed: vec![a.address.to_string()], ..Setup::default() }).await;
+    let twin = async |machine: &Machine| {
+        let mut troubles = machine.peers.troubles();
+        let found = timeout(WAIT_LIMIT, troubles.wait_for(|troubles| troubles.twin.is_some())).await;
+        found.unwrap().unwrap().twin.unwrap()
+    };
+    assert_eq!(twin(&b).await, a.address);
+    // It greets, as everybody does who finds somebody.
+    a.peers.introduced(b.id, b.address, b.address.port());
+    assert_eq!(twin(&a).await, b.address);
+    assert!(a.peers.snapshot().is_empty() && b.peers.snapshot().is_empty());
 }

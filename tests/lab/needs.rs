@@ -12,6 +12,8 @@ pub(crate) enum Need {
     Nft,
     /// `avahi-daemon`, `avahi-browse` and a bus for them.
     Avahi,
+    /// `/etc/machine-id`, to put another one over it.
+    MachineId,
     /// The Nix of one suite.
     Nix(Generation),
 }
@@ -22,6 +24,10 @@ impl Need {
         match self {
             Self::Nft => lacking_program("nft"),
             Self::Avahi => ["avahi-daemon", "avahi-browse", "dbus-daemon"].into_iter().find_map(lacking_program),
+            Self::MachineId => {
+                let there = std::path::Path::new("/etc/machine-id").is_file();
+                (!there).then(|| "there is no /etc/machine-id: run systemd-machine-id-setup".to_owned())
+            }
             Self::Nix(generation) => generation.lacking(),
         }
     }

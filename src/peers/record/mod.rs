@@ -40,6 +40,8 @@ pub(super) struct Record {
     pub(super) block: Option<Block>,
     /// Whether the administrator added it at run time.
     pub(super) added: bool,
+    /// Whether it greeted us, and so proved who it is: it is dialled before those that were only heard of.
+    pub(super) introduced: bool,
     /// When it was first online.
     pub(super) first_seen: Option<SystemTime>,
     /// When it was last online.
@@ -61,6 +63,7 @@ impl Record {
             ban: None,
             block: None,
             added: false,
+            introduced: false,
             first_seen: None,
             last_seen: None,
             heard: Instant::now(),
