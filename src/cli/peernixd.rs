@@ -56,7 +56,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         return Ok(output::print(config::EXAMPLE)?);
     }
     if args.print_node_id {
-        let key = daemon::node_key(&Directories::find()?)?;
+        let (key, _) = daemon::node_key(&Directories::find()?)?;
         return Ok(output::print(&format!("{}\n", key.id()))?);
     }
     let config = Config::load(args.config.as_deref())?;

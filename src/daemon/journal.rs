@@ -5,7 +5,7 @@ use crate::control::{Event, EventFilter, EventItem, EventKind, EventLog};
 use crate::system::message_ids as ids;
 
 /// The events that are worth a line.
-const KINDS: [EventKind; 7] = [
+const KINDS: [EventKind; 10] = [
     EventKind::TrustViolation,
     EventKind::PathDamaged,
     EventKind::KeyRotated,
@@ -13,11 +13,15 @@ const KINDS: [EventKind; 7] = [
     EventKind::TrustChanged,
     EventKind::GarbageCollected,
     EventKind::DrainChanged,
+    EventKind::DiscoveryChanged,
+    EventKind::IdentityChanged,
+    EventKind::IdentityConflict,
 ];
 
 /// Writes down what happens, until it is dropped.
 pub(super) async fn follow(events: EventLog) {
-    let mut events = events.subscribe(EventFilter { kinds: KINDS.to_vec(), after: None });
+    // From the first on: some of it happens before anybody can listen.
+    let mut events = events.subscribe(EventFilter { kinds: KINDS.to_vec(), after: Some(0) });
     while let Some(Ok(item)) = events.next().await {
         if let EventItem::Event(event) = item {
             write(&event);
@@ -59,6 +63,20 @@ fn write(event: &Event) {
             } else {
                 log::info!("new work is taken again");
             }
+        }
+        EventKind::DiscoveryChanged if event.to.as_deref() == Some("blocked") => {
+            log::error!(message_id = ids::DISCOVERY_BLOCKED, reason = message.as_str(); "other machines cannot be found by themselves: {message}; it is tried again");
+        }
+        EventKind::DiscoveryChanged => log::info!("other machines are found again by themselves"),
+        EventKind::IdentityChanged => {
+            let (from, to) = (text(&event.from), text(&event.to));
+            log::warn!(message_id = ids::IDENTITY_CHANGED, from = from.as_str(), to = to.as_str(); "the node key was another machine's (another /etc/machine-id), so this machine has a new one: it was {from} and is now {to}; the old key is kept in node.key.old");
+        }
+        EventKind::IdentityConflict if event.to.as_deref() == Some("found") => {
+            log::error!(message_id = ids::IDENTITY_CONFLICT, address = message.as_str(); "another machine, at {message}, has this machine's node key: one of them was copied from the other");
+        }
+        EventKind::IdentityConflict => {
+            log::info!(address = message.as_str(); "no other machine has this machine's node key any more")
         }
         _ => {}
     }

@@ -5,11 +5,12 @@ use crate::fetch::Proxies;
 use crate::http::Limits;
 use crate::keys::{KeySource, Origin, SigningOptions};
 use crate::nix::TrustedKeys;
-use crate::peers::{Admission, Discovery, Mdns, NodeKey};
+use crate::peers::{Admission, Discovery, Mdns, NodeId, NodeKey};
 use crate::store::{PolicyOptions, SharePolicy, SharePolicyMode, StoreError, StoreOptions};
 use crate::system::credentials::{self, NODE_KEY, SIGNING_KEY};
 use crate::system::directories::Directories;
 use crate::system::landlock::Places;
+use crate::system::machine_id;
 use anyhow::Context as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -105,11 +106,14 @@ pub(super) fn places(config: &Config, file: Option<&Path>, directories: &Directo
 }
 
 /// Who this machine is on the network: the credential where the service manager hands one over, else the key in the state
-/// directory, which is made on first use. Blocks.
-pub(crate) fn node_key(directories: &Directories) -> anyhow::Result<NodeKey> {
-    Ok(match credentials::read(NODE_KEY)? {
-        Some(secret) => NodeKey::from_credential(&secret)?,
-        None => NodeKey::load_or_create(&directories.state)?,
+/// directory, which is made on first use, and made anew if it is another machine's (then also who that was). Blocks.
+pub(crate) fn node_key(directories: &Directories) -> anyhow::Result<(NodeKey, Option<NodeId>)> {
+    if let Some(secret) = credentials::read(NODE_KEY)? {
+        return Ok((NodeKey::from_credential(&secret)?, None));
+    }
+    Ok(match machine_id::for_application() {
+        Some(machine) => NodeKey::of_machine(&directories.state, &machine)?,
+        None => (NodeKey::load_or_create(&directories.state)?, None),
     })
 }
 

@@ -4,7 +4,7 @@ use super::reload::{Current, policy_name};
 use super::service::Daemon;
 use super::{handover, options, upstreams};
 use crate::config::{Config, Policy};
-use crate::control::{Controller, Listen, Parts, Reloader, ServiceInfo, StateCell};
+use crate::control::{Controller, Event, EventKind, Listen, Parts, Reloader, ServiceInfo, StateCell};
 use crate::fetch::{self, Fetcher};
 use crate::http::gateway::Gateway;
 use crate::http::share::{Share, ShareOptions};
@@ -48,7 +48,7 @@ pub(super) async fn prepare(
     let notifier = Arc::new(Notifier::from_environment());
     notifier.status("Opening the store");
     let (peers_before, statistics_before) = handover::recall(std::mem::take(&mut sockets.kept), &notifier);
-    let key = options::node_key(directories)?;
+    let (key, replaced) = options::node_key(directories)?;
     let addresses = sockets.addresses();
     addresses.write(&directories.runtime)?;
 
@@ -148,6 +148,10 @@ pub(super) async fn prepare(
         reloader,
     };
     let controller = Controller::new(parts);
+    if let Some(before) = replaced {
+        let (from, to) = (Some(before.to_string()), Some(key.id().to_string()));
+        controller.event_log().tell(Event { from, to, ..Event::new(EventKind::IdentityChanged) });
+    }
     if let Some(pressure) = pressure {
         tokio::spawn(drop_caches(pressure.watch(stop.clone()), store, fetcher.clone()));
     }

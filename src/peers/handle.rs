@@ -11,12 +11,12 @@ use super::peer::Peer;
 use super::persistence;
 use super::record::{PeerStatus, canonical};
 use super::shared::Shared;
-use super::state::{PeerEvent, Provenance, State};
+use super::state::{PeerEvent, Provenance, State, Troubles};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 /// How long [`Peers::shutdown`] waits for goodbyes and for the last write of what is remembered.
@@ -113,6 +113,12 @@ impl Peers {
         self.0.notices.events.subscribe()
     }
 
+    /// What is wrong with how others are found, as it changes.
+    #[must_use]
+    pub fn troubles(&self) -> watch::Receiver<Troubles> {
+        self.0.troubles.subscribe()
+    }
+
     /// The body of this machine's answer to `GET /peernix/v1/hello`, `application/json`; see [`super::hello`].
     #[must_use]
     pub fn hello_response(&self) -> Bytes {
@@ -124,7 +130,9 @@ impl Peers {
     pub fn introduced(&self, id: NodeId, remote: SocketAddr, share_port: u16) {
         let mut address = canonical(remote);
         address.set_port(share_port);
-        if share_port != 0 {
+        if share_port != 0 && id == self.0.id {
+            self.0.suspect_twin(address);
+        } else if share_port != 0 {
             self.0.learn(id, &[address], Provenance::Introduced);
         }
     }

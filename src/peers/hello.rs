@@ -4,7 +4,7 @@
 //! GET /peernix/v1/hello HTTP/1.1
 //! Peernix-Share-Port: 7650
 //!
-//! {"id":"<52 characters>","name":"tower","version":"0.1.0","share_port":7650,"features":[]}
+//! {"id":"<52 characters>","name":"tower","version":"0.1.0","share_port":7650,"features":[],"instance":"<16 digits>"}
 //! ```
 //!
 //! The header is how the one who greets says where it can be called back: on the port it names, at the address that
@@ -49,6 +49,10 @@ pub struct Hello {
     /// What it can do beyond the first version of the protocol.
     #[serde(default)]
     pub features: Vec<String>,
+    /// Which run of its program it is: random, so that a machine can tell itself from another one with its key. Empty in older
+    /// versions.
+    #[serde(default)]
+    pub instance: String,
 }
 
 impl Hello {
@@ -72,7 +76,7 @@ impl Hello {
             return Err(LinkError::Hello("more than 32 features"));
         }
         let bad = |text: &String| text.len() > TEXT_MAX || text.chars().any(disturbing);
-        if bad(&hello.name) || bad(&hello.version) || hello.features.iter().any(bad) {
+        if bad(&hello.name) || bad(&hello.version) || bad(&hello.instance) || hello.features.iter().any(bad) {
             return Err(LinkError::Hello("a text of more than 64 bytes or with control characters"));
         }
         Ok(hello)
@@ -113,7 +117,14 @@ mod tests {
     fn hello() -> Hello {
         let id = NodeKey::from_seed([1; 32]).id();
         let features = vec!["index".to_owned()];
-        Hello { id, name: "tower-é".into(), version: "0.1.0".into(), share_port: 7650, features }
+        Hello {
+            id,
+            name: "tower-é".into(),
+            version: "0.1.0".into(),
+            share_port: 7650,
+            features,
+            instance: "00ff".into(),
+        }
     }
 
     #[test]
@@ -129,8 +140,9 @@ mod tests {
         let long = Hello { name: "x".repeat(TEXT_MAX + 1), ..hello() };
         let control = Hello { name: "a\u{1b}[2J".into(), ..hello() };
         let reversed = Hello { version: "\u{202e}0.1".into(), ..hello() };
+        let instance = Hello { instance: "x".repeat(TEXT_MAX + 1), ..hello() };
         let many = Hello { features: vec![String::new(); FEATURES_MAX + 1], ..hello() };
-        for bad in [long, control, reversed, many] {
+        for bad in [long, control, reversed, instance, many] {
             assert!(Hello::parse(&bad.to_body()).is_err(), "{bad:?}");
         }
         let padded = [hello().to_body().to_vec(), vec![b' '; SIZE_MAX]].concat();

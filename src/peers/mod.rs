@@ -16,6 +16,7 @@
 //! | `presence` | the task that monitors one peer |
 //! | `decisions`, `options` | what the administrator decided, and what this room is told at the start |
 //! | `shared` | what the tasks share; takes the sightings in |
+//! | `twin` | another machine with our key |
 //! | `persistence` | what is remembered over restarts |
 //! | `handle`, `administration` | what the rooms above use |
 #![forbid(unsafe_code)]
@@ -39,6 +40,7 @@ mod shared;
 mod state;
 mod table;
 pub mod trusted_keys;
+mod twin;
 
 #[cfg(test)]
 mod tests;
@@ -50,8 +52,8 @@ pub use handle::Peers;
 pub use identity::NodeId;
 pub use link::Visitor;
 pub use membership::{Admission, Audience};
-pub use node_key::{KEY_FILE, NodeKey};
+pub use node_key::{KEY_FILE, NodeKey, OLD_KEY_FILE};
 pub use options::PeersOptions;
 pub use peer::{Failure, Peer, Sample};
 pub use record::{BanStatus, Block, PeerStatus};
-pub use state::{PeerEvent, Provenance, State};
+pub use state::{PeerEvent, Provenance, State, Troubles};

@@ -1,9 +1,13 @@
 //! The secret half of a machine's identity: an ed25519 key made on first start, or handed over as a credential.
+//!
+//! The key in the state directory belongs to one machine, whose id is written down beside it: a copy of the whole disk that
+//! starts on another machine gets a key of its own.
 
 use super::error::PeersError;
 use super::identity::NodeId;
 use crate::files;
 use ed25519_dalek::SigningKey;
+use nix::fcntl::{Flock, FlockArg};
 use std::fmt;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -12,6 +16,12 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// The name of the key file in the state directory.
 pub const KEY_FILE: &str = "node.key";
+/// Whose key it is, as a name for the machine that says nothing about it, in the state directory.
+const MACHINE_FILE: &str = "node.machine";
+/// The key that was another machine's.
+pub const OLD_KEY_FILE: &str = "node.key.old";
+/// The most that is read of [`MACHINE_FILE`], in bytes.
+const MACHINE_MAX: u64 = 256;
 /// The size of the key file in bytes: the seed of RFC 8032 and nothing else.
 const SEED_LEN: usize = 32;
 /// Permission bits that no key file may have: anything for group and others.
@@ -36,6 +46,41 @@ impl NodeKey {
         let seed: Zeroizing<[u8; SEED_LEN]> =
             Zeroizing::new(secret.try_into().map_err(|_| PeersError::CredentialSize(secret.len()))?);
         Ok(Self::from_seed(*seed))
+    }
+
+    /// Reads the key in `state_dir`, or makes one on first use, for the machine that is called `machine`. If the key there is
+    /// another machine's it is set aside, and its public half is given as well. Blocks.
+    ///
+    /// A key of which nobody wrote down whose it is is this machine's from now on.
+    ///
+    /// # Errors
+    /// As [`Self::load_or_create`]; the name of the machine cannot be read or written.
+    pub fn of_machine(state_dir: &Path, machine: &str) -> Result<(Self, Option<NodeId>), PeersError> {
+        let file = |action| move |error| PeersError::file(action, state_dir, error);
+        files::create_private_dir(state_dir).map_err(file("create"))?;
+        // Two of our programs that start at the same moment must not both find the same key to be another machine's.
+        let directory = std::fs::File::open(state_dir).map_err(file("open"))?;
+        let _lock = Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, errno)| file("lock")(errno.into()))?;
+        let (key, whose) = (state_dir.join(KEY_FILE), state_dir.join(MACHINE_FILE));
+        let before = match files::read_text(&whose, MACHINE_MAX) {
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            // One that is too long is no machine's, so not this one's.
+            text => Some(text.map_err(|error| PeersError::file("read", &whose, error))?.unwrap_or_default()),
+        };
+        let mut replaced = None;
+        if before.as_deref().is_some_and(|before| before.trim() != machine)
+            && let Some(other) = Self::load(&key)?
+        {
+            let aside = state_dir.join(OLD_KEY_FILE);
+            std::fs::rename(&key, &aside).map_err(|error| PeersError::file("set aside", &key, error))?;
+            replaced = Some(other.id);
+        }
+        if before.as_deref().map(str::trim) != Some(machine) {
+            // Before the key is made: a key without the right name beside it would be replaced once more.
+            let written = files::replace_atomically(&whose, format!("{machine}\n").as_bytes());
+            written.map_err(|error| PeersError::file("write", &whose, error))?;
+        }
+        Ok((Self::load_or_create(state_dir)?, replaced))
     }
 
     /// Reads the key in `state_dir`, or makes one (and the directory) on first use. Blocks.
@@ -133,6 +178,47 @@ mod tests {
         assert_eq!((metadata.mode() & 0o7777, metadata.size()), (0o600, 32));
         // Nothing is left of the temporary file.
         assert_eq!(std::fs::read_dir(&state).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_copied_disk_gets_a_key_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |machine| NodeKey::of_machine(dir.path(), machine).unwrap();
+        let (first, replaced) = of("one");
+        assert!(replaced.is_none());
+        assert_eq!((of("one").0.id(), of("one").1), (first.id(), None), "the same machine keeps it");
+        // The same files on another machine.
+        let (second, replaced) = of("other");
+        assert_ne!(second.id(), first.id());
+        assert_eq!(replaced, Some(first.id()));
+        assert_eq!((of("other").0.id(), of("other").1), (second.id(), None));
+        let aside = dir.path().join(OLD_KEY_FILE);
+        assert_eq!(NodeKey::load(&aside).unwrap().unwrap().id(), first.id());
+        // What the catalog says to do about it.
+        std::fs::rename(&aside, dir.path().join(KEY_FILE)).unwrap();
+        std::fs::remove_file(dir.path().join(MACHINE_FILE)).unwrap();
+        assert_eq!((of("other").0.id(), of("other").1), (first.id(), None));
+    }
+
+    #[test]
+    fn a_key_from_before_is_kept_and_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = NodeKey::load_or_create(dir.path()).unwrap().id();
+        assert_eq!(NodeKey::of_machine(dir.path(), "one").unwrap().0.id(), before);
+        let (after, replaced) = NodeKey::of_machine(dir.path(), "other").unwrap();
+        assert!(after.id() != before && replaced == Some(before));
+    }
+
+    #[test]
+    fn a_copy_that_starts_twice_at_once_has_one_key() {
+        let dir = tempfile::tempdir().unwrap();
+        NodeKey::of_machine(dir.path(), "one").unwrap();
+        let ids: Vec<NodeId> = std::thread::scope(|scope| {
+            let start = || NodeKey::of_machine(dir.path(), "other").unwrap().0.id();
+            let starts: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        assert_eq!(ids, [ids[0]; 8]);
     }
 
     #[test]

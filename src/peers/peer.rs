@@ -225,7 +225,7 @@ impl Peer {
         let reason = shortened(reason);
         let name = self.name();
         log::warn!(peer:% = self.id, name:% = name, reason:% = reason; "peer banned for {duration:?}");
-        self.set_ban(Ban { until: Instant::now() + duration, reason: reason.clone() });
+        self.set_ban(Ban::new(duration, reason.clone()));
         let _ = self.notices.events.send(PeerEvent::Banned { id: self.id, name, reason });
     }
 
@@ -293,6 +293,7 @@ impl Peer {
     pub(super) fn claimed(&self, addresses: &[SocketAddr], provenance: Provenance) -> bool {
         let mut record = self.record();
         record.provenance = record.provenance.max(provenance);
+        record.introduced |= provenance == Provenance::Introduced;
         record.heard = Instant::now();
         record.addresses.claimed(addresses, provenance)
     }

@@ -2,7 +2,7 @@
 //!
 //! ```json
 //! {"version":1,"peers":[{"id":"…","name":"tower","addresses":["192.0.2.7:7650"],"last_seen":1789000000,
-//!   "ban":{"until":1789003600,"reason":"…"}}]}
+//!   "ban":{"until":1789003600,"reason":"…","left":3600,"written":1789000000}}]}
 //! ```
 //!
 //! It holds those who were online once and those who are banned. Losing it costs a few seconds of looking around, so a
@@ -11,7 +11,7 @@
 use super::hello::TEXT_MAX;
 use super::identity::NodeId;
 use super::link::ADDRESSES_MAX;
-use super::record::{Ban, Health, PeerStatus, REMEMBERED, unix};
+use super::record::{Health, PeerStatus, REMEMBERED, RememberedBan, unix};
 use super::shared::Shared;
 use super::state::Provenance;
 use super::table::PEERS_MAX;
@@ -32,8 +32,6 @@ const VERSION: u32 = 1;
 pub(super) const SIZE_MAX: u64 = 8 * 1024 * 1024;
 /// The least time between two writes.
 const WRITE_INTERVAL: Duration = Duration::from_secs(5);
-/// The longest ban taken over, so that a clock that was wrong once does not ban for ever.
-const BAN_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Content {
@@ -68,13 +66,6 @@ struct Handover {
     bytes_out: u64,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct RememberedBan {
-    /// Seconds since 1970.
-    until: u64,
-    reason: String,
-}
-
 /// Reads the file in `state_dir` and puts the peers into the table, whose tasks dial them at once.
 pub(super) async fn recall(shared: &Arc<Shared>, state_dir: &Path) {
     let path = state_dir.join(FILE);
@@ -102,11 +93,7 @@ fn take_over(shared: &Arc<Shared>, peers: Vec<Remembered>) -> usize {
     for one in peers.into_iter().take(PEERS_MAX) {
         let seen = one.last_seen.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
         let age = seen.map(|seen| now.duration_since(seen).unwrap_or_default());
-        let ban = one.ban.and_then(|ban| {
-            let until = UNIX_EPOCH.checked_add(Duration::from_secs(ban.until))?;
-            let rest = until.duration_since(now).ok()?.min(BAN_MAX);
-            Some(Ban { until: Instant::now() + rest, reason: ban.reason })
-        });
+        let ban = one.ban.and_then(|ban| ban.recall(now));
         if ban.is_none() && age.is_none_or(|age| age > REMEMBERED) {
             continue;
         }
@@ -217,10 +204,7 @@ fn gather(shared: &Shared, handover: bool) -> Content {
     let mut peers: Vec<Remembered> = Vec::new();
     for peer in shared.table.all() {
         let record = peer.record();
-        let ban = record.ban.as_ref().filter(|ban| ban.until > now).and_then(|ban| {
-            let until = unix(SystemTime::now() + (ban.until - now))?;
-            Some(RememberedBan { until, reason: ban.reason.clone() })
-        });
+        let ban = record.ban.as_ref().and_then(|ban| ban.remember(SystemTime::now()));
         if ban.is_none() && (record.last_seen.is_none() || record.is_stale()) {
             continue;
         }

@@ -34,7 +34,7 @@ const SHORT_LIVED: Duration = Duration::from_secs(3);
 /// How often in a row a peer may be too busy for a connection before it counts as away: about half a minute.
 const BUSY_MAX: u32 = 5;
 
-/// How many peers that were online before are dialled at once.
+/// How many peers that were online before, or greeted us, are dialled at once.
 const DIALS_KNOWN: usize = 32;
 /// How many strangers are dialled at once: a flood of them must not keep us from those we know.
 const DIALS_STRANGERS: usize = 16;
@@ -134,7 +134,10 @@ impl Monitor {
 
     /// Connects and greets.
     async fn reach(&self) -> Result<(Connection, Hello, Duration), LinkError> {
-        let known = self.peer.record().last_seen.is_some();
+        let known = {
+            let record = self.peer.record();
+            record.last_seen.is_some() || record.introduced
+        };
         let dials = if known { &self.limits.dials_known } else { &self.limits.dials_strangers };
         // Closed never: the semaphore lives as long as the limits.
         let _permit = dials.acquire().await;

@@ -13,9 +13,10 @@ use super::options::PeersOptions;
 use super::peer::{Notices, Peer};
 use super::presence;
 use super::record::Block;
-use super::state::{PeerEvent, Provenance, State};
+use super::state::{PeerEvent, Provenance, State, Troubles};
 use super::table::{Inserted, Table};
 use super::trusted_keys::TrustedKeysHeaders;
+use super::twin::{HINTS_MAX, Lookout};
 use crate::resilience::TokenBucket;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
@@ -26,7 +27,7 @@ use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How many new peers may appear in a second.
+/// How many new peers may appear in a second, of those that greeted us and of those that were announced.
 const STRANGERS_PER_SECOND: u32 = 50;
 /// How many sightings may wait to be taken in, which is a matter of microseconds.
 const SIGHTINGS_MAX: usize = 256;
@@ -53,6 +54,10 @@ pub(super) struct Shared {
     pub(super) refresh: watch::Sender<u64>,
     /// Where those who look for peers say what they found.
     sightings: mpsc::Sender<Sighting>,
+    /// What is wrong.
+    pub(super) troubles: watch::Sender<Troubles>,
+    /// Where another machine with our key may be.
+    twins: mpsc::Sender<SocketAddr>,
     /// The searches for fixed peers.
     searches: Mutex<Vec<Arc<Search>>>,
     /// Ends every task.
@@ -60,6 +65,8 @@ pub(super) struct Shared {
     pub(super) tasks: TaskTracker,
     limits: Arc<presence::Limits>,
     strangers: Mutex<TokenBucket>,
+    /// The same for those that greeted us, who proved who they are: announcements take nothing from them.
+    guests: Mutex<TokenBucket>,
     rankings: AtomicU64,
 }
 
@@ -78,8 +85,11 @@ impl Shared {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             share_port: options.share_port,
             features: Vec::new(),
+            // Without randomness two machines with one key go unnoticed, which is no reason not to start.
+            instance: format!("{:016x}", getrandom::u64().unwrap_or_default()),
         };
         let (sightings, received) = mpsc::channel(SIGHTINGS_MAX);
+        let (twins, hints) = mpsc::channel(HINTS_MAX);
         let shared = Arc::new(Self {
             id: key.id(),
             share_port: options.share_port,
@@ -95,14 +105,22 @@ impl Shared {
             decisions,
             refresh: watch::Sender::new(0),
             sightings,
+            troubles: watch::Sender::default(),
+            twins,
             searches: Mutex::default(),
             stop: stop.child_token(),
             tasks: TaskTracker::new(),
             limits: Arc::default(),
             strangers: Mutex::new(TokenBucket::new(STRANGERS_PER_SECOND)),
+            guests: Mutex::new(TokenBucket::new(STRANGERS_PER_SECOND)),
             rankings: AtomicU64::new(0),
         });
         shared.tasks.spawn(shared.clone().take_in(received));
+        let target = shared.dialler.target(Some(shared.id));
+        let (instance, troubles) = (hello.instance, shared.troubles.clone());
+        let lookout = Lookout { target, instance, hints, troubles };
+        let stopped = shared.stop.clone();
+        shared.tasks.spawn(async move { stopped.run_until_cancelled(lookout.run()).await });
         Ok(shared)
     }
 
@@ -122,8 +140,14 @@ impl Shared {
                         peer.look.notify_one();
                     }
                 }
+                Sighting::Ourselves(address) => self.suspect_twin(address),
             }
         }
+    }
+
+    /// Has it looked into whether another machine with our key is there.
+    pub(super) fn suspect_twin(&self, address: SocketAddr) {
+        let _ = self.twins.try_send(address);
     }
 
     /// Takes in that someone says `id` is at `addresses`. A peer that is news, or was away and may be back, is dialled.
@@ -147,7 +171,8 @@ impl Shared {
             }
             return Some(known);
         }
-        if alive && !self.strangers.lock().permits() {
+        let rate = if provenance == Provenance::Introduced { &self.guests } else { &self.strangers };
+        if alive && !rate.lock().permits() {
             log::debug!(peer:% = id, source:% = provenance; "too many new peers at once: this one is ignored");
             return None;
         }
@@ -213,6 +238,7 @@ impl Shared {
             network: self.network.clone(),
             refresh: self.refresh.subscribe(),
             sightings: self.sightings.clone(),
+            troubles: self.troubles.clone(),
             stop: stop.clone(),
         }
     }

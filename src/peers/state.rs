@@ -3,6 +3,7 @@
 use super::identity::NodeId;
 use serde::Serialize;
 use std::fmt;
+use std::net::SocketAddr;
 
 /// Where a peer stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -55,6 +56,15 @@ impl fmt::Display for Provenance {
             Self::Fixed => "fixed",
         })
     }
+}
+
+/// What is wrong with how this machine finds others, and is found. For people and for the journal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Troubles {
+    /// Why machines cannot be found by multicast DNS; `None` when they can, or are not to be.
+    pub discovery: Option<String>,
+    /// Where another machine was found that has this machine's node key.
+    pub twin: Option<SocketAddr>,
 }
 
 /// A change in the table.

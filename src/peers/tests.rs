@@ -280,6 +280,28 @@ async fn bans_hold_until_they_end_and_over_restarts() {
 }
 
 #[tokio::test]
+async fn a_ban_that_was_written_by_a_wrong_clock_is_no_longer_than_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = key(1).id();
+    // Ten minutes, written by a machine that believed to be ten years ahead.
+    let ahead = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() + 10 * 365 * 86_400;
+    let content = format!(
+        r#"{{"version":1,"peers":[{{"id":"{id}","name":"","addresses":["127.0.0.1:1"],"last_seen":{ahead},
+            "ban":{{"until":{},"reason":"it lied","left":600,"written":{ahead}}}}}]}}"#,
+        ahead + 600,
+    );
+    std::fs::write(dir.path().join(persistence::FILE), content).unwrap();
+    let b = Machine::start(2, Setup { state_dir: Some(dir.path()), ..Setup::default() }).await;
+    let ban = b.peers.get(id).unwrap().status().ban.unwrap();
+    assert!((500..=600).contains(&ban.seconds), "{ban:?}");
+    b.peers.shutdown().await;
+    // And what is written now is what is left.
+    let written = std::fs::read_to_string(dir.path().join(persistence::FILE)).unwrap();
+    let again: serde_json::Value = serde_json::from_str(&written).unwrap();
+    assert!(again["peers"][0]["ban"]["left"].as_u64().is_some_and(|left| left <= 600), "{written}");
+}
+
+#[tokio::test]
 async fn strangers_stay_outside_a_static_fleet() {
     let members = || Admission::Static([key(1).id(), key(2).id()].into());
     let a = Machine::start(1, Setup { admission: members(), ..Setup::default() }).await;
@@ -372,4 +394,21 @@ async fn our_own_address_is_not_a_peer() {
     a.peers.introduced(a.id, address, address.port());
     sleep(Duration::from_millis(300)).await;
     assert!(a.peers.snapshot().is_empty(), "{:?}", a.peers.snapshot());
+    assert_eq!(a.peers.troubles().borrow().twin, None, "it is we ourselves");
+}
+
+#[tokio::test]
+async fn another_machine_with_our_key_is_noticed_by_both() {
+    let a = Machine::start(1, Setup::default()).await;
+    let b = Machine::start(1, Setup { fixed: vec![a.address.to_string()], ..Setup::default() }).await;
+    let twin = async |machine: &Machine| {
+        let mut troubles = machine.peers.troubles();
+        let found = timeout(WAIT_LIMIT, troubles.wait_for(|troubles| troubles.twin.is_some())).await;
+        found.unwrap().unwrap().twin.unwrap()
+    };
+    assert_eq!(twin(&b).await, a.address);
+    // It greets, as everybody does who finds somebody.
+    a.peers.introduced(b.id, b.address, b.address.port());
+    assert_eq!(twin(&a).await, b.address);
+    assert!(a.peers.snapshot().is_empty() && b.peers.snapshot().is_empty());
 }

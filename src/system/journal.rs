@@ -231,7 +231,7 @@ mod tests {
         let logger = Logger(Sink::Stderr(Style::Plain));
         let enabled = |target, level| logger.enabled(&Metadata::builder().target(target).level(level).build());
         assert!(enabled("peernix::fetch", Level::Debug) && enabled("peernix", Level::Info));
-        assert!(!enabled("mdns_sd::service_daemon", Level::Info) && !enabled("peernixious", Level::Info));
-        assert!(enabled("mdns_sd", Level::Warn));
+        assert!(!enabled("rustls::client", Level::Info) && !enabled("peernixious", Level::Info));
+        assert!(enabled("rustls", Level::Warn));
     }
 }

@@ -38,8 +38,13 @@ pub const BLOCKED: &str = "65e59499eaf94c3fac382e34d7b71ba7";
 /// Memory is short, and caches were dropped.
 pub const MEMORY_SHORT: &str = "b2f83609ab9441ac82a69648fd18f109";
 
+/// This machine has a new identity on the network, as its node key was another machine's. Fields `PEERNIX_FROM`, `PEERNIX_TO`.
+pub const IDENTITY_CHANGED: &str = "b1da77cd694a4752850b94a237bdc5e5";
+/// Another machine has this machine's node key. Field `PEERNIX_ADDRESS`.
+pub const IDENTITY_CONFLICT: &str = "6f5ce3c858bb4737a168df051607aa7a";
+
 /// All of them with the names of their constants, for those who show or check them.
-pub const ALL: [(&str, &str); 16] = [
+pub const ALL: [(&str, &str); 18] = [
     ("STARTED", STARTED),
     ("STOPPED", STOPPED),
     ("RELOADED", RELOADED),
@@ -56,6 +61,8 @@ pub const ALL: [(&str, &str); 16] = [
     ("DRAINING", DRAINING),
     ("BLOCKED", BLOCKED),
     ("MEMORY_SHORT", MEMORY_SHORT),
+    ("IDENTITY_CHANGED", IDENTITY_CHANGED),
+    ("IDENTITY_CONFLICT", IDENTITY_CONFLICT),
 ];
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub mod heartbeat;
 pub mod journal;
 pub mod landlock;
 pub mod limits;
+pub mod machine_id;
 pub mod message_ids;
 pub mod moves;
 pub mod network;

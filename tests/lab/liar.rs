@@ -131,8 +131,14 @@ impl FakePeer {
         let servers = Servers::new()?;
         let asked = Asked::default();
         let log = asked.clone();
-        let greeting =
-            Hello { id, name: host.name.clone(), version: "0.1.0".into(), share_port: SHARE_PORT, features: vec![] };
+        let greeting = Hello {
+            id,
+            name: host.name.clone(),
+            version: "0.1.0".into(),
+            share_port: SHARE_PORT,
+            features: vec![],
+            instance: String::new(),
+        };
         let respond: Arc<dyn Fn(&Request) -> Reply + Send + Sync> = Arc::new(move |request| {
             if request.target.starts_with(hello::TARGET) {
                 return Reply::new(200, greeting.to_body()).header("Content-Type", "application/json");

@@ -14,6 +14,8 @@ pub(crate) enum Need {
     Avahi,
     /// `tinyproxy`.
     Tinyproxy,
+    /// `/etc/machine-id`, to put another one over it.
+    MachineId,
     /// The Nix of one suite.
     Nix(Generation),
 }
@@ -25,6 +27,10 @@ impl Need {
             Self::Nft => lacking_program("nft"),
             Self::Avahi => ["avahi-daemon", "avahi-browse", "dbus-daemon"].into_iter().find_map(lacking_program),
             Self::Tinyproxy => lacking_program("tinyproxy"),
+            Self::MachineId => {
+                let there = std::path::Path::new("/etc/machine-id").is_file();
+                (!there).then(|| "there is no /etc/machine-id: run systemd-machine-id-setup".to_owned())
+            }
             Self::Nix(generation) => generation.lacking(),
         }
     }

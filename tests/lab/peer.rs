@@ -237,6 +237,17 @@ impl<'a> Peernixd<'a> {
         Ok(kib * 1024)
     }
 
+    /// The time of a processor that it has used so far, its own and the kernel's for it.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.pid()))?;
+        // The name of the program, which may hold anything, is in parentheses; after it `utime` is the 12th field, `stime` next.
+        let fields: Vec<&str> = stat.rsplit_once(')').context("no name")?.1.split_whitespace().collect();
+        let ticks =
+            |index: usize| fields.get(index).and_then(|ticks| ticks.parse::<u64>().ok()).context("no such field");
+        let per_second = ::nix::unistd::sysconf(::nix::unistd::SysconfVar::CLK_TCK)?.context("no clock ticks")?;
+        Ok(Duration::from_secs_f64((ticks(11)? + ticks(12)?) as f64 / per_second as f64))
+    }
+
     /// How many files and sockets it has open.
     pub(crate) fn open_files(&self) -> Result<usize> {
         Ok(std::fs::read_dir(format!("/proc/{}/fd", self.process.pid()))?.count())

@@ -61,10 +61,16 @@ fn show(item: &EventItem, screen: &Screen) -> Done<()> {
 
 const fn paint(kind: EventKind) -> Option<Paint> {
     match kind {
-        EventKind::TrustViolation | EventKind::PathDamaged | EventKind::ReloadFailed => Some(Paint::Bad),
-        EventKind::PeerBlocked | EventKind::KeyRevoked | EventKind::TrustChanged | EventKind::DrainChanged => {
-            Some(Paint::Warning)
-        }
+        EventKind::TrustViolation
+        | EventKind::PathDamaged
+        | EventKind::ReloadFailed
+        | EventKind::IdentityConflict => Some(Paint::Bad),
+        EventKind::PeerBlocked
+        | EventKind::KeyRevoked
+        | EventKind::TrustChanged
+        | EventKind::DrainChanged
+        | EventKind::DiscoveryChanged
+        | EventKind::IdentityChanged => Some(Paint::Warning),
         EventKind::TransferStarted
         | EventKind::TransferWaiting
         | EventKind::TransferFinished

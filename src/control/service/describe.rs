@@ -55,6 +55,15 @@ async fn problems(controller: &Controller) -> Vec<String> {
         Err(error) => problems.push(format!("Nothing of this machine's store can be shared: {error}.")),
     }
     problems.extend(parts.state.left_out().into_iter().map(|why| format!("Of the configuration, {why}.")));
+    let troubles = parts.peers.troubles().borrow().clone();
+    if let Some(reason) = troubles.discovery {
+        problems.push(format!("Other machines cannot be found by multicast DNS: {reason}."));
+    }
+    if let Some(address) = troubles.twin {
+        problems.push(format!(
+            "Another machine, at {address}, has this machine's node key: one of them was copied from the other (see `journalctl -xu peernix`)."
+        ));
+    }
     for address in parts.peers.added_unseen() {
         problems.push(format!("Nobody has answered yet at {address}, which was added as a peer."));
     }

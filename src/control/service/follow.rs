@@ -4,13 +4,15 @@ use super::Controller;
 use crate::control::types::{Event, EventKind};
 use crate::fetch::FetchEvent;
 use crate::http::ShareEvent;
-use crate::peers::{PeerEvent, State};
+use crate::peers::{PeerEvent, State, Troubles};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::watch;
 
 /// Begins to follow the rooms, until the controller stops.
 pub(super) fn start(controller: &Controller) {
     let parts = &controller.0.parts;
     spawn(controller, peers(controller.clone(), parts.peers.subscribe()));
+    spawn(controller, troubles(controller.clone(), parts.peers.troubles()));
     spawn(controller, fetches(controller.clone(), parts.fetcher.subscribe()));
     spawn(controller, shares(controller.clone(), parts.share.subscribe()));
     spawn(controller, parts.keys.clone().tend());
@@ -58,6 +60,34 @@ fn peer_event(event: PeerEvent) -> Event {
         }
         PeerEvent::Added { address } => Event { message: Some(address), ..Event::new(EventKind::PeerAdded) },
     }
+}
+
+/// Tells what is wrong with how machines find each other, also what was so before anybody listened.
+async fn troubles(controller: Controller, mut troubles: watch::Receiver<Troubles>) {
+    let mut before = Troubles::default();
+    loop {
+        let now = troubles.borrow_and_update().clone();
+        changes(&before, &now).into_iter().for_each(|event| controller.tell(event));
+        before = now;
+        if troubles.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn changes(before: &Troubles, now: &Troubles) -> Vec<Event> {
+    let event = |kind, to: &str, message| Event { to: Some(to.to_owned()), message, ..Event::new(kind) };
+    let mut events = Vec::new();
+    if before.discovery != now.discovery {
+        let to = if now.discovery.is_some() { "blocked" } else { "working" };
+        events.push(event(EventKind::DiscoveryChanged, to, now.discovery.clone()));
+    }
+    if before.twin != now.twin {
+        let to = if now.twin.is_some() { "found" } else { "gone" };
+        let address = now.twin.or(before.twin).map(|address| address.to_string());
+        events.push(event(EventKind::IdentityConflict, to, address));
+    }
+    events
 }
 
 async fn fetches(controller: Controller, mut events: Receiver<FetchEvent>) {
@@ -109,5 +139,28 @@ fn fetch_event(controller: &Controller, event: FetchEvent) -> Event {
             message: Some(reason),
             ..Event::new(EventKind::TrustViolation)
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_trouble_is_told_when_it_comes_and_when_it_goes() {
+        let none = Troubles::default();
+        let blocked = Troubles { discovery: Some("the port is taken".into()), twin: None };
+        let both = Troubles { twin: Some("192.0.2.1:7650".parse().unwrap()), ..blocked.clone() };
+        let told = |before: &Troubles, now: &Troubles| {
+            let tell = |event: Event| (event.kind, event.to.unwrap_or_default(), event.message.unwrap_or_default());
+            changes(before, now).into_iter().map(tell).collect::<Vec<_>>()
+        };
+        let (discovery, twin) = (EventKind::DiscoveryChanged, EventKind::IdentityConflict);
+        assert_eq!(told(&none, &none), []);
+        assert_eq!(told(&none, &blocked), [(discovery, "blocked".to_owned(), "the port is taken".to_owned())]);
+        assert_eq!(told(&blocked, &both), [(twin, "found".to_owned(), "192.0.2.1:7650".to_owned())]);
+        let gone =
+            [(discovery, "working".to_owned(), String::new()), (twin, "gone".to_owned(), "192.0.2.1:7650".to_owned())];
+        assert_eq!(told(&both, &none), gone);
     }
 }

@@ -48,6 +48,12 @@ words! {
         JobFinished = "job-finished",
         /// The counters began anew.
         StatisticsReset = "statistics-reset",
+        /// Other machines can be found by multicast DNS, or cannot; `to` is `working` or `blocked`, `message` says why.
+        DiscoveryChanged = "discovery-changed",
+        /// This machine has another node id than before; `from` and `to` are the ids.
+        IdentityChanged = "identity-changed",
+        /// Another machine has this machine's node key, or has it no more; `to` is `found` or `gone`, `message` its address.
+        IdentityConflict = "identity-conflict",
     }
 }
 

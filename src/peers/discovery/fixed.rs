@@ -126,6 +126,10 @@ impl Looking {
             None => self.dialler.target(None).dial(&addresses).await?.id(),
         };
         if id == self.surroundings.id {
+            // Or another machine with the same key; that is looked into by who knows.
+            for address in addresses {
+                let _ = self.surroundings.sightings.try_send(Sighting::Ourselves(address));
+            }
             return Ok(id);
         }
         if !self.dialler.admits(id) {

@@ -5,8 +5,8 @@
 
 pub(super) mod fixed;
 mod fixed_peer;
+mod interfaces;
 pub(super) mod mdns;
-mod on_link;
 mod sighting;
 
 pub use fixed_peer::FixedPeer;

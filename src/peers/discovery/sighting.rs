@@ -1,7 +1,7 @@
 //! What is said by those who look for peers, and what they are given to look with.
 
 use crate::peers::identity::NodeId;
-use crate::peers::state::Provenance;
+use crate::peers::state::{Provenance, Troubles};
 use std::net::SocketAddr;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,8 @@ pub(crate) enum Sighting {
     },
     /// A peer said goodbye: it is worth a look whether it is still there.
     Goodbye(NodeId),
+    /// Someone who may be another machine goes by our own name there.
+    Ourselves(SocketAddr),
 }
 
 /// What all who look for peers are given.
@@ -36,6 +38,8 @@ pub(crate) struct Surroundings {
     pub(crate) refresh: watch::Receiver<u64>,
     /// Where to say what was found.
     pub(crate) sightings: mpsc::Sender<Sighting>,
+    /// Where to say what is wrong.
+    pub(crate) troubles: watch::Sender<Troubles>,
     /// When to end.
     pub(crate) stop: CancellationToken,
 }

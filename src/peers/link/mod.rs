@@ -16,7 +16,7 @@ mod transport;
 mod tests;
 
 pub(super) use connection::Connection;
-pub(super) use dial::{ADDRESSES_MAX, Dialler, RETRY_PAUSES};
+pub(super) use dial::{ADDRESSES_MAX, Dialler, RETRY_PAUSES, Target};
 pub use guard::{Guard, Visitor};
 pub(super) use pool::Pool;
 pub use tls::{ALPN, ALPN_MULTIPLEXED, Acceptor, is_multiplexed};

@@ -1,11 +1,13 @@
 //! All that is known about one peer; whoever changes it holds its lock for a moment and never across an await.
 
 mod addresses;
+mod ban;
 mod barred;
 mod score;
 mod status;
 
 pub(super) use addresses::canonical;
+pub(super) use ban::{Ban, RememberedBan};
 pub(super) use score::Health;
 pub use status::{BanStatus, Block, PeerStatus};
 
@@ -42,19 +44,14 @@ pub(super) struct Record {
     pub(super) block: Option<Block>,
     /// Whether the administrator added it at run time.
     pub(super) added: bool,
+    /// Whether it greeted us, and so proved who it is: it is dialled before those that were only heard of.
+    pub(super) introduced: bool,
     /// When it was first online.
     pub(super) first_seen: Option<SystemTime>,
     /// When it was last online.
     pub(super) last_seen: Option<SystemTime>,
     /// When anyone last claimed anything about it.
     pub(super) heard: Instant,
-}
-
-/// Why and until when there is nothing to do with a peer.
-#[derive(Debug, Clone)]
-pub(super) struct Ban {
-    pub(super) until: Instant,
-    pub(super) reason: String,
 }
 
 impl Record {
@@ -71,6 +68,7 @@ impl Record {
             ban: None,
             block: None,
             added: false,
+            introduced: false,
             first_seen: None,
             last_seen: None,
             heard: Instant::now(),

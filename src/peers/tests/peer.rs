@@ -62,7 +62,14 @@ fn peer() -> (Arc<Peer>, Table, Arc<Scripted>) {
     let peer = Peer::new(id, Provenance::Mdns, boxed, notices, CancellationToken::new(), false, None);
     let peer = Arc::new(peer);
     table.get_or_insert(id, || peer.clone());
-    let hello = Hello { id, name: "tower".into(), version: String::new(), share_port: 1, features: Vec::new() };
+    let hello = Hello {
+        id,
+        name: "tower".into(),
+        version: String::new(),
+        share_port: 1,
+        features: Vec::new(),
+        instance: String::new(),
+    };
     peer.answered(hello, "192.0.2.1:1".parse().unwrap(), LATENCY);
     (peer, table, transport)
 }

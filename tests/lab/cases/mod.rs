@@ -10,6 +10,7 @@ mod keys;
 mod liars;
 mod load;
 mod misses;
+mod multicast;
 mod permissions;
 mod proxy;
 mod restart;
@@ -83,6 +84,7 @@ pub(crate) fn all() -> Vec<Case> {
         permissions::cases(),
         restart::cases(),
         discovery::cases(),
+        multicast::cases(),
         misses::cases(),
         load::cases(),
     ];

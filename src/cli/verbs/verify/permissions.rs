@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 /// The files in the state directory that hold secrets, and the directory whose files all do.
-const SECRETS: [&str; 2] = ["node.key", "signing.key"];
+const SECRETS: [&str; 3] = ["node.key", "node.key.old", "signing.key"];
 const SECRET_DIRECTORY: &str = "keys";
 /// The permission bits that let others read or change a secret.
 const OPEN: u32 = 0o077;

@@ -315,6 +315,12 @@ manager! {
         pin_changed(path: &str, change: &str);
         /// The counters began anew.
         statistics_reset();
+        /// Other machines can be found by multicast DNS, or cannot: then the reason says why.
+        discovery_changed(working: bool, reason: &str);
+        /// This machine has another node id than before.
+        identity_changed(from: &str, to: &str);
+        /// Another machine has this machine's node key, or has it no more.
+        identity_conflict(found: bool, address: &str);
         /// A job began.
         job_started(id: u64, job: ObjectPath<'_>, kind: &str);
         /// A job ended: done, failed or cancelled. Its object stays for a while.
