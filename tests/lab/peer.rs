@@ -62,6 +62,8 @@ impl Settings {
 pub(crate) struct Start {
     /// As nobody instead of root.
     pub(crate) unprivileged: bool,
+    /// With the certificates in `etc/certificates.pem` of its host instead of the machine's.
+    pub(crate) own_certificates: bool,
 }
 
 /// A running `peernixd`.
@@ -112,6 +114,9 @@ impl<'a> Peernixd<'a> {
             .env("RUNTIME_DIRECTORY", format!("{HERE}/run"))
             .env("NOTIFY_SOCKET", format!("{HERE}/run/notify"))
             .env("RUST_BACKTRACE", "1");
+        if start.own_certificates {
+            command.env("SSL_CERT_FILE", format!("{HERE}/etc/certificates.pem"));
+        }
         let started = Instant::now();
         let process = Process::start(command, &host.logs.join(format!("{}.peernixd.log", host.name)))?;
         let mut peernixd = Self { ctx, host, process, ready_after: Duration::ZERO, started };

@@ -11,6 +11,7 @@ mod liars;
 mod load;
 mod misses;
 mod permissions;
+mod promises;
 mod restart;
 mod upstream;
 
@@ -76,6 +77,7 @@ pub(crate) fn all() -> Vec<Case> {
         gc_store::cases(),
         keys::cases(),
         upstream::cases(),
+        promises::cases(),
         permissions::cases(),
         restart::cases(),
         discovery::cases(),
