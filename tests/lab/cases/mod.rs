@@ -1,10 +1,12 @@
 //! The cases: each file shows one promise of the acceptance list.
 
+mod alone;
 mod discovery;
 mod exchange;
 mod failover;
 mod gc;
 mod gc_store;
+mod gone;
 mod itself;
 mod keys;
 mod liars;
@@ -80,9 +82,11 @@ pub(crate) fn all() -> Vec<Case> {
         promises::cases(),
         permissions::cases(),
         restart::cases(),
+        gone::cases(),
         discovery::cases(),
         misses::cases(),
         load::cases(),
+        alone::cases(),
     ];
     groups.into_iter().flatten().collect()
 }

@@ -26,9 +26,10 @@ const FIVE: [&str; 5] = ["sliver-0", "sliver-1", "sliver-2", "sliver-3", "sliver
 pub(super) fn acts() -> Vec<Act> {
     let mut acts = vec![
         Act::new("B.1-upstream-at-350-ms", |stage| {
-            five(stage, Arc::new(|request, honest| {
-                if is_narinfo(request) { Reply { delay: SLOW, ..honest } } else { honest }
-            }))
+            five(
+                stage,
+                Arc::new(|request, honest| if is_narinfo(request) { Reply { delay: SLOW, ..honest } } else { honest }),
+            )
         }),
         Act::new("B.1-https-at-100-ms-first-lookup", |stage| distant(stage, 1)),
         Act::new("B.1-https-at-100-ms-25-at-once", |stage| distant(stage, AT_ONCE)),
@@ -40,9 +41,9 @@ pub(super) fn acts() -> Vec<Act> {
         ("429", || Reply::new(429, "not so fast")),
         ("reset", || Reply { end: End::Reset, ..Reply::new(0, "") }),
     ];
-    acts.extend(faults.map(|(name, fault)| {
-        Act::new(format!("B.1-narinfo-{name}-once"), move |stage| five(stage, once(fault)))
-    }));
+    acts.extend(
+        faults.map(|(name, fault)| Act::new(format!("B.1-narinfo-{name}-once"), move |stage| five(stage, once(fault)))),
+    );
     acts
 }
 
@@ -54,9 +55,11 @@ fn five(stage: &mut Stage<'_>, change: Change) -> Result<Scene> {
 /// Each narinfo fails when it is asked for first, and is there from then on.
 fn once(fault: fn() -> Reply) -> Change {
     let failed: Mutex<BTreeSet<String>> = Mutex::default();
-    Arc::new(move |request: &Request, honest: Reply| {
-        if is_narinfo(request) && failed.lock().insert(request.target.clone()) { fault() } else { honest }
-    })
+    Arc::new(
+        move |request: &Request, honest: Reply| {
+            if is_narinfo(request) && failed.lock().insert(request.target.clone()) { fault() } else { honest }
+        },
+    )
 }
 
 fn distant(stage: &mut Stage<'_>, count: usize) -> Result<Scene> {

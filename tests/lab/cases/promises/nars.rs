@@ -15,8 +15,8 @@ use crate::internet::changed;
 /// Small enough to be verified before the first byte goes out, and too large for that.
 const SIZES: [&str; 2] = ["sliver-0", "text-24m"];
 
-/// How much later the second cache says that it has a path too.
-const LATER: Duration = Duration::from_millis(100);
+/// How much later the second cache says that it has a path too: nobody waits so long when the first has said yes.
+const LATER: Duration = Duration::from_millis(400);
 
 /// What real Nix decodes, by what `Compression` says.
 const COMPRESSIONS: [&str; 9] = ["none", "xz", "zstd", "gzip", "bzip2", "br", "lz4", "lzip", "lzma"];
@@ -24,41 +24,54 @@ const COMPRESSIONS: [&str; 9] = ["none", "xz", "zstd", "gzip", "bzip2", "br", "l
 pub(super) fn acts() -> Vec<Act> {
     let mut acts = Vec::new();
     for (name, broken) in broken() {
-        for (same, compression) in [("same-compression", "zstd"), ("another-compression", "xz")] {
-            acts.push(Act::new(format!("A.1-nar-{name}-{same}"), move |stage| second_source(stage, broken, compression)));
+        for (same, compression) in [("same-compression", "zstd"), ("another-compression", "gzip")] {
+            acts.push(Act::new(format!("A.1-nar-{name}-{same}"), move |stage| {
+                second_source(stage, broken, compression)
+            }));
         }
     }
-    for (name, framing) in [("chunked", Framing::Chunked), ("until-close", Framing::UntilClose)] {
-        acts.push(Act::new(format!("A.2-nar-{name}"), move |stage| {
-            only_source(stage, move |request, honest| {
-                if is_nar(request) { Reply { framing, ..honest } } else { honest }
-            })
-        }));
-    }
-    for (name, file_size) in [("too-small", "1"), ("too-large", "99999999"), ("none", "0")] {
-        acts.push(Act::new(format!("A.3-file-size-{name}"), move |stage| {
-            only_source(stage, move |request, honest| {
-                if is_narinfo(request) { rewrite(honest, "FileSize:", |_| file_size.into()) } else { honest }
-            })
-        }));
+    for compression in ["none", "zstd"] {
+        for (name, framing) in [("chunked", Framing::Chunked), ("until-close", Framing::UntilClose)] {
+            acts.push(Act::new(format!("A.2-nar-{name}-{compression}"), move |stage| {
+                only_source(
+                    stage,
+                    compression,
+                    move |request, honest| {
+                        if is_nar(request) { Reply { framing, ..honest } } else { honest }
+                    },
+                )
+            }));
+        }
+        for (name, file_size) in [("too-small", "1"), ("too-large", "99999999"), ("nought", "0")] {
+            acts.push(Act::new(format!("A.3-file-size-{name}-{compression}"), move |stage| {
+                only_source(stage, compression, move |request, honest| {
+                    if is_narinfo(request) { rewrite(honest, "FileSize:", |_| file_size.into()) } else { honest }
+                })
+            }));
+        }
     }
     acts.push(Act::new("A.4-redirect-to-another-port-of-localhost", |stage| redirected(stage, true)));
     acts.push(Act::new("A.4-redirect-inside-the-network", |stage| redirected(stage, false)));
     acts.push(Act::new("A.5-nar-url-on-another-host", elsewhere));
     acts.push(Act::new("A.6-nar-gzip-encoded", |stage| {
-        only_source(stage, |request, honest| if is_nar(request) { gzip_encoded(honest) } else { honest })
+        only_source(stage, "none", |request, honest| if is_nar(request) { gzip_encoded(honest) } else { honest })
     }));
     acts.push(Act::new("A.6-narinfo-gzip-encoded", |stage| {
-        only_source(stage, |request, honest| if is_narinfo(request) { gzip_encoded(honest) } else { honest })
+        only_source(stage, "none", |request, honest| if is_narinfo(request) { gzip_encoded(honest) } else { honest })
     }));
     acts.push(Act::new("A.6-nar-identity-encoded", |stage| {
-        only_source(stage, |request, honest| {
-            if is_nar(request) { honest.header("Content-Encoding", "identity") } else { honest }
-        })
+        only_source(
+            stage,
+            "none",
+            |request, honest| {
+                if is_nar(request) { honest.header("Content-Encoding", "identity") } else { honest }
+            },
+        )
     }));
     acts.extend(COMPRESSIONS.map(|compression| {
         Act::new(format!("A.7-compression-{compression}"), move |stage| {
-            let paths = stage.pieces(&SIZES)?;
+            // Not the largest: the slowest compressors would take half a minute.
+            let paths = stage.pieces(&["sliver-0", "piece-2m"])?;
             Ok(Scene::new(&paths, vec![stage.good_cache(compression, &paths)?]))
         })
     }));
@@ -98,10 +111,11 @@ fn second_source(stage: &mut Stage<'_>, broken: fn(Reply) -> Reply, compression:
 /// One cache, whose answers are unusual, and which Nix without a gateway takes as they are.
 fn only_source(
     stage: &mut Stage<'_>,
+    compression: &str,
     change: impl Fn(&Request, Reply) -> Reply + Send + Sync + 'static,
 ) -> Result<Scene> {
     let paths = stage.pieces(&SIZES)?;
-    Ok(Scene::new(&paths, vec![stage.cache("none", &paths, Arc::new(change))?]))
+    Ok(Scene::new(&paths, vec![stage.cache(compression, &paths, Arc::new(change))?]))
 }
 
 /// The NARs are in a store of objects beside the cache, to which it redirects.
@@ -109,7 +123,7 @@ fn redirected(stage: &mut Stage<'_>, local: bool) -> Result<Scene> {
     let paths = stage.pieces(&SIZES)?;
     let dir = stage.files("none", &paths)?;
     let objects = changed(&dir, Arc::new(|_, honest| honest));
-    let (objects, _) = if local { stage.serve_locally(objects)? } else { stage.serve(objects)? };
+    let (objects, _) = if local { stage.serve_locally(objects)? } else { stage.serve_beside(objects)? };
     let cache = changed(
         &dir,
         Arc::new(move |request, honest| match is_nar(request) {
@@ -118,7 +132,8 @@ fn redirected(stage: &mut Stage<'_>, local: bool) -> Result<Scene> {
         }),
     );
     let (cache, _) = if local { stage.serve_locally(cache)? } else { stage.serve(cache)? };
-    Ok(Scene::new(&paths, vec![cache]))
+    // By another name for the same place, as people write it.
+    Ok(Scene::new(&paths, vec![cache.replace("127.0.0.1", "localhost")]))
 }
 
 /// The narinfo names another host for its NAR. Whether the gateway may follow there is the rule of redirections; if not, it
@@ -128,12 +143,13 @@ fn elsewhere(stage: &mut Stage<'_>) -> Result<Scene> {
     let dir = stage.files("none", &paths)?;
     // On the machine of Nix itself, where nobody who is not on it may send a gateway.
     let (objects, _) = stage.serve_locally(changed(&dir, Arc::new(|_, honest| honest)))?;
-    let (cache, _) = stage.serve(changed(
-        &dir,
-        Arc::new(move |request, honest| {
-            if is_narinfo(request) { rewrite(honest, "URL:", |url| format!("{objects}/{url}")) } else { honest }
-        }),
-    ))?;
+    let (cache, _) =
+        stage.serve(changed(
+            &dir,
+            Arc::new(move |request, honest| {
+                if is_narinfo(request) { rewrite(honest, "URL:", |url| format!("{objects}/{url}")) } else { honest }
+            }),
+        ))?;
     Ok(Scene { beside: vec![stage.good_cache("none", &paths)?], ..Scene::new(&paths, vec![cache]) })
 }
 

@@ -14,6 +14,7 @@ use crate::host::Host;
 use crate::internet::{Change, changed, flat_cache};
 use crate::needs::Need;
 use crate::network::Network;
+use crate::process::sh;
 use crate::store::{Signed, StoreSet};
 
 /// Sets up the caches of one case.
@@ -122,8 +123,18 @@ impl<'a> Stage<'a> {
 
     /// A server on the Internet.
     pub(super) fn serve(&mut self, respond: Respond) -> Result<(String, Asked)> {
-        let address = self.network.outside_address();
-        let listener = self.network.outside.enter(|| TcpListener::bind((address.as_str(), 0)).context("a cache"))?;
+        self.serve_at(&self.network.outside_address(), respond)
+    }
+
+    /// A server on another machine beside it.
+    pub(super) fn serve_beside(&mut self, respond: Respond) -> Result<(String, Asked)> {
+        const BESIDE: &str = "10.77.0.253";
+        sh(&format!("ip -n {} addr add {BESIDE}/24 dev br0", self.network.outside.0))?;
+        self.serve_at(BESIDE, respond)
+    }
+
+    fn serve_at(&self, address: &str, respond: Respond) -> Result<(String, Asked)> {
+        let listener = self.network.outside.enter(|| TcpListener::bind((address, 0)).context("a cache"))?;
         let url = format!("http://{address}:{}", listener.local_addr()?.port());
         Ok((url, self.servers.plain(listener, respond)?))
     }

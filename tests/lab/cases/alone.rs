@@ -1,0 +1,146 @@
+//! A machine without peers: what the gateway between Nix and its cache costs, with both in one run and in turn.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::Case;
+use crate::ctx::Ctx;
+use crate::host::Host;
+use crate::internet::{Internet, Weather, flat_cache};
+use crate::needs::Need;
+use crate::peer::{Peernixd, Settings};
+use crate::real_nix::{self, Generation, NixRun, Retries};
+use crate::store::Signed;
+
+/// How often each way is taken.
+const ROUNDS: usize = 5;
+
+/// How much longer the way through the gateway may take, in the middle of the rounds.
+const RATIO: f64 = 1.05;
+
+/// Bytes of NARs at least: seconds of a slow line, and many more than one.
+const NAR_BYTES: u64 = 48 << 20;
+
+/// Paths that are looked up, and how far away the cache is for that.
+const LOOKUPS: usize = 60;
+const LATENCY: Duration = Duration::from_millis(20);
+
+const NIX_LIMIT: Duration = Duration::from_secs(120);
+
+const GATEWAY: &str = "http://127.0.0.1:7649";
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for generation in Generation::ALL {
+        // The newest speaks for the others: it waits the least for anything.
+        let always = generation == Generation::Sid;
+        let mut add = |case: Case| {
+            let case = case.needing(Need::Nix(generation)).alone().limit(400);
+            cases.push(if always { case } else { case.long_only() });
+        };
+        for compression in ["xz", "zstd"] {
+            for mbit in [100, 1000] {
+                let name = format!("alone/{}/{compression}-at-{mbit}-mbit", generation.version());
+                add(Case::new(name, move |ctx| downloads(ctx, generation, compression, mbit)));
+            }
+        }
+        let name = format!("alone/{}/lookups", generation.version());
+        add(Case::new(name, move |ctx| lookups(ctx, generation)));
+    }
+    cases
+}
+
+/// One run of Nix on a machine that has none of the paths and has never asked anybody; the gateway, if it goes through one, is as
+/// new.
+fn run(
+    ctx: &Ctx,
+    host: &Host,
+    generation: Generation,
+    cache: &Internet,
+    through: bool,
+    command: &[&str],
+) -> Result<NixRun> {
+    host.sh("nix-store --gc >/dev/null 2>&1; rm -rf /run/host/home/.cache /run/host/state")?;
+    let substituter = if through { GATEWAY } else { &cache.url };
+    host.nix_conf(&[substituter], &ctx.world.public_key())?;
+    let settings = Settings::new(ctx).upstreams(&[&cache.url]).set("log.level", "info");
+    let gateway = through.then(|| Peernixd::start(ctx, host, &settings)).transpose()?;
+    let label = if through { "through" } else { "straight" };
+    let command: Vec<&str> = command.iter().map(|word| if *word == FROM { substituter } else { *word }).collect();
+    let run = real_nix::start(ctx, host, generation, label, &command, Retries::None)?.finish(NIX_LIMIT)?;
+    if let Some(gateway) = gateway {
+        gateway.stop()?;
+    }
+    run.must(label)
+}
+
+/// Stands for the substituter in a command.
+const FROM: &str = "FROM";
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn downloads(ctx: &Ctx, generation: Generation, compression: &str, mbit: u32) -> Result<()> {
+    let network = ctx.network()?;
+    let (b, maker) = (network.host("b")?, network.host("maker")?);
+    let set = ctx.world.closure()?;
+    let mut bytes = 0;
+    let some = set.paths.iter().filter(|info| info.path.name().starts_with("deb-")).take_while(|info| {
+        bytes += info.nar_size;
+        bytes < NAR_BYTES
+    });
+    let infos = set.closure_of(some);
+    set.install_some(&maker, &infos, Signed::Yes)?;
+    let paths: Vec<String> = infos.iter().map(|info| format!("/nix/store/{}", info.path)).collect();
+    let dir = flat_cache(&maker, "cache", compression, &paths)?;
+    let files: u64 = std::fs::read_dir(dir.join("nar"))?
+        .map(|entry| Ok(entry?.metadata()?.len()))
+        .sum::<std::io::Result<u64>>()
+        .context("the cache's files")?;
+    ctx.note("paths", infos.len(), "");
+    ctx.measure("NARs", infos.iter().map(|info| info.nar_size).sum::<u64>() as f64 / 1e6, "MB", None);
+    ctx.measure("files of the cache", files as f64 / 1e6, "MB", None);
+    let internet = Internet::start(&network, 8080, &dir)?;
+    b.port.slow(mbit)?;
+    let command: Vec<&str> = ["nix-store", "--realise"].into_iter().chain(paths.iter().map(String::as_str)).collect();
+    let (mut straight, mut through, mut ratios) = (vec![], vec![], vec![]);
+    for _ in 0..ROUNDS {
+        let one = run(ctx, &b, generation, &internet, false, &command)?.time.as_secs_f64();
+        let other = run(ctx, &b, generation, &internet, true, &command)?.time.as_secs_f64();
+        straight.push(one);
+        through.push(other);
+        ratios.push(other / one);
+    }
+    real_nix::verify_store(&b, generation)?;
+    ctx.note("rounds", format!("{ratios:.3?}"), "");
+    ctx.measure("straight from the cache", median(straight), "s", None);
+    ctx.measure("through the gateway", median(through), "s", None);
+    ctx.measure("through the gateway, as a multiple", median(ratios), "", RATIO);
+    Ok(())
+}
+
+/// `nix-store --realise` asks for 25 narinfos at once, `nix copy --from` for one after the other.
+fn lookups(ctx: &Ctx, generation: Generation) -> Result<()> {
+    let network = ctx.network()?;
+    let (b, maker) = (network.host("b")?, network.host("maker")?);
+    let set = ctx.world.many()?;
+    let infos = set.closure_of(set.paths.iter().take(LOOKUPS));
+    set.install_some(&maker, &infos, Signed::Yes)?;
+    let paths: Vec<String> = infos.iter().map(|info| format!("/nix/store/{}", info.path)).collect();
+    let internet = Internet::start(&network, 8080, &flat_cache(&maker, "cache", "none", &paths)?)?;
+    internet.turn(Weather::SlowNarinfo(LATENCY));
+    ctx.note("paths", infos.len(), "");
+    for (what, verb) in
+        [("nix-store --realise", &["nix-store", "--realise"][..]), ("nix copy", &["nix", "copy", "--from", FROM])]
+    {
+        let command: Vec<&str> = verb.iter().copied().chain(paths.iter().map(String::as_str)).collect();
+        for (way, gateway) in [("straight", false), ("through the gateway", true)] {
+            let run = run(ctx, &b, generation, &internet, gateway, &command)?;
+            ctx.measure(&format!("{what}, {way}, with 20 ms a lookup"), run.time.as_secs_f64(), "s", None);
+        }
+    }
+    Ok(())
+}
