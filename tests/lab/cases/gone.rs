@@ -16,7 +16,7 @@ use crate::store::Signed;
 /// How long a run of Nix may take: no fallback costs up to a quarter of a minute a path.
 const NIX_LIMIT: Duration = Duration::from_secs(100);
 
-const PATHS: [&str; 3] = ["sliver-0", "sliver-1", "sliver-2"];
+const PATHS: [&str; 5] = ["sliver-0", "sliver-1", "sliver-2", "sliver-3", "sliver-4"];
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -46,15 +46,17 @@ fn gone(ctx: &Ctx, generation: Generation, fallback: bool) -> Result<()> {
     // And with it its socket: nobody listens there any more.
     on_b.stop()?;
 
-    let fetch = |label: &str, path: &str| {
-        let mut args = vec!["nix-store", "--realise", path];
+    let fetch = |label: &str, paths: &[String]| {
+        let mut args = vec!["nix-store", "--realise"];
+        args.extend(paths.iter().map(String::as_str));
         if fallback {
             args.push("--fallback");
         }
         real_nix::start(ctx, &b, generation, label, &args, Retries::Allowed)?.finish_unjudged(NIX_LIMIT)
     };
-    let run = fetch("gone", &paths[1])?;
-    let went_on = internet.asked.count(&infos[1].path.hash().to_string()) > 1;
+    let before = internet.asked.all().len();
+    let run = fetch("gone", &paths[1..2])?;
+    let went_on = internet.asked.all().len() > before;
     ctx.measure("one path, with the gateway gone", run.time.as_secs_f64(), "s", None);
     ctx.note("attempts announced", run.retries, "");
     // Until 2.31 the first error of a lookup ends the run, whoever else has the path; `fallback` disables the cache instead, of
@@ -69,11 +71,13 @@ fn gone(ctx: &Ctx, generation: Generation, fallback: bool) -> Result<()> {
         ctx.check("the other cache is not asked", !went_on, "it is: docs/operations.md says otherwise");
     } else {
         ctx.check("Nix has the path from the other cache", run.ok && went_on, &run.complaints());
+        let run = fetch("gone-for-two", &paths[2..4])?.must("two paths")?;
+        ctx.measure("two paths in one run, with the gateway gone", run.time.as_secs_f64(), "s", None);
     }
 
     // Out of the list: as if it had never been there.
     b.nix_conf(&[&internet.url], &ctx.world.public_key())?;
-    let run = fetch("line-taken-out", &paths[2])?.must("without the line")?;
+    let run = fetch("line-taken-out", &paths[4..])?.must("without the line")?;
     ctx.measure("one path, with the line taken out", run.time.as_secs_f64(), "s", 2.0);
     ctx.check("without an attempt at the gateway", run.retries == 0, &run.retries.to_string());
     Ok(())
