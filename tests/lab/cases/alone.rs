@@ -30,7 +30,7 @@ struct Line {
     fast: bool,
 }
 
-const LINES: [Line; 2] = [Line { mbit: 100, rounds: 5, fast: false }, Line { mbit: 1000, rounds: 7, fast: true }];
+const LINES: [Line; 2] = [Line { mbit: 100, rounds: 3, fast: false }, Line { mbit: 1000, rounds: 5, fast: true }];
 
 /// Compressions by their names, with what makes their files in seconds; how fast they are decoded does not depend on it.
 const COMPRESSIONS: [(&str, &str); 2] = [("xz", "xz&compression-level=1"), ("zstd", "zstd")];
