@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use parking_lot::Mutex;
 
-use super::stage::{Act, Scene, Stage, is_narinfo};
+use super::stage::{Act, Fault, Scene, Stage, is_narinfo};
 use crate::byte_server::{End, Reply, Request};
 use crate::internet::Change;
 use crate::needs::Need;
@@ -35,7 +35,7 @@ pub(super) fn acts() -> Vec<Act> {
         Act::new("B.1-https-at-100-ms-25-at-once", |stage| distant(stage, AT_ONCE)),
         Act::new("B.1-black-hole-beside-a-good-one", black_hole).needing(Need::Nft),
     ];
-    let faults: [(&str, fn() -> Reply); 4] = [
+    let faults: [(&str, Fault); 4] = [
         ("503", || Reply::new(503, "come again")),
         ("500", || Reply::new(500, "come again")),
         ("429", || Reply::new(429, "not so fast")),
@@ -53,7 +53,7 @@ fn five(stage: &mut Stage<'_>, change: Change) -> Result<Scene> {
 }
 
 /// Each narinfo fails when it is asked for first, and is there from then on.
-fn once(fault: fn() -> Reply) -> Change {
+fn once(fault: Fault) -> Change {
     let failed: Mutex<BTreeSet<String>> = Mutex::default();
     Arc::new(
         move |request: &Request, honest: Reply| {

@@ -8,7 +8,7 @@ use anyhow::Result;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::stage::{Act, Scene, Stage, is_nar, is_narinfo, rewrite};
+use super::stage::{Act, Fault, Scene, Stage, is_nar, is_narinfo, rewrite};
 use crate::byte_server::{End, Framing, Reply, Request};
 use crate::internet::changed;
 
@@ -54,10 +54,10 @@ pub(super) fn acts() -> Vec<Act> {
     acts.push(Act::new("A.4-redirect-inside-the-network", |stage| redirected(stage, false)));
     acts.push(Act::new("A.5-nar-url-on-another-host", elsewhere));
     acts.push(Act::new("A.6-nar-gzip-encoded", |stage| {
-        only_source(stage, "none", |request, honest| if is_nar(request) { gzip_encoded(honest) } else { honest })
+        only_source(stage, "none", |request, honest| if is_nar(request) { gzip_encoded(&honest) } else { honest })
     }));
     acts.push(Act::new("A.6-narinfo-gzip-encoded", |stage| {
-        only_source(stage, "none", |request, honest| if is_narinfo(request) { gzip_encoded(honest) } else { honest })
+        only_source(stage, "none", |request, honest| if is_narinfo(request) { gzip_encoded(&honest) } else { honest })
     }));
     acts.push(Act::new("A.6-nar-identity-encoded", |stage| {
         only_source(
@@ -79,24 +79,24 @@ pub(super) fn acts() -> Vec<Act> {
 }
 
 /// How a NAR that a narinfo promised does not come.
-fn broken() -> Vec<(&'static str, fn(Reply) -> Reply)> {
+fn broken() -> Vec<(&'static str, Fault)> {
     vec![
-        ("404", |_| Reply::new(404, "not here")),
-        ("403", |_| Reply::new(403, "not for you")),
-        ("410", |_| Reply::new(410, "gone")),
-        ("500", |_| Reply::new(500, "the lab says no")),
-        ("stall", |_| Reply { end: End::Stall, ..Reply::new(0, "") }),
-        ("reset", |_| Reply { end: End::Reset, ..Reply::new(0, "") }),
+        ("404", || Reply::new(404, "not here")),
+        ("403", || Reply::new(403, "not for you")),
+        ("410", || Reply::new(410, "gone")),
+        ("500", || Reply::new(500, "the lab says no")),
+        ("stall", || Reply { end: End::Stall, ..Reply::new(0, "") }),
+        ("reset", || Reply { end: End::Reset, ..Reply::new(0, "") }),
     ]
 }
 
 /// The first cache has the narinfo only; the second has both, says so a little later, and has another file of it, perhaps.
-fn second_source(stage: &mut Stage<'_>, broken: fn(Reply) -> Reply, compression: &str) -> Result<Scene> {
+fn second_source(stage: &mut Stage<'_>, broken: Fault, compression: &str) -> Result<Scene> {
     let paths = stage.pieces(&["sliver-0", "sliver-1", "text-24m"])?;
     let first = stage.cache(
         "zstd",
         &paths,
-        Arc::new(move |request, honest| if is_nar(request) { broken(honest) } else { honest }),
+        Arc::new(move |request, honest| if is_nar(request) { broken() } else { honest }),
     )?;
     let second = stage.cache(
         compression,
@@ -153,11 +153,9 @@ fn elsewhere(stage: &mut Stage<'_>) -> Result<Scene> {
     Ok(Scene { beside: vec![stage.good_cache("none", &paths)?], ..Scene::new(&paths, vec![cache]) })
 }
 
-fn gzip_encoded(reply: Reply) -> Reply {
+fn gzip_encoded(reply: &Reply) -> Reply {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     // Writing into memory does not fail.
     let _ = encoder.write_all(&reply.body);
-    let body = encoder.finish().unwrap_or_default();
-    let headers = vec![("Content-Encoding".to_owned(), "gzip".to_owned())];
-    Reply { body: body.into(), headers, ..reply }
+    Reply::new(reply.status, encoder.finish().unwrap_or_default()).header("Content-Encoding", "gzip")
 }

@@ -20,6 +20,9 @@ use crate::store::{Signed, StoreSet};
 /// Sets up the caches of one case.
 pub(super) type Play = Box<dyn Fn(&mut Stage<'_>) -> Result<Scene> + Send>;
 
+/// What a cache answers instead of what is right.
+pub(super) type Fault = fn() -> Reply;
+
 /// One way in which caches behave.
 pub(super) struct Act {
     /// Its line in the list of promises, and what happens.
