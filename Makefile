@@ -16,7 +16,7 @@ PROFILE ?= release
 PROGRAMS ?= $(target)/$(PROFILE)
 stage = @scripts/stage.sh
 
-.PHONY: help run demo test unit lab vm-test lint format fuzz bench release debug install install-files setup cc nixos-check nixos-docs
+.PHONY: help run demo test unit lab vm-test lint format fuzz bench release debug install install-files uninstall setup cc nixos-check nixos-docs
 
 help:
 	@echo 'make run      build and start peernixd, without root and without configuration'
@@ -32,6 +32,7 @@ help:
 	@echo 'make nixos-check  the NixOS module and the flake, evaluated; PEERNIX_NIXPKGS_LIB names the lib of nixpkgs'
 	@echo 'make nixos-docs   write docs/nixos-options.md anew'
 	@echo 'make install  programs, units and documents below DESTDIR and PREFIX ($(PREFIX); PROFILE=debug builds faster)'
+	@echo 'make uninstall  the opposite; take the line out of nix.conf first: Nix does not go on without a gateway that it knows'
 
 # One profile for everything here but `install`: the dependencies are optimised in it as well, and compiled once.
 run: cc
@@ -95,6 +96,10 @@ install: $(PROFILE) install-files
 # Without building: the programs are in PROGRAMS.
 install-files:
 	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' scripts/install.sh '$(PROGRAMS)'
+
+# Refuses while nix.conf names the gateway.
+uninstall:
+	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' scripts/uninstall.sh
 
 # 77: not root. What is missing then makes single cases of the lab SKIPPED, each with its reason.
 setup:

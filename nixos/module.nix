@@ -8,7 +8,7 @@
   pkgs,
   ...
 }: let
-  inherit (lib) mkDefault mkEnableOption mkIf mkMerge mkOption types;
+  inherit (lib) mkDefault mkIf mkMerge mkOption types;
   cfg = config.services.peernix;
   toml = pkgs.formats.toml {};
   withoutNull = lib.filterAttrsRecursive (_: value: value != null);
@@ -128,7 +128,15 @@ in {
   imports = [./migration.nix];
 
   options.services.peernix = {
-    enable = mkEnableOption "Peernix, which shares the Nix store with other machines on the network";
+    enable = mkOption {
+      type = types.bool;
+      default = false;
+      example = true;
+      description = ''
+        Whether to enable Peernix, which shares the Nix store with other machines on the network. Switching it off takes the gateway out of
+        Nix's substituters in the same step; shells and builds that began before still ask it, so let them end first.
+      '';
+    };
 
     package = mkOption {
       type = types.package;
@@ -179,7 +187,9 @@ in {
       type = types.bool;
       default = true;
       description = ''
-        Whether this machine's Nix asks the gateway, before its other substituters, which stay as they are.
+        Whether this machine's Nix asks the gateway, before its other substituters, which stay as they are. To keep the service and
+        have Nix go without the gateway, this is what to switch off, and not the socket: a Nix that has seen a substituter does not simply
+        go on when it is gone.
       '';
     };
 

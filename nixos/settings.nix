@@ -36,7 +36,10 @@
 in {
   gateway = {
     listen = option addresses ["127.0.0.1:7649"] "Where the binary cache for this machine's Nix listens. Loopback only.";
-    priority = option types.int 10 "The `Priority` in its `nix-cache-info`. Nix asks lower numbers first; cache.nixos.org has 40.";
+    priority = option types.int 10 ''
+      The `Priority` in its `nix-cache-info`. Nix asks lower numbers first; cache.nixos.org has 40, a cache that names none 0. Nix asks for
+      it once in 7 days, so a change takes that long to be seen.
+    '';
     upstreams = option (types.listOf (types.either types.str upstream)) ["https://cache.nixos.org"] ''
       The binary caches that the gateway asks when no peer has a path, best first. The empty list is none: peers only. Nix asks its
       own `substituters` after the gateway as before; one that is named here too is asked once for all machines of the network.

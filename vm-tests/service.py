@@ -66,6 +66,13 @@ with subtest("`systemctl start` returns when the service answers"):
     for socket in ("gateway", "share", "varlink", "admin"):
         machine.require_unit_state(f"peernix-{socket}.socket")
 
+with subtest("`systemctl stop` leaves the gateway's socket, so that Nix never finds it gone"):
+    machine.succeed(f"systemctl stop {UNIT}")
+    machine.require_unit_state("peernix-gateway.socket")
+    # Whoever asks next starts the service again.
+    machine.succeed("curl --silent --fail --max-time 10 http://127.0.0.1:7649/nix-cache-info | grep -q StoreDir")
+    machine.require_unit_state(UNIT)
+
 with subtest("the status line tells how it does"):
     wait_for_peers(machine, 1)
     retry(lambda _: "1/1 peers online" in status_text(), 30)

@@ -283,3 +283,52 @@ fn the_firewall_lets_in_what_is_needed() {
         assert_eq!(allows(&ranges, &address), (1..=223).contains(&first), "{address}");
     }
 }
+
+#[test]
+fn nothing_that_stops_the_service_stops_its_sockets() {
+    // A gateway that Nix has seen and that is gone ends the runs of Nix: docs/operations.md.
+    let installed = Installed::new(None);
+    let service = installed.text("lib/systemd/system/peernix.service");
+    for key in ["Conflicts", "PropagatesStopTo", "ConsistsOf", "BoundBy", "RequiredBy"] {
+        assert_eq!(values(&service, key), Vec::<&str>::new(), "{key} of the service");
+    }
+    for socket in installed.units("system").iter().filter(|unit| unit.extension().is_some_and(|end| end == "socket")) {
+        let text = fs::read_to_string(socket).unwrap();
+        assert_eq!(values(&text, "Service"), ["peernix.service"], "{socket:?}");
+        for key in ["PartOf", "BindsTo", "Requires", "Requisite", "StopPropagatedFrom", "StopWhenUnneeded", "Upholds"] {
+            assert_eq!(values(&text, key), Vec::<&str>::new(), "{key} of {socket:?}");
+        }
+    }
+}
+
+/// `make uninstall` of an installation.
+fn uninstall(installed: &Installed) -> Output {
+    let mut make = Command::new("make");
+    make.current_dir(env!("CARGO_MANIFEST_DIR")).args(["--no-print-directory", "uninstall", "DESTDIR="]);
+    make.arg(format!("PREFIX={}", installed.0.path().display()));
+    make.env("SYSCONFDIR", installed.path("etc")).env_remove("MAKEFLAGS").env_remove("MAKELEVEL").output().unwrap()
+}
+
+#[test]
+fn uninstalling_waits_for_the_line_in_nix_conf() {
+    let installed = Installed::new(None);
+    let conf = installed.path("etc/nix/nix.conf");
+    fs::create_dir_all(conf.parent().unwrap()).unwrap();
+    let before = installed.files();
+    for line in
+        ["extra-substituters = http://127.0.0.1:7649", "substituters = https://a http://localhost:7649?priority=5"]
+    {
+        fs::write(&conf, format!("sandbox = true\n{line}\n")).unwrap();
+        let refused = uninstall(&installed);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains("take http://127.0.0.1:7649 out of"), "{said}");
+        fs::remove_file(&conf).unwrap();
+        assert_eq!(installed.files(), before, "nothing is gone");
+    }
+    // What is commented out is out.
+    fs::write(&conf, "# extra-substituters = http://127.0.0.1:7649\n").unwrap();
+    let done = uninstall(&installed);
+    assert!(done.status.success(), "{done:?}");
+    let left: Vec<String> = installed.files().into_iter().filter(|file| file != "etc/nix/nix.conf").collect();
+    assert_eq!(left, Vec::<String>::new());
+}

@@ -22,16 +22,30 @@ pub(crate) struct Request {
 /// What to send back.
 #[derive(Debug, Clone)]
 pub(crate) struct Reply {
+    /// 0 for none: the connection ends, in the way of `end`, without a head.
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Bytes,
     /// What Content-Length says when that is not the length of `body`.
     pub(crate) claimed_length: Option<u64>,
+    /// How the reader learns where the body ends.
+    pub(crate) framing: Framing,
     /// Wait before the head.
     pub(crate) delay: Duration,
     /// Send so many bytes of the body, then wait so long, and so on.
     pub(crate) rate: Option<(usize, Duration)>,
     pub(crate) end: End,
+}
+
+/// How a body is delimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// By Content-Length.
+    Length,
+    /// In chunks.
+    Chunked,
+    /// By the end of the connection.
+    UntilClose,
 }
 
 /// What happens after the body.
@@ -41,6 +55,8 @@ pub(crate) enum End {
     KeepAlive,
     /// The connection closes.
     Close,
+    /// The connection is reset.
+    Reset,
     /// Nothing ever happens again.
     Stall,
 }
@@ -53,6 +69,7 @@ impl Reply {
             headers: vec![],
             body: body.into(),
             claimed_length: None,
+            framing: Framing::Length,
             delay: Duration::ZERO,
             rate: None,
             end: End::KeepAlive,
@@ -121,9 +138,35 @@ impl Servers {
     pub(crate) fn plain(&self, listener: TcpListener, respond: Respond) -> Result<Asked> {
         let asked = Asked::default();
         let log = asked.clone();
-        self.accept(listener, move |stream| {
+        self.accept(listener, move |mut stream| {
             let (respond, log) = (Arc::clone(&respond), log.clone());
-            async move { serve(stream, respond, log).await }
+            async move {
+                if serve(&mut stream, respond, log).await? == End::Reset {
+                    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+                }
+                Ok(())
+            }
+        })?;
+        Ok(asked)
+    }
+
+    /// Serves HTTPS on a listener, as from a place so far away: see [`crate::distance`].
+    pub(crate) fn distant(
+        &self,
+        listener: TcpListener,
+        tls: Arc<rustls::ServerConfig>,
+        round_trip: Duration,
+        respond: Respond,
+    ) -> Result<Asked> {
+        let asked = Asked::default();
+        let log = asked.clone();
+        let acceptor = tokio_rustls::TlsAcceptor::from(tls);
+        self.accept(listener, move |stream| {
+            let (acceptor, respond, log) = (acceptor.clone(), Arc::clone(&respond), log.clone());
+            async move {
+                let stream = acceptor.accept(crate::distance::away(stream, round_trip)).await?;
+                serve(stream, respond, log).await.map(drop)
+            }
         })?;
         Ok(asked)
     }
@@ -161,8 +204,8 @@ impl Drop for Servers {
     }
 }
 
-/// Answers the requests of one connection, one after the other.
-pub(crate) async fn serve<S>(stream: S, respond: Respond, asked: Asked) -> Result<()>
+/// Answers the requests of one connection, one after the other, and says how it is to end.
+pub(crate) async fn serve<S>(stream: S, respond: Respond, asked: Asked) -> Result<End>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -173,11 +216,12 @@ where
         match send(&mut stream, &request, &reply).await? {
             End::KeepAlive => {}
             End::Close => break,
+            End::Reset => return Ok(End::Reset),
             End::Stall => std::future::pending::<()>().await,
         }
     }
     stream.shutdown().await?;
-    Ok(())
+    Ok(End::Close)
 }
 
 async fn read_request<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> Result<Option<Request>> {
@@ -205,26 +249,49 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, request: &Request, reply: &
     if !reply.delay.is_zero() {
         tokio::time::sleep(reply.delay).await; // pace
     }
-    let length = reply.claimed_length.unwrap_or(reply.body.len() as u64);
-    let mut head = format!("HTTP/1.1 {} Lab\r\nContent-Length: {length}\r\n", reply.status);
+    if reply.status == 0 {
+        return Ok(reply.end);
+    }
+    let mut head = format!("HTTP/1.1 {} Lab\r\n", reply.status);
+    let end = match reply.framing {
+        Framing::Length => {
+            head += &format!("Content-Length: {}\r\n", reply.claimed_length.unwrap_or(reply.body.len() as u64));
+            reply.end
+        }
+        Framing::Chunked => {
+            head += "Transfer-Encoding: chunked\r\n";
+            reply.end
+        }
+        Framing::UntilClose => End::Close,
+    };
     for (name, value) in &reply.headers {
         head += &format!("{name}: {value}\r\n");
     }
-    if reply.end == End::Close {
+    if end == End::Close {
         head += "Connection: close\r\n";
     }
     head += "\r\n";
     stream.write_all(head.as_bytes()).await?;
     if request.method != "HEAD" {
+        let chunked = reply.framing == Framing::Chunked;
         let (chunk, pause) = reply.rate.unwrap_or((1 << 20, Duration::ZERO));
         for part in reply.body.chunks(chunk.max(1)) {
+            if chunked {
+                stream.write_all(format!("{:x}\r\n", part.len()).as_bytes()).await?;
+            }
             stream.write_all(part).await?;
+            if chunked {
+                stream.write_all(b"\r\n").await?;
+            }
             if !pause.is_zero() {
                 stream.flush().await?;
                 tokio::time::sleep(pause).await; // pace
             }
         }
+        if chunked {
+            stream.write_all(b"0\r\n\r\n").await?;
+        }
     }
     stream.flush().await?;
-    Ok(reply.end)
+    Ok(end)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 
-use crate::byte_server::{Asked, End, Reply, Request, Servers};
+use crate::byte_server::{Asked, End, Reply, Request, Respond, Servers};
 use crate::host::Host;
 use crate::network::Network;
 use crate::process::output;
@@ -106,4 +106,13 @@ pub(crate) fn flat_cache(host: &Host, name: &str, compression: &str, paths: &[St
     // As cache.nixos.org: without a priority Nix would ask it before the gateway.
     std::fs::write(dir.join("nix-cache-info"), "StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 40\n")?;
     Ok(dir)
+}
+
+/// What an honest cache would answer, made into what this one answers.
+pub(crate) type Change = Arc<dyn Fn(&Request, Reply) -> Reply + Send + Sync>;
+
+/// Answers from the flat cache in `dir`, each changed by `change`: real caches do not misbehave on command.
+pub(crate) fn changed(dir: &Path, change: Change) -> Respond {
+    let dir = dir.to_owned();
+    Arc::new(move |request| change(request, respond(&dir, request, Weather::Fine)))
 }

@@ -151,7 +151,7 @@ impl FakePeer {
             let (acceptor, respond, log) = (acceptor.clone(), Arc::clone(&respond), log.clone());
             async move {
                 let (stream, _) = acceptor.accept(stream).await?;
-                serve(stream, respond, log).await
+                serve(stream, respond, log).await.map(drop)
             }
         })?;
         let fixed = format!("{id}@{}:{SHARE_PORT}", host.address());

@@ -10,6 +10,7 @@ mod byte_server;
 mod cases;
 mod control;
 mod ctx;
+mod distance;
 mod host;
 mod http;
 mod internet;

@@ -140,8 +140,11 @@ impl Port {
 
     /// Limits what arrives at the host, in megabits per second.
     pub(crate) fn slow(&self, mbit: u32) -> Result<()> {
+        // A hundredth of a second's worth: less, and the timer of the kernel is the limit.
+        let burst = (mbit * 1_000_000 / 8 / 100).max(64 << 10);
         let (net, port) = (&self.net, &self.port);
-        sh(&format!("tc -n {net} qdisc replace dev {port} root tbf rate {mbit}mbit burst 64k latency 50ms")).map(drop)
+        sh(&format!("tc -n {net} qdisc replace dev {port} root tbf rate {mbit}mbit burst {burst} latency 50ms"))
+            .map(drop)
     }
 
     /// Lets everything vanish on the way while the carrier stays, as a switch somewhere between does when it dies.

@@ -64,6 +64,8 @@ pub(crate) struct Start {
     pub(crate) unprivileged: bool,
     /// With this `http_proxy` in its environment.
     pub(crate) http_proxy: Option<String>,
+    /// With the certificates in `etc/certificates.pem` of its host instead of the machine's.
+    pub(crate) own_certificates: bool,
 }
 
 /// A running `peernixd`.
@@ -116,6 +118,9 @@ impl<'a> Peernixd<'a> {
             .env("RUST_BACKTRACE", "1");
         if let Some(proxy) = start.http_proxy {
             command.env("http_proxy", proxy);
+        }
+        if start.own_certificates {
+            command.env("SSL_CERT_FILE", format!("{HERE}/etc/certificates.pem"));
         }
         let started = Instant::now();
         let process = Process::start(command, &host.logs.join(format!("{}.peernixd.log", host.name)))?;

@@ -1,18 +1,26 @@
-//! The client's side of TLS between peers, by the lab's own hand: whoever has any ed25519 key is let in, and believes anything.
+//! TLS by the lab's own hand. As a peer's client: whoever has any ed25519 key is let in, and believes anything. As a cache on the
+//! Internet: with a certificate that one host trusts.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use ed25519_dalek::SigningKey;
 use peernix::peers::link::{ALPN, ALPN_MULTIPLEXED};
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature_with_raw_key};
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
+};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned};
+
+use crate::process::output;
 
 /// DER of a `SubjectPublicKeyInfo` and of a PKCS #8 key for ed25519 up to the 32 bytes of the key (RFC 8410).
 const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
@@ -112,6 +120,30 @@ pub(crate) fn get_multiplexed(stream: &mut (impl Read + Write), target: &str) ->
             return status.context("another status");
         }
     }
+}
+
+/// The certificate of a server at `address`, signed by an authority of its own, whose certificate is `certificates.pem` in `dir`.
+pub(crate) fn server(dir: &Path, address: &str) -> Result<Arc<rustls::ServerConfig>> {
+    // openssl asks for a configuration even where it needs none.
+    let script = format!(
+        "key() {{ openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out $1.key; }}
+         printf '[req]\ndistinguished_name=name\n[name]\n[ca]\nbasicConstraints=critical,CA:TRUE\n\
+[leaf]\nbasicConstraints=critical,CA:FALSE\nsubjectAltName=IP:{address}\n' >openssl.cnf
+         key authority
+         openssl req -config openssl.cnf -x509 -new -key authority.key -subj '/CN=lab' -days 2 -extensions ca -out certificates.pem
+         key server
+         openssl req -config openssl.cnf -new -key server.key -subj '/CN={address}' -out server.csr
+         openssl x509 -req -in server.csr -CA certificates.pem -CAkey authority.key -CAcreateserial -days 2 \
+           -extfile openssl.cnf -extensions leaf -out server.pem"
+    );
+    output(Command::new("sh").args(["-ec", &script]).current_dir(dir)).context("making a certificate")?;
+    let certificate = CertificateDer::from_pem_file(dir.join("server.pem")).map_err(|error| anyhow!("{error}"))?;
+    let key = PrivateKeyDer::from_pem_file(dir.join("server.key")).map_err(|error| anyhow!("{error}"))?;
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)?;
+    Ok(Arc::new(config))
 }
 
 /// Believes every key, but not a wrong signature.

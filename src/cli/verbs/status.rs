@@ -54,6 +54,9 @@ fn down(error: &ControlError, unit: Option<&systemd::Unit>, screen: &Screen) -> 
         } else {
             "Start it with `systemctl start peernix`, or as this user with `peernixd`."
         });
+        complain(
+            "Before it is switched off for good, take its address out of nix.conf: Nix does not go on without a gateway that it has seen.",
+        );
     }
     Err(VerbError::Ended(exit::NOT_RUNNING))
 }

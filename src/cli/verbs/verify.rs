@@ -17,6 +17,7 @@ use check::{Check, Verdict};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 /// The state directory of the unit.
@@ -146,35 +147,58 @@ async fn gateway(status: Option<&Status>, checks: &mut Vec<Check>) {
     });
 }
 
-/// Whether this machine's Nix knows the gateway.
+/// What is looked at about Nix.
+const NIX: &str = "nix";
+
+/// Whether this machine's Nix knows the gateway, and finds it there.
 async fn nix(status: Option<&Status>, checks: &mut Vec<Check>) {
-    const CHECK: &str = "nix";
     let Some(settings) = nix_settings().await else {
-        checks.push(Check::skip(CHECK, "Nix does not say how it is configured"));
+        checks.push(Check::skip(NIX, "Nix does not say how it is configured"));
         return;
     };
     let gateway = status.and_then(listens).unwrap_or(crate::config::GATEWAY_LISTEN);
-    let substituters = setting(&settings, "substituters").unwrap_or_default();
-    let known = substituters.split_whitespace().any(|url| {
-        let host = url.trim_start_matches("http://").split(['/', '?']).next().unwrap_or_default();
-        host == gateway || host.replacen("localhost", "127.0.0.1", 1) == gateway
-    });
-    checks.push(if known {
-        Check::ok(CHECK, format!("http://{gateway} is one of its substituters"))
-    } else {
-        Check::fail(
-            CHECK,
+    let connect = tokio::time::timeout(GATEWAY_TIMEOUT, TcpStream::connect(gateway));
+    let reached = matches!(connect.await, Ok(Ok(_)));
+    checks.extend(judge_nix(&settings, gateway, reached));
+}
+
+/// What Nix's settings mean while the gateway can be `reached` or not.
+fn judge_nix(settings: &str, gateway: &str, reached: bool) -> Vec<Check> {
+    let mut checks = vec![match (asks(setting(settings, "substituters").unwrap_or_default(), gateway), reached) {
+        (true, true) => Check::ok(NIX, format!("http://{gateway} is one of its substituters")),
+        // Whatever the reason: a Nix that has seen it ends with an error, or loses a quarter of a minute with each path.
+        (true, false) => Check::fail(
+            NIX,
+            format!("it asks http://{gateway}, where nobody listens, and does not go on without it"),
+            format!(
+                "start what listens there (`systemctl start peernix-gateway.socket peernix.service`), or take \
+                 http://{gateway} out of nix.conf and restart nix-daemon (NixOS: services.peernix.configureNix = false)"
+            ),
+        ),
+        (false, _) => Check::fail(
+            NIX,
             format!("http://{gateway} is none of its substituters"),
-            format!("add `extra-substituters = http://{gateway}` to /etc/nix/nix.conf (NixOS: services.peernix.configureNix = true)"),
-        )
-    });
-    if setting(&settings, "substitute") == Some("false") {
+            format!(
+                "add `extra-substituters = http://{gateway}` to /etc/nix/nix.conf (NixOS: services.peernix.configureNix = true)"
+            ),
+        ),
+    }];
+    if setting(settings, "substitute") == Some("false") {
         checks.push(Check::warn(
-            CHECK,
+            NIX,
             "it does not fetch at all (substitute = false)",
             "set `substitute = true` in nix.conf",
         ));
     }
+    checks
+}
+
+/// Whether `gateway` is one of `substituters`, with whatever settings a URL brings along (`?priority=5&retry-attempts=8`).
+fn asks(substituters: &str, gateway: &str) -> bool {
+    substituters.split_whitespace().any(|url| {
+        let host = url.trim_start_matches("http://").split(['/', '?']).next().unwrap_or_default();
+        host == gateway || host.replacen("localhost", "127.0.0.1", 1) == gateway
+    })
 }
 
 /// Whether the Nix daemon would answer the service.
@@ -311,5 +335,25 @@ mod tests {
         let text = "substitute = true\nsubstituters = http://127.0.0.1:7649 https://cache.nixos.org/\n";
         assert_eq!(setting(text, "substituters"), Some("http://127.0.0.1:7649 https://cache.nixos.org/"));
         assert_eq!(setting(text, "sub"), None);
+    }
+    #[test]
+    fn the_gateway_is_known_by_every_form_of_its_url() {
+        for url in
+            ["http://127.0.0.1:7649", "http://localhost:7649/", "http://127.0.0.1:7649?retry-attempts=8&priority=5"]
+        {
+            assert!(asks(&format!("https://cache.nixos.org {url}"), "127.0.0.1:7649"), "{url}");
+        }
+        assert!(!asks("http://127.0.0.1:7650 https://127.0.0.1:7649.example.org", "127.0.0.1:7649"));
+    }
+
+    #[test]
+    fn a_gateway_that_nix_asks_and_that_is_gone_is_a_fault() {
+        let text =
+            "substituters = http://127.0.0.1:7649?retry-attempts=8 https://cache.nixos.org/\nsubstitute = true\n";
+        let judged = |reached| judge_nix(text, "127.0.0.1:7649", reached);
+        assert!(judged(true).iter().all(|check| check.result == Verdict::Ok));
+        let [gone] = &judged(false)[..] else { panic!("one check") };
+        assert_eq!(gone.result, Verdict::Fail);
+        assert!(gone.remedy.as_ref().is_some_and(|remedy| remedy.contains("out of nix.conf")));
     }
 }

@@ -1,7 +1,8 @@
 //! One connection to a Nix daemon: the handshake, and the questions that are answered at once.
 //!
 //! Source: `worker-protocol-connection.cc`, `worker-protocol.cc` and `daemon.cc` of Nix 2.3 to 2.36, read for the order of
-//! the fields. Protocol versions 1.18 (Nix 2.0) to 1.39 (Nix 2.35).
+//! the fields. Protocol versions 1.18 (Nix 2.0) to 1.38, which the daemons of Nix 2.34, 2.35 and the one after announce (1.39 is
+//! a macro there that nothing uses); those of Lix announce 1.35.
 
 use super::wire::{Wire, WireError};
 use crate::nix::{FormatError, PathInfo, StoreDir, StoreHash, StorePath};
@@ -11,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 const CLIENT_MAGIC: u64 = 0x6e69_7863;
 const SERVER_MAGIC: u64 = 0x6478_696f;
 /// The newest version of the protocol that we speak: major in the high byte, minor in the low one.
-const VERSION: u64 = 0x0127;
+const VERSION: u64 = 0x0126;
 /// The oldest.
 const VERSION_MIN: u64 = 0x0112;
 

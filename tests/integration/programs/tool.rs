@@ -36,6 +36,7 @@ fn without_a_service_it_says_so_and_starts_none() {
     let (code, out, err) = run(home.path(), &[]);
     assert_eq!(code, Some(3));
     assert!(out.starts_with("○ peernixd does not run\n") && err.contains("systemctl start peernix"), "{out}{err}");
+    assert!(err.contains("Before it is switched off for good, take its address out of nix.conf"), "{err}");
     let (code, out, err) = run(home.path(), &["status", "-j"]);
     assert_eq!((code, err.as_str()), (Some(3), ""));
     let status: Value = serde_json::from_str(&out).unwrap();

@@ -1,10 +1,12 @@
 //! The cases: each file shows one promise of the acceptance list.
 
+mod alone;
 mod discovery;
 mod exchange;
 mod failover;
 mod gc;
 mod gc_store;
+mod gone;
 mod itself;
 mod keys;
 mod liars;
@@ -12,6 +14,7 @@ mod load;
 mod misses;
 mod multicast;
 mod permissions;
+mod promises;
 mod proxy;
 mod restart;
 mod roaming;
@@ -79,14 +82,17 @@ pub(crate) fn all() -> Vec<Case> {
         gc_store::cases(),
         keys::cases(),
         upstream::cases(),
+        promises::cases(),
         roaming::cases(),
         proxy::cases(),
         permissions::cases(),
         restart::cases(),
+        gone::cases(),
         discovery::cases(),
         multicast::cases(),
         misses::cases(),
         load::cases(),
+        alone::cases(),
     ];
     groups.into_iter().flatten().collect()
 }

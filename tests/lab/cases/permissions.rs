@@ -1,6 +1,8 @@
 //! Stores that cannot simply be read: as nobody, beside a writer, through the daemon only, or not there at all.
 
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -18,7 +20,7 @@ use crate::store::Signed;
 /// As `[share] plain_listen` says.
 const PLAIN: &str = "127.0.0.1:5000";
 
-const NOBODY: Start = Start { unprivileged: true, http_proxy: None };
+const NOBODY: Start = Start { unprivileged: true, http_proxy: None, own_certificates: false };
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = vec![Case::new("permissions/store-missing", store_missing)];
@@ -29,6 +31,10 @@ pub(super) fn cases() -> Vec<Case> {
     cases.extend(Generation::ALL.map(|generation| {
         let name = format!("permissions/database-unreadable/nix-{}", generation.version());
         Case::new(name, move |ctx| database_unreadable(ctx, generation)).needing(Need::Nix(generation))
+    }));
+    cases.extend(Generation::ALL.map(|generation| {
+        let name = format!("permissions/daemon-protocol/nix-{}", generation.version());
+        Case::new(name, move |ctx| daemon_protocol(ctx, generation)).needing(Need::Nix(generation))
     }));
     cases.push(Case::new("permissions/no-daemon", no_daemon));
     cases
@@ -120,6 +126,59 @@ fn database_unreadable(ctx: &Ctx, generation: Generation) -> Result<()> {
     on_a.stop()?;
     drop(daemon);
     Ok(())
+}
+
+/// What a daemon of this Nix announces, and that we offer nothing that none of them speaks: whoever does finds out what the next
+/// version is about when it is there.
+fn daemon_protocol(ctx: &Ctx, generation: Generation) -> Result<()> {
+    let network = ctx.network()?;
+    let (a, b) = (network.host("a")?, network.host("b")?);
+    let piece = ctx.world.pieces()?.named("piece-2m")?;
+    let mut newest = 0;
+    for one in Generation::ALL.into_iter().filter(|one| *one == generation || one.lacking().is_none()) {
+        let daemon = real_nix::daemon(&a, one)?;
+        let mut stream = UnixStream::connect(a.short.join("nix/var/nix/daemon-socket/socket"))?;
+        stream.write_all(&[CLIENT_MAGIC, NEWEST_EVER].map(u64::to_le_bytes).concat())?;
+        let announced = second_number(&mut stream)?;
+        newest = newest.max(announced);
+        if one == generation {
+            ctx.note("its daemon announces", version(announced), "");
+        }
+        drop(daemon);
+    }
+    // In the place of a daemon, to hear what ours offers one.
+    ctx.world.pieces()?.install_some(&b, &[piece], Signed::Yes)?;
+    std::fs::set_permissions(b.dir.join("nix/var/nix/db"), PermissionsExt::from_mode(0o700))?;
+    let place = b.short.join("nix/var/nix/daemon-socket");
+    std::fs::create_dir_all(&place)?;
+    let listener = UnixListener::bind(place.join("socket"))?;
+    std::fs::set_permissions(place.join("socket"), PermissionsExt::from_mode(0o666))?;
+    let heard = std::thread::spawn(move || second_number(&mut listener.accept()?.0));
+    let on_b = Peernixd::start_as(ctx, &b, &plain_share(ctx), NOBODY)?;
+    // Whatever it says: the daemon was asked for it.
+    let (_answer, _) = Client::connect(&b, PLAIN)?.get(&format!("/{}.narinfo", piece.path.hash()))?;
+    let offered = heard.join().map_err(|_| anyhow::anyhow!("the listener panicked"))??;
+    ctx.note("we offer", version(offered), "");
+    ctx.check("no more than the newest of them speaks", offered <= newest, &version(newest));
+    on_b.stop()
+}
+
+/// How a client of the worker protocol begins, and a version that is above all to come.
+const CLIENT_MAGIC: u64 = 0x6e69_7863;
+const NEWEST_EVER: u64 = 0x01ff;
+
+/// The version behind the magic number.
+fn second_number(stream: &mut UnixStream) -> Result<u64> {
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut greeting = [[0; 8]; 2];
+    for number in &mut greeting {
+        stream.read_exact(number)?;
+    }
+    Ok(u64::from_le_bytes(greeting[1]))
+}
+
+fn version(number: u64) -> String {
+    format!("{}.{}", number >> 8, number & 0xff)
 }
 
 /// The database is readable, but there is no daemon to take temporary roots from: it serves.

@@ -62,6 +62,9 @@ Nix is told of it by one line in nix.conf(5):
 
     extra-substituters = http://127.0.0.1:7649
 
+Take that line out first, and restart nix-daemon, before the service and its sockets are switched off: a Nix that has seen a substituter \
+does not simply go on with the others when it is gone.
+
 As peernix.service it takes its sockets from systemd (FileDescriptorName= gateway, share, plain, varlink, varlink-admin), tells systemd \
 when it is ready, what it does and that it is alive, and keeps what it knows of its peers over a restart. It may be started by hand \
 and without root as well; it then keeps its files below the XDG directories.";
