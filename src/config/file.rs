@@ -4,7 +4,7 @@ use super::check;
 use super::error::Problem;
 use super::keys::{SECTIONS, keys_of};
 use super::sections::Config;
-use super::upstream::masked;
+use super::upstream::{CREDENTIAL, masked};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -163,7 +163,11 @@ impl Source<'_> {
         // In a list, the element that is wrong.
         let whole = value.span();
         let span = error.span().filter(|span| whole.start <= span.start && span.end <= whole.end && !span.is_empty());
-        self.problem(section, key, span.unwrap_or(whole), what, remedy)
+        let span = span.unwrap_or_else(|| whole.clone());
+        // Where logins are named, people may write the login itself.
+        let is_secret = self.text.get(whole.start..span.start).is_some_and(|before| before.contains(CREDENTIAL));
+        let problem = self.problem(section, key, span, what, remedy);
+        if is_secret { Problem { value: String::new(), ..problem } } else { problem }
     }
 
     /// Adds where a key stands to a problem that was found later.

@@ -139,6 +139,9 @@ fn no_secret_that_was_written_into_the_file_is_repeated() {
         "{ url = \"https://user:hunter2@cache.example.org\", tier = 2 }",
         "\"https://user:hunter2/@cache.example.org\"",
         "{ url = \"https://a\", credential = { bearer = \"hunter2 is a token\" } }",
+        "{ url = \"https://a\", credential = \"hunter2\" }",
+        "{ url = \"https://a\", credential = [\"hunter2\"] }",
+        "{ url = \"https://a\", credential = { token = \"hunter2\" } }",
     ] {
         let problems = read(&format!("[gateway]\nupstreams = [\n  {upstream},\n]\n")).unwrap_err();
         let [problem] = &problems[..] else { panic!("{upstream}: {problems:?}") };

@@ -92,7 +92,10 @@ impl FromStr for UpstreamUrl {
     }
 }
 
-/// A text without what may be users and passwords in its URLs, for messages.
+/// The key of a table that names logins.
+pub(super) const CREDENTIAL: &str = "credential";
+
+/// A text for messages, without what may be users and passwords in its URLs, and without what may be logins.
 pub(super) fn masked(text: &str) -> String {
     let mut parts = text.split("://");
     let mut masked = parts.next().unwrap_or_default().to_owned();
@@ -108,6 +111,10 @@ pub(super) fn masked(text: &str) -> String {
             None => masked.push_str(part),
         }
     }
+    if let Some(at) = masked.find(CREDENTIAL) {
+        masked.truncate(at + CREDENTIAL.len());
+        masked.push('…');
+    }
     masked
 }
 
@@ -116,7 +123,7 @@ pub(super) fn masked(text: &str) -> String {
 /// The form is named and not guessed from the content: a token that looks like another form, or a file that was mixed up, is then an
 /// error with a name, and never sent as something else.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "a table such as { netrc = \"NAME\" }")]
+#[serde(default, deny_unknown_fields)]
 pub struct Credential {
     /// A file as Nix's `netrc-file`: the user and password for the host.
     pub netrc: Option<String>,
@@ -166,6 +173,7 @@ impl<'de> Deserialize<'de> for Upstream {
 #[serde(default, deny_unknown_fields)]
 struct Table {
     url: Option<String>,
+    #[serde(deserialize_with = "credential")]
     credential: Option<Credential>,
     #[serde(deserialize_with = "value::optional_list")]
     public_keys: Option<Vec<PublicKey>>,
@@ -178,6 +186,27 @@ impl Default for Table {
     fn default() -> Self {
         Self { url: None, credential: None, public_keys: None, allow: None, deny: Vec::new(), tier: UPSTREAM_TIER }
     }
+}
+
+/// Reads the names of credentials. A text in their place may be the login itself, and is not repeated.
+fn credential<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Credential>, D::Error> {
+    struct Names;
+    impl<'de> Visitor<'de> for Names {
+        type Value = Credential;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a table such as { netrc = \"NAME\" }")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Credential, E> {
+            Err(E::custom("credential says of which form it is: expected a table such as { netrc = \"NAME\" }"))
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Credential, A::Error> {
+            Credential::deserialize(MapAccessDeserializer::new(table))
+        }
+    }
+    deserializer.deserialize_any(Names).map(Some)
 }
 
 /// Lists what is wrong with upstreams although every single value has the right form.

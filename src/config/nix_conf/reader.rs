@@ -1,6 +1,6 @@
 //! Walking through nix.conf and what it includes.
 
-use super::{List, NixConf};
+use super::settings::{List, NixConf};
 use crate::files;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,10 @@
 //! Each case was shown to Nix 2.8.0, 2.26.3 and 2.34.8 as well (`nix config show` with `NIX_CONF_DIR`).
 
 use super::*;
+use crate::nix::PublicKey;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 const KEY: &str = "6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
 
