@@ -18,7 +18,8 @@ in {
       own `substituters` after the gateway as before; one that is named here too is asked once for all machines of the network.
     '';
     budget_ms = option (types.ints.between 1 10000) 300 ''
-      How long a lookup waits for peers and upstreams before it says "not here", in milliseconds.
+      How long a lookup waits for peers, in milliseconds. An upstream that works is waited for longer, up to 8 seconds, while
+      nobody has said yes: Nix remembers "not here" for an hour.
     '';
   };
   share = {

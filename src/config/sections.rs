@@ -79,7 +79,7 @@ pub struct Gateway {
     /// The binary caches to ask when no peer has a path, best first.
     #[serde(deserialize_with = "value::list")]
     pub upstreams: Vec<Upstream>,
-    /// How long a lookup waits for peers and upstreams before it says "not here", in milliseconds.
+    /// How long a lookup waits for peers, in milliseconds. An upstream that works is waited for longer while nobody has said yes.
     pub budget_ms: u64,
 }
 
