@@ -50,7 +50,8 @@ in {
       a higher one are asked when those of lower ones do not have a path.
     '';
     budget_ms = option (types.ints.between 1 10000) 300 ''
-      How long a lookup waits for peers and upstreams before it says "not here", in milliseconds.
+      How long a lookup waits for peers, in milliseconds. An upstream that works is waited for longer, up to 8 seconds, while
+      nobody has said yes: Nix remembers "not here" for an hour.
     '';
     proxy = option (types.nullOr types.str) null ''
       The proxy on the way to upstreams, such as `"http://proxy.example.org:3128"` or `"socks5://127.0.0.1:1080"`, without user and

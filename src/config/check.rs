@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path};
 use std::time::Duration;
 
-/// The longest budget of a lookup, in milliseconds. Nix waits for it on every path that nobody has.
+/// The longest budget of a lookup, in milliseconds. Nix waits for it on every path of which a peer does not say whether it has it.
 const BUDGET_MS_MAX: u64 = 10_000;
 /// The most connections that may be allowed.
 const CONNECTIONS_MAX: usize = 65_536;

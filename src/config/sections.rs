@@ -79,7 +79,7 @@ pub struct Gateway {
     pub priority: i32,
     /// The binary caches to ask when no peer has a path, best first.
     pub upstreams: Vec<Upstream>,
-    /// How long a lookup waits for peers and upstreams before it says "not here", in milliseconds.
+    /// How long a lookup waits for peers, in milliseconds. An upstream that works is waited for longer while nobody has said yes.
     pub budget_ms: u64,
     /// The proxy on the way to upstreams; empty: none. `None`: what the environment says, as for Nix.
     pub proxy: Option<Proxy>,

@@ -90,7 +90,7 @@ impl Lookout {
     async fn is_another(&self, address: SocketAddr) -> Result<bool, LinkError> {
         let mut connection = Box::pin(self.target.dial(&[address])).await?;
         // Without a port to be called back at: who answers must not look into it because of that.
-        let (hello, _) = Box::pin(connection.greet(0, ANSWER_LIMIT)).await?;
+        let (hello, _) = Box::pin(connection.greet(0, &[], ANSWER_LIMIT)).await?;
         // A version that does not say which run it is cannot be this one.
         Ok(hello.instance != self.instance)
     }

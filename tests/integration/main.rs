@@ -13,6 +13,7 @@ mod control;
 mod desktop;
 mod fetch;
 mod http_share;
+mod lookups;
 mod programs;
 mod support;
 mod units;

@@ -111,7 +111,11 @@ async fn a_lower_tier_is_asked_when_the_one_before_does_not_have_it() {
     let report = World::new(&[], &[Voice::of_tier(1, 1, Says::Yes, 1), Voice::of_tier(2, 2, Says::Yes, 1)]);
     assert_eq!(report.resolver.report(info().path.hash()).await.sources.len(), 2);
     let all = World::new(&[], &[Voice::of_tier(1, 1, Says::Yes, 1), Voice::of_tier(2, 2, Says::Yes, 1)]);
-    assert_eq!(all.resolver.all(&info()).await.len(), 2);
+    let (Answer::Found(found), _) = all.ask().await else { panic!("the first has it") };
+    assert_eq!(found.sources().len(), 1);
+    let late = Arc::clone(&all.resolver).search(Arc::clone(&found)).await;
+    late.await;
+    assert_eq!(found.sources().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -226,7 +226,7 @@ mod tests {
             format!("Sig: a-1:{}\nSig: pq-1:{}==\nCA: tree:x\nProvenance: {{}}\n", "A".repeat(96), "A".repeat(6170));
         for text in [format!("{text}{unknown}"), format!("{unknown}{text}")] {
             assert_eq!(believe_text(&text, signed_by(&key("a-1", 1))).unwrap().info, expected);
-            let from_upstream = trust().believe(text.as_bytes(), ASKED.parse().unwrap(), &Whose::Upstream);
+            let from_upstream = trust().believe(text.as_bytes(), ASKED.parse().unwrap(), Whose::Upstream(None));
             assert_eq!(from_upstream.unwrap().info, expected);
         }
         // Of another algorithm, under a name that is trusted: not ours, and no lie.
@@ -265,12 +265,13 @@ mod tests {
         changed.info.nar_size += 8;
         forged(&changed, "size");
         let text = honest.render(&StoreDir::default());
-        let by_peer = Whose::Peer(SignedBy::default());
-        let other = trust().believe(text.as_bytes(), "d0jsh1qdnnsqj82rvhw5cncagyr8n4v9".parse().unwrap(), &by_peer);
+        let signed_by = SignedBy::default();
+        let by_peer = Whose::Peer(&signed_by);
+        let other = trust().believe(text.as_bytes(), "d0jsh1qdnnsqj82rvhw5cncagyr8n4v9".parse().unwrap(), by_peer);
         assert!(matches!(other, Err(Refusal::Lie(Violation::OtherPath(_)))));
         let asked = honest.info.path.hash();
         for malformed in [&b"\xff\xfe"[..], &text.as_bytes()[..text.len() - 1]] {
-            let refused = trust().believe(malformed, asked, &by_peer);
+            let refused = trust().believe(malformed, asked, by_peer);
             assert!(matches!(refused, Err(Refusal::Lie(Violation::Narinfo(_)))));
         }
     }

@@ -104,7 +104,9 @@ impl World {
             let (resolution, searched, heard_late) = (Arc::clone(resolution), searched.clone(), heard_late.clone());
             Box::pin(async move {
                 sleep(Duration::from_millis(20)).await; // pace
-                searched.into_iter().for_each(|holder| resolution.add(holder));
+                for holder in searched {
+                    resolution.add(holder);
+                }
                 let late = async move {
                     for (after, holder) in heard_late {
                         sleep(after).await; // pace

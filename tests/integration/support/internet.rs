@@ -15,6 +15,7 @@ use std::convert::Infallible;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
@@ -23,6 +24,10 @@ use tokio::net::TcpListener;
 pub(crate) enum Fault {
     /// Answers with this status.
     Status(u16),
+    /// Answers with this status, and says after how many seconds one may ask again.
+    Busy(u16, u64),
+    /// Answers after so long.
+    Late(Duration),
     /// Sends the head and this many bytes of the body, and closes the connection.
     CutAt(usize),
     /// Accepts the request and never answers.
@@ -241,6 +246,11 @@ async fn answer(
     let Some(mut file) = state.files.lock().get(&path).cloned() else { return status(404) };
     match fault {
         Some(Fault::Status(code)) => return status(code),
+        Some(Fault::Busy(code, seconds)) => {
+            let busy = Response::builder().status(code).header("retry-after", seconds);
+            return Ok(busy.body(Full::default()).unwrap());
+        }
+        Some(Fault::Late(after)) => tokio::time::sleep(after).await, // pace
         Some(Fault::When(told)) => drop(told.acquire().await.unwrap()),
         Some(Fault::Silence) => std::future::pending().await,
         Some(Fault::CutAt(count)) => *cut.lock() = Some(count),
