@@ -107,7 +107,9 @@ impl SourceError {
             Self::Status(status) => Kind::Status(*status),
             Self::Redirect(_) => Kind::Redirect,
             Self::Violation(Violation::Unsigned | Violation::Forged(_)) => Kind::Signature,
-            Self::Changed | Self::Encoding(_) | Self::Decode(_) | Self::TooLarge(_) | Self::Violation(_) => Kind::Malformed,
+            Self::Changed | Self::Encoding(_) | Self::Decode(_) | Self::TooLarge(_) | Self::Violation(_) => {
+                Kind::Malformed
+            }
         }
     }
 }

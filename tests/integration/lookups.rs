@@ -53,7 +53,14 @@ async fn a_path_of_one_machine_among_a_hundred_is_found() {
     for number in 0..MACHINES {
         let key = NodeKey::from_seed([number + 1; 32]);
         let id = key.id();
-        let hello = Hello { id, name: format!("m{number}"), version: "0".into(), share_port: 1, features: vec![] };
+        let hello = Hello {
+            id,
+            name: format!("m{number}"),
+            version: "0".into(),
+            share_port: 1,
+            features: vec![],
+            instance: String::new(),
+        };
         let has = (0..PATHS)
             .filter(|path| u16::from(*path) * 7 % u16::from(MACHINES) == u16::from(number))
             .map(|path| Sample::new(path, 100))

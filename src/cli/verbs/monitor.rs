@@ -61,10 +61,9 @@ fn show(item: &EventItem, screen: &Screen) -> Done<()> {
 
 const fn paint(kind: EventKind) -> Option<Paint> {
     match kind {
-        EventKind::TrustViolation
-        | EventKind::PathDamaged
-        | EventKind::ReloadFailed
-        | EventKind::IdentityConflict => Some(Paint::Bad),
+        EventKind::TrustViolation | EventKind::PathDamaged | EventKind::ReloadFailed | EventKind::IdentityConflict => {
+            Some(Paint::Bad)
+        }
         EventKind::PeerBlocked
         | EventKind::KeyRevoked
         | EventKind::TrustChanged

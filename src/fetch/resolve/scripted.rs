@@ -53,7 +53,16 @@ impl Voice {
     /// One that has the NAR of `info` at `source`.
     pub(crate) fn new(source: Scripted, info: PathInfo, says: Says, after_ms: u64) -> Arc<Self> {
         let after = Duration::from_millis(after_ms);
-        Arc::new(Self { says, after, source: Arc::new(source), info, works: true, tier: 1, document: None, asked: Mutex::default() })
+        Arc::new(Self {
+            says,
+            after,
+            source: Arc::new(source),
+            info,
+            works: true,
+            tier: 1,
+            document: None,
+            asked: Mutex::default(),
+        })
     }
 
     /// An upstream that did not answer of late.

@@ -98,7 +98,9 @@ impl Refusal {
     /// As what trouble with a source it is counted.
     pub(crate) const fn kind(&self) -> Kind {
         match self {
-            Self::Lie(Violation::Unsigned | Violation::Forged(_)) | Self::OtherKey(_) | Self::NotItsKey(_) => Kind::Signature,
+            Self::Lie(Violation::Unsigned | Violation::Forged(_)) | Self::OtherKey(_) | Self::NotItsKey(_) => {
+                Kind::Signature
+            }
             Self::Lie(_) => Kind::Malformed,
         }
     }

@@ -88,7 +88,9 @@ impl World {
         let (mut searched, mut heard_late) = (Vec::new(), Vec::new());
         for (source, arrival) in sources {
             match *arrival {
-                Arrival::First => resolution.add(holder(source)),
+                Arrival::First => {
+                    resolution.add(holder(source));
+                }
                 Arrival::Searched => searched.push(holder(source)),
                 Arrival::HeardLate(after) => heard_late.push((after, holder(source))),
                 Arrival::Late(after) => {

@@ -98,7 +98,11 @@ impl Pool {
     }
 
     /// The same, without a connection to share as yet.
-    async fn together_anew(&self, message: Request<Empty<Bytes>>, addresses: &[SocketAddr]) -> Result<Answer, LinkError> {
+    async fn together_anew(
+        &self,
+        message: Request<Empty<Bytes>>,
+        addresses: &[SocketAddr],
+    ) -> Result<Answer, LinkError> {
         if self.is_old.load(Relaxed) {
             return self.alone(message, addresses).await;
         }
