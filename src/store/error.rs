@@ -40,6 +40,14 @@ pub enum StoreError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// Somebody is at work in the database, and has been for as long as a question can wait.
+    #[error("database {file} is being written to and cannot be read now: {source}")]
+    Busy {
+        /// The database.
+        file: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
     /// A record of the store is not in Nix's form.
     #[error("the store's record of {path}: {source}")]
     Record {
@@ -180,6 +188,16 @@ impl StoreError {
         match self {
             Self::Shared(error) => error.inner(),
             other => other,
+        }
+    }
+
+    /// Whether it may be over in a moment, so that it says nothing of what is in the store.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self.inner() {
+            Self::Busy { .. } | Self::DaemonSilent { .. } | Self::Closed => true,
+            Self::Unreadable { database, daemon } => database.is_passing() || daemon.is_passing(),
+            _ => false,
         }
     }
 

@@ -54,7 +54,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 use stream::Blocks;
+use tokio::time::timeout;
+
+/// How long the daemon has for an answer where the database is being written to: it may have to wait for the same lock.
+const INSTEAD_OF_BUSY: Duration = Duration::from_secs(3);
 
 /// How the store is read at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,7 +167,10 @@ impl Store {
             Err(error @ (StoreError::Record { .. } | StoreError::Closed)) => return Err(error),
             Err(error) => error,
         };
-        match self.0.daemon.path_info(hash).await {
+        // One who is in our way may be in the daemon's.
+        let patience = if database.is_passing() { INSTEAD_OF_BUSY } else { Duration::MAX };
+        let Ok(by_daemon) = timeout(patience, self.0.daemon.path_info(hash)).await else { return Err(database) };
+        match by_daemon {
             Ok(found) => {
                 if self.0.access.changes_to(Said::FALLEN_BACK) {
                     log::warn!(reason:% = database; "the store's database cannot be read; the Nix daemon is asked instead");
@@ -270,6 +278,9 @@ impl Store {
 
     /// The error when neither way to the store works.
     fn unreadable(&self, database: StoreError, daemon: StoreError) -> StoreError {
+        if database.is_passing() && daemon.is_absent() {
+            return database;
+        }
         if database.is_absent() && daemon.is_absent() {
             return StoreError::Missing {
                 database: self.0.database.file().to_owned(),

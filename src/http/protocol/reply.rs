@@ -77,6 +77,15 @@ pub fn not_found() -> Response<Body> {
     reply(StatusCode::NOT_FOUND, media::TEXT, keep::NEVER, "404 Not Found\n".into())
 }
 
+/// 503: it cannot be said now what is here. For the share alone; a Nix that asks the gateway must never see it.
+#[must_use]
+pub fn busy() -> Response<Body> {
+    let mut response =
+        reply(StatusCode::SERVICE_UNAVAILABLE, media::TEXT, keep::NEVER, "503 Service Unavailable\n".into());
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
 /// 400, for a request that HTTP does not allow. The connection ends with it.
 #[must_use]
 pub fn bad_request() -> Response<Body> {

@@ -1,8 +1,9 @@
 //! The face towards other machines: what this machine's own store offers, as far as the policy shares it.
 //!
 //! It answers from the store and nothing else; nothing is ever fetched on somebody's behalf. What may not be shared looks
-//! like what is not there, and so does everything that fails before its first byte: whoever asks has other sources, and
-//! a Nix that asks us directly must never see an error.
+//! like what is not there, and so does everything that fails for good before its first byte: whoever asks has other sources, and
+//! a Nix that asks us directly must not see an error without end. But a store that cannot be read at the moment is no answer, and
+//! a 404 would be remembered as one: that is 503, which Nix asks again, and which peers take for what it is.
 
 mod check_queue;
 mod core;
@@ -20,6 +21,7 @@ mod upload_slots;
 pub use self::check_queue::ShareEvent;
 pub use self::core::{Explanation, Share, ShareOptions};
 
+use self::core::Answer;
 use super::protocol::body::Body;
 use super::protocol::reply;
 use super::protocol::routes::Route;
@@ -29,6 +31,11 @@ use crate::resilience::LogThrottle;
 use crate::store::{Audience, StoreError};
 use hyper::Response;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a peer waits for a narinfo before it is told that we are busy. It waits a second, and then takes us for stalled.
+const PEER_PATIENCE: Duration = Duration::from_millis(800);
 
 /// Times in which the store cannot be read.
 static TROUBLE: LogThrottle = LogThrottle::new();
@@ -71,12 +78,31 @@ impl ShareHandler {
     }
 }
 
+impl ShareHandler {
+    /// The answer, or that we are busy, before a peer takes us for stalled.
+    async fn in_time(&self, answer: impl Future<Output = Answer>) -> Answer {
+        match self.towards {
+            Towards::Anyone => answer.await,
+            Towards::Peers(..) => timeout(PEER_PATIENCE, answer).await.unwrap_or_else(|_| Ok(Some(reply::busy()))),
+        }
+    }
+
+    /// Whether an error leaves open what is here. A Nix is told so only of what passes; to a peer it is no harm.
+    fn is_no_answer(&self, error: &StoreError) -> bool {
+        let is_unreadable = matches!(
+            error.inner(),
+            StoreError::Unreadable { .. } | StoreError::Database { .. } | StoreError::DaemonIo { .. }
+        );
+        error.is_passing() || (is_unreadable && matches!(self.towards, Towards::Peers(..)))
+    }
+}
+
 impl Handler for ShareHandler {
     async fn answer(&self, request: Request) -> Response<Body> {
         let share = &self.share;
         let audience = self.audience(&request);
         let found = match &request.route {
-            Route::NarInfo(hash) => share.narinfo(*hash, audience, &request.headers).await,
+            Route::NarInfo(hash) => self.in_time(share.narinfo(*hash, audience, &request.headers)).await,
             Route::Nar(name) => share.nar(name, audience, &request).await,
             Route::Listing(hash) => share.listing(*hash, audience, &request).await,
             Route::Log(derivation) => share.log(derivation, audience, &request).await,
@@ -100,18 +126,20 @@ impl Handler for ShareHandler {
             // The gateway's, and nobody else's business.
             Route::Metrics | Route::Peers => Ok(None),
         };
-        let found = found.unwrap_or_else(|error| {
-            complain(&request.route, &error);
-            None
-        });
-        found.unwrap_or_else(reply::not_found)
+        match found {
+            Ok(found) => found.unwrap_or_else(reply::not_found),
+            Err(error) => {
+                complain(&request.route, &error);
+                if self.is_no_answer(&error) { reply::busy() } else { reply::not_found() }
+            }
+        }
     }
 }
 
 /// Tells the administrator about trouble with the store.
 fn complain(about: &Route, error: &StoreError) {
     if is_trouble(error) {
-        log::log!(TROUBLE.level(), path:% = about, reason:% = error; "the share says 'not found': trouble with the store");
+        log::log!(TROUBLE.level(), path:% = about, reason:% = error; "the share has no answer: trouble with the store");
     } else {
         log::debug!(path:% = about, reason:% = error; "not served");
     }
@@ -123,6 +151,7 @@ fn is_trouble(error: &StoreError) -> bool {
         StoreError::Missing { .. }
         | StoreError::Unreadable { .. }
         | StoreError::Database { .. }
+        | StoreError::Busy { .. }
         | StoreError::Record { .. }
         | StoreError::DaemonIo { .. }
         | StoreError::DaemonSilent { .. }

@@ -2,23 +2,35 @@
 
 use super::columns::Columns;
 use super::error::QueryError;
+use super::stamp::{self, Opened};
 use crate::nix::StoreDir;
+use crate::resilience::{Backoff, Schedule};
 use crate::store::StoreError;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// How many connections there are at most. A question takes some 20 µs, so this is for overlapping disk waits.
 const CONNECTIONS_MAX: usize = 4;
 /// How many questions may scan a whole table at once; the quick ones must never wait for them.
 const SCANS_MAX: usize = 1;
-/// How long SQLite waits for a lock. Readers of a write-ahead log wait only while it is being recovered.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a question is asked again while somebody else is at work in the database. Nix holds its locks for milliseconds; readers of
+/// a write-ahead log wait only while it is being recovered.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a quick question waits in all, also for those before it.
+const QUICK_MAX: Duration = Duration::from_secs(4);
+/// The pauses before a question is asked again.
+const PAUSES: Schedule =
+    Schedule { first: Duration::from_millis(1), factor: 2, most: Duration::from_millis(50), spread: true };
+/// How long a database may be at work. One that has been for longer is not busy but broken: something holds its lock for good, or died
+/// and left half of a transaction to the next Nix.
+const BUSY_MAX: Duration = Duration::from_secs(60);
 /// The most that SQLite caches for a connection, in bytes: its default.
 const PAGE_CACHE: u64 = 2000 * 1024;
 /// How many statements a connection keeps prepared.
@@ -32,6 +44,12 @@ pub(crate) struct Database {
     idle: Mutex<Vec<Handle>>,
     quick: Arc<Semaphore>,
     scans: Arc<Semaphore>,
+    /// The file, open as long as there may be connections to it.
+    opened: Mutex<Option<Arc<Opened>>>,
+    /// Since when nothing could be read because somebody else was at work.
+    busy_since: Mutex<Option<Instant>>,
+    /// It was said that the file is read as it lies there.
+    lies_there: AtomicBool,
 }
 
 /// One connection and what it was made for.
@@ -52,6 +70,9 @@ impl Database {
             idle: Mutex::new(Vec::new()),
             quick: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             scans: Arc::new(Semaphore::new(SCANS_MAX)),
+            opened: Mutex::new(None),
+            busy_since: Mutex::new(None),
+            lies_there: AtomicBool::new(false),
         }
     }
 
@@ -65,7 +86,10 @@ impl Database {
         self: &Arc<Self>,
         question: impl Fn(&Handle, &StoreDir) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.ask(&self.quick, question).await
+        match timeout(QUICK_MAX, self.ask(&self.quick, question)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.busy(stamp::written_meanwhile())),
+        }
     }
 
     /// Asks a question that needs a whole table.
@@ -91,45 +115,113 @@ impl Database {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
+    /// Asks until nobody is in the way.
     fn ask_now<T>(&self, question: impl Fn(&Handle, &StoreDir) -> Result<T, QueryError>) -> Result<T, StoreError> {
-        let identity = self.identity()?;
-        if let Some(handle) = self.take_idle(identity) {
-            match question(&handle, &self.dir) {
-                Ok(answer) => {
-                    self.put_back(handle);
-                    return Ok(answer);
+        let (begun, mut pauses) = (Instant::now(), Backoff::new(PAUSES));
+        loop {
+            let error = match self.attempt(&question) {
+                Err(QueryError::Sqlite(error)) if stamp::is_passing(&error) => error,
+                answer => {
+                    *self.busy_since.lock() = None;
+                    return answer.map_err(|error| self.error(error));
                 }
-                Err(QueryError::Record(error)) => {
-                    self.put_back(handle);
-                    return Err(error);
-                }
-                // A connection can go stale in ways that the inode does not show (a changed schema, a vanished write-ahead
-                // log): a new one decides.
-                Err(QueryError::Sqlite(error)) => {
-                    log::debug!(reason:% = error; "the store's database is opened anew");
-                }
+            };
+            let pause = pauses.next_pause();
+            if begun.elapsed() + pause > PATIENCE || self.is_stuck() {
+                return Err(self.busy(error));
             }
-        }
-        let handle = self.connect(identity).map_err(|source| self.error(source))?;
-        match question(&handle, &self.dir) {
-            Ok(answer) => {
-                self.put_back(handle);
-                Ok(answer)
-            }
-            Err(QueryError::Record(error)) => Err(error),
-            Err(QueryError::Sqlite(source)) => Err(self.error(source)),
+            // On a thread for that.
+            std::thread::sleep(pause); // backoff
         }
     }
 
-    /// Device and inode of the file.
-    fn identity(&self) -> Result<(u64, u64), StoreError> {
-        let metadata =
-            std::fs::metadata(&self.file).map_err(|source| StoreError::Io { file: self.file.clone(), source })?;
-        if !metadata.is_file() {
-            let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
-            return Err(StoreError::Io { file: self.file.clone(), source });
+    /// Asks once. What was read while somebody wrote without SQLite's knowledge is no answer.
+    fn attempt<T>(&self, question: impl Fn(&Handle, &StoreDir) -> Result<T, QueryError>) -> Result<T, QueryError> {
+        let unreadable = |source| QueryError::Store(StoreError::Io { file: self.file.clone(), source });
+        let opened = self.opened().map_err(unreadable)?;
+        let stamp = || opened.stamp().map_err(unreadable);
+        if !opened.has_log().map_err(unreadable)? {
+            let before = stamp()?;
+            let answer = self.read(opened.identity, &question);
+            return if before.is_at_rest() && before == stamp()? {
+                answer
+            } else {
+                Err(stamp::written_meanwhile().into())
+            };
         }
-        Ok((metadata.dev(), metadata.ino()))
+        // With a log every question sees one state, whoever writes.
+        match self.read(opened.identity, &question) {
+            Err(QueryError::Sqlite(error)) if stamp::needs_files(&error) => {
+                let before = stamp()?;
+                if !before.is_at_rest() {
+                    return Err(error.into());
+                }
+                let answer = self.read_as_it_lies(&question, &error);
+                if before == stamp()? { answer } else { Err(stamp::written_meanwhile().into()) }
+            }
+            answer => answer,
+        }
+    }
+
+    /// The file that is there now.
+    fn opened(&self) -> io::Result<Arc<Opened>> {
+        let identity = Opened::identity_of(&self.file)?;
+        let mut opened = self.opened.lock();
+        if let Some(opened) = &*opened
+            && opened.identity == identity
+        {
+            return Ok(Arc::clone(opened));
+        }
+        // What was open is another database, and its connections are not used any more.
+        let new = Arc::new(Opened::new(&self.file)?);
+        *opened = Some(Arc::clone(&new));
+        Ok(new)
+    }
+
+    /// Asks by a connection that is kept, or a new one.
+    fn read<T>(
+        &self,
+        identity: (u64, u64),
+        question: impl Fn(&Handle, &StoreDir) -> Result<T, QueryError>,
+    ) -> Result<T, QueryError> {
+        if let Some(handle) = self.take_idle(identity) {
+            match question(&handle, &self.dir) {
+                // A connection can go stale in ways that the inode does not show (a changed schema, a vanished write-ahead
+                // log): a new one decides.
+                Err(QueryError::Sqlite(error)) if !stamp::is_passing(&error) => {
+                    log::debug!(reason:% = error; "the store's database is opened anew");
+                }
+                answer => {
+                    self.put_back(handle);
+                    return answer;
+                }
+            }
+        }
+        let handle = self.connect(read_only_uri(&self.file), identity)?;
+        let answer = question(&handle, &self.dir);
+        if !matches!(answer, Err(QueryError::Sqlite(_))) {
+            self.lies_there.store(false, Relaxed);
+            self.put_back(handle);
+        }
+        answer
+    }
+
+    /// Asks by a connection that takes the file for all there is. It knows nothing of changes, so it is for this question alone, and
+    /// whether the answer counts is for the caller to find out.
+    fn read_as_it_lies<T>(
+        &self,
+        question: impl Fn(&Handle, &StoreDir) -> Result<T, QueryError>,
+        reason: &rusqlite::Error,
+    ) -> Result<T, QueryError> {
+        if !self.lies_there.swap(true, Relaxed) {
+            log::warn!(
+                path:% = self.file.display(), reason:% = reason;
+                "nobody has the store's database open, and this user may not make the files beside it that SQLite needs \
+                 (Nix before 2.22 removes them); it is read as it lies there, which is slower"
+            );
+        }
+        let handle = self.connect(read_only_uri(&self.file) + "&immutable=1", (0, 0))?;
+        question(&handle, &self.dir)
     }
 
     fn take_idle(&self, identity: (u64, u64)) -> Option<Handle> {
@@ -151,11 +243,12 @@ impl Database {
         }
     }
 
-    fn connect(&self, identity: (u64, u64)) -> Result<Handle, rusqlite::Error> {
+    fn connect(&self, uri: String, identity: (u64, u64)) -> Result<Handle, rusqlite::Error> {
         // One thread at a time uses a connection, so SQLite's own mutexes are not needed.
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-        let connection = Connection::open_with_flags(read_only_uri(&self.file), flags)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let connection = Connection::open_with_flags(uri, flags)?;
+        // Who is in the way is waited for in one place, whatever the error is called.
+        connection.busy_timeout(Duration::ZERO)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         // A mapping would turn a truncated file into a killed process.
         connection.pragma_update(None, "mmap_size", 0)?;
@@ -163,8 +256,23 @@ impl Database {
         Ok(Handle { connection, columns, identity })
     }
 
-    fn error(&self, source: rusqlite::Error) -> StoreError {
-        StoreError::Database { file: self.file.clone(), source }
+    fn error(&self, error: QueryError) -> StoreError {
+        match error {
+            QueryError::Store(error) => error,
+            QueryError::Sqlite(source) => StoreError::Database { file: self.file.clone(), source },
+        }
+    }
+
+    /// Somebody is at work in the database for longer than a question can wait, perhaps for good.
+    fn busy(&self, source: rusqlite::Error) -> StoreError {
+        self.busy_since.lock().get_or_insert_with(Instant::now);
+        let file = self.file.clone();
+        if self.is_stuck() { StoreError::Database { file, source } } else { StoreError::Busy { file, source } }
+    }
+
+    /// Whether nobody waits for the database any more.
+    fn is_stuck(&self) -> bool {
+        self.busy_since.lock().is_some_and(|since| since.elapsed() > BUSY_MAX)
     }
 }
 

@@ -5,8 +5,8 @@ use crate::store::StoreError;
 /// What can go wrong inside a question.
 pub(super) enum QueryError {
     Sqlite(rusqlite::Error),
-    /// A record that Nix did not write. Asking again would not help.
-    Record(StoreError),
+    /// A record that Nix did not write, or a file that is not there. A new connection would not help.
+    Store(StoreError),
 }
 
 impl From<rusqlite::Error> for QueryError {

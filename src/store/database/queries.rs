@@ -126,7 +126,7 @@ fn path_info(handle: &Handle, dir: &StoreDir, hash: StoreHash) -> Result<Option<
     let Some(row) = rows.next()? else { return Ok(None) };
     let id: i64 = row.get(0)?;
     let path_text = text(row, 1)?.to_owned();
-    let bad = |source| QueryError::Record(StoreError::Record { path: path_text.clone(), source });
+    let bad = |source| QueryError::Store(StoreError::Record { path: path_text.clone(), source });
     let path = dir.parse(&path_text).map_err(bad)?;
     if path.hash() != hash {
         return Ok(None);
@@ -201,7 +201,7 @@ fn realisation(
 }
 
 fn store_path(dir: &StoreDir, text: &str) -> Result<StorePath, QueryError> {
-    dir.parse(text).map_err(|source| QueryError::Record(StoreError::Record { path: text.to_owned(), source }))
+    dir.parse(text).map_err(|source| QueryError::Store(StoreError::Record { path: text.to_owned(), source }))
 }
 
 fn text<'row>(row: &'row Row<'_>, index: usize) -> Result<&'row str, QueryError> {

@@ -132,6 +132,83 @@ async fn answers_are_whole_while_paths_come_and_go() {
     assert!(writing.join().unwrap() > 1);
 }
 
+/// The lock of somebody who lets nobody else read, for as long as this lives.
+fn lock(host: &Host) -> Connection {
+    let writer = Connection::open(host.state().join("db/db.sqlite")).unwrap();
+    writer.execute_batch("pragma locking_mode = exclusive; begin exclusive").unwrap();
+    writer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_database_is_waited_for_and_is_no_answer() {
+    let host = Host::with_store();
+    let path = host.add_text("a", "x");
+    let store = host.open().await;
+    let writer = lock(&host);
+    let asked = tokio::spawn({
+        let (store, hash) = (store.clone(), path.hash());
+        async move { store.path_info(hash).await }
+    });
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await; // pace
+    assert!(!asked.is_finished());
+    drop(writer);
+    assert_eq!(asked.await.unwrap().unwrap().expect("it is there").info.path, path);
+
+    // Whoever has it open keeps others from taking it for themselves.
+    store.drop_caches().await;
+    let writer = lock(&host);
+    for hash in [path.hash(), StoreHash::new([1; 20])] {
+        let error = store.path_info(hash).await.unwrap_err();
+        assert!(matches!(error, StoreError::Busy { .. }) && error.is_passing(), "{error:?}");
+    }
+    drop(writer);
+    assert_eq!(valid(&store, &path).await.info.path, path);
+    assert_eq!(store.path_info(StoreHash::new([1; 20])).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_log_nothing_disappears_while_somebody_writes() {
+    // As Nix writes with `use-sqlite-wal = false`: with a rollback journal, and with locks that only those see who take them.
+    let host = Host::with_store();
+    let path = host.add_text("a", "x");
+    let database = host.state().join("db/db.sqlite");
+    let mode = "pragma journal_mode = truncate";
+    let mode: String = Connection::open(&database).unwrap().query_row(mode, [], |row| row.get(0)).unwrap();
+    assert_eq!(mode, "truncate");
+    let (done, is_done) = (Arc::new(std::sync::atomic::AtomicBool::new(false)), std::sync::atomic::Ordering::Relaxed);
+    let writing = {
+        let done = Arc::clone(&done);
+        std::thread::spawn(move || {
+            let flags = rusqlite::OpenFlags::default();
+            let writer = Connection::open_with_flags_and_vfs(&database, flags, "unix-dotfile").unwrap();
+            writer.execute_batch("pragma main.journal_mode = truncate; pragma foreign_keys = on").unwrap();
+            let nar_hash = format!("sha256:{}", "0".repeat(64));
+            let mut rounds = 0;
+            while !done.load(is_done) {
+                writer.execute_batch("begin immediate").unwrap();
+                for number in 0..200u8 {
+                    let insert =
+                        "insert into ValidPaths (path, hash, registrationTime, narSize) values (?1, ?2, 7, 112)";
+                    let path = format!("/nix/store/{}-other", StoreHash::new([number; 20]));
+                    writer.execute(insert, [&path, &nar_hash]).unwrap();
+                }
+                writer.execute_batch("commit; delete from ValidPaths where path like '%-other'").unwrap();
+                rounds += 1;
+                std::thread::sleep(std::time::Duration::from_millis(2)); // pace
+            }
+            rounds
+        })
+    };
+    let store = host.open().await;
+    for number in 0..5000 {
+        let found = store.path_info(path.hash()).await.unwrap_or_else(|error| panic!("question {number}: {error}"));
+        assert!(found.is_some(), "question {number}: it was not there");
+        assert!(!writing.is_finished(), "the writer failed");
+    }
+    done.store(true, is_done);
+    assert!(writing.join().unwrap() > 10, "it wrote all the time");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn databases_of_all_ages_are_read() {
     let host = Host::with_store();
@@ -366,7 +443,7 @@ async fn a_daemon_that_serves_others_alone_is_named_as_the_cause() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ordinary_user_asks_the_daemon_when_the_database_cannot_be_read() {
+async fn an_ordinary_user_reads_what_nobody_has_open_and_asks_the_daemon_for_what_it_may_not_read() {
     let host = Host::with_store();
     let path = host.add_text("a", "x");
     std::fs::write(host.path("paths"), format!("{path}\n")).unwrap();
@@ -374,9 +451,9 @@ async fn an_ordinary_user_asks_the_daemon_when_the_database_cannot_be_read() {
     let header = std::fs::read(host.state().join("db/db.sqlite")).unwrap();
     assert_eq!(header[18..20], [2, 2], "the database is in write-ahead mode");
     assert!(!host.state().join("db/db.sqlite-wal").exists());
-    as_nobody(&host, "nobody_is_told_what_to_do");
+    as_nobody(&host, "nobody_gets_answers");
     let daemon = host.daemon();
-    // Whether the daemon or the database answers depends on whether a connection of the daemon has it open just then.
+    // Whoever has it open makes them again: then it is read in the usual way.
     as_nobody(&host, "nobody_gets_answers");
     std::fs::set_permissions(host.state().join("db"), std::fs::Permissions::from_mode(0o700)).unwrap();
     as_nobody(&host, "nobody_asks_the_daemon");

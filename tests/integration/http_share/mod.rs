@@ -1,5 +1,6 @@
 //! The HTTP server and the share, over real sockets: limits and time, hostile requests, a real store, a real Nix.
 
+mod busy;
 mod doubt;
 mod limits;
 mod malformed;
