@@ -37,9 +37,9 @@ const ASK_ABOUT_PER_SECOND: u32 = 5;
 /// How often we look at the interfaces though nobody says that they changed: the kernel may not be allowed to tell us.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 /// How many packets are taken in one go; then others have their turn.
-const IN_ONE_GO: usize = 64;
+const IN_ONE_GO: usize = 128;
 /// How long we let packets wait in the kernel after some were dropped: under a flood each would else wake us by itself.
-const REST: Duration = Duration::from_millis(5);
+const REST: Duration = Duration::from_millis(10);
 /// How long we wait before we try again for a port that another program has.
 const BLOCKED_PAUSES: Schedule =
     Schedule { first: Duration::from_secs(1), factor: 2, most: Duration::from_secs(5), spread: false };
@@ -103,12 +103,20 @@ impl Session {
             let next = self.next();
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = at(rest), if rest.is_some() => rest = None,
+                () = at(rest), if rest.is_some() => {
+                    rest = None;
+                    if let Err(error) = self.sockets.wake() {
+                        self.begin_anew(&error);
+                    }
+                }
                 packet = self.sockets.receive(&mut buffer), if rest.is_none() => match packet {
                     Ok(packet) => {
                         let before = self.gate.dropped();
                         self.take_in(packet, &mut buffer);
-                        rest = (self.gate.dropped() > before).then(|| Instant::now() + REST);
+                        if self.gate.dropped() > before {
+                            self.sockets.rest();
+                            rest = Some(Instant::now() + REST);
+                        }
                     }
                     Err(error) => self.begin_anew(&error),
                 },

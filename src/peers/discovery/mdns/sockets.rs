@@ -5,15 +5,16 @@ use nix::libc;
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrStorage, recvmsg, sendmsg, setsockopt, sockopt,
 };
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use tokio::io::unix::AsyncFd;
 
 /// The groups of mDNS.
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
@@ -54,7 +55,10 @@ pub(super) struct Packet {
 /// The sockets that could be had.
 #[derive(Default)]
 pub(super) struct Sockets {
-    sockets: Vec<(Family, UdpSocket)>,
+    sockets: Vec<(Family, Arc<Socket>)>,
+    /// The same, as far as we are woken when something comes. None of them while we rest: under a flood the runtime would else be
+    /// woken by each packet, whether or not anybody waits for it.
+    watched: Vec<AsyncFd<Arc<Socket>>>,
     /// By which socket we are in the group on an interface.
     joined: HashMap<(u32, Family), usize>,
     /// The interfaces on which something could not be said to everybody.
@@ -73,7 +77,8 @@ impl Sockets {
     pub(super) fn open(&mut self, family: Family) -> io::Result<bool> {
         match open(family) {
             Ok(socket) => {
-                self.sockets.push((family, socket));
+                self.sockets.push((family, Arc::new(socket)));
+                self.wake()?;
                 Ok(true)
             }
             Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => Ok(false),
@@ -101,7 +106,8 @@ impl Sockets {
         if outcome.as_ref().is_err_and(full) && self.sockets.len() < SOCKETS_MAX {
             outcome = open(family).and_then(|socket| {
                 let joined = join(&socket, link, family);
-                self.sockets.push((family, socket));
+                self.sockets.push((family, Arc::new(socket)));
+                self.wake()?;
                 joined.map(|()| self.sockets.len() - 1)
             });
         }
@@ -117,7 +123,6 @@ impl Sockets {
         for family in Family::BOTH {
             let Some(index) = self.joined.remove(&(link, family)) else { continue };
             let Some((_, socket)) = self.sockets.get(index) else { continue };
-            let socket = SockRef::from(socket);
             // The kernel forgets it with the interface; what counts is that it does not count towards the limit any more.
             let _ = match family {
                 Family::V4 => socket.leave_multicast_v4_n(&GROUP_V4, &InterfaceIndexOrAddress::Index(link)),
@@ -155,6 +160,22 @@ impl Sockets {
         }
     }
 
+    /// Lets what comes wait in the kernel, until [`Self::wake`].
+    pub(super) fn rest(&mut self) {
+        self.watched.clear();
+    }
+
+    /// Takes notice of what comes.
+    ///
+    /// # Errors
+    /// The kernel has no memory to tell us.
+    pub(super) fn wake(&mut self) -> io::Result<()> {
+        for (_, socket) in self.sockets.iter().skip(self.watched.len()) {
+            self.watched.push(AsyncFd::with_interest(Arc::clone(socket), Interest::READABLE)?);
+        }
+        Ok(())
+    }
+
     /// Waits for a packet, for ever without a socket. Whoever drops the future loses nothing.
     pub(super) async fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Packet> {
         poll_fn(|context| self.poll_receive(context, buffer)).await
@@ -172,12 +193,14 @@ impl Sockets {
     }
 
     fn poll_one(&mut self, index: usize, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<Packet>> {
-        let Self { sockets, control, .. } = self;
-        let Some((family, socket)) = sockets.get(index) else { return Poll::Pending };
+        let Self { sockets, watched, control, .. } = self;
+        let (Some((family, socket)), Some(watch)) = (sockets.get(index), watched.get(index)) else {
+            return Poll::Pending;
+        };
         loop {
-            ready!(socket.poll_recv_ready(context))?;
+            let mut ready = ready!(watch.poll_read_ready(context))?;
             match receive(socket, *family, control, buffer) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => ready.clear_ready(),
                 outcome => return Poll::Ready(outcome),
             }
         }
@@ -190,7 +213,7 @@ impl Sockets {
     }
 }
 
-fn open(family: Family) -> io::Result<UdpSocket> {
+fn open(family: Family) -> io::Result<Socket> {
     let domain = if family.is_v4() { Domain::IPV4 } else { Domain::IPV6 };
     let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
     // What mDNS programs on one machine agree on; who does not set either has the port for itself.
@@ -217,11 +240,10 @@ fn open(family: Family) -> io::Result<UdpSocket> {
         }
     };
     socket.bind(&address.into())?;
-    UdpSocket::from_std(socket.into())
+    Ok(socket)
 }
 
-fn join(socket: &UdpSocket, link: u32, family: Family) -> io::Result<()> {
-    let socket = SockRef::from(socket);
+fn join(socket: &Socket, link: u32, family: Family) -> io::Result<()> {
     match family {
         Family::V4 => socket.join_multicast_v4_n(&GROUP_V4, &InterfaceIndexOrAddress::Index(link)),
         Family::V6 => socket.join_multicast_v6(&GROUP_V6, link),
@@ -229,21 +251,21 @@ fn join(socket: &UdpSocket, link: u32, family: Family) -> io::Result<()> {
 }
 
 /// Sends a message, if it can be done now.
-fn send(socket: &UdpSocket, link: u32, to: SocketAddr, message: &[u8]) -> bool {
+fn send(socket: &Socket, link: u32, to: SocketAddr, message: &[u8]) -> bool {
     let sent = match to {
-        SocketAddr::V4(v4) => socket.try_io(Interest::WRITABLE, || {
+        SocketAddr::V4(v4) => {
             let any = libc::in_addr { s_addr: 0 };
             let index = libc::c_int::try_from(link).unwrap_or_default();
             let by = libc::in_pktinfo { ipi_ifindex: index, ipi_spec_dst: any, ipi_addr: any };
             let (parts, control) = ([IoSlice::new(message)], [ControlMessage::Ipv4PacketInfo(&by)]);
             let to = SockaddrIn::from(v4);
-            Ok(sendmsg(socket.as_raw_fd(), &parts, &control, MsgFlags::MSG_NOSIGNAL, Some(&to))?)
-        }),
+            sendmsg(socket.as_raw_fd(), &parts, &control, MsgFlags::MSG_NOSIGNAL, Some(&to)).map_err(io::Error::from)
+        }
         SocketAddr::V6(mut v6) => {
             if v6.ip().is_unicast_link_local() || v6.ip().is_multicast() {
                 v6.set_scope_id(link);
             }
-            socket.try_send_to(message, v6.into())
+            socket.send_to(message, &v6.into())
         }
     };
     if let Err(error) = &sent {
@@ -254,23 +276,21 @@ fn send(socket: &UdpSocket, link: u32, to: SocketAddr, message: &[u8]) -> bool {
 }
 
 /// A packet from `socket`, with the interface that it came in by.
-fn receive(socket: &UdpSocket, family: Family, control: &mut Vec<u8>, buffer: &mut [u8]) -> io::Result<Packet> {
+fn receive(socket: &Socket, family: Family, control: &mut Vec<u8>, buffer: &mut [u8]) -> io::Result<Packet> {
     if control.capacity() == 0 {
         *control = nix::cmsg_space!(libc::in6_pktinfo);
     }
-    socket.try_io(Interest::READABLE, || {
-        let mut parts = [IoSliceMut::new(buffer)];
-        let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(control), MsgFlags::empty())?;
-        let link = message.cmsgs()?.find_map(|control| match control {
-            ControlMessageOwned::Ipv4PacketInfo(by) => u32::try_from(by.ipi_ifindex).ok(),
-            ControlMessageOwned::Ipv6PacketInfo(by) => Some(by.ipi6_ifindex),
-            _ => None,
-        });
-        let from = message.address.and_then(|from| match family {
-            Family::V4 => from.as_sockaddr_in().map(|v4| SocketAddr::new(IpAddr::V4(v4.ip()), v4.port())),
-            Family::V6 => from.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())),
-        });
-        let from = from.ok_or(ErrorKind::InvalidData)?;
-        Ok(Packet { length: message.bytes, from, link: link.unwrap_or_default() })
-    })
+    let mut parts = [IoSliceMut::new(buffer)];
+    let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(control), MsgFlags::empty())?;
+    let link = message.cmsgs()?.find_map(|control| match control {
+        ControlMessageOwned::Ipv4PacketInfo(by) => u32::try_from(by.ipi_ifindex).ok(),
+        ControlMessageOwned::Ipv6PacketInfo(by) => Some(by.ipi6_ifindex),
+        _ => None,
+    });
+    let from = message.address.and_then(|from| match family {
+        Family::V4 => from.as_sockaddr_in().map(|v4| SocketAddr::new(IpAddr::V4(v4.ip()), v4.port())),
+        Family::V6 => from.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())),
+    });
+    let from = from.ok_or(ErrorKind::InvalidData)?;
+    Ok(Packet { length: message.bytes, from, link: link.unwrap_or_default() })
 }
