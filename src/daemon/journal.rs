@@ -76,7 +76,7 @@ fn write(event: &Event) {
             log::error!(message_id = ids::IDENTITY_CONFLICT, address = message.as_str(); "another machine, at {message}, has this machine's node key: one of them was copied from the other");
         }
         EventKind::IdentityConflict => {
-            log::info!(address = message.as_str(); "no other machine has this machine's node key any more")
+            log::info!(address = message.as_str(); "no other machine has this machine's node key any more");
         }
         _ => {}
     }

@@ -78,7 +78,7 @@ impl Lookout {
                     twin = (misses < MISSES).then_some(Twin { address, looked, misses });
                 }
                 (_, None) => {
-                    log::debug!(address:% = address, outcome:? = outcome; "no other machine with this machine's node key there")
+                    log::debug!(address:% = address, outcome:? = outcome; "no other machine with this machine's node key there");
                 }
             }
             self.tell(twin.map(|twin| twin.address));

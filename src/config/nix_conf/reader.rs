@@ -77,7 +77,7 @@ impl<'a> Reader<'a> {
                 ["!include", path] => self.file(&self.included(path, file), Missing::IsFine),
                 [name, "=", values @ ..] => self.set(name, values, file),
                 _ => {
-                    self.note(format!("{}:{number}: not `name = value`, which Nix takes for an error", file.display()))
+                    self.note(format!("{}:{number}: not `name = value`, which Nix takes for an error", file.display()));
                 }
             }
         }

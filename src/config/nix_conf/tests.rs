@@ -83,7 +83,7 @@ fn what_cannot_be_read_is_named() {
     assert!(line.ends_with("nix.conf:3: not `name = value`, which Nix takes for an error"), "{line}");
     let folder = Folder::new("!include closed.conf\n");
     let closed = folder.write("closed.conf", "trusted-public-keys = a-1:KEY\n");
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o0)).unwrap();
     let (keys, notices) = folder.keys();
     // Root may read everything.
     if ::nix::unistd::geteuid().is_root() {

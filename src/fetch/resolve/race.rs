@@ -150,7 +150,9 @@ impl Race {
     fn ask_due(&mut self) {
         while self.plan.tier_is_due(self.budget, Instant::now()) {
             let tier = self.later.front().map(|upstream| upstream.tier());
-            while let Some(upstream) = self.later.pop_front_if(|upstream| Some(upstream.tier()) == tier) {
+            while self.later.front().map(|upstream| upstream.tier()) == tier
+                && let Some(upstream) = self.later.pop_front()
+            {
                 self.ask_upstream(upstream);
             }
         }

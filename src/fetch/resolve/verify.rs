@@ -146,11 +146,11 @@ mod tests {
     const ASKED: &str = "nq36xx3v8axl5r2a5xhyi46707hdh7l9";
 
     fn believe(narinfo: &NarInfo) -> Result<NarInfo, Refusal> {
-        believe_text(&narinfo.render(&StoreDir::default()), SignedBy::default())
+        believe_text(&narinfo.render(&StoreDir::default()), &SignedBy::default())
     }
 
-    fn believe_text(text: &str, signed_by: SignedBy) -> Result<NarInfo, Refusal> {
-        trust().believe(text.as_bytes(), ASKED.parse().unwrap(), Whose::Peer(&signed_by))
+    fn believe_text(text: &str, signed_by: &SignedBy) -> Result<NarInfo, Refusal> {
+        trust().believe(text.as_bytes(), ASKED.parse().unwrap(), Whose::Peer(signed_by))
     }
 
     /// What a peer says that has verified a signature by `key`.
@@ -227,13 +227,13 @@ mod tests {
         let unknown =
             format!("Sig: a-1:{}\nSig: pq-1:{}==\nCA: tree:x\nProvenance: {{}}\n", "A".repeat(96), "A".repeat(6170));
         for text in [format!("{text}{unknown}"), format!("{unknown}{text}")] {
-            assert_eq!(believe_text(&text, signed_by(&key("a-1", 1))).unwrap().info, expected);
+            assert_eq!(believe_text(&text, &signed_by(&key("a-1", 1))).unwrap().info, expected);
             let from_upstream = trust().believe(text.as_bytes(), ASKED.parse().unwrap(), Whose::Upstream(None));
             assert_eq!(from_upstream.unwrap().info, expected);
         }
         // Of another algorithm, under a name that is trusted: not ours, and no lie.
         let other = narinfo(None).render(&StoreDir::default()) + &unknown;
-        assert_eq!(believe_text(&other, SignedBy::default()), Err(Refusal::OtherKey("a-1".into())));
+        assert_eq!(believe_text(&other, &SignedBy::default()), Err(Refusal::OtherKey("a-1".into())));
     }
 
     #[test]
@@ -243,9 +243,9 @@ mod tests {
         let not_for_us = Err(Refusal::OtherKey("a-1".into()));
         assert_eq!(believe(&theirs), not_for_us);
         let text = theirs.render(&StoreDir::default());
-        assert_eq!(believe_text(&text, signed_by(&other)), not_for_us, "it says that it is theirs");
+        assert_eq!(believe_text(&text, &signed_by(&other)), not_for_us, "it says that it is theirs");
         let lie = Err(Violation::Forged("a-1".into()).into());
-        assert_eq!(believe_text(&text, signed_by(&key("a-1", 1))), lie, "it says that it is ours");
+        assert_eq!(believe_text(&text, &signed_by(&key("a-1", 1))), lie, "it says that it is ours");
     }
 
     #[test]
@@ -257,7 +257,7 @@ mod tests {
         let forged = |forged: &NarInfo, what| {
             let text = forged.render(&StoreDir::default());
             let lie = Violation::Forged("a-1".into());
-            assert_eq!(believe_text(&text, signed_by(&ours)), Err(lie.into()), "forged {what}");
+            assert_eq!(believe_text(&text, &signed_by(&ours)), Err(lie.into()), "forged {what}");
             assert!(believe(forged).is_err(), "forged {what}");
         };
         let mut changed = honest.clone();

@@ -37,12 +37,12 @@ fn lzip(content: &[u8]) -> Vec<u8> {
 /// Brotli without compressing anything: metablocks as they are, each of at most 64 KiB.
 fn brotli(content: &[u8]) -> Vec<u8> {
     // WBITS 22 is `1101` read from the low bit on: 0b1011. Then for each block: not the last, four nibbles of length, length - 1, as it is.
-    let (mut bits, mut count, mut out) = (0b1011_u64, 4, Vec::new());
+    let (mut bits, mut count, mut out) = (0b1011_u64, 4_usize, Vec::new());
     for block in content.chunks(1 << 16) {
         let length = (block.len() - 1) as u64;
         bits |= ((length << 3) | (1 << 19)) << count;
         count += 20;
-        out.extend_from_slice(&bits.to_le_bytes()[..(count as usize).div_ceil(8)]);
+        out.extend_from_slice(&bits.to_le_bytes()[..count.div_ceil(8)]);
         out.extend_from_slice(block);
         (bits, count) = (0, 0);
     }

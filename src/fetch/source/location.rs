@@ -59,7 +59,7 @@ fn escaped(reference: &[u8]) -> Option<String> {
     for byte in reference {
         match byte {
             _ if byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(byte) => {
-                text.push(char::from(*byte))
+                text.push(char::from(*byte));
             }
             0..0x20 | 0x7f => return None,
             // Writing to a String cannot fail.

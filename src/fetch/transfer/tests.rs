@@ -115,7 +115,8 @@ impl World {
                         resolution.add(holder);
                     }
                 };
-                Box::pin(late) as Late
+                let late: Late = Box::pin(late);
+                late
             })
         };
         let fanout = Fanout::new(self.content.len() as u64, self.window, None);

@@ -77,7 +77,8 @@ pub fn not_found() -> Response<Body> {
     reply(StatusCode::NOT_FOUND, media::TEXT, keep::NEVER, "404 Not Found\n".into())
 }
 
-/// 503: it cannot be said now what is here. For the share alone; a Nix that asks the gateway must never see it.
+/// 503: it cannot be said now what is here, or not be sent now; worth another try in a second. For the share alone; a Nix that
+/// asks the gateway must never see it.
 #[must_use]
 pub fn busy() -> Response<Body> {
     let mut response =
@@ -106,15 +107,6 @@ pub fn method_not_allowed() -> Response<Body> {
 pub fn misdirected() -> Response<Body> {
     let status = StatusCode::MISDIRECTED_REQUEST;
     reply(status, media::TEXT, keep::NEVER, "421 Misdirected Request: over HTTP/1.1 only\n".into())
-}
-
-/// 503, between peers only: it is here, but not now; worth another try after so many seconds.
-#[must_use]
-pub fn busy(seconds: u64) -> Response<Body> {
-    let mut response =
-        reply(StatusCode::SERVICE_UNAVAILABLE, media::TEXT, keep::NEVER, "503 Service Unavailable: busy\n".into());
-    response.headers_mut().insert(RETRY_AFTER, seconds.into());
-    response
 }
 
 /// The same answer, and the connection ends with it.

@@ -15,9 +15,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// When a peer that was told that we are busy may ask again, in seconds.
-const RETRY_AFTER: u64 = 1;
-
 /// Times in which slots are short.
 static SHORT: LogThrottle = LogThrottle::new();
 
@@ -46,7 +43,7 @@ impl Upload {
         log::log!(SHORT.level(), peer:% = caller, path:% = request.route;
             "what is asked for has to wait: all upload slots are taken, or all that are for this address");
         let wait = if is_peer { PEER_WAIT } else { NIX_WAIT };
-        let otherwise = || if is_peer { reply::busy(RETRY_AFTER) } else { reply::not_found() };
+        let otherwise = || if is_peer { reply::busy() } else { reply::not_found() };
         self.slots.take(caller.ip(), wait).await.ok_or_else(otherwise)
     }
 

@@ -5,6 +5,7 @@
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
+use nix::sys::socket::LinkAddr;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -41,7 +42,7 @@ impl Interfaces {
         let mut ranges: Vec<(String, Range)> = Vec::new();
         for interface in getifaddrs()? {
             if let Some(number) =
-                interface.address.as_ref().and_then(|address| address.as_link_addr()).map(|link| link.ifindex())
+                interface.address.as_ref().and_then(|address| address.as_link_addr()).map(LinkAddr::ifindex)
             {
                 numbers.insert(interface.interface_name.clone(), u32::try_from(number).unwrap_or_default());
             }

@@ -243,8 +243,8 @@ mod tests {
         };
         let one = (0..200).filter(|number| believed(&mut browser, *number, address(1))).count();
         assert_eq!(one, PER_SENDER);
-        for number in 0..1000 {
-            assert!(believed(&mut browser, 1000 + number, address(2 + number as u32)));
+        for number in 0..1000_u32 {
+            assert!(believed(&mut browser, 1000 + u64::from(number), address(2 + number)));
         }
         assert_eq!(browser.heard.len(), KNOWN);
         assert!(believed(&mut browser, 9999, address(9999)), "a newcomer after all that");

@@ -11,10 +11,9 @@ use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::UdpSocket;
 
 /// The groups of mDNS.
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
@@ -55,10 +54,10 @@ pub(super) struct Packet {
 /// The sockets that could be had.
 #[derive(Default)]
 pub(super) struct Sockets {
-    sockets: Vec<(Family, Arc<Socket>)>,
-    /// The same, as far as we are woken when something comes. None of them while we rest: under a flood the runtime would else be
-    /// woken by each packet, whether or not anybody waits for it.
-    watched: Vec<AsyncFd<Arc<Socket>>>,
+    sockets: Vec<(Family, Socket)>,
+    /// Second handles of the same, as far as we are woken when something comes. None of them while we rest: under a flood the runtime
+    /// would else be woken by each packet, whether or not anybody waits for it.
+    watched: Vec<UdpSocket>,
     /// By which socket we are in the group on an interface.
     joined: HashMap<(u32, Family), usize>,
     /// The interfaces on which something could not be said to everybody.
@@ -77,7 +76,7 @@ impl Sockets {
     pub(super) fn open(&mut self, family: Family) -> io::Result<bool> {
         match open(family) {
             Ok(socket) => {
-                self.sockets.push((family, Arc::new(socket)));
+                self.sockets.push((family, socket));
                 self.wake()?;
                 Ok(true)
             }
@@ -106,7 +105,7 @@ impl Sockets {
         if outcome.as_ref().is_err_and(full) && self.sockets.len() < SOCKETS_MAX {
             outcome = open(family).and_then(|socket| {
                 let joined = join(&socket, link, family);
-                self.sockets.push((family, Arc::new(socket)));
+                self.sockets.push((family, socket));
                 self.wake()?;
                 joined.map(|()| self.sockets.len() - 1)
             });
@@ -168,10 +167,10 @@ impl Sockets {
     /// Takes notice of what comes.
     ///
     /// # Errors
-    /// The kernel has no memory to tell us.
+    /// There are too many open files, or the kernel has no memory to tell us.
     pub(super) fn wake(&mut self) -> io::Result<()> {
         for (_, socket) in self.sockets.iter().skip(self.watched.len()) {
-            self.watched.push(AsyncFd::with_interest(Arc::clone(socket), Interest::READABLE)?);
+            self.watched.push(UdpSocket::from_std(socket.try_clone()?.into())?);
         }
         Ok(())
     }
@@ -198,9 +197,9 @@ impl Sockets {
             return Poll::Pending;
         };
         loop {
-            let mut ready = ready!(watch.poll_read_ready(context))?;
-            match receive(socket, *family, control, buffer) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => ready.clear_ready(),
+            ready!(watch.poll_recv_ready(context))?;
+            match watch.try_io(Interest::READABLE, || receive(socket, *family, control, buffer)) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 outcome => return Poll::Ready(outcome),
             }
         }

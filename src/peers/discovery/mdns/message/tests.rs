@@ -33,7 +33,7 @@ fn what_one_says_another_understands() {
     assert!(packet.len() < 600, "{}", packet.len());
     let addresses = ["192.168.7.9", "fe80::1", "2001:db8::5"].map(|address| address.parse().unwrap()).to_vec();
     let claim = Claim { id: one.id, goodbye: false, port: Some(7650), described: true, addresses };
-    assert_eq!(claims_in(other.read(&packet)), [claim.clone()]);
+    assert_eq!(claims_in(other.read(&packet)), std::slice::from_ref(&claim));
     // Whatever became of the case on the way.
     let id = one.id.to_string();
     let shouted: Vec<u8> = {
