@@ -25,7 +25,7 @@ const BUDGET: Duration = Duration::from_millis(300);
 struct OnePath {
     peers: Peers,
     sample: Sample,
-    /// Gives another path's size in its narinfo.
+    /// Leaves out of its narinfo what proves it.
     lies: AtomicBool,
     /// How often it says that it has too much to do before it gives a NAR.
     busy: AtomicU32,
@@ -39,7 +39,9 @@ impl Handler for OnePath {
             }
             Route::NarInfo(hash) if hash == self.sample.hash() => {
                 let mut info = self.sample.info.clone();
-                info.nar_size += 8 * u64::from(self.lies.load(Relaxed));
+                if self.lies.load(Relaxed) {
+                    info.signatures.clear();
+                }
                 let url = format!("nar/{hash}-{}.nar", info.nar_hash.to_nix32());
                 let compression = Compression::None;
                 let narinfo = NarInfo { info, url, compression, file_hash: None, file_size: None, extra: vec![] };
@@ -176,7 +178,7 @@ async fn a_transfer_from_a_peer_is_seen_and_counted() {
     machine.share.lies.store(true, Relaxed);
     assert!(fetcher.narinfo(sample.hash()).await.is_none());
     let FetchEvent::Violation { peer: liar, hash, reason, .. } = next(&mut events).await else { panic!() };
-    assert!(liar == machine.id && hash == sample.hash() && reason.contains("does not verify"), "{reason}");
+    assert!(liar == machine.id && hash == sample.hash() && reason.contains("without a signature"), "{reason}");
     machine.stop.cancel();
 }
 
@@ -211,7 +213,7 @@ async fn a_peer_that_is_blocked_gets_nothing_more_on_connections_that_stand() {
 }
 
 #[tokio::test]
-async fn upstreams_and_budget_may_change() {
+async fn upstreams_may_change() {
     let (one, two) = (Internet::start().await, Internet::start().await);
     let sample = Sample::new(1, 100_000);
     two.publish(&sample, &Compression::Zstd);
@@ -233,13 +235,10 @@ async fn upstreams_and_budget_may_change() {
     let report = fetcher.sources(sample.hash()).await;
     assert_eq!((&report.sources[0].source, &report.sources[0].compression), (&source, &Compression::Zstd));
 
-    fetcher.set_budget(Duration::from_millis(50));
     one.publish(&sample, &Compression::Xz);
     one.fault("narinfo", crate::support::internet::Fault::Silence);
-    let begun = std::time::Instant::now();
     let report = fetcher.sources(sample.hash()).await;
-    assert_eq!(report.silent, [SourceName::Upstream(one.address.to_string())]);
-    assert!(begun.elapsed() < Duration::from_millis(250), "{:?}", begun.elapsed());
+    assert_eq!(report.sources.len(), 2, "silence on a connection that was kept is no word of an upstream: {report:?}");
     fetcher.set_upstreams(&[]);
     assert!(fetcher.narinfo(sample.hash()).await.is_none());
 }

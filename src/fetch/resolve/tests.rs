@@ -91,6 +91,14 @@ async fn the_first_peer_wins_and_an_upstream_waits_a_moment_for_a_peer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_budget_may_change() {
+    let world = World::new(&[Voice::peer(1, Says::Nothing, 0)], &[]);
+    world.resolver.set_budget(ms(50));
+    let (answer, elapsed) = world.ask().await;
+    assert_eq!((verdict(&answer), elapsed), ("unknown", ms(50)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lower_tier_is_asked_when_the_one_before_does_not_have_it() {
     for (first, second, expected, time, asked) in [
         ((Says::Yes, 350), (Says::Yes, 1), "upstream", 350, 0),

@@ -102,6 +102,8 @@ impl World {
                 }
             }
         }
+        // What a search gives is awaited later: that is what it is for.
+        #[allow(clippy::async_yields_async)]
         let find = move |resolution: &Arc<Resolution>| -> Search {
             let (resolution, searched, heard_late) = (Arc::clone(resolution), searched.clone(), heard_late.clone());
             Box::pin(async move {
@@ -115,8 +117,7 @@ impl World {
                         resolution.add(holder);
                     }
                 };
-                let late: Late = Box::pin(late);
-                late
+                Box::pin(late) as Late
             })
         };
         let fanout = Fanout::new(self.content.len() as u64, self.window, None);

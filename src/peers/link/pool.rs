@@ -9,7 +9,7 @@ use super::transport::{Pending, Transport};
 use crate::peers::error::LinkError;
 use crate::peers::identity::NodeId;
 use crate::peers::trusted_keys::TrustedKeysHeaders;
-use crate::resilience::Way;
+use crate::resilience::{Ewma, Way};
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::body::Incoming;
@@ -33,9 +33,13 @@ pub(super) const IDLE_MAX: usize = 4;
 const IDLE_MAX_SINGLE: usize = 25;
 /// How long a connection is kept without use: less than the 30 s after which the share closes it.
 const IDLE_TIME: Duration = Duration::from_secs(20);
-/// How long a kept connection may be silent before the same is asked on a fresh one: it may be dead without anybody having
-/// said so. Answers take milliseconds on a LAN, and a lookup waits 300 ms for peers.
-const PATIENCE: Duration = Duration::from_millis(150);
+/// How long a kept connection may be silent before the same is asked on a fresh one, as it may be dead without anybody having said
+/// so: so many times what the peer usually takes,
+const PATIENCE: u32 = 8;
+/// but no less than this (a lookup waits 300 ms for peers),
+const PATIENCE_MIN: Duration = Duration::from_millis(150);
+/// and no more, also where it is not known: a peer that is busy is not helped by more connections.
+const PATIENCE_MAX: Duration = Duration::from_millis(1500);
 /// How long a request waits for its turn when too many are under way.
 const SLOT_LIMIT: Duration = Duration::from_secs(1);
 /// What a NAR's target begins with.
@@ -59,6 +63,8 @@ pub(crate) struct Pool {
     is_old: AtomicBool,
     /// All that are open, whoever uses them.
     open: Mutex<Vec<Life>>,
+    /// Seconds from a request to the head of its answer.
+    latency: Mutex<Ewma>,
 }
 
 struct Idle {
@@ -78,9 +84,9 @@ type Answer = (Response<Incoming>, Duration);
 
 impl Pool {
     pub(crate) fn new(id: NodeId, target: Target, trusted_keys: Arc<TrustedKeysHeaders>) -> Self {
-        let (idle, shared, dialling, is_old, open) = Default::default();
+        let (idle, shared, dialling, is_old, open, latency) = Default::default();
         let (slots, small) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Semaphore::new(SMALL_MAX));
-        Self { id, target, trusted_keys, slots, idle, small, shared, dialling, is_old, open }
+        Self { id, target, trusted_keys, slots, idle, small, shared, dialling, is_old, open, latency }
     }
 
     /// A small request: with others on one connection, if the peer has that.
@@ -94,7 +100,7 @@ impl Pool {
             old.iter().for_each(|old| self.forget(old));
             self.together_anew(again, addresses).await
         };
-        or_fresh(shared.request(message), anew).await.map(|(answer, _)| answer)
+        self.or_fresh(shared.request(message), anew).await.map(|(answer, _)| answer)
     }
 
     /// The same, without a connection to share as yet.
@@ -179,7 +185,7 @@ impl Pool {
                     let answer = kept.request(message).await?;
                     Ok((kept, answer))
                 };
-                let ((connection, answer), was_silent) = or_fresh(over_kept, self.fresh(again, addresses)).await?;
+                let ((connection, answer), was_silent) = self.or_fresh(over_kept, self.fresh(again, addresses)).await?;
                 if was_silent {
                     // The others are as old.
                     self.idle.lock().clear();
@@ -190,6 +196,31 @@ impl Pool {
         };
         self.keep(connection, Some(slot));
         Ok(answer)
+    }
+
+    /// What comes over a connection that was kept; or over a fresh one, begun when the kept one is silent for too long or ended. With
+    /// it, whether the kept one was silent and the fresh one answered.
+    async fn or_fresh<T>(
+        &self,
+        kept: impl Future<Output = Result<T, LinkError>>,
+        fresh: impl Future<Output = Result<T, LinkError>>,
+    ) -> Result<(T, bool), LinkError> {
+        tokio::pin!(kept);
+        match timeout(self.patience(), &mut kept).await {
+            // The share closes what is idle, perhaps while the request was on its way. A GET may be repeated.
+            Ok(Err(LinkError::Http(_))) => fresh.await.map(|answer| (answer, false)),
+            Ok(answer) => answer.map(|answer| (answer, false)),
+            Err(_) => tokio::select! {
+                Ok(answer) = &mut kept => Ok((answer, false)),
+                answer = fresh => answer.map(|answer| (answer, true)),
+            },
+        }
+    }
+
+    /// How long a kept connection may be silent.
+    fn patience(&self) -> Duration {
+        let usual = self.latency.lock().get().map(Duration::from_secs_f64);
+        usual.map_or(PATIENCE_MAX, |usual| (usual * PATIENCE).clamp(PATIENCE_MIN, PATIENCE_MAX))
     }
 
     /// How many connections are kept.
@@ -243,11 +274,14 @@ impl Transport for Pool {
         Box::pin(async move {
             let mut message = request(self.id, path_and_query, range_from)?;
             self.trusted_keys.add_to(message.headers_mut());
-            if path_and_query.starts_with(NAR) {
+            let begun = Instant::now();
+            let answer = if path_and_query.starts_with(NAR) {
                 self.alone(message, addresses).await
             } else {
                 self.together(message, addresses).await
-            }
+            }?;
+            self.latency.lock().add(begun.elapsed().as_secs_f64());
+            Ok(answer)
         })
     }
 
@@ -285,23 +319,5 @@ impl Transport for Pool {
         if shared.as_ref().is_some_and(|shared| !may_live(&shared.connection)) {
             *shared = None;
         }
-    }
-}
-
-/// What comes over a connection that was kept; or over a fresh one, begun when the kept one is silent for [`PATIENCE`] or ended.
-/// With it, whether the kept one was silent and the fresh one answered.
-async fn or_fresh<T>(
-    kept: impl Future<Output = Result<T, LinkError>>,
-    fresh: impl Future<Output = Result<T, LinkError>>,
-) -> Result<(T, bool), LinkError> {
-    tokio::pin!(kept);
-    match timeout(PATIENCE, &mut kept).await {
-        // The share closes what is idle, perhaps while the request was on its way. A GET may be repeated.
-        Ok(Err(LinkError::Http(_))) => fresh.await.map(|answer| (answer, false)),
-        Ok(answer) => answer.map(|answer| (answer, false)),
-        Err(_) => tokio::select! {
-            Ok(answer) = &mut kept => Ok((answer, false)),
-            answer = fresh => answer.map(|answer| (answer, true)),
-        },
     }
 }

@@ -74,13 +74,6 @@ async fn sixty_machines_look_up_twenty_five_paths_each_and_none_is_refused() {
     ours.shutdown().await;
     let metrics = server.end().await;
     assert_eq!(metrics.refused.load(Relaxed), 0);
-    println!(
-        "{} connections for {} lookups and {} NARs; {} made room",
-        metrics.connections.load(Relaxed),
-        usize::from(MACHINES) * LOOKUPS * 2,
-        u32::from(MACHINES) * 2,
-        metrics.made_room.load(Relaxed)
-    );
     assert_eq!((metrics.handshakes_failed.load(Relaxed), metrics.panics.load(Relaxed)), (0, 0));
 }
 

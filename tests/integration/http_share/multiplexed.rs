@@ -303,10 +303,7 @@ async fn a_hundred_thousand_requests_that_are_given_up_cost_no_more_than_a_few()
         }
         most = most.max(arrived.saturating_sub(given_up.load(Relaxed)));
     }
-    println!(
-        "{} connections, {arrived} requests begun, {most} at once, slowest answer {slowest:?}",
-        flood.await.unwrap()
-    );
+    assert!(flood.await.unwrap() > 1, "such a connection is ended");
     assert!(most <= STREAMS as u64 * 2, "{most} at once; a connection that ends and the next may overlap");
     assert!(slowest < SLACK, "{slowest:?}");
     drop(other);

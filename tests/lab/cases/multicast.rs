@@ -52,15 +52,16 @@ fn forged(number: u64, from: u8) -> Vec<u8> {
     let mut seed = [0x5a; 32];
     seed[..8].copy_from_slice(&number.to_le_bytes());
     let id = NodeKey::from_seed(seed).id().to_string();
-    let label = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
+    let label = |text: &str| [&[text.len().to_le_bytes()[0]], text.as_bytes()].concat();
     let instance = [label(&id), vec![0xc0, 12]].concat();
     let host = [label(&id), label("local"), vec![0]].concat();
     let record = |name: &[u8], kind: u16, class: u16, ttl: u32, data: &[u8]| {
         let fixed = [&kind.to_be_bytes()[..], &class.to_be_bytes(), &ttl.to_be_bytes()].concat();
-        [name, &fixed, &(data.len() as u16).to_be_bytes(), data].concat()
+        [name, &fixed, &u16::try_from(data.len()).unwrap_or(u16::MAX).to_be_bytes(), data].concat()
     };
     let service = [label("_peernix"), label("_tcp"), label("local"), vec![0]].concat();
-    let address = [10, 77, 0, if number % 2 == 0 { from } else { 100 + (number % 100) as u8 }];
+    let address =
+        [10, 77, 0, if number.is_multiple_of(2) { from } else { 100 + u8::try_from(number % 100).unwrap_or(0) }];
     [
         vec![0, 0, 0x84, 0, 0, 0, 0, 4, 0, 0, 0, 0],
         record(&service, 12, 1, 4500, &instance),
@@ -73,7 +74,7 @@ fn forged(number: u64, from: u8) -> Vec<u8> {
 
 /// The end of the address of a source of the flood.
 const fn forger(source: u64) -> u8 {
-    200 + source as u8
+    200 + source.to_le_bytes()[0]
 }
 
 /// Forges announcements from several addresses of `host` until `stop`.
@@ -200,7 +201,7 @@ fn port_held(ctx: &Ctx) -> Result<()> {
     let id_a = on_a.node_id()?;
     let administrator = Administrator::of(&on_b)?;
     let status = wait::until("the status to say so", Duration::from_secs(5), || {
-        let status = administrator.does(|client| client.status())?;
+        let status = administrator.does(Control::status)?;
         Ok(status.problems.iter().any(|problem| problem.contains("5353")).then_some(status))
     });
     match status {
@@ -218,7 +219,7 @@ fn port_held(ctx: &Ctx) -> Result<()> {
     let met = on_b.wait_state(&id_a, "online", Duration::from_secs(20));
     ctx.measure("from the end of the holder to knowing each other", freed.elapsed().as_secs_f64(), "s", 8.0);
     met?;
-    let status = administrator.does(|client| client.status())?;
+    let status = administrator.does(Control::status)?;
     let silent = !status.problems.iter().any(|problem| problem.contains("5353"));
     ctx.check("the status is well again", silent, &status.problems.join("; "));
     ctx.check("the log says that it works", on_b.log().contains("other machines are found again"), "it does not");
@@ -247,7 +248,7 @@ fn copied_machine(ctx: &Ctx) -> Result<()> {
     for peernixd in [&on_a, &on_b] {
         let administrator = Administrator::of(peernixd)?;
         let said = wait::until_true("the status to say so", Duration::from_secs(10), || {
-            let problems = administrator.does(|client| client.status())?.problems;
+            let problems = administrator.does(Control::status)?.problems;
             Ok(problems.iter().any(|problem| problem.contains("has this machine's node key")))
         });
         let name = &peernixd.host.name;

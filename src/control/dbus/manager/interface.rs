@@ -299,6 +299,8 @@ manager! {
         peer_unblocked(id: &str, name: &str);
         /// Somebody sent what was not what was signed.
         trust_violation(peer: &str, name: &str, path: &str, reason: &str);
+        /// A path of this machine's own store is damaged, and is not shared any more.
+        path_damaged(path: &str);
         /// Another key signs; / if none did before.
         key_rotated(old: ObjectPath<'_>, new: ObjectPath<'_>);
         /// A key must not sign any more.

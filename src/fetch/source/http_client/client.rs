@@ -42,6 +42,8 @@ const PATIENCE_MAX: Duration = Duration::from_millis(600);
 const CHANGES_MAX: u32 = 3;
 /// A connection whose way changed is closed if nothing comes over it for this long.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+/// How often that is looked at: what nobody reads need not show that it lives until somebody does.
+const SIGNS_MAX: u32 = 30;
 
 type Answer = Result<Response<Incoming>, SourceError>;
 
@@ -187,13 +189,22 @@ impl HttpClient {
     }
 }
 
-/// Closes those of which nothing is heard for a moment, though somebody waits for it.
+/// Closes those of which nothing is heard for a moment while somebody waits for it.
 async fn close_silent(links: Vec<Arc<Link>>) {
-    let before: Vec<_> = links.iter().map(|link| link.heard()).collect();
-    sleep(SIGN_OF_LIFE).await;
-    for (link, before) in links.iter().zip(before) {
-        if before.is_some() && link.heard() == before {
-            link.close();
+    let mut doubtful: Vec<_> = links.into_iter().map(|link| (link.heard(), link.is_awaited(), link)).collect();
+    for _ in 0..SIGNS_MAX {
+        sleep(SIGN_OF_LIFE).await;
+        doubtful.retain_mut(|(before, was_awaited, link)| {
+            let is_silent = link.heard() == *before;
+            if is_silent && *was_awaited && link.is_awaited() {
+                link.close();
+                return false;
+            }
+            *was_awaited = link.is_awaited();
+            is_silent
+        });
+        if doubtful.is_empty() {
+            return;
         }
     }
 }

@@ -40,9 +40,14 @@ impl Link {
         self.close.cancel();
     }
 
-    /// How often something came from the other side so far; `None` while nobody wants more.
-    pub(super) fn heard(&self) -> Option<u64> {
-        self.awaited.load(Relaxed).then(|| self.heard.load(Relaxed))
+    /// How often something came from the other side so far.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard.load(Relaxed)
+    }
+
+    /// Whether somebody waits to hear more.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited.load(Relaxed)
     }
 }
 

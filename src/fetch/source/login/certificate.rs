@@ -1,6 +1,6 @@
 //! A client certificate with its key, for upstreams that ask for one while a TLS connection comes about.
 
-use super::LoginError;
+use super::error::LoginError;
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

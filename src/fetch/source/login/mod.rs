@@ -4,9 +4,11 @@
 //! (`super::upstream`).
 
 mod certificate;
+mod error;
 mod netrc;
 
 pub(crate) use certificate::ClientIdentity;
+pub use error::LoginError;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -14,7 +16,6 @@ use hyper::Uri;
 use hyper::header::HeaderValue;
 use std::fmt;
 use std::sync::Arc;
-use thiserror::Error;
 use zeroize::Zeroizing;
 
 /// What an upstream is shown. Cheap to clone.
@@ -22,20 +23,6 @@ use zeroize::Zeroizing;
 pub struct Login {
     authorization: Option<Authorization>,
     identity: Option<Arc<ClientIdentity>>,
-}
-
-/// What cannot be used as a login. No message repeats any of it.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum LoginError {
-    /// It is not in the form in which it should be.
-    #[error("{0}")]
-    Malformed(&'static str),
-    /// A file of logins that has none for the host.
-    #[error("it has no entry `machine {0}` with a password")]
-    NoEntry(String),
-    /// The certificate and its key do not belong together, or are of a kind that is not supported.
-    #[error("the certificate and its key cannot be used: {0}")]
-    Certificate(String),
 }
 
 impl Login {

@@ -5,7 +5,7 @@
 //! host that has a password counts, and `default` is for every host. There are crates for this; none wipes what it read, and none reads
 //! quotes as curl does.
 
-use super::LoginError;
+use super::error::LoginError;
 use zeroize::Zeroizing;
 
 /// The longest word, in bytes.
