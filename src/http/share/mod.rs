@@ -101,14 +101,15 @@ impl Handler for ShareHandler {
     async fn answer(&self, request: Request) -> Response<Body> {
         let share = &self.share;
         let audience = self.audience(&request);
+        // On the heap while they last: else the room for the largest of them would be in each connection, idle ones included.
         let found = match &request.route {
-            Route::NarInfo(hash) => self.in_time(share.narinfo(*hash, audience, &request.headers)).await,
-            Route::Nar(name) => share.nar(name, audience, &request).await,
-            Route::Listing(hash) => share.listing(*hash, audience, &request).await,
-            Route::Log(derivation) => share.log(derivation, audience, &request).await,
-            Route::Realisation(output) => share.realisation(output, audience, &request.headers).await,
-            Route::BuildTrace(key) => share.build_trace(key, audience, &request.headers).await,
-            Route::DebugInfo(id) => share.debuginfo(id, audience).await,
+            Route::NarInfo(hash) => self.in_time(Box::pin(share.narinfo(*hash, audience, &request.headers))).await,
+            Route::Nar(name) => Box::pin(share.nar(name, audience, &request)).await,
+            Route::Listing(hash) => Box::pin(share.listing(*hash, audience, &request)).await,
+            Route::Log(derivation) => Box::pin(share.log(derivation, audience, &request)).await,
+            Route::Realisation(output) => Box::pin(share.realisation(output, audience, &request.headers)).await,
+            Route::BuildTrace(key) => Box::pin(share.build_trace(key, audience, &request.headers)).await,
+            Route::DebugInfo(id) => Box::pin(share.debuginfo(id, audience)).await,
             Route::CacheInfo => Ok(Some(status::cache_info(share.store.dir()))),
             Route::Health => Ok(Some(status::health(&share.store).await)),
             Route::Version => Ok(Some(reply::version())),

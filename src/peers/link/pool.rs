@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
 /// The most connections to one peer with a request of their own at once. Nix fetches 25 paths at a time; the share allows 128
@@ -63,6 +63,8 @@ pub(crate) struct Pool {
     is_old: AtomicBool,
     /// All that are open, whoever uses them.
     open: Mutex<Vec<Life>>,
+    /// Changes with the network.
+    moved: watch::Sender<()>,
     /// Seconds from a request to the head of its answer.
     latency: Mutex<Ewma>,
 }
@@ -84,9 +86,9 @@ type Answer = (Response<Incoming>, Duration);
 
 impl Pool {
     pub(crate) fn new(id: NodeId, target: Target, trusted_keys: Arc<TrustedKeysHeaders>) -> Self {
-        let (idle, shared, dialling, is_old, open, latency) = Default::default();
+        let (idle, shared, dialling, is_old, open, latency, moved) = Default::default();
         let (slots, small) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Semaphore::new(SMALL_MAX));
-        Self { id, target, trusted_keys, slots, idle, small, shared, dialling, is_old, open, latency }
+        Self { id, target, trusted_keys, slots, idle, small, shared, dialling, is_old, open, moved, latency }
     }
 
     /// A small request: with others on one connection, if the peer has that.
@@ -141,10 +143,22 @@ impl Pool {
 
     /// Makes a connection, and notes what the peer knows.
     async fn dial_noting(&self, addresses: &[SocketAddr]) -> Result<Connection, LinkError> {
-        let connection = self.target.dial(addresses).await?;
+        let connection = self.until_moved(|| self.target.dial(addresses)).await?;
         self.is_old.store(!connection.is_multiplexed(), Relaxed);
         self.note(&connection);
         Ok(connection)
+    }
+
+    /// What `dial` gives, which is begun anew whenever the network changes: what is on its way from an address that is gone never
+    /// comes about.
+    async fn until_moved<F: Future>(&self, dial: impl Fn() -> F) -> F::Output {
+        let mut moved = self.moved.subscribe();
+        loop {
+            tokio::select! {
+                dialled = dial() => return dialled,
+                Ok(()) = moved.changed() => {}
+            }
+        }
     }
 
     /// Notes that a connection is open.
@@ -234,7 +248,7 @@ impl Pool {
         message: Request<Empty<Bytes>>,
         addresses: &[SocketAddr],
     ) -> Result<(Connection, Answer), LinkError> {
-        let mut connection = self.target.dial_single(addresses).await?;
+        let mut connection = self.until_moved(|| self.target.dial_single(addresses)).await?;
         self.note(&connection);
         let answer = connection.request(message).await?;
         Ok((connection, answer))
@@ -312,6 +326,7 @@ impl Transport for Pool {
     }
 
     fn network_changed(&self, woke: bool) {
+        self.moved.send_replace(());
         self.open.lock().iter().filter(|life| life.way() == Way::Gone).for_each(Life::close);
         let may_live = |connection: &Connection| !woke && connection.life().way() == Way::Same;
         self.idle.lock().retain(|idle| may_live(&idle.connection));

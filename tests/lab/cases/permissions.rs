@@ -145,6 +145,8 @@ fn daemon_protocol(ctx: &Ctx, generation: Generation) -> Result<()> {
             ctx.note("its daemon announces", version(announced), "");
         }
         drop(daemon);
+        // So that the next one is not taken for there before it is.
+        std::fs::remove_file(a.short.join("nix/var/nix/daemon-socket/socket"))?;
     }
     // In the place of a daemon, to hear what ours offers one.
     ctx.world.pieces()?.install_some(&b, &[piece], Signed::Yes)?;
