@@ -1,6 +1,8 @@
 //! The real Nix, three generations of it, and what its debug log says about the answers it got.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::LazyLock;
@@ -11,6 +13,9 @@ use anyhow::{Context, Result, bail};
 use crate::ctx::Ctx;
 use crate::host::Host;
 use crate::process::Process;
+
+/// What a client of nix-daemon says first.
+pub(crate) const CLIENT_MAGIC: u64 = 0x6e69_7863;
 
 /// A Nix, by where it comes from. Versions move on; the report names the one that ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,8 +244,13 @@ pub(crate) fn daemon(host: &Host, generation: Generation) -> Result<Process> {
     let log = host.logs.join(format!("{}.nix-daemon.log", host.name));
     let process = Process::start(host.nix_command(generation, "nix-daemon"), &log)?;
     let socket = host.short.join("nix/var/nix/daemon-socket/socket");
-    crate::wait::until_true("nix-daemon to accept", Duration::from_secs(10), || {
-        Ok(std::os::unix::net::UnixStream::connect(&socket).is_ok())
+    let (mut stream, _) = crate::wait::until("nix-daemon to accept", Duration::from_secs(10), || {
+        Ok(UnixStream::connect(&socket).ok())
     })?;
+    // It forks for each connection, and each opens the store before it greets. In a new store two at once get into each
+    // other's way ("creating symlink …: File exists"), so the first is waited for.
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.write_all(&CLIENT_MAGIC.to_le_bytes())?;
+    stream.read_exact(&mut [0; 8]).context("the greeting of nix-daemon")?;
     Ok(process)
 }

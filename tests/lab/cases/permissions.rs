@@ -14,7 +14,7 @@ use crate::host::Host;
 use crate::http::{Client, gateway_get};
 use crate::needs::Need;
 use crate::peer::{Peernixd, Settings, Start};
-use crate::real_nix::{self, Generation};
+use crate::real_nix::{self, CLIENT_MAGIC, Generation};
 use crate::store::Signed;
 
 /// As `[share] plain_listen` says.
@@ -165,8 +165,7 @@ fn daemon_protocol(ctx: &Ctx, generation: Generation) -> Result<()> {
     on_b.stop()
 }
 
-/// How a client of the worker protocol begins, and a version that is above all to come.
-const CLIENT_MAGIC: u64 = 0x6e69_7863;
+/// A version of the worker protocol that is above all to come.
 const NEWEST_EVER: u64 = 0x01ff;
 
 /// The version behind the magic number.
