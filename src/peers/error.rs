@@ -168,6 +168,12 @@ impl LinkError {
         }
     }
 
+    /// Whether this machine has no address from which to reach the peer.
+    pub(super) fn has_no_way(&self) -> bool {
+        use io::ErrorKind::{AddrNotAvailable, NetworkDown, NetworkUnreachable};
+        matches!(self, Self::Connect { source, .. } if matches!(source.kind(), AddrNotAvailable | NetworkDown | NetworkUnreachable))
+    }
+
     /// The same again, as far as it can be told twice: why a connection could not be made.
     pub(super) fn again(&self) -> Self {
         match self {

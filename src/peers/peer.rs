@@ -350,7 +350,11 @@ impl Peer {
     /// The network is another one now, or (with `woke`) the machine slept: failures before that say nothing, and connections
     /// may be dead.
     pub(super) fn network_changed(&self, woke: bool) {
-        self.record().breaker.succeeded();
+        {
+            let mut record = self.record();
+            record.breaker.succeeded();
+            record.moved = Some(Instant::now());
+        }
         self.transport.network_changed(woke);
         self.afresh.store(true, Relaxed);
         self.look.notify_one();

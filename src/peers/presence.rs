@@ -109,6 +109,11 @@ impl Monitor {
                     sleep_until(begun + LOOK_GAP).await;
                     continue;
                 }
+                Err(error) if self.peer.record().is_settling(Instant::now()) => {
+                    log::debug!(peer:% = self.peer.id(), reason:% = error; "peer not reached since this machine moved");
+                    self.pause_until(begun + LOOK_GAP).await;
+                    continue;
+                }
                 Err(error) => self.explain(&error),
             }
             self.peer.lost();

@@ -76,6 +76,7 @@ impl Table {
         ranked.sort_by(|(one, _), (other, _)| other.total_cmp(one));
         ranked.into_iter().map(|(_, peer)| peer.clone()).collect()
     }
+
     /// Whether a peer that was there a moment ago cannot be asked now.
     pub(super) fn has_others(&self) -> bool {
         let now = Instant::now();

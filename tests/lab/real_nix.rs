@@ -244,9 +244,8 @@ pub(crate) fn daemon(host: &Host, generation: Generation) -> Result<Process> {
     let log = host.logs.join(format!("{}.nix-daemon.log", host.name));
     let process = Process::start(host.nix_command(generation, "nix-daemon"), &log)?;
     let socket = host.short.join("nix/var/nix/daemon-socket/socket");
-    let (mut stream, _) = crate::wait::until("nix-daemon to accept", Duration::from_secs(10), || {
-        Ok(UnixStream::connect(&socket).ok())
-    })?;
+    let (mut stream, _) =
+        crate::wait::until("nix-daemon to accept", Duration::from_secs(10), || Ok(UnixStream::connect(&socket).ok()))?;
     // It forks for each connection, and each opens the store before it greets. In a new store two at once get into each
     // other's way ("creating symlink …: File exists"), so the first is waited for.
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;

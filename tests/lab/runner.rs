@@ -22,6 +22,9 @@ use crate::world::World;
 /// Says to this program that it is the one inside the run's own namespaces.
 const INSIDE: &str = "PEERNIX_LAB_INSIDE";
 
+/// How many cases run at a time, of those that may have others beside them: most of their time is spent waiting.
+const JOBS: usize = 4;
+
 /// After this long the run is given up; CI has 20 minutes for everything.
 const RUN_LIMIT: Duration = Duration::from_secs(15 * 60);
 const LONG_RUN_LIMIT: Duration = Duration::from_secs(90 * 60);
@@ -39,7 +42,7 @@ impl Options {
     fn read() -> Result<Self> {
         let long = std::env::var_os("PEERNIX_LAB_LONG").is_some();
         let require = std::env::var("PEERNIX_LAB_REQUIRE").is_ok_and(|value| value == "all");
-        let mut options = Self { filters: vec![], list: false, long, jobs: 2, require };
+        let mut options = Self { filters: vec![], list: false, long, jobs: JOBS, require };
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
             match arg.as_str() {

@@ -40,6 +40,8 @@ const PATIENCE: u32 = 8;
 const PATIENCE_MIN: Duration = Duration::from_millis(150);
 /// and no more, also where it is not known: a peer that is busy is not helped by more connections.
 const PATIENCE_MAX: Duration = Duration::from_millis(1500);
+/// How long a network is waited for when there is none: one address goes before the next one comes.
+const BETWEEN_ADDRESSES: Duration = Duration::from_millis(500);
 /// How long a request waits for its turn when too many are under way.
 const SLOT_LIMIT: Duration = Duration::from_secs(1);
 /// What a NAR's target begins with.
@@ -150,13 +152,21 @@ impl Pool {
     }
 
     /// What `dial` gives, which is begun anew whenever the network changes: what is on its way from an address that is gone never
-    /// comes about.
-    async fn until_moved<F: Future>(&self, dial: impl Fn() -> F) -> F::Output {
+    /// comes about. Where there is no way at all, a change is waited for.
+    pub(super) async fn until_moved<T, F>(&self, dial: impl Fn() -> F) -> Result<T, LinkError>
+    where
+        F: Future<Output = Result<T, LinkError>>,
+    {
         let mut moved = self.moved.subscribe();
         loop {
-            tokio::select! {
-                dialled = dial() => return dialled,
-                Ok(()) = moved.changed() => {}
+            let dialled = tokio::select! {
+                dialled = dial() => dialled,
+                Ok(()) = moved.changed() => continue,
+            };
+            let may_come = dialled.as_ref().is_err_and(LinkError::has_no_way)
+                && matches!(timeout(BETWEEN_ADDRESSES, moved.changed()).await, Ok(Ok(())));
+            if !may_come {
+                return dialled;
             }
         }
     }

@@ -307,7 +307,10 @@ async fn a_kept_connection_that_is_dead_is_replaced() {
     let pool = pool(&server);
     for _ in 0..4 {
         pool.get("/once", None, &[address]).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        // Given back, though it is dead: nothing has said so yet.
+        while pool.idle_now() == 0 {
+            tokio::task::yield_now().await;
+        }
     }
     assert_eq!(seen.connections.load(Ordering::Relaxed), 4);
 }
@@ -354,6 +357,37 @@ async fn after_a_wake_up_nothing_is_used_that_was_kept() {
     assert_eq!(pool.idle_now(), 0);
     pool.get("/0", None, &[address]).await.unwrap();
     assert_eq!(seen.connections.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_dialled_while_the_machine_moves_is_dialled_again() {
+    let pool = pool(&key(1));
+    let no_way = || LinkError::Connect {
+        address: SocketAddr::from(([192, 0, 2, 1], 1)),
+        source: std::io::ErrorKind::NetworkUnreachable.into(),
+    };
+    let dials = AtomicUsize::new(0);
+    // From an address that is gone nothing comes; then there is none, and at last another.
+    let dial = async || match dials.fetch_add(1, Ordering::Relaxed) {
+        0 => std::future::pending().await,
+        1 => Err(no_way()),
+        _ => Ok(()),
+    };
+    let moves = async {
+        for _ in 0..2 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            pool.network_changed(false);
+        }
+    };
+    let (dialled, ()) = tokio::join!(pool.until_moved(dial), moves);
+    assert!(dialled.is_ok() && dials.load(Ordering::Relaxed) == 3, "{dialled:?}");
+
+    let begun = tokio::time::Instant::now();
+    let error = pool.until_moved(async || Err::<(), _>(no_way())).await.unwrap_err();
+    assert!(error.has_no_way() && begun.elapsed() < Duration::from_secs(1), "nobody waits for ever");
+    let begun = tokio::time::Instant::now();
+    pool.until_moved(async || Err::<(), _>(LinkError::NoAddress)).await.unwrap_err();
+    assert_eq!(begun.elapsed(), Duration::ZERO, "that a peer is not there is no matter of the network");
 }
 
 #[tokio::test]

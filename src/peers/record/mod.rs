@@ -22,6 +22,9 @@ use tokio::time::Instant;
 
 /// How many requests in a row must fail before requests are kept away.
 const FAILURES_MAX: u32 = 3;
+/// How long after a move of this machine a peer that was there counts as there although it cannot be reached: between two addresses
+/// nobody can be, and a lease or a VPN takes a moment.
+const SETTLING: Duration = Duration::from_secs(3);
 /// How long a peer that was never reached is kept after it was last heard of.
 const STRANGER_KEPT: Duration = Duration::from_secs(10 * 60);
 /// How long a peer is kept after it was last online.
@@ -52,6 +55,8 @@ pub(super) struct Record {
     pub(super) last_seen: Option<SystemTime>,
     /// When anyone last claimed anything about it.
     pub(super) heard: Instant,
+    /// When this machine last had other addresses than before, or woke up.
+    pub(super) moved: Option<Instant>,
 }
 
 impl Record {
@@ -72,6 +77,7 @@ impl Record {
             first_seen: None,
             last_seen: None,
             heard: Instant::now(),
+            moved: None,
         }
     }
 
@@ -83,9 +89,10 @@ impl Record {
 
     /// The rank among candidates, the larger the better; `None` if it cannot be asked now.
     pub(super) fn rank(&self, now: Instant) -> Option<f64> {
-        let usable = self.state == State::Online && self.breaker.permits(now);
-        // One that is being tested comes after all others: scores are between 0 and 1.
-        let doubt = f64::from(u8::from(self.breaker.is_doubtful()));
+        let there = self.state == State::Online || self.is_settling(now);
+        let usable = there && self.breaker.permits(now);
+        // One that is being tested, or dialled anew, comes after all others: scores are between 0 and 1.
+        let doubt = f64::from(u8::from(self.breaker.is_doubtful() || self.state != State::Online));
         usable.then(|| self.health.score() - doubt)
     }
 
@@ -93,9 +100,14 @@ impl Record {
     pub(super) fn is_left_alone(&self, now: Instant) -> bool {
         match self.state {
             State::Online => !self.breaker.permits(now),
-            State::Suspect => true,
+            State::Suspect => !self.is_settling(now) || !self.breaker.permits(now),
             State::Discovered | State::Offline | State::Blocked => false,
         }
+    }
+
+    /// Whether it is in doubt only because this machine has just moved.
+    pub(super) fn is_settling(&self, now: Instant) -> bool {
+        self.state == State::Suspect && self.moved.is_some_and(|moved| now < moved + SETTLING)
     }
 
     /// Whether it has not been heard of for so long that it may be dropped.

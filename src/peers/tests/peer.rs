@@ -104,6 +104,20 @@ async fn a_peer_that_keeps_failing_gets_no_requests_for_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_in_doubt_is_asked_only_where_this_machine_has_just_moved() {
+    let (peer, table, transport) = peer();
+    peer.doubted();
+    assert_eq!((ask(&table, &transport).await, table.has_others()), (0, true));
+    peer.network_changed(false);
+    assert_eq!((ask(&table, &transport).await, table.has_others()), (10, false));
+    advance(Duration::from_secs(4)).await;
+    assert_eq!((ask(&table, &transport).await, table.has_others()), (0, true));
+    peer.network_changed(false);
+    peer.lost();
+    assert_eq!((ask(&table, &transport).await, table.has_others()), (0, false), "it was away before");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_banned_peer_is_not_asked() {
     let (peer, table, transport) = peer();
     peer.ban("it lied", Duration::from_secs(60));

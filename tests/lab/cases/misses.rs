@@ -17,9 +17,9 @@ use crate::store::Signed;
 const PEERS: usize = 10;
 
 /// Misses measured, one after the other on one connection, and as Nix does it, on 25 connections.
-const ONE_BY_ONE: usize = 2000;
+const ONE_BY_ONE: usize = 1000;
 const CONNECTIONS: usize = 25;
-const PER_CONNECTION: usize = 200;
+const PER_CONNECTION: usize = 60;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

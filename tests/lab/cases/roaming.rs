@@ -63,11 +63,6 @@ enum Change {
     Silence,
 }
 
-/// A service that waits long enough for the one who knows, whom it asks over kept connections.
-fn settings(ctx: &Ctx) -> Settings {
-    Settings::new(ctx).set("gateway.budget_ms", 3000)
-}
-
 /// The other of a host's two addresses. First the one goes and then the other comes, as with a new lease.
 fn move_house(host: &Host, times: usize) -> Result<()> {
     let addresses = [host.index, host.index + 100].map(|end| format!("10.77.0.{end}/24"));
@@ -118,12 +113,17 @@ fn lookups(ctx: &Ctx, whom: Whom, change: Change) -> Result<()> {
     let on_a = Peernixd::start(ctx, &a, &Settings::new(ctx).set("discovery.mdns", false))?;
     let (settings, at, port) = match whom {
         Whom::Upstream => {
-            (settings(ctx).set("discovery.mdns", false).upstreams(&[&internet.url]), &network.outside.0, 8080)
+            (Settings::new(ctx).set("discovery.mdns", false).upstreams(&[&internet.url]), &network.outside.0, 8080)
         }
         Whom::Peer => {
             let fixed = format!("{}@{}:7650", on_a.node_id()?, a.address());
-            (settings(ctx).fixed_peers(&[fixed]), &a.ns.0, 7650)
+            (Settings::new(ctx).fixed_peers(&[fixed]), &a.ns.0, 7650)
         }
+    };
+    let settings = match change {
+        Change::Address => settings,
+        // A silent connection has half of the default budget before a fresh one is tried: little on a busy machine.
+        Change::Silence => settings.set("gateway.budget_ms", 1000),
     };
     let on_b = Peernixd::start(ctx, &b, &settings)?;
     if whom == Whom::Peer {
@@ -150,10 +150,7 @@ fn lookups(ctx: &Ctx, whom: Whom, change: Change) -> Result<()> {
         found += usize::from(head.status == 200);
     }
     ctx.note("the fewest connections that were kept", kept, "");
-    // A peer whose connection is made anew just between the two addresses is away until it is looked at again, and is not asked.
-    let enough = if whom == Whom::Peer { RUNS - 2 } else { RUNS };
-    ctx.check(&format!("found by the first lookup: {enough} of {RUNS} times"), found >= enough, &found.to_string());
-    ctx.note("found by the first lookup", found, "");
+    ctx.check(&format!("found by the first lookup: {RUNS} of {RUNS} times"), found == RUNS, &found.to_string());
     ctx.measure("the slowest first lookup", slowest.as_secs_f64(), "s", FIRST_LOOKUP);
     on_b.stop()?;
     on_a.stop()
@@ -172,8 +169,8 @@ fn download(ctx: &Ctx) -> Result<()> {
     // Five seconds each.
     b.port.slow(40)?;
     for (times, (whom, settings)) in [
-        ("upstream", settings(ctx).set("discovery.mdns", false).upstreams(&[&internet.url])),
-        ("peer", settings(ctx).fixed_peers(&[fixed])),
+        ("upstream", Settings::new(ctx).set("discovery.mdns", false).upstreams(&[&internet.url])),
+        ("peer", Settings::new(ctx).fixed_peers(&[fixed])),
     ]
     .into_iter()
     .enumerate()
@@ -235,7 +232,7 @@ fn broken_ipv6(ctx: &Ctx) -> Result<()> {
     let order = b.sh(&format!("getent ahosts {NAME}"))?;
     ensure!(order.starts_with("2001:db8:77::fe"), "IPv6 is not tried first here, so nothing is shown: {order}");
     let url = format!("http://{NAME}:8080");
-    let on_b = Peernixd::start(ctx, &b, &settings(ctx).set("discovery.mdns", false).upstreams(&[&url]))?;
+    let on_b = Peernixd::start(ctx, &b, &Settings::new(ctx).set("discovery.mdns", false).upstreams(&[&url]))?;
     let ask = |hash: String| {
         let begun = Instant::now();
         let (head, _) = gateway_get(ctx, &b, &format!("/{hash}.narinfo"))?;

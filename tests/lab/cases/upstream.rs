@@ -29,9 +29,10 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = vec![
         Case::new("upstream/decodes", decodes),
         Case::new("upstream/with-peers", with_peers),
-        Case::new("upstream/fails", fails),
+        Case::new("upstream/fails/nar-500", fails_at_nars),
         Case::new("upstream/cut-in-mid-nar", cut_in_mid_nar),
     ];
+    cases.extend(FAILING.map(|(name, how)| Case::new(format!("upstream/fails/{name}"), move |ctx| fails(ctx, how))));
     cases.extend(["none", "xz", "zstd", "gzip", "bzip2"].map(|compression| {
         Case::new(format!("upstream/takes-over-{compression}"), move |ctx| takes_over(ctx, compression))
     }));
@@ -107,59 +108,77 @@ fn with_peers(ctx: &Ctx) -> Result<()> {
     on_a.stop()
 }
 
+/// How an upstream fails.
+#[derive(Debug, Clone, Copy)]
+enum Failing {
+    /// Nothing listens there.
+    Refused,
+    /// No machine has the address.
+    NobodyThere,
+    As(Weather),
+}
+
+const FAILING: [(&str, Failing); 7] = [
+    ("refused", Failing::Refused),
+    ("nobody-there", Failing::NobodyThere),
+    ("silent", Failing::As(Weather::Silent)),
+    ("slow", Failing::As(Weather::SlowNarinfo(Duration::from_secs(20)))),
+    ("500", Failing::As(Weather::Status(500))),
+    ("503", Failing::As(Weather::Status(503))),
+    ("429", Failing::As(Weather::Status(429))),
+];
+
 /// Everything that can be wrong with an upstream: a path that a peer has comes as if nothing were, others are 404 in time.
-fn fails(ctx: &Ctx) -> Result<()> {
+fn fails(ctx: &Ctx, how: Failing) -> Result<()> {
     let network = ctx.network()?;
     let (a, b) = (network.host("a")?, network.host("b")?);
-    let set = ctx.world.pieces()?;
-    let known = set.named("piece-2m")?;
-    set.install_some(&a, &[known], Signed::Yes)?;
+    let known = ctx.world.pieces()?.named("piece-2m")?;
+    ctx.world.pieces()?.install_some(&a, &[known], Signed::Yes)?;
     let internet = internet(ctx, &network, "piece-8m", "none")?;
-    let upstreams_alone = set.named("piece-8m")?;
+    let url = match how {
+        Failing::Refused => format!("http://{}:1", network.outside_address()),
+        Failing::NobodyThere => "http://10.77.0.99:8080".to_owned(),
+        Failing::As(weather) => {
+            internet.turn(weather);
+            internet.url.clone()
+        }
+    };
     let on_a = Peernixd::start(ctx, &a, &Settings::new(ctx))?;
-    let refused = format!("http://{}:1", network.outside_address());
-    let weathers = [
-        ("refused", refused.as_str(), Weather::Fine),
-        ("nobody there", "http://10.77.0.99:8080", Weather::Fine),
-        ("silent", internet.url.as_str(), Weather::Silent),
-        ("slow", internet.url.as_str(), Weather::SlowNarinfo(Duration::from_secs(20))),
-        ("500", internet.url.as_str(), Weather::Status(500)),
-        ("503", internet.url.as_str(), Weather::Status(503)),
-        ("429", internet.url.as_str(), Weather::Status(429)),
-    ];
-    for (what, url, weather) in weathers {
-        internet.turn(weather);
-        let _ = std::fs::remove_dir_all(b.dir.join("state"));
-        let on_b = Peernixd::start(ctx, &b, &Settings::new(ctx).upstreams(&[url]))?;
-        on_b.wait_online(1, Duration::from_secs(10))?;
-        let mut client = Client::gateway(ctx, &b)?;
-        let (head, _) = client.get(&format!("/{}.narinfo", known.path.hash()))?;
-        ctx.check(&format!("{what}: a peer's path is there"), head.status == 200, &head.status.to_string());
-        ctx.measure(&format!("{what}: a peer's path"), head.time.as_secs_f64(), "s", BUDGET);
-        for (nobodys, label, limit) in
-            [(NOBODYS[0], "the first", PATIENCE), (NOBODYS[1], "the second", BUDGET), (NOBODYS[2], "the third", BUDGET)]
-        {
-            let (head, _) = client.get(&format!("/{nobodys}.narinfo"))?;
-            ctx.check(&format!("{what}: nobody's path is 404"), head.status == 404, &head.status.to_string());
-            ctx.measure(&format!("{what}: nobody's path, {label}"), head.time.as_secs_f64(), "s", limit);
-        }
-        if what == "503" {
-            // The real Nix with a failing upstream behind the gateway: it finishes as if there were none.
-            let path = format!("/nix/store/{}", known.path);
-            let run = real_nix::realise(ctx, &b, Generation::Machine, "b", &path)?.must("a failing upstream")?;
-            ctx.check("503: Nix sees no retry", run.retries == 0, &run.retries.to_string());
-        }
-        on_b.stop()?;
+    let on_b = Peernixd::start(ctx, &b, &Settings::new(ctx).upstreams(&[&url]))?;
+    on_b.wait_online(1, Duration::from_secs(10))?;
+    let mut client = Client::gateway(ctx, &b)?;
+    let (head, _) = client.get(&format!("/{}.narinfo", known.path.hash()))?;
+    ctx.check("a peer's path is there", head.status == 200, &head.status.to_string());
+    ctx.measure("a peer's path", head.time.as_secs_f64(), "s", BUDGET);
+    for (nobodys, label, limit) in
+        [(NOBODYS[0], "the first", PATIENCE), (NOBODYS[1], "the second", BUDGET), (NOBODYS[2], "the third", BUDGET)]
+    {
+        let (head, _) = client.get(&format!("/{nobodys}.narinfo"))?;
+        ctx.check("nobody's path is 404", head.status == 404, &head.status.to_string());
+        ctx.measure(&format!("nobody's path, {label}"), head.time.as_secs_f64(), "s", limit);
     }
-    // Narinfos are fine, NARs are not, and nobody else has them: 404, no retry, and Nix says so.
-    internet.turn(Weather::NarStatus(500));
-    let on_b = Peernixd::start(ctx, &b, &Settings::new(ctx).upstreams(&[&internet.url]))?;
-    let path = format!("/nix/store/{}", upstreams_alone.path);
-    let run = real_nix::realise(ctx, &b, Generation::Machine, "nar-500", &path)?;
-    ctx.check("NAR 500: Nix does not get it", !run.ok, "it did");
-    ctx.check("NAR 500: Nix sees no retry", run.retries == 0, &run.retries.to_string());
+    if matches!(how, Failing::As(Weather::Status(503))) {
+        // The real Nix with a failing upstream behind the gateway: it finishes as if there were none.
+        let path = format!("/nix/store/{}", known.path);
+        let run = real_nix::realise(ctx, &b, Generation::Machine, "b", &path)?.must("a failing upstream")?;
+        ctx.check("Nix sees no retry", run.retries == 0, &run.retries.to_string());
+    }
     on_b.stop()?;
     on_a.stop()
+}
+
+/// Narinfos are fine, NARs are not, and nobody else has them: 404, no retry, and Nix says so.
+fn fails_at_nars(ctx: &Ctx) -> Result<()> {
+    let network = ctx.network()?;
+    let b = network.host("b")?;
+    let internet = internet(ctx, &network, "piece-8m", "none")?;
+    internet.turn(Weather::NarStatus(500));
+    let on_b = Peernixd::start(ctx, &b, &Settings::new(ctx).upstreams(&[&internet.url]))?;
+    let path = format!("/nix/store/{}", ctx.world.pieces()?.named("piece-8m")?.path);
+    let run = real_nix::realise(ctx, &b, Generation::Machine, "nar-500", &path)?;
+    ctx.check("Nix does not get it", !run.ok, "it did");
+    ctx.check("Nix sees no retry", run.retries == 0, &run.retries.to_string());
+    on_b.stop()
 }
 
 /// Upstream's NARs break off again and again: the gateway asks for the rest, and Nix does not notice.
