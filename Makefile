@@ -10,6 +10,8 @@ FUZZ_SECONDS ?= 600
 
 # All tests but the lab, which comes last and alone.
 tests = --lib --bins --example demo --test integration
+# More than there are cores: most of their time is spent waiting.
+export RUST_TEST_THREADS ?= 4
 target = $(or $(CARGO_TARGET_DIR),target)
 # What `make install` builds and installs: release or debug.
 PROFILE ?= release

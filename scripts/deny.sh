@@ -10,7 +10,7 @@ if ! deny=$(command -v cargo-deny); then
   deny=$tools/bin/cargo-deny
   if [ ! -x "$deny" ]; then
     # Once; unoptimised it takes half the time. CARGO_TARGET_DIR/tools can be kept between runs.
-    cargo install cargo-deny --debug --locked --version "$version" --root "$tools" --target-dir "$tools/build"
+    CARGO_PROFILE_DEV_DEBUG=false cargo install cargo-deny --debug --locked --version "$version" --root "$tools" --target-dir "$tools/build"
   fi
 fi
 
