@@ -18,6 +18,8 @@ use thiserror::Error;
 pub const STATE: &str = "peernix-state";
 /// The most that is remembered, in bytes: it counts as memory of the service as long as it exists.
 pub const STATE_MAX: usize = 4 * 1024 * 1024;
+/// How many versions of it are looked at: as many descriptors as the unit lets the manager keep (`FileDescriptorStoreMax=`).
+const VERSIONS_MAX: usize = 4;
 
 /// What keeps something from being remembered, or from being read again.
 #[derive(Debug, Error)]
@@ -36,7 +38,8 @@ pub enum FdStoreError {
 /// What the manager kept for this process, until it is read.
 #[derive(Debug, Default)]
 pub struct Kept {
-    state: Option<OwnedFd>,
+    /// One as a rule; more when the manager did not remove the one before.
+    states: Vec<OwnedFd>,
     /// Names of descriptors that say nothing to this version of the service.
     unknown: Vec<String>,
 }
@@ -48,9 +51,12 @@ impl Kept {
         name == STATE
     }
 
-    /// Takes a descriptor of that name. The last one counts: it is the newest.
+    /// Takes a descriptor of that name. In which order they come says nothing: systemd 252 to 262 hand over the newest first, and
+    /// turn the order round with each daemon-reload.
     pub fn put(&mut self, fd: OwnedFd) {
-        self.state = Some(fd);
+        if self.states.len() < VERSIONS_MAX {
+            self.states.push(fd);
+        }
     }
 
     /// Remembers that a descriptor of this name was closed.
@@ -58,18 +64,18 @@ impl Kept {
         self.unknown.push(name);
     }
 
-    /// Reads what the last process of the service stored, and has the manager close what nobody knows. `Ok(None)`: there was
-    /// nothing, as after a boot.
+    /// Reads what processes of the service stored before, and has the manager close what nobody knows. Nothing, as after a boot; or
+    /// one version; or several in no order, of which the caller takes the one whose content is the newest.
     ///
     /// What is read stays in the store, so that a process that dies before it stores something new leaves the old.
     ///
     /// # Errors
-    /// See [`FdStoreError`]. The service starts cold then.
-    pub fn read(self, notifier: &Notifier) -> Result<Option<Vec<u8>>, FdStoreError> {
+    /// For each version, see [`FdStoreError`].
+    pub fn read(self, notifier: &Notifier) -> Vec<Result<Vec<u8>, FdStoreError>> {
         for name in &self.unknown {
             notifier.unstore(name);
         }
-        self.state.map(unseal).transpose()
+        self.states.into_iter().map(unseal).collect()
     }
 }
 
@@ -154,16 +160,20 @@ pub(super) mod tests {
         for bytes in [&b""[..], b"{\"version\":1}", &vec![7; STATE_MAX]] {
             let memory = seal(bytes).unwrap();
             assert!(File::from(memory.try_clone().unwrap()).write_at(b"x", 0).is_err(), "nobody can write");
-            let kept = Kept { state: Some(memory), ..Kept::default() };
-            assert_eq!(kept.read(&Notifier::default()).unwrap().unwrap(), bytes);
+            let kept = Kept { states: vec![memory], ..Kept::default() };
+            let read: Vec<_> = kept.read(&Notifier::default()).into_iter().map(Result::unwrap).collect();
+            assert_eq!(read, [bytes]);
         }
-        assert_eq!(Kept::default().read(&Notifier::default()).unwrap(), None);
+        assert!(Kept::default().read(&Notifier::default()).is_empty());
     }
 
     #[test]
     fn too_much_and_too_open() {
         assert!(matches!(seal(&vec![0; STATE_MAX + 1]), Err(FdStoreError::TooLarge(_))));
-        let read = |file: OwnedFd| Kept { state: Some(file), ..Kept::default() }.read(&Notifier::default());
+        let read = |file: OwnedFd| {
+            let kept = Kept { states: vec![file], ..Kept::default() };
+            kept.read(&Notifier::default()).pop().unwrap()
+        };
         let open = memfd_create(c"open", MFdFlags::MFD_ALLOW_SEALING).unwrap();
         assert!(matches!(read(open), Err(FdStoreError::NotSealed)));
         assert!(matches!(read(File::open("/dev/null").unwrap().into()), Err(FdStoreError::NotSealed)));
@@ -187,7 +197,7 @@ pub(super) mod tests {
         let (_dir, socket, notifier) = manager();
         let mut kept = Kept::default();
         kept.forget("older".to_owned());
-        assert_eq!(kept.read(&notifier).unwrap(), None);
+        assert!(kept.read(&notifier).is_empty());
         assert_eq!(received(&socket).unwrap(), "FDSTOREREMOVE=1\nFDNAME=older\n");
         assert!(Kept::is_ours(STATE) && !Kept::is_ours("share"));
     }

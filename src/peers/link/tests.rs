@@ -382,10 +382,10 @@ async fn what_is_dialled_while_the_machine_moves_is_dialled_again() {
     let (dialled, ()) = tokio::join!(pool.until_moved(dial), moves);
     assert!(dialled.is_ok() && dials.load(Ordering::Relaxed) == 3, "{dialled:?}");
 
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     let error = pool.until_moved(async || Err::<(), _>(no_way())).await.unwrap_err();
     assert!(error.has_no_way() && begun.elapsed() < Duration::from_secs(1), "nobody waits for ever");
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     pool.until_moved(async || Err::<(), _>(LinkError::NoAddress)).await.unwrap_err();
     assert_eq!(begun.elapsed(), Duration::ZERO, "that a peer is not there is no matter of the network");
 }
