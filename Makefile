@@ -9,7 +9,7 @@ ARGS ?=
 FUZZ_SECONDS ?= 600
 
 # All tests but the lab, which comes last and alone.
-tests = --lib --bins --example demo --test integration
+tests = --lib --example demo --test integration
 # More than there are cores: most of their time is spent waiting.
 export RUST_TEST_THREADS ?= 4
 target = $(or $(CARGO_TARGET_DIR),target)

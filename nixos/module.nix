@@ -346,16 +346,8 @@ in {
       users.groups.peernix-admin.members = cfg.admins;
 
       services.dbus.packages = [cfg.package];
-      # Whether a caller on D-Bus may change something is asked of polkit.
+      # Whether a caller on D-Bus may change something is asked of polkit, which finds the package's rules among the system's packages.
       security.polkit.enable = mkDefault true;
-      # On the Varlink socket membership of the group is all it takes; then it is on D-Bus as well, which peernixctl tries first.
-      security.polkit.extraConfig = ''
-        polkit.addRule(function(action, subject) {
-          if (action.id.indexOf("org.peernix.Peernix1.") == 0 && subject.isInGroup("peernix-admin")) {
-            return polkit.Result.YES;
-          }
-        });
-      '';
 
       systemd.packages = [cfg.package];
       systemd.tmpfiles.packages = [cfg.package];

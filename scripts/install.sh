@@ -5,6 +5,8 @@
 # the unit is written (default: the one installed here, else the newest). With PREFIX=/usr everything is found without more ado; below
 # /usr/local, D-Bus and polkit of some distributions look nowhere.
 set -eu
+# Whatever the administrator's shell says: everybody may enter the folders and read what is in them.
+umask 022
 cd "$(dirname "$0")/.."
 
 programs=${1:?the folder with the programs}
@@ -29,13 +31,8 @@ put() {
 # fill FILE TARGET: with the place of the programs, and for the systemd that is there.
 fill() {
   mkdir -p "$(dirname "$root$2")"
-  if [ "$version" -lt 253 ]; then
-    old='s|^Type=notify-reload$|Type=notify\nExecReload=+/bin/sh -c "kill -HUP ${MAINPID}"|'
-  else
-    old=
-  fi
   if [ "$version" -lt 254 ]; then preserve='/^FileDescriptorStorePreserve=/d'; else preserve=; fi
-  sed -e "s|@BINDIR@|$bin|g" -e "$old" -e "$preserve" "$1" >"$root$2"
+  sed -e "s|@BINDIR@|$bin|g" -e "$preserve" "$1" >"$root$2"
   chmod 644 "$root$2"
 }
 
@@ -61,6 +58,7 @@ for activation in dbus/*.service; do
 done
 put 644 "$share/dbus-1/interfaces" dbus/*.xml dbus/interfaces/*.xml
 put 644 "$share/polkit-1/actions" dbus/*.policy polkit/*.policy
+put 644 "$share/polkit-1/rules.d" dbus/*.rules
 put 644 "$share/peernix/varlink" varlink/*.varlink
 for section in 1 5 7 8; do
   put 644 "$share/man/man$section" docs/man/*."$section"

@@ -4,7 +4,7 @@ mod arrows;
 
 use crate::cli::exit;
 use crate::http::Route;
-use crate::metrics::{HttpMetrics, Metrics, render_http};
+use crate::metrics::{HttpMetrics, Metrics, render_http, render_process};
 use crate::peers::NodeId;
 use arrows::{House, Module};
 use std::collections::BTreeSet;
@@ -24,7 +24,8 @@ fn table<'a>(document: &'a str, after: &str) -> Vec<Vec<&'a str>> {
 #[test]
 fn exit_codes() {
     let codes = |after| table(OPERATIONS, after).iter().map(|row| row[0].parse().unwrap()).collect::<Vec<u8>>();
-    let daemon = [0, exit::USAGE, exit::UNAVAILABLE, exit::SOFTWARE, exit::CANNOT_CREATE, exit::CONFIG];
+    let daemon =
+        [0, exit::USAGE, exit::UNAVAILABLE, exit::SOFTWARE, exit::CANNOT_CREATE, exit::PERMISSION, exit::CONFIG];
     assert_eq!(codes("## Exit codes"), daemon);
     assert_eq!(codes("`peernixctl`:"), exit::CTL_CODES.map(|(code, _)| code));
 }
@@ -44,7 +45,10 @@ fn metrics() {
     let mut text = include_str!("http/gateway/status.rs").replace('"', "\n");
     Metrics::default().render(&mut text);
     render_http(&[("gateway", &HttpMetrics::new(&Route::NAMES))], &mut text);
-    let names = text.lines().filter_map(|line| line.split([' ', '{']).find(|word| word.starts_with("peernix_")));
+    render_process(std::time::SystemTime::now(), &mut text);
+    let names = text.lines().filter_map(|line| {
+        line.split([' ', '{']).find(|word| word.starts_with("peernix_") || word.starts_with("process_"))
+    });
     let names: BTreeSet<&str> = names.collect();
     let listed = table(OPERATIONS, "### Metrics");
     let listed: BTreeSet<&str> = listed.iter().map(|row| row[0].trim_matches('`')).collect();

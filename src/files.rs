@@ -98,7 +98,11 @@ pub(crate) fn read_private(path: &Path, limit: u64, forbidden: u32) -> io::Resul
 
 /// Reads a plain file of at most `limit` bytes of text, whoever may write it; `None` if it has more.
 pub(crate) fn read_text(path: &Path, limit: u64) -> io::Result<Option<String>> {
-    let file = File::open(path)?;
+    text_of(File::open(path)?, limit)
+}
+
+/// The same of a file that is open already.
+pub(crate) fn text_of(file: File, limit: u64) -> io::Result<Option<String>> {
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "not a plain file"));
     }

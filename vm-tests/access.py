@@ -24,7 +24,7 @@ VARLINK_ASKS = {
     },
     "org.peernix.Peers": {"List", "Ping"},
     "org.peernix.Store": {"ListPins", "QueryPath"},
-    "io.systemd.service": {"GetEnvironment", "Ping"},
+    "io.systemd.service": {"GetEnvironment", "GetLogLevel", "Ping"},
     "org.varlink.service": {"GetInfo", "GetInterfaceDescription"},
 }  # fmt: skip
 # Those of them that go on for ever.
@@ -130,6 +130,10 @@ with subtest("D-Bus: and change nothing"):
     t.assertEqual(run_as("alice", "systemctl service-log-level peernix.service")[1], "info\n")
     t.assertEqual(run_as("alice", f"peernixctl --no-ask-password pin {own}")[0], 5)
     t.assertEqual(machine.succeed("peernixctl pins --json=short").strip(), "[]")
+
+with subtest("D-Bus: members of the group may do what they may do on the other way, without a password"):
+    t.assertEqual(run_as("bob", f"peernixctl --no-ask-password pin {own}"), (0, f"Pinned {own}.\n"))
+    t.assertEqual(run_as("bob", f"peernixctl --transport dbus --no-ask-password unpin {own}")[0], 0)
 
 with subtest("D-Bus: a rule of polkit allows what it names, and no more"):
     allow(f"action.id == '{NAME}.pin'")

@@ -21,6 +21,8 @@ const SOCKETS: [&str; 2] = [varlink::ADMIN_SOCKET, varlink::READ_ONLY_SOCKET];
 pub(super) const BRIDGE: &str = "__bridge";
 /// How long a message bus may take to say who is there, or to start the service.
 const BUS_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it is looked whether systemd started the service in vain.
+const UNIT_LOOK: Duration = Duration::from_millis(500);
 /// How much the bridge passes on at once, in bytes.
 const BRIDGE_BUFFER: usize = 64 * 1024;
 
@@ -116,14 +118,21 @@ impl Bus {
         .await
     }
 
-    /// Has the bus start the service, as it would for any call.
+    /// Has the bus start the service, as it would for any call. The bus waits 25 s for a service that cannot start; systemd knows
+    /// at once that it cannot.
     async fn start() -> Outcome<()> {
-        Self::ask(async |bus| {
+        let start = Self::ask(async |bus| {
             let name = zbus::names::WellKnownName::try_from(BUS_NAME)?;
             bus.start_service_by_name(name, 0).await?;
             Ok(())
-        })
-        .await
+        });
+        tokio::select! {
+            started = start => started,
+            unit = failed_start() => {
+                let words = if unit.status_text.is_empty() { String::new() } else { format!(": {}", unit.status_text) };
+                Err(not_running(&format!("systemd cannot start it: {}{words}", unit.told())))
+            }
+        }
     }
 
     async fn ask<T>(question: impl AsyncFnOnce(zbus::fdo::DBusProxy<'_>) -> zbus::Result<T>) -> Outcome<T> {
@@ -134,6 +143,16 @@ impl Bus {
         match tokio::time::timeout(BUS_TIMEOUT, ask).await {
             Ok(answer) => answer.map_err(|error| bus_error(&error)),
             Err(_) => Err(bus_error(&"no answer in time")),
+        }
+    }
+}
+
+/// The unit, once systemd has tried to start it in vain; for ever where it has not.
+async fn failed_start() -> systemd::Unit {
+    loop {
+        tokio::time::sleep(UNIT_LOOK).await; // poll
+        if let Some(unit) = systemd::unit().await.filter(systemd::Unit::cannot_start) {
+            return unit;
         }
     }
 }

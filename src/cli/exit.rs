@@ -2,9 +2,11 @@
 
 use crate::config::ConfigError;
 use crate::control::ErrorKind;
+use crate::peers::PeersError;
 use crate::system::directories::DirectoryError;
 use crate::system::sockets::SocketError;
 use clap::Parser;
+use std::io;
 use std::process::ExitCode;
 
 /// The command line makes no sense (`EX_USAGE`).
@@ -15,6 +17,8 @@ pub const UNAVAILABLE: u8 = 69;
 pub const SOFTWARE: u8 = 70;
 /// A directory cannot be made (`EX_CANTCREAT`).
 pub const CANNOT_CREATE: u8 = 73;
+/// A file of the service cannot be used by its user (`EX_NOPERM`): somebody has to put that right.
+pub const PERMISSION: u8 = 77;
 /// The configuration is wrong (`EX_CONFIG`).
 pub const CONFIG: u8 = 78;
 
@@ -84,14 +88,58 @@ pub const fn of_kind(kind: ErrorKind) -> u8 {
 /// The exit code of `peernixd` for an error.
 #[must_use]
 pub fn of(error: &anyhow::Error) -> ExitCode {
-    let code = if error.is::<ConfigError>() {
+    code_of(error).into()
+}
+
+/// The faults that stay until somebody does something about them: the unit has them in `RestartPreventExitStatus=`.
+#[must_use]
+pub fn is_permanent(error: &anyhow::Error) -> bool {
+    matches!(code_of(error), PERMISSION | CONFIG)
+}
+
+fn code_of(error: &anyhow::Error) -> u8 {
+    let refused = |error: &(dyn std::error::Error + 'static)| {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        matches!(kind, Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem))
+    };
+    if error.is::<ConfigError>() || matches!(error.downcast_ref(), Some(PeersError::Decisions { .. })) {
         CONFIG
     } else if error.is::<SocketError>() {
         UNAVAILABLE
+    } else if matches!(error.downcast_ref(), Some(DirectoryError::Open(_) | DirectoryError::Foreign { .. }))
+        || matches!(error.downcast_ref(), Some(PeersError::KeyMode { .. } | PeersError::KeySize { .. }))
+        || error.chain().any(refused)
+    {
+        PERMISSION
     } else if error.is::<DirectoryError>() {
         CANNOT_CREATE
     } else {
         SOFTWARE
-    };
-    code.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    #[test]
+    fn what_nobody_but_an_administrator_can_help_is_told_from_what_passes() {
+        let io = |kind: io::ErrorKind| io::Error::from(kind);
+        let create =
+            |kind| DirectoryError::Create { path: PathBuf::from("/s"), variable: "S", source: io(kind) }.into();
+        let key = |kind| PeersError::File { action: "read", path: PathBuf::from("/k"), source: io(kind) }.into();
+        for (error, code, permanent) in [
+            (create(io::ErrorKind::StorageFull), CANNOT_CREATE, false),
+            (create(io::ErrorKind::PermissionDenied), PERMISSION, true),
+            (DirectoryError::Open(PathBuf::from("/s")).into(), PERMISSION, true),
+            (key(io::ErrorKind::PermissionDenied), PERMISSION, true),
+            (key(io::ErrorKind::Interrupted), SOFTWARE, false),
+            (PeersError::KeyMode { path: PathBuf::from("/k"), mode: 0o644 }.into(), PERMISSION, true),
+            (ConfigError::Gone(PathBuf::from("/c")).into(), CONFIG, true),
+        ] {
+            let error: anyhow::Error = error;
+            assert_eq!((code_of(&error), is_permanent(&error)), (code, permanent), "{error}");
+        }
+    }
 }

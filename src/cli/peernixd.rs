@@ -4,7 +4,8 @@ use super::{exit, output};
 use crate::config::{self, Config, ConfigError};
 use crate::daemon;
 use crate::system::directories::Directories;
-use crate::system::journal;
+use crate::system::notify::Notifier;
+use crate::system::{journal, sockets};
 use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,7 +30,8 @@ pub struct Args {
 
 const AFTER_HELP: &str = "\
 Without --config, /etc/peernix/config.toml is read if it exists, else $XDG_CONFIG_HOME/peernix/config.toml; no file is fine.
-Exit codes: 64 usage, 69 a port is taken, 70 another failure, 73 a directory cannot be made, 78 wrong configuration.";
+Exit codes: 64 usage, 69 a port is taken, 70 another failure, 73 a directory cannot be made,
+77 a file that this user may not use, 78 wrong configuration.";
 
 /// Runs the program.
 #[must_use]
@@ -41,10 +43,16 @@ pub fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let chain = output::chain(&error);
             match error.downcast_ref::<ConfigError>() {
                 // One problem a line, each naming its file: nothing to put in front.
                 Some(problems) => output::complain(&problems.to_string()),
-                None => output::complain(&format!("peernixd: {}", output::chain(&error))),
+                None => output::complain(&format!("peernixd: {chain}")),
+            }
+            // For `systemctl status` and `peernixctl status`, which have nobody else to ask.
+            Notifier::from_environment().force_status(&format!("peernixd cannot start: {chain}"));
+            if exit::is_permanent(&error) {
+                sockets::turn_away();
             }
             exit::of(&error)
         }
@@ -64,7 +72,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         return Ok(output::print(&summary(&config))?);
     }
     journal::start(config.log.level);
-    daemon::run(config, args.config.clone(), &Directories::find()?)
+    daemon::run(config, &Directories::find()?)
 }
 
 /// What is to be known about a configuration that is right.

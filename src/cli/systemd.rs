@@ -39,6 +39,11 @@ pub(super) struct Unit {
 }
 
 impl Unit {
+    /// Whether it was started in vain, although systemd may try again.
+    pub(super) fn cannot_start(&self) -> bool {
+        self.active_state == "failed" || self.sub_state.starts_with("auto-restart")
+    }
+
     /// The words of systemd for it, in one line.
     pub(super) fn told(&self) -> String {
         let mut text = format!("{} ({})", self.active_state, self.sub_state);
@@ -79,6 +84,7 @@ fn meaning(status: &str) -> &'static str {
         "64" => " (usage)",
         "69" => " (a port is taken)",
         "73" => " (a directory cannot be made)",
+        "77" => " (a file that its user may not use)",
         "78" => " (wrong configuration)",
         _ => "",
     }
@@ -127,6 +133,9 @@ mod tests {
         );
         let unit = Unit::read("ActiveState=failed\nSubState=failed\nResult=signal\nExecMainCode=2\nExecMainStatus=9\n");
         assert_eq!(unit.told(), "failed (failed); result: signal, signal 9");
+        assert!(unit.cannot_start());
+        assert!(Unit::read("ActiveState=activating\nSubState=auto-restart\n").cannot_start());
+        assert!(!Unit::read("ActiveState=activating\nSubState=start\n").cannot_start());
         let unit = Unit::read("ActiveState=inactive\nSubState=dead\nResult=success\n");
         assert_eq!(unit.told(), "inactive (dead)");
     }

@@ -16,6 +16,20 @@ pub enum ConfigError {
         /// Why.
         source: io::Error,
     },
+    /// The file that was in force is not there any more.
+    #[error("{}: is gone, and was in force: put it back, or restart the service to go on without it", .0.display())]
+    Gone(PathBuf),
+    /// The file that was in force belongs to somebody else now.
+    #[error("{0}: belongs to the user id {owner} now, who could write anything into it: `chown root {0}`, or restart the service", file.display())]
+    Owner {
+        /// The file.
+        file: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
+    /// The file changed for as long as it was looked at.
+    #[error("{}: somebody is still writing it: reload again when it is complete", .0.display())]
+    Unsettled(PathBuf),
     /// The file is larger than any honest one.
     #[error("{}: larger than {limit} bytes; this is not a configuration of Peernix", file.display())]
     TooLarge {

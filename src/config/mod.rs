@@ -22,10 +22,21 @@ pub use upstream::{Credential, UPSTREAM_TIER, Upstream, UpstreamUrl};
 pub use value::{Addresses, Proxy};
 
 use crate::files;
+use nix::unistd::geteuid;
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The largest configuration file read, in bytes.
 pub const FILE_MAX: u64 = 1024 * 1024;
+
+/// A file that is read again must not have changed for so long: it may be written at this very moment.
+const SETTLED: Duration = Duration::from_millis(200);
+/// How long that is waited for, and how often it is looked at.
+const SETTLED_LIMIT: Duration = Duration::from_secs(2);
+const SETTLED_LOOK: Duration = Duration::from_millis(50);
 
 /// The configuration of the whole machine.
 pub const SYSTEM_FILE: &str = "/etc/peernix/config.toml";
@@ -39,6 +50,49 @@ impl Config {
         match file {
             Some(file) => Self::read(file),
             None => Self::usual_file().map_or_else(|| Ok(Self::default()), |file| Self::read(&file)),
+        }
+    }
+
+    /// Reads again the file that this one came from: that one and no other, as a place further down the list may be more generous.
+    /// Where there was none, the usual places are looked at. Blocks, for up to two seconds while somebody writes the file.
+    ///
+    /// # Errors
+    /// As for [`Self::load`]; and a file that is gone, belongs to somebody else, or goes on changing. What was in force should
+    /// stay then.
+    pub fn load_again(&self) -> Result<Self, ConfigError> {
+        let Some(file) = &self.origin else { return Self::load(None) };
+        let new = Self::read_settled(file).map_err(|error| match error {
+            ConfigError::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                ConfigError::Gone(file.clone())
+            }
+            other => other,
+        })?;
+        let may_own = |owner: &u32| *owner == 0 || *owner == geteuid().as_raw() || Some(*owner) == self.owner;
+        match new.owner.filter(|owner| !may_own(owner)) {
+            Some(owner) => Err(ConfigError::Owner { file: file.clone(), owner }),
+            None => Ok(new),
+        }
+    }
+
+    /// Reads a file once nobody writes it any more.
+    fn read_settled(file: &Path) -> Result<Self, ConfigError> {
+        // What tells one state of a file from another.
+        let state = |of: Metadata| (of.ino(), of.len(), of.mtime(), of.mtime_nsec());
+        let look = || fs::metadata(file).ok();
+        let begun = Instant::now();
+        loop {
+            let before = look();
+            let age = before.as_ref().and_then(|before| before.modified().ok());
+            // A time in the future says nothing.
+            let is_old = age.is_none_or(|age| SystemTime::now().duration_since(age).map_or(true, |age| age >= SETTLED));
+            let read = Self::read(file);
+            if is_old && before.map(state) == look().map(state) {
+                return read;
+            }
+            if begun.elapsed() >= SETTLED_LIMIT {
+                return Err(ConfigError::Unsettled(file.to_owned()));
+            }
+            std::thread::sleep(SETTLED_LOOK); // poll
         }
     }
 
@@ -56,9 +110,11 @@ impl Config {
     /// Reads a file that must be there.
     fn read(file: &Path) -> Result<Self, ConfigError> {
         let unreadable = |source| ConfigError::Unreadable { file: file.to_owned(), source };
-        let text = files::read_text(file, FILE_MAX).map_err(unreadable)?;
+        let open = File::open(file).map_err(unreadable)?;
+        let owner = open.metadata().map_err(unreadable)?.uid();
+        let text = files::text_of(open, FILE_MAX).map_err(unreadable)?;
         let text = text.ok_or_else(|| ConfigError::TooLarge { file: file.to_owned(), limit: FILE_MAX })?;
-        Self::from_text(&text, Some(file))
+        Ok(Self { owner: Some(owner), ..Self::from_text(&text, Some(file))? })
     }
 
     /// Reads the text of a configuration; `file` is for the messages.
@@ -83,13 +139,13 @@ impl Config {
     #[must_use]
     pub fn trusted_keys(&self) -> TrustedBy {
         match &self.trust.public_keys {
-            Some(keys) => {
-                TrustedBy { keys: keys.clone(), origin: "[trust] public_keys".to_owned(), notices: Vec::new() }
-            }
+            Some(keys) => TrustedBy::configured(keys.clone()),
             None => NixConf::read().trusted_keys(),
         }
     }
 }
 
+#[cfg(test)]
+mod again_tests;
 #[cfg(test)]
 mod tests;

@@ -67,6 +67,9 @@ pub struct Config {
     /// The file it was read from; `None` when there was no file.
     #[serde(skip)]
     pub origin: Option<PathBuf>,
+    /// Whose that file was, as a user id.
+    #[serde(skip)]
+    pub owner: Option<u32>,
 }
 
 /// `[gateway]`: the face towards this machine's Nix.

@@ -249,12 +249,12 @@ fn the_keys_of_nix_are_trusted() {
     let places = nix_conf::Places { dir: dir.path().to_owned(), ..nix_conf::Places::default() };
     let trusted = || NixConf::read_at(&places).trusted_keys();
     let names = |text: &str| {
-        std::fs::write(dir.path().join("nix.conf"), text).unwrap();
+        fs::write(dir.path().join("nix.conf"), text).unwrap();
         let trusted = trusted();
         (trusted.keys.iter().map(|key| key.name().to_owned()).collect::<Vec<_>>(), trusted.notices.len())
     };
     let second = OTHER_KEY.replace("test-1", "second-1");
-    std::fs::write(dir.path().join("more.conf"), format!("extra-trusted-public-keys = {second}\n")).unwrap();
+    fs::write(dir.path().join("more.conf"), format!("extra-trusted-public-keys = {second}\n")).unwrap();
 
     assert_eq!(names("sandbox = true\n"), (vec!["cache.nixos.org-1".into()], 0));
     assert_eq!(names(&format!("trusted-public-keys = {OTHER_KEY} # x-1:y\n")), (vec!["test-1".into()], 0));
@@ -271,7 +271,7 @@ fn the_keys_of_nix_are_trusted() {
     // A file that includes itself ends.
     let (keys, notices) = names("include nix.conf\n");
     assert_eq!((keys.len(), notices), (1, 1));
-    std::fs::remove_file(dir.path().join("nix.conf")).unwrap();
+    fs::remove_file(dir.path().join("nix.conf")).unwrap();
     let trusted = trusted();
     assert_eq!((trusted.keys.len(), trusted.origin.as_str()), (1, "the default of Nix (nix.conf names none)"));
 }

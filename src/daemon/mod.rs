@@ -22,7 +22,6 @@ use anyhow::Context as _;
 pub(crate) use options::node_key;
 use prepare::{Host, prepare};
 use signals::Signals;
-use std::path::PathBuf;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 ///
 /// # Errors
 /// What keeps it from starting: a socket, a directory, a key. What goes wrong later is logged and survived.
-pub fn run(config: Config, file: Option<PathBuf>, directories: &Directories) -> anyhow::Result<()> {
+pub fn run(config: Config, directories: &Directories) -> anyhow::Result<()> {
     if let Err(error) = limits::raise_open_files() {
         log::warn!("the limit of open files stays as it is: {error}");
     }
@@ -44,7 +43,7 @@ pub fn run(config: Config, file: Option<PathBuf>, directories: &Directories) -> 
     sockets.complete_control(&directories.runtime)?;
     let pressure = Pressure::from_environment();
     // After the sockets, and before the first thread: each thread takes its walls from the one that makes it.
-    let sandbox = landlock::enter(&options::places(&config, file.as_deref(), directories));
+    let sandbox = landlock::enter(&options::places(&config, directories));
     sandbox.log();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
@@ -53,7 +52,7 @@ pub fn run(config: Config, file: Option<PathBuf>, directories: &Directories) -> 
         let signals = Signals::new().context("cannot handle signals")?;
         let stop = CancellationToken::new();
         let host = Host { directories, sockets, sandbox: sandbox.to_string(), pressure };
-        let daemon = prepare(config, file, host, &stop).await?;
+        let daemon = prepare(config, host, &stop).await?;
         daemon.run(signals, stop).await;
         Ok(())
     });

@@ -10,7 +10,7 @@ use crate::store::{PolicyOptions, SharePolicy, SharePolicyMode, StoreError, Stor
 use crate::system::credentials::{self, NODE_KEY, SIGNING_KEY};
 use crate::system::directories::Directories;
 use crate::system::landlock::Places;
-use crate::system::machine_id;
+use crate::system::{host_name, machine_id};
 use anyhow::Context as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -89,7 +89,7 @@ pub(super) fn origin(config: &Config) -> Origin {
 }
 
 /// What the sandbox leaves within reach.
-pub(super) fn places(config: &Config, file: Option<&Path>, directories: &Directories) -> Places {
+pub(super) fn places(config: &Config, directories: &Directories) -> Places {
     let below = |path: &Path| config.store.root.join(path.strip_prefix("/").unwrap_or(path));
     let state_dir = below(&config.store.state_dir);
     let mut read = vec![below(Path::new(config.store.dir.as_str())), state_dir.clone()];
@@ -97,10 +97,11 @@ pub(super) fn places(config: &Config, file: Option<&Path>, directories: &Directo
     // Credentials are read again with the configuration.
     read.extend(["NIX_LOG_DIR", "CREDENTIALS_DIRECTORY"].into_iter().filter_map(std::env::var_os).map(PathBuf::from));
     // What nix.conf includes may be anywhere.
-    read.extend(NixConf::read().folders().map(Path::to_owned));
-    // The directory, because editors replace the file.
-    let file = file.or(config.origin.as_deref());
-    read.extend(file.and_then(|file| file.canonicalize().ok()?.parent().map(Path::to_owned)));
+    read.extend(NixConf::read().folders());
+    // The directory, because editors replace the file; where it is a link, what is behind it may be replaced as well.
+    let file = config.origin.as_deref();
+    let files = file.into_iter().flat_map(|file| [file.canonicalize().ok(), std::path::absolute(file).ok()]).flatten();
+    read.extend(files.filter_map(|file| file.parent().map(Path::to_owned)));
     let write = vec![directories.state.clone(), directories.cache.clone(), directories.runtime.clone()];
     Places { read, database: Some(state_dir.join("db")), write }
 }
@@ -134,12 +135,7 @@ pub(super) fn signing_keys(config: &Config, directories: &Directories) -> anyhow
         state_dir: directories.state.clone(),
         source,
         name: config.keys.name.clone(),
-        host: host_name(),
+        host: host_name::of_kernel(),
         grace: config.keys.grace,
     })
-}
-
-/// This machine's name for people to read.
-pub(super) fn host_name() -> String {
-    nix::unistd::gethostname().map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned())
 }

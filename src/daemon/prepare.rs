@@ -3,7 +3,7 @@
 use super::reload::{Current, policy_name};
 use super::service::Daemon;
 use super::{handover, options, upstreams};
-use crate::config::{Config, Policy};
+use crate::config::{Config, Policy, TrustedBy};
 use crate::control::{Controller, Event, EventKind, Listen, Parts, Reloader, ServiceInfo, StateCell};
 use crate::fetch::{self, Fetcher};
 use crate::http::gateway::Gateway;
@@ -20,8 +20,7 @@ use crate::system::message_ids as ids;
 use crate::system::notify::Notifier;
 use crate::system::pressure::Pressure;
 use crate::system::sockets::{Addresses, Sockets};
-use crate::system::{moves, network, wake_up};
-use std::path::PathBuf;
+use crate::system::{host_name, moves, network, wake_up};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
@@ -37,12 +36,7 @@ pub(super) struct Host<'a> {
 }
 
 /// Puts the service together. Nothing is served yet.
-pub(super) async fn prepare(
-    config: Config,
-    file: Option<PathBuf>,
-    host: Host<'_>,
-    stop: &CancellationToken,
-) -> anyhow::Result<Daemon> {
+pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationToken) -> anyhow::Result<Daemon> {
     let Host { directories, mut sockets, sandbox, pressure } = host;
     let started = SystemTime::now();
     let notifier = Arc::new(Notifier::from_environment());
@@ -56,7 +50,7 @@ pub(super) async fn prepare(
     if config.share.policy == Policy::SignedAndOwn && keys.ensure().await? {
         log::info!("a key was made that signs what is built here; `peernixctl keys export` shows its public half");
     }
-    let trust = trust_list(&config, directories).await?;
+    let (trust, trusted) = trust_list(&config, directories).await?;
 
     let store = open_store(&config).await?;
     let pins = Pins::open(store.clone(), &directories.state).await?;
@@ -66,7 +60,7 @@ pub(super) async fn prepare(
     let network = network::watch(wake_ups.clone(), stop.clone());
     let moves = moves::watch(network.clone(), wake_ups, stop.clone());
     let peers_options = PeersOptions {
-        name: options::host_name(),
+        name: host_name::of_kernel(),
         share_port: addresses.share.map_or(0, |address| address.port()),
         admission: admission.clone(),
         state_dir: Some(directories.state.clone()),
@@ -112,6 +106,7 @@ pub(super) async fn prepare(
         priority: config.gateway.priority,
         drain: Arc::clone(&drain),
         metrics,
+        started,
         http_metrics: faces.clone(),
     };
     let policy = Versioned::new(options::share_policy(&config)?);
@@ -125,11 +120,12 @@ pub(super) async fn prepare(
     let state =
         StateCell::new(config.origin.as_ref().map(|file| file.display().to_string()), policy_name(config.share.policy));
     state.upstreams_left_out(upstreams.left_out);
+    state.trust_unknown(trusted.unknown.clone());
     let (reloader, asked_to_reload) = Reloader::new();
     let parts = Parts {
         info: ServiceInfo {
             node_id: key.id().to_string(),
-            host_name: options::host_name(),
+            host_name: host_name::of_kernel(),
             started,
             listen: listen(&addresses),
             sandbox,
@@ -159,7 +155,18 @@ pub(super) async fn prepare(
     let acceptor = peers::link::Acceptor::new(&key, admission)?.multiplexed().guarded_by(&peers);
     let events = controller.event_log().clone();
     Ok(Daemon {
-        current: Current { started: config.clone(), config, file, fetcher, peers, policy, keys, trust, state, events },
+        current: Current {
+            started: config.clone(),
+            config,
+            trusted,
+            fetcher,
+            peers,
+            policy,
+            keys,
+            trust,
+            state,
+            events,
+        },
         addresses,
         runtime: directories.runtime.clone(),
         notifier,
@@ -179,15 +186,18 @@ pub(super) async fn prepare(
 }
 
 /// Reads the keys that are trusted: those of the configuration or of Nix, and what an administrator changed.
-async fn trust_list(config: &Config, directories: &Directories) -> anyhow::Result<TrustList> {
+async fn trust_list(config: &Config, directories: &Directories) -> anyhow::Result<(TrustList, TrustedBy)> {
     let trusted = config.trusted_keys();
     for notice in &trusted.notices {
         log::warn!("{notice}");
     }
-    let list = TrustList::open(&directories.state, trusted.keys, options::origin(config)).await?;
+    if let Some(why) = &trusted.unknown {
+        log::error!("{why}");
+    }
+    let list = TrustList::open(&directories.state, trusted.keys.clone(), options::origin(config)).await?;
     let count = list.trusted().now().names().count();
     log::info!(keys = count, origin = trusted.origin.as_str(); "paths may enter that are signed by one of {count} key(s), of {} and as added", trusted.origin);
-    Ok(list)
+    Ok((list, trusted))
 }
 
 /// Opens the store and says how it is read, or what is missing.

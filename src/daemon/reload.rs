@@ -9,10 +9,10 @@ use crate::keys::{SigningKeys, TrustList};
 use crate::peers::{Peers, State};
 use crate::resilience::Versioned;
 use crate::store::SharePolicy;
+use crate::system::host_name::HostName;
 use crate::system::journal;
 use crate::system::message_ids as ids;
 use crate::system::sockets::Addresses;
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 /// The configuration in force, and the rooms that follow it.
@@ -20,8 +20,8 @@ pub(super) struct Current {
     pub(super) config: Config,
     /// What the service started with: some of it stays until it ends.
     pub(super) started: Config,
-    /// The file named on the command line.
-    pub(super) file: Option<PathBuf>,
+    /// The keys that it, or Nix, trusts.
+    pub(super) trusted: TrustedBy,
     pub(super) fetcher: Fetcher,
     pub(super) peers: Peers,
     /// What may be shared.
@@ -35,11 +35,20 @@ pub(super) struct Current {
 impl Current {
     /// Reads the configuration and puts in force what changed in it. A bad one changes nothing.
     pub(super) async fn reload(&mut self) -> control::Reload {
-        let file = self.file.clone();
+        let (in_force, trusted_before) = (self.config.clone(), self.trusted.clone());
         // A configuration may lie on a file system that is slow to answer.
         let read = tokio::task::spawn_blocking(move || {
-            let config = Config::load(file.as_deref()).map_err(|problem| problem.to_string())?;
+            let config = in_force.load_again().map_err(|problem| problem.to_string())?;
             let trusted = config.trusted_keys();
+            if let Some(why) = trusted.unknown {
+                return Err(why);
+            }
+            if let Some(file) = trusted.gone_since(&trusted_before) {
+                return Err(format!(
+                    "{}: is gone, and said which keys Nix trusts: put it back, or restart the service to go on without it",
+                    file.display()
+                ));
+            }
             let upstreams = upstreams::read(&config);
             match upstreams.left_out.first() {
                 None => Ok::<_, String>((config, trusted, upstreams)),
@@ -84,18 +93,33 @@ impl Current {
         self.policy.set(policy);
         journal::set_level(new.log.level);
         let origin = options::origin(&new);
-        self.trust.set_base(trusted.keys, origin).await;
+        self.trust.set_base(trusted.keys.clone(), origin).await;
         if new.gateway.proxy != self.config.gateway.proxy {
             self.fetcher.set_proxies(options::proxies(&new));
         }
         upstreams.tell(&self.trust);
         self.fetcher.set_upstreams(&upstreams.options);
         self.state.upstreams_left_out(Vec::new());
+        self.state.trust_unknown(None);
         self.fetcher.set_budget(Duration::from_millis(new.gateway.budget_ms));
         self.peers.set_fixed(&new.discovery.peers);
         let waiting = waiting(&self.started, &new);
-        self.config = new;
+        (self.config, self.trusted) = (new, trusted);
         Ok(waiting)
+    }
+
+    /// Takes over the name of the machine, if it has another one than when it was last looked.
+    pub(super) async fn renamed(&self, mut host_name: HostName) -> HostName {
+        let look = tokio::task::spawn_blocking(move || (host_name.changed(), host_name));
+        // It fails only when the program is being stopped.
+        let Ok((changed, host_name)) = look.await else { return HostName::now() };
+        if let Some(name) = changed {
+            log::info!(name = name.as_str(); "this machine is called {name} now");
+            self.peers.rename(&name);
+            self.keys.rename_host(name.clone());
+            self.state.renamed(name);
+        }
+        host_name
     }
 
     /// What `systemctl status` shows.
@@ -158,6 +182,7 @@ fn waiting(old: &Config, new: &Config) -> Vec<String> {
         limits: _,
         log: _,
         origin: _,
+        owner: _,
     } = new;
     differs.into_iter().filter(|(_, differs)| *differs).map(|(section, _)| section.to_owned()).collect()
 }

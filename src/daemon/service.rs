@@ -12,6 +12,7 @@ use crate::http::{Draining, ShareHandler};
 use crate::metrics::{HttpMetrics, Statistics};
 use crate::peers::{self, Peers};
 use crate::system::heartbeat::Heartbeats;
+use crate::system::host_name::HostName;
 use crate::system::message_ids as ids;
 use crate::system::notify::Notifier;
 use crate::system::sockets::{Addresses, Sockets};
@@ -125,6 +126,7 @@ async fn obey(
     addresses: &Addresses,
 ) {
     let mut tick = tokio::time::interval(STATUS);
+    let mut host_name = HostName::now();
     loop {
         let asked = tokio::select! {
             told = signals.next() => match told {
@@ -133,6 +135,7 @@ async fn obey(
             },
             Some(answer) = asked_to_reload.recv() => Some(answer),
             _ = tick.tick() => {
+                host_name = current.renamed(host_name).await;
                 notifier.status(&current.status_line(addresses));
                 continue;
             }

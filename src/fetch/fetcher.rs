@@ -178,6 +178,8 @@ impl Fetcher {
         if self.0.upstreams.set(upstreams, &self.0.metrics) {
             // What was found may be nowhere now, and what was nowhere may be found.
             self.0.resolver.answers.forget_all();
+            // Nor does what lookups under way come to count for those that begin now.
+            self.0.resolver.forget_misses();
         }
     }
 

@@ -34,6 +34,10 @@ pub(crate) struct Arrivals {
 impl Arrivals {
     /// Waits for the next one; `false` when the time is over.
     pub(crate) async fn next(&mut self) -> bool {
+        // Somebody who came meanwhile is always there to be heard of.
+        if Instant::now() >= self.until {
+            return false;
+        }
         let arrival = async {
             loop {
                 match self.events.recv().await {

@@ -91,7 +91,7 @@ pub struct SigningKeys(Arc<Inner>);
 
 struct Inner {
     file: PathBuf,
-    host: String,
+    host: Mutex<String>,
     clock: Clock,
     credential: Option<Arc<SecretKey>>,
     defaults: Mutex<Defaults>,
@@ -138,7 +138,7 @@ impl SigningKeys {
         let signing = Versioned::new(Signing::new(credential.as_ref(), &ring));
         let keys = Self(Arc::new(Inner {
             file,
-            host,
+            host: Mutex::new(host),
             clock,
             credential,
             defaults: Mutex::new(Defaults { name, grace }),
@@ -153,6 +153,11 @@ impl SigningKeys {
     /// Takes over `[keys] name` and `grace` of a configuration that was read again. They count for the next rotation.
     pub fn configure(&self, name: String, grace: Duration) {
         *self.0.defaults.lock() = Defaults { name, grace };
+    }
+
+    /// The host has another name from now on. It counts for the next rotation.
+    pub fn rename_host(&self, host: String) {
+        *self.0.host.lock() = host;
     }
 
     /// Makes the first key if there is none that signs; for when the policy is `signed+own`. True if it did.
@@ -186,7 +191,7 @@ impl SigningKeys {
 
     /// To be called by the one who is `changing`.
     async fn make_next(&self, grace: Duration) -> Result<Rotated, KeysError> {
-        let name = self.defaults(|defaults| key_name(&defaults.name, &self.0.host));
+        let name = self.defaults(|defaults| key_name(&defaults.name, &self.0.host.lock()));
         let mut ring = self.ring();
         let (old, new) = ring.rotate(&name, grace, self.0.clock.now())?;
         let rotated = Rotated { old: old.map(|old| ring.0[old].view()), new: ring.0[new].view() };
@@ -200,7 +205,7 @@ impl SigningKeys {
     /// as it is now; `None` if it was revoked before.
     ///
     /// # Errors
-    /// No such key; one that is in use, which has to be replaced first; a credential. With [`KeysError::NotSaved`] it is
+    /// No such key; one that is in use and can be replaced, which has to be done first; a credential. With [`KeysError::NotSaved`] it is
     /// revoked all the same, but only until the next start.
     pub async fn revoke(&self, which: &str, reason: &str) -> Result<Option<KeyView>, KeysError> {
         check_comment(reason)?;
@@ -213,7 +218,14 @@ impl SigningKeys {
         let mut ring = self.ring();
         // Beside a credential no key of the state directory signs.
         let in_use = self.0.credential.is_none();
-        let revoked = ring.revoke(which, reason, in_use, self.0.clock.now())?;
+        let revoked = match ring.revoke(which, reason, in_use, self.0.clock.now()) {
+            // It should be replaced first, but nothing can be written, so that it cannot be: then nothing is signed. That a key
+            // somebody stole signs no more is worth that.
+            Err(KeysError::KeyInUse(_)) if self.save(&ring).await.is_err() => {
+                ring.revoke(which, reason, false, self.0.clock.now())?
+            }
+            other => other?,
+        };
         let unsaved = self.0.current.read().unsaved;
         if revoked.is_none() && !unsaved {
             return Ok(None);

@@ -209,6 +209,17 @@ async fn a_disk_that_fails_keeps_no_key_alive_and_makes_none() {
     fs::rename(&aside, &directory).unwrap();
     assert_eq!(keys.revoke("tower-1", "").await.unwrap(), None, "it was revoked");
     assert_eq!(signing(&machine.open().await), ["tower-2"], "and is written down by now");
+
+    // The one in use has to be replaced first. Where that cannot be, it is revoked all the same.
+    assert!(matches!(keys.revoke("tower-2", "").await, Err(KeysError::KeyInUse(_))));
+    fs::rename(&directory, &aside).unwrap();
+    fs::write(&directory, "").unwrap();
+    assert!(matches!(keys.revoke("tower-2", "stolen").await, Err(KeysError::NotSaved(_))));
+    assert!(signing(&keys).is_empty() && own(&keys).is_empty());
+    fs::remove_file(&directory).unwrap();
+    fs::rename(&aside, &directory).unwrap();
+    assert_eq!(keys.rotate(None).await.unwrap().new.name, "tower-3");
+    assert_eq!(signing(&machine.open().await), ["tower-3"]);
 }
 
 #[tokio::test]
@@ -341,6 +352,9 @@ async fn names_count_on_and_never_come_back() {
         assert_eq!(signing(&keys), [name]);
         keys.configure("other-1".into(), GRACE);
         assert_eq!(keys.rotate(None).await.unwrap().new.name, "other-1");
+        keys.configure(String::new(), GRACE);
+        keys.rename_host("attic".into());
+        assert_eq!(keys.rotate(None).await.unwrap().new.name, "attic-1");
     }
 }
 

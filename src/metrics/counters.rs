@@ -51,6 +51,16 @@ impl Snapshot {
         Self(self.0.iter().map(|(name, value)| (name.clone(), value.saturating_sub(before.get(name)))).collect())
     }
 
+    /// What was counted here and there.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        for (name, value) in &other.0 {
+            let sum = self.0.entry(name.clone()).or_default();
+            *sum = sum.saturating_add(*value);
+        }
+        self
+    }
+
     /// The values whose names begin with `prefix`, which is left out: `under("fetched_upstream_bytes.")` is bytes by host.
     pub fn under(&self, prefix: &str) -> impl Iterator<Item = (&str, u64)> {
         self.0.iter().filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, *value)))

@@ -70,11 +70,22 @@ impl HttpMetrics {
         }
     }
 
+    /// Counters for the same routes, from nothing.
+    #[must_use]
+    pub(super) fn alike(&self) -> Self {
+        let names: Vec<_> = self.requests.iter().map(|(name, _)| *name).filter(|name| *name != NO_ROUTE).collect();
+        Self::new(&names)
+    }
+
     /// Requests answered, by route and class of status, without the combinations that never occurred.
     pub fn requests(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        self.all_requests().filter(|(_, _, count)| *count != 0)
+    }
+
+    /// The same with those that never occurred.
+    fn all_requests(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         self.requests.iter().flat_map(|(route, classes)| {
-            let counts = CLASSES.into_iter().zip(classes).map(|(class, count)| (class, count.load(Relaxed)));
-            counts.filter(|(_, count)| *count != 0).map(move |(class, count)| (*route, class, count))
+            CLASSES.into_iter().zip(classes).map(|(class, count)| (*route, class, count.load(Relaxed)))
         })
     }
 }
@@ -123,7 +134,8 @@ impl HttpMetrics {
 pub fn render_http(faces: &[(&str, &HttpMetrics)], text: &mut String) {
     family(text, "peernix_http_requests_total", "counter", "Requests answered, by face, route and class of status.");
     for (face, metrics) in faces {
-        for (route, class, count) in metrics.requests() {
+        // All of them from the start: what begins with its first event has no increase that could be seen.
+        for (route, class, count) in metrics.all_requests() {
             let _ = writeln!(
                 text,
                 "peernix_http_requests_total{{face=\"{face}\",route=\"{route}\",status=\"{class}\"}} {count}"
@@ -169,5 +181,13 @@ mod tests {
         metrics.answered(Some(3), StatusCode::OK);
         let counted: Vec<_> = metrics.requests().collect();
         assert_eq!(counted, [("health", "2xx", 2), ("other", "4xx", 1)]);
+        assert!(metrics.alike().requests().next().is_none());
+        let mut text = String::new();
+        render_http(&[("gateway", &metrics)], &mut text);
+        let has = |series: &str| {
+            text.lines().any(|line| line == format!("peernix_http_requests_total{{face=\"gateway\",{series}"))
+        };
+        assert!(has("route=\"health\",status=\"2xx\"} 2"), "{text}");
+        assert!(has("route=\"index\",status=\"5xx\"} 0"), "present from the start: {text}");
     }
 }

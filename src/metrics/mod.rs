@@ -13,4 +13,4 @@ pub use counters::{Counter, Metrics, Snapshot};
 pub(crate) use http::count;
 pub use http::{HttpMetrics, render_http};
 pub use statistics::{EXPORT_MAX, Statistics, StatisticsError};
-pub use text::render_gauge;
+pub use text::{render_gauge, render_process};

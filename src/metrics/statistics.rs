@@ -1,6 +1,8 @@
 //! The counters as an administrator sees them: since the last reset, and over restarts of the program.
 //!
-//! A reset moves a baseline and touches no counter: Prometheus takes a counter that goes back for a restarted program.
+//! A reset moves a baseline and touches no counter: Prometheus takes a counter that goes back for a restarted program. For the same
+//! reason what earlier runs counted is kept apart from the counters, which begin at 0 with the process: what was left may be older
+//! than what Prometheus saw, and would be counted twice.
 
 use super::{HttpMetrics, Metrics, Snapshot};
 use parking_lot::{Mutex, MutexGuard};
@@ -41,6 +43,8 @@ struct Exported {
 pub struct Statistics {
     metrics: Arc<Metrics>,
     faces: Vec<(&'static str, Arc<HttpMetrics>)>,
+    /// What earlier runs counted.
+    before: Mutex<Snapshot>,
     baseline: Mutex<Baseline>,
 }
 
@@ -54,17 +58,13 @@ impl Statistics {
     #[must_use]
     pub fn new(metrics: Arc<Metrics>, faces: Vec<(&'static str, Arc<HttpMetrics>)>) -> Self {
         let baseline = Mutex::new(Baseline { counters: Snapshot::default(), since: SystemTime::now() });
-        Self { metrics, faces, baseline }
+        Self { metrics, faces, before: Mutex::default(), baseline }
     }
 
-    /// Every counter as Prometheus sees it: never reset.
+    /// Every counter, over restarts of the program: never reset.
     #[must_use]
     pub fn totals(&self) -> Snapshot {
-        let mut all = self.metrics.snapshot();
-        for (face, metrics) in &self.faces {
-            all.0.extend(metrics.counters().map(|(name, value)| (format!("{face}.{name}"), value)));
-        }
-        all
+        snapshot(&self.metrics, &self.faces).plus(&self.before.lock())
     }
 
     /// What was counted since the last reset, and when that was.
@@ -74,7 +74,7 @@ impl Statistics {
         (self.totals().since(&baseline.counters), baseline.since)
     }
 
-    /// Begins to count anew for people; for Prometheus nothing changes.
+    /// Begins to count anew for people; the counters, which Prometheus reads, stay as they are.
     pub fn reset(&self) {
         let counters = self.totals();
         *self.baseline() = Baseline { counters, since: SystemTime::now() };
@@ -105,12 +105,16 @@ impl Statistics {
         if version != VERSION {
             return Err(StatisticsError::Version(version));
         }
-        self.metrics.restore(&totals);
-        for (face, metrics) in &self.faces {
+        // Through counters of the same kind, which know what counters there are.
+        let metrics = Metrics::default();
+        metrics.restore(&totals);
+        let faces: Vec<_> = self.faces.iter().map(|(face, metrics)| (*face, Arc::new(metrics.alike()))).collect();
+        for (face, metrics) in &faces {
             for (name, value) in totals.under(&format!("{face}.")) {
                 metrics.restore(name, value);
             }
         }
+        *self.before.lock() = snapshot(&metrics, &faces);
         let now = SystemTime::now();
         let since = UNIX_EPOCH.checked_add(std::time::Duration::from_secs(since)).map_or(now, |since| since.min(now));
         *self.baseline() = Baseline { counters: baseline, since };
@@ -120,6 +124,15 @@ impl Statistics {
     fn baseline(&self) -> MutexGuard<'_, Baseline> {
         self.baseline.lock()
     }
+}
+
+/// All counters, those of the faces under their names.
+fn snapshot(metrics: &Metrics, faces: &[(&'static str, Arc<HttpMetrics>)]) -> Snapshot {
+    let mut all = metrics.snapshot();
+    for (face, metrics) in faces {
+        all.0.extend(metrics.counters().map(|(name, value)| (format!("{face}.{name}"), value)));
+    }
+    all
 }
 
 #[cfg(test)]
@@ -166,6 +179,12 @@ mod tests {
         after.restore(&before.export()).unwrap();
         assert_eq!((after.totals().get("lookups_peer"), after.since_reset().0.get("lookups_peer")), (104, 101));
         assert_eq!(after.totals().get("share.bytes_sent"), 7);
+        let mut text = String::new();
+        after.metrics.render(&mut text);
+        assert!(
+            text.contains("peernix_lookups_total{result=\"peer\"} 100\n"),
+            "Prometheus sees this run alone: {text}"
+        );
         assert_eq!(after.totals().get("gateway.requests.health.2xx"), 1);
         let totals = after.totals();
         assert_eq!(totals.under("fetched_upstream_bytes.").collect::<Vec<_>>(), [("cache.example.org", 10)]);

@@ -7,8 +7,7 @@
 //! ```
 //!
 //! Unlike what is merely remembered (`persistence`), none of it may be lost: every decision is on the disk before it is
-//! confirmed, and a file that makes no sense is set aside instead of being written over. One that cannot be read may still
-//! say whom to keep out, so nothing starts without it.
+//! confirmed. A file that cannot be read, or makes no sense, may still say whom to keep out, so nothing starts without it.
 
 use super::discovery::FixedPeer;
 use super::error::PeersError;
@@ -75,11 +74,11 @@ impl Decisions {
     /// Reads the file in `state_dir`, off the reactor.
     ///
     /// # Errors
-    /// A file that cannot be read, or makes no sense and cannot be set aside.
+    /// A file that cannot be read, or makes no sense.
     pub(super) async fn load(state_dir: Option<PathBuf>) -> Result<Self, PeersError> {
         let Some(dir) = state_dir.clone() else { return Ok(Self::default()) };
         let path = dir.join(FILE);
-        let read = tokio::task::spawn_blocking(move || read_or_set_aside(&dir.join(FILE))).await;
+        let read = tokio::task::spawn_blocking(move || read_all(&dir.join(FILE))).await;
         let content = read.unwrap_or_else(|error| Err(PeersError::file("read", &path, io::Error::other(error))))?;
         Ok(Self { content: RwLock::new(content), changing: tokio::sync::Mutex::default(), state_dir })
     }
@@ -153,21 +152,12 @@ fn render(content: &Content) -> io::Result<Vec<u8>> {
     Ok(serde_json::to_vec_pretty(&written)?)
 }
 
-/// The content of the file. One that makes no sense gets another name and is reported, and the decisions begin anew.
-fn read_or_set_aside(path: &Path) -> Result<Content, PeersError> {
+/// The content of the file.
+fn read_all(path: &Path) -> Result<Content, PeersError> {
     let Some(text) = read(path).map_err(|error| PeersError::file("read", path, error))? else {
         return Ok(Content::default());
     };
-    parse(&text).or_else(|problem| {
-        let aside = path.with_extension("json.unreadable");
-        std::fs::rename(path, &aside).map_err(|error| PeersError::file("set aside", path, error))?;
-        log::error!(
-            "cannot read {}: {problem}; peers that were added or blocked by hand are forgotten (the file is now {})",
-            path.display(),
-            aside.display()
-        );
-        Ok(Content::default())
-    })
+    parse(&text).map_err(|problem| PeersError::Decisions { path: path.to_owned(), problem })
 }
 
 /// The bytes of the file, and one more should it be too large; `None` where there is none.
@@ -250,15 +240,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_makes_no_sense_is_set_aside() {
+    async fn nothing_starts_with_a_file_that_makes_no_sense() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE);
         for garbage in ["", "{", r#"{"version":2}"#, r#"{"version":1,"added":[{"address":"no port"}]}"#] {
             std::fs::write(&path, garbage).unwrap();
-            let decisions = Decisions::load(Some(dir.path().to_owned())).await.unwrap();
-            assert_eq!(decisions.content(), Content::default(), "{garbage}");
-            assert_eq!(std::fs::read_to_string(dir.path().join("decisions.json.unreadable")).unwrap(), garbage);
-            assert!(!path.exists());
+            let error = Decisions::load(Some(dir.path().to_owned())).await.err().unwrap().to_string();
+            assert!(error.contains("decisions.json makes no sense: ") && error.contains("restore it"), "{error}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), garbage);
         }
     }
 }

@@ -29,6 +29,14 @@ pub enum PeersError {
         /// Its permission bits.
         mode: u32,
     },
+    /// A file that says whom to keep out, and makes no sense.
+    #[error("{} makes no sense: {problem}. It says which peers are blocked, so that nothing starts without it: restore it from a backup, or move it away to let in again whoever was blocked", path.display())]
+    Decisions {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// Not a key.
     #[error("{} has {size} bytes where a node key has 32: restore it from a backup, or delete it (this machine then gets a new identity)", path.display())]
     KeySize {

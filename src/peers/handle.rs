@@ -122,7 +122,12 @@ impl Peers {
     /// The body of this machine's answer to `GET /peernix/v1/hello`, `application/json`; see [`super::hello`].
     #[must_use]
     pub fn hello_response(&self) -> Bytes {
-        self.0.hello.clone()
+        self.0.hello.read().1.clone()
+    }
+
+    /// This machine has another name for people to read from now on, which peers hear with the next greeting.
+    pub fn rename(&self, name: &str) {
+        self.0.rename(name);
     }
 
     /// Says that `id`, whose identity TLS proved, greeted us from `remote` and shares on `share_port` (from

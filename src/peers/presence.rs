@@ -94,7 +94,9 @@ impl Monitor {
                     let reason = self.watch(connection).await;
                     self.peer.doubted();
                     log::debug!(peer:% = self.peer.id(), reason:% = reason; "peer in doubt");
-                    self.short_lived = if begun.elapsed() < SHORT_LIVED { self.short_lived + 1 } else { 0 };
+                    // That this machine moved says nothing of the peer.
+                    let moved = self.peer.record().is_settling(Instant::now());
+                    self.short_lived = if begun.elapsed() < SHORT_LIVED && !moved { self.short_lived + 1 } else { 0 };
                     // The first time it is dialled again at once; one that goes on like that has to wait.
                     if self.short_lived < 2 {
                         continue;

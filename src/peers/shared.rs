@@ -19,7 +19,7 @@ use super::trusted_keys::TrustedKeysHeaders;
 use super::twin::{HINTS_MAX, Lookout};
 use crate::resilience::TokenBucket;
 use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,7 +40,7 @@ const EXPLORE_EVERY: u64 = 10;
 pub(super) struct Shared {
     pub(super) id: NodeId,
     pub(super) share_port: u16,
-    pub(super) hello: Bytes,
+    pub(super) hello: RwLock<(Hello, Bytes)>,
     pub(super) admission: Admission,
     dialler: Arc<Dialler>,
     pub(super) table: Table,
@@ -78,10 +78,9 @@ impl Shared {
         decisions: Decisions,
         stop: &CancellationToken,
     ) -> Result<Arc<Self>, PeersError> {
-        let name: String = options.name.chars().filter(char::is_ascii_graphic).take(TEXT_MAX).collect();
         let hello = Hello {
             id: key.id(),
-            name,
+            name: said(&options.name),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             share_port: options.share_port,
             features: Vec::new(),
@@ -93,7 +92,7 @@ impl Shared {
         let shared = Arc::new(Self {
             id: key.id(),
             share_port: options.share_port,
-            hello: hello.to_body(),
+            hello: RwLock::new((hello.clone(), hello.to_body())),
             admission: options.admission.clone(),
             dialler: Arc::new(Dialler::new(key, options.admission.clone())?),
             table: Table::default(),
@@ -122,6 +121,13 @@ impl Shared {
         let stopped = shared.stop.clone();
         shared.tasks.spawn(async move { stopped.run_until_cancelled(lookout.run()).await });
         Ok(shared)
+    }
+
+    /// This machine has another name from now on.
+    pub(super) fn rename(&self, name: &str) {
+        let mut hello = self.hello.write();
+        hello.0.name = said(name);
+        hello.1 = hello.0.to_body();
     }
 
     /// Takes in what is found, until everything stops.
@@ -329,4 +335,9 @@ impl KnownPeers for Shared {
     fn subscribe(&self) -> broadcast::Receiver<PeerEvent> {
         self.notices.events.subscribe()
     }
+}
+
+/// A name as it is told others: bounded, and without what a terminal could stumble over.
+fn said(name: &str) -> String {
+    name.chars().filter(char::is_ascii_graphic).take(TEXT_MAX).collect()
 }

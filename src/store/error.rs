@@ -83,6 +83,18 @@ pub enum StoreError {
         /// Who we are to the daemon.
         user: String,
     },
+    /// Only members of a group reach the daemon's socket.
+    #[error(
+        "the Nix daemon at {socket} is for members of the group {group} alone, and the user {user} is none:          `usermod --append --groups {group} {user}`, then restart peernix.service"
+    )]
+    NotMember {
+        /// The socket.
+        socket: PathBuf,
+        /// The group of its folder.
+        group: String,
+        /// Who we are.
+        user: String,
+    },
     /// The daemon did not register a temp root in the time that a reader can wait.
     #[error("the Nix daemon did not protect the path from garbage collection in time")]
     RootNotInTime,
@@ -208,7 +220,7 @@ impl StoreError {
 
     /// Whether the daemon does not let this user in.
     pub(super) fn is_shut_out(&self) -> bool {
-        matches!(self.inner(), Self::ShutOut { .. })
+        matches!(self.inner(), Self::ShutOut { .. } | Self::NotMember { .. })
     }
 
     /// Whether a file is not there.

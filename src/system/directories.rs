@@ -4,6 +4,7 @@
 //! variables, the [XDG base directories](https://specifications.freedesktop.org/basedir-spec/latest/) for users.
 #![forbid(unsafe_code)]
 
+use nix::unistd::{AccessFlags, User, access, geteuid};
 use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::io;
@@ -19,6 +20,10 @@ const STATE_MODE: u32 = 0o700;
 const CACHE_MODE: u32 = 0o750;
 /// What everyone on the machine may look up, such as the addresses.
 const RUNTIME_MODE: u32 = 0o755;
+/// How deep it is looked whether this user may use what is in its directories, and at how many entries of each: what the service
+/// itself puts there is less.
+const DEPTH_MAX: usize = 3;
+const ENTRIES_MAX: usize = 1000;
 /// The permission bits that let others change a directory.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
@@ -37,6 +42,18 @@ pub enum DirectoryError {
         variable: &'static str,
         /// Why.
         source: io::Error,
+    },
+    /// Something in it is somebody else's, as when it was restored, or the program was run once as root.
+    #[error("{}: belongs to the user id {owner}, and this one ({user}) may not use it; run `chown --recursive {user}: {}`", path.display(), root.display())]
+    Foreign {
+        /// The file or directory.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// The user who runs.
+        user: String,
+        /// The directory that all of it should be of.
+        root: PathBuf,
     },
     /// Others may change it, and with it who this machine is.
     #[error("{0}: others may write here, and it holds the node key; run `chmod go-w {0}`")]
@@ -128,8 +145,25 @@ impl Directories {
         if state.mode() & WRITABLE_BY_OTHERS != 0 {
             return Err(DirectoryError::Open(self.state.clone()));
         }
-        Ok(())
+        [&self.state, &self.cache].into_iter().try_for_each(|root| usable(root, root, 0))
     }
+}
+
+/// Whether this user may use all that is in a directory of its own.
+fn usable(root: &Path, path: &Path, depth: usize) -> Result<(), DirectoryError> {
+    // What vanishes meanwhile is no trouble.
+    let Ok(about) = path.symlink_metadata() else { return Ok(()) };
+    let needed =
+        if about.is_dir() { AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK } else { AccessFlags::R_OK };
+    if about.uid() != geteuid().as_raw() && access(path, needed).is_err() {
+        let user = User::from_uid(geteuid()).ok().flatten().map_or_else(|| geteuid().to_string(), |user| user.name);
+        return Err(DirectoryError::Foreign { path: path.to_owned(), owner: about.uid(), user, root: root.to_owned() });
+    }
+    if !about.is_dir() || depth == DEPTH_MAX {
+        return Ok(());
+    }
+    let entries = path.read_dir().into_iter().flatten().flatten().take(ENTRIES_MAX);
+    entries.map(|entry| entry.path()).try_for_each(|entry| usable(root, &entry, depth + 1))
 }
 
 impl Kind {

@@ -96,6 +96,10 @@ pub fn enter(places: &Places) -> Level {
                     format!("Landlock ABI {}", format!("{effective_abi:?}").trim_start_matches('V'))
                 }
                 LandlockStatus::NotEnabled => "the kernel has Landlock switched off".to_owned(),
+                // The two cannot be told apart from here.
+                LandlockStatus::NotImplemented if is_filtered() => {
+                    "a filter of system calls, which a container or the unit put up, forbids Landlock, or the kernel has none".to_owned()
+                }
                 LandlockStatus::NotImplemented => "the kernel has no Landlock".to_owned(),
             };
             match status.ruleset {
@@ -106,6 +110,12 @@ pub fn enter(places: &Places) -> Level {
         }
         Err(error) => Level::None(error.to_string()),
     }
+}
+
+/// Whether system calls of this process are filtered (seccomp).
+fn is_filtered() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() != "0"))
 }
 
 fn restrict(places: &Places) -> Result<RestrictionStatus, RulesetError> {

@@ -10,6 +10,7 @@ pub mod directories;
 mod face;
 pub mod fdstore;
 pub mod heartbeat;
+pub mod host_name;
 pub mod journal;
 pub mod landlock;
 pub mod limits;

@@ -28,6 +28,9 @@ pub struct Wanted<'a> {
     pub plain: &'a [SocketAddr],
 }
 
+/// The most connections turned away at a socket: more than a backlog holds.
+const TURNED_AWAY_MAX: usize = 8192;
+
 /// Listening, non-blocking sockets, by face.
 #[derive(Debug, Default)]
 pub struct Sockets {
@@ -112,6 +115,19 @@ impl Sockets {
         let first = |listeners: &[TcpListener]| listeners.first().and_then(|listener| listener.local_addr().ok());
         Addresses { gateway: first(&self.gateway), share: first(&self.share), plain: first(&self.plain) }
     }
+}
+
+/// Closes the connections that wait in the sockets that systemd hands over, for a service that cannot start and will not be able to
+/// until somebody helps it: as long as one waits, systemd starts the service for it again, and gives the sockets up in the end.
+///
+/// For those that nobody has taken over yet; how many connections it were.
+pub fn turn_away() -> usize {
+    let sockets = handed_over().unwrap_or_default().into_iter().filter_map(|(fd, name)| {
+        let is_ours = Face::ALL.into_iter().any(|face| face.name() == name)
+            || Control::ALL.into_iter().any(|control| control.name() == name);
+        adopt(fd, &name, "is not a socket", |_| is_ours).ok()
+    });
+    sockets.map(|fd| (0..TURNED_AWAY_MAX).take_while(|_| SockRef::from(&fd).accept().is_ok()).count()).sum()
 }
 
 /// The file descriptors of `$LISTEN_FDS`, with their names. Empty from the second call on.

@@ -123,6 +123,12 @@ impl Host {
         output(self.command("sh").args(["-ec", script])).with_context(|| format!("on host {}", self.name))
     }
 
+    /// Deletes a path from its store. Among processes of its own: Nix keeps what any process has open that it sees, and hosts
+    /// have paths of the same names.
+    pub(crate) fn delete(&self, path: &str) -> Result<()> {
+        self.sh(&format!("unshare --pid --fork --mount-proc nix-store --delete {path}")).map(drop)
+    }
+
     /// Writes its `nix.conf`: who is asked, and whose signatures count.
     pub(crate) fn nix_conf(&self, substituters: &[&str], trusted_key: &str) -> Result<()> {
         let text = format!(

@@ -97,8 +97,6 @@ class Layers:
                 if unit.suffix in (".service", ".socket") and "[Install]" in unit.read_text()
             ]
             subprocess.run(["systemctl", f"--root={root}", "--quiet", "enable", *units], check=True)
-            # On Debian only this group reaches the nix-daemon; a package for Debian would do the same.
-            (root / "usr/lib/sysusers.d/peernix-debian.conf").write_text("m peernix nix-users\n")
         # The console shows the journal, as it does in NixOS tests.
         journal = root / "etc/systemd/journald.conf.d/console.conf"
         journal.parent.mkdir(parents=True, exist_ok=True)

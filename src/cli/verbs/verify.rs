@@ -1,6 +1,7 @@
 //! `peernixctl verify`: looks whether all is set up as it should be, and says what to do.
 
 mod check;
+mod nix_daemon;
 mod permissions;
 
 use crate::cli::client;
@@ -8,11 +9,10 @@ use crate::cli::connect::{self, Route};
 use crate::cli::error::{Done, VerbError};
 use crate::cli::output::{Cell, Paint, Screen, count, tame};
 use crate::cli::{exit, systemd};
-use crate::config::{Config, NixConf};
+use crate::config::Config;
 use crate::control::{Control, ErrorKind, Outcome, ServiceState, Status};
 use crate::nix::PublicKey;
 use crate::system::directories::Directories;
-use ::nix::unistd::{User, geteuid};
 use check::{Check, Verdict};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,8 +22,6 @@ use tokio::process::Command;
 
 /// The state directory of the unit.
 const STATE_DIRECTORY: &str = "/var/lib/peernix";
-/// The user of the unit.
-const SERVICE_USER: &str = "peernix";
 /// The units that are to be enabled; the sockets may be left out where nobody wants them.
 const UNITS: [&str; 5] =
     [systemd::UNIT, "peernix-gateway.socket", "peernix-share.socket", "peernix-varlink.socket", "peernix-admin.socket"];
@@ -42,7 +40,7 @@ pub(crate) async fn run(reached: Outcome<Arc<dyn Control>>, route: &Route, scree
         configuration(status.as_ref(), &mut checks);
         gateway(status.as_ref(), &mut checks).await;
         nix(status.as_ref(), &mut checks).await;
-        nix_daemon(unit.is_some(), &mut checks);
+        nix_daemon::answers(unit.is_some(), &mut checks);
         permissions::secrets(&state_directory(unit.is_some()), &mut checks);
         interfaces(&mut checks).await;
         if unit.is_some() {
@@ -199,21 +197,6 @@ fn asks(substituters: &str, gateway: &str) -> bool {
         let host = url.trim_start_matches("http://").split(['/', '?']).next().unwrap_or_default();
         host == gateway || host.replacen("localhost", "127.0.0.1", 1) == gateway
     })
-}
-
-/// Whether the Nix daemon would answer the service.
-fn nix_daemon(system: bool, checks: &mut Vec<Check>) {
-    const CHECK: &str = "nix-daemon";
-    let own = || User::from_uid(geteuid()).ok().flatten().map(|user| user.name);
-    let Some(user) = (if system { Some(SERVICE_USER.to_owned()) } else { own() }) else { return };
-    checks.push(match NixConf::read().shuts_out(&user) {
-        None => Check::ok(CHECK, format!("its `allowed-users` lets the user {user} in")),
-        Some(why) => Check::warn(
-            CHECK,
-            format!("{why}: no pins, no garbage collection, no prefetching"),
-            format!("add `extra-allowed-users = {user}` to nix.conf and restart nix-daemon (NixOS: services.peernix.enable does)"),
-        ),
-    });
 }
 
 /// What Nix says of its settings, `name = value` a line.

@@ -14,9 +14,10 @@ mod settings;
 pub use settings::{NixConf, TrustedBy};
 
 use super::sections::CACHE_NIXOS_ORG_KEY;
+use ::nix::unistd::geteuid;
 use reader::Reader;
 use settings::List;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
@@ -32,17 +33,30 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Where this process is told that they are: `$NIX_CONF_DIR`, else `/etc/nix`, and `$NIX_USER_CONF_FILES` if somebody set that for
-    /// the service. What users keep in their home directories is not looked for: the Nix daemon does not go by that either.
+    /// Where the Nix daemon finds them, which runs as root.
     fn from_environment() -> Self {
-        let var = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        let more = var("NIX_USER_CONF_FILES").unwrap_or_default();
-        let more = more.as_bytes().split(|byte| *byte == b':').filter(|file| !file.is_empty());
-        Self {
-            dir: var("NIX_CONF_DIR").map_or_else(|| PathBuf::from("/etc/nix"), PathBuf::from),
-            more: more.map(|file| PathBuf::from(OsStr::from_bytes(file))).collect(),
-            home: var("HOME").map(PathBuf::from),
-        }
+        Self::of(geteuid().is_root(), |name| std::env::var_os(name))
+    }
+
+    /// `$NIX_CONF_DIR`, else `/etc/nix`; and `$NIX_USER_CONF_FILES`, else what is in the folders for the configuration of programs.
+    /// The home directory is looked at by root alone: another user's is not what the daemon goes by.
+    pub(super) fn of(is_root: bool, variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let var = |name| variable(name).filter(|value| !value.is_empty());
+        let list = |paths: &OsStr| -> Vec<PathBuf> {
+            let paths = paths.as_bytes().split(|byte| *byte == b':').filter(|path| !path.is_empty());
+            paths.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect()
+        };
+        let home = var("HOME").map(PathBuf::from);
+        let more = match var("NIX_USER_CONF_FILES") {
+            Some(files) => list(&files),
+            None => {
+                let own = var("XDG_CONFIG_HOME").map(PathBuf::from);
+                let own = own.or_else(|| home.as_ref().map(|home| home.join(".config"))).filter(|_| is_root);
+                let common = list(&var("XDG_CONFIG_DIRS").unwrap_or_else(|| "/etc/xdg".into()));
+                own.into_iter().chain(common).map(|dir| dir.join("nix/nix.conf")).collect()
+            }
+        };
+        Self { dir: var("NIX_CONF_DIR").map_or_else(|| PathBuf::from("/etc/nix"), PathBuf::from), more, home }
     }
 }
 

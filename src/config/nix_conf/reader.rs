@@ -16,11 +16,15 @@ const VALUES_MAX: usize = 1024;
 /// How many things that are wrong are noted.
 const NOTICES_MAX: usize = 32;
 
-/// What a file that is not there means.
+/// Who names a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Missing {
-    IsFine,
-    IsNoted,
+enum Named {
+    /// Nix itself: it need not be there, and if it is it counts.
+    Nix,
+    /// `include`: it should be there, and counts.
+    Include,
+    /// `!include`: where it cannot be read, it is as if it were not there. Many keep secrets in one that only root may read.
+    IncludeIfThere,
 }
 
 pub(super) struct Reader<'a> {
@@ -37,10 +41,10 @@ impl<'a> Reader<'a> {
 
     /// Reads a file that nobody includes, if it is there.
     pub(super) fn top(&mut self, file: &Path) {
-        self.file(file, Missing::IsFine);
+        self.file(file, Named::Nix);
     }
 
-    fn file(&mut self, file: &Path, missing: Missing) {
+    fn file(&mut self, file: &Path, named: Named) {
         let shown = file.display();
         // The same file by another name, too.
         let real = file.canonicalize().unwrap_or_else(|_| file.to_owned());
@@ -54,16 +58,27 @@ impl<'a> Reader<'a> {
         self.conf.files.push(file.to_owned());
         match files::read_text(file, FILE_MAX) {
             Ok(Some(text)) => {
+                self.conf.read.push(file.to_owned());
                 self.open.push(real);
                 self.text(&text, file);
                 self.open.pop();
             }
             Ok(None) => self.note(format!("{shown}: not read: larger than {FILE_MAX} bytes")),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && missing == Missing::IsFine => {}
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.note(format!(
-                "{shown}: not read: {error}; what it sets for Nix does not count here until the user of peernixd may read it"
+            Err(error) => self.failed(file, named, &error),
+        }
+    }
+
+    fn failed(&mut self, file: &Path, named: Named, error: &io::Error) {
+        let shown = file.display();
+        // A link to nowhere is a file that is not there yet.
+        let is_there = error.kind() != io::ErrorKind::NotFound || file.symlink_metadata().is_ok();
+        match named {
+            Named::IncludeIfThere => {}
+            Named::Nix if !is_there => {}
+            Named::Include if !is_there => self.note(format!("{shown}: not read: {error}")),
+            Named::Nix | Named::Include => self.conf.unreadable.push(format!(
+                "{shown} cannot be read ({error}), so that it is not known which keys Nix trusts, and none is trusted here; let the user of peernixd read it, or set [trust] public_keys"
             )),
-            Err(error) => self.note(format!("{shown}: not read: {error}")),
         }
     }
 
@@ -73,8 +88,8 @@ impl<'a> Reader<'a> {
             let words: Vec<&str> = setting.split_ascii_whitespace().collect();
             match words.as_slice() {
                 [] => {}
-                ["include", path] => self.file(&self.included(path, file), Missing::IsNoted),
-                ["!include", path] => self.file(&self.included(path, file), Missing::IsFine),
+                ["include", path] => self.file(&self.included(path, file), Named::Include),
+                ["!include", path] => self.file(&self.included(path, file), Named::IncludeIfThere),
                 [name, "=", values @ ..] => self.set(name, values, file),
                 _ => {
                     self.note(format!("{}:{number}: not `name = value`, which Nix takes for an error", file.display()));

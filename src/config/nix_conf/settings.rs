@@ -17,6 +17,10 @@ pub struct NixConf {
     pub netrc_file: Option<PathBuf>,
     /// The files that were looked for.
     pub files: Vec<PathBuf>,
+    /// Those of them that were read.
+    pub(super) read: Vec<PathBuf>,
+    /// Why files that are there could not be read, although they count: what Nix trusts is not known then.
+    pub(super) unreadable: Vec<String>,
     /// What was wrong and was passed over.
     pub notices: Vec<String>,
 }
@@ -44,7 +48,7 @@ impl List {
 }
 
 /// The keys that a path must be signed by to be handed to Nix, and where they come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedBy {
     /// The keys.
     pub keys: Vec<PublicKey>,
@@ -52,6 +56,26 @@ pub struct TrustedBy {
     pub origin: String,
     /// What was wrong in files that are not ours and was passed over.
     pub notices: Vec<String>,
+    /// Why it is not known whom Nix trusts. There are no keys then: those that Nix has built in may be the ones that its
+    /// configuration takes away.
+    pub unknown: Option<String>,
+    /// Files of Nix that were read for this, and all that were looked for.
+    read: Vec<PathBuf>,
+    looked_for: Vec<PathBuf>,
+}
+
+impl TrustedBy {
+    /// Those of our own configuration, whatever Nix says.
+    pub(crate) fn configured(keys: Vec<PublicKey>) -> Self {
+        Self { keys, origin: "[trust] public_keys".to_owned(), ..Self::default() }
+    }
+
+    /// A file that was read `before`, is still named, and is not there any more.
+    #[must_use]
+    pub fn gone_since<'a>(&self, before: &'a Self) -> Option<&'a Path> {
+        let is_gone = |file: &&PathBuf| self.looked_for.contains(file) && !self.read.contains(file);
+        before.read.iter().find(is_gone).map(PathBuf::as_path)
+    }
 }
 
 impl NixConf {
@@ -62,6 +86,11 @@ impl NixConf {
     pub fn trusted_keys(&self) -> TrustedBy {
         let mut trusted: Vec<PublicKey> = Vec::new();
         let mut notices = self.notices.clone();
+        let (read, looked_for) = (self.read.clone(), self.files.clone());
+        if let Some(why) = self.unreadable.first() {
+            let (origin, unknown) = ("nix.conf, which cannot be read".to_owned(), Some(why.clone()));
+            return TrustedBy { keys: trusted, origin, notices, unknown, read, looked_for };
+        }
         for text in &self.keys.values {
             match text.parse::<PublicKey>() {
                 Ok(key) if !trusted.contains(&key) => trusted.push(key),
@@ -69,7 +98,7 @@ impl NixConf {
                 Err(error) => notices.push(format!("trusted-public-keys of nix.conf: a key is left out: {error}")),
             }
         }
-        TrustedBy { keys: trusted, origin: self.keys.origin(), notices }
+        TrustedBy { keys: trusted, origin: self.keys.origin(), notices, unknown: None, read, looked_for }
     }
 
     /// Why the Nix daemon hangs up on a user, if its settings say that it does.
@@ -96,8 +125,14 @@ impl NixConf {
         })
     }
 
-    /// The folders of the files that were looked for.
-    pub fn folders(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().chain(&self.netrc_file).filter_map(|file| file.parent())
+    /// The folders of the files that were looked for, and of those behind them where they are links.
+    pub fn folders(&self) -> impl Iterator<Item = PathBuf> {
+        let files = self.files.iter().chain(&self.netrc_file);
+        // What a link leads to may appear later.
+        let target = |file: &PathBuf| Some(file.parent()?.join(file.read_link().ok()?));
+        let with_targets = files
+            .flat_map(move |file| [Some(file.clone()), file.canonicalize().ok().or_else(|| target(file))])
+            .flatten();
+        with_targets.filter_map(|file| file.parent().map(Path::to_owned))
     }
 }

@@ -3,7 +3,6 @@
 use super::*;
 use crate::nix::PublicKey;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 const KEY: &str = "6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
@@ -81,16 +80,78 @@ fn what_cannot_be_read_is_named() {
     let [missing, line] = &notices[..] else { panic!("{notices:?}") };
     assert!(missing.contains("none.conf: not read: No such file"), "{missing}");
     assert!(line.ends_with("nix.conf:3: not `name = value`, which Nix takes for an error"), "{line}");
-    let folder = Folder::new("!include closed.conf\n");
-    let closed = folder.write("closed.conf", "trusted-public-keys = a-1:KEY\n");
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0o0)).unwrap();
-    let (keys, notices) = folder.keys();
-    // Root may read everything.
-    if ::nix::unistd::geteuid().is_root() {
-        assert_eq!(keys, "a-1");
-    } else {
-        assert!(only(&notices).contains("closed.conf: not read: Permission denied"), "{notices:?}");
-    }
+}
+
+/// Makes a file that is there and that nobody can read, root included.
+fn unreadable(folder: &Folder, name: &str) {
+    let file = folder.0.path().join(name);
+    let _ = fs::remove_file(&file);
+    fs::create_dir(file).unwrap();
+}
+
+#[test]
+fn what_counts_and_cannot_be_read_leaves_nobody_trusted() {
+    let unknown = |folder: &Folder| {
+        let trusted = folder.read().trusted_keys();
+        assert_eq!((trusted.keys.len(), trusted.notices.len()), (0, 0), "{trusted:?}");
+        trusted.unknown.unwrap()
+    };
+    let folder = Folder::new("");
+    unreadable(&folder, "nix.conf");
+    assert!(unknown(&folder).contains("nix.conf cannot be read ("));
+    fs::remove_dir(folder.0.path().join("nix.conf")).unwrap();
+    std::os::unix::fs::symlink("/nonexistent/nix.conf", folder.0.path().join("nix.conf")).unwrap();
+    assert!(unknown(&folder).contains("nix.conf cannot be read (No such file"), "a link to nowhere is a file");
+    let folder = Folder::new("include closed.conf\n");
+    unreadable(&folder, "closed.conf");
+    assert!(unknown(&folder).contains("closed.conf cannot be read ("));
+    // Secrets that only root may read.
+    let folder = Folder::new("trusted-public-keys = a-1:KEY\n!include closed.conf\n");
+    unreadable(&folder, "closed.conf");
+    assert_eq!(folder.keys(), ("a-1".into(), vec![]));
+}
+
+#[test]
+fn a_file_that_is_gone_is_noticed_and_one_that_is_named_no_more_is_not() {
+    let folder = Folder::new("!include more.conf\n");
+    let more = folder.write("more.conf", "extra-trusted-public-keys = b-1:KEY\n");
+    let before = folder.read().trusted_keys();
+    assert_eq!(before.gone_since(&before), None);
+    fs::remove_file(&more).unwrap();
+    assert_eq!(folder.read().trusted_keys().gone_since(&before), Some(&*more));
+    folder.write("nix.conf", "");
+    assert_eq!(folder.read().trusted_keys().gone_since(&before), None);
+    fs::remove_file(folder.0.path().join("nix.conf")).unwrap();
+    assert!(folder.read().trusted_keys().gone_since(&before).is_some());
+}
+
+#[test]
+fn a_link_leads_to_a_folder_that_counts_as_well() {
+    let (folder, elsewhere) = (Folder::new(""), Folder::new("trusted-public-keys = a-1:KEY\n"));
+    fs::remove_file(folder.0.path().join("nix.conf")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.0.path().join("nix.conf"), folder.0.path().join("nix.conf")).unwrap();
+    let conf = folder.read();
+    let folders: Vec<_> = conf.folders().collect();
+    assert!(folders.contains(&elsewhere.0.path().canonicalize().unwrap()), "{folders:?}");
+    assert!(folders.contains(&folder.0.path().to_owned()), "{folders:?}");
+}
+
+#[test]
+fn the_daemon_runs_as_root_and_goes_by_roots_own_file() {
+    let places = |is_root, variables: &[(&str, &str)]| {
+        let variable =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into());
+        let Places { dir, more, .. } = Places::of(is_root, variable);
+        let more: Vec<_> = more.iter().map(|file| file.display().to_string()).collect();
+        (dir.display().to_string(), more.join(" "))
+    };
+    let home = [("HOME", "/root")];
+    assert_eq!(places(true, &home), ("/etc/nix".into(), "/root/.config/nix/nix.conf /etc/xdg/nix/nix.conf".into()));
+    assert_eq!(places(false, &home).1, "/etc/xdg/nix/nix.conf");
+    let xdg = [("XDG_CONFIG_HOME", "/c"), ("XDG_CONFIG_DIRS", "/x:/y"), ("NIX_CONF_DIR", "/n")];
+    assert_eq!(places(true, &xdg), ("/n".into(), "/c/nix/nix.conf /x/nix/nix.conf /y/nix/nix.conf".into()));
+    let named = [("HOME", "/root"), ("NIX_USER_CONF_FILES", "/a.conf:/b.conf")];
+    assert_eq!(places(true, &named).1, "/a.conf /b.conf");
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub(super) async fn status(controller: &Controller) -> Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         features: FEATURES.map(str::to_owned).to_vec(),
         node_id: info.node_id,
-        host_name: info.host_name,
+        host_name: parts.state.new_host_name().unwrap_or(info.host_name),
         store_dir: parts.store.dir().to_string(),
         state,
         problems,
@@ -54,7 +54,7 @@ async fn problems(controller: &Controller) -> Vec<String> {
         ),
         Err(error) => problems.push(format!("Nothing of this machine's store can be shared: {error}.")),
     }
-    problems.extend(parts.state.left_out().into_iter().map(|why| format!("Of the configuration, {why}.")));
+    problems.extend(parts.state.not_in_force());
     let troubles = parts.peers.troubles().borrow().clone();
     if let Some(reason) = troubles.discovery {
         problems.push(format!("Other machines cannot be found by multicast DNS: {reason}."));

@@ -38,6 +38,8 @@ struct Said {
     share_policy: String,
     configuration: Option<String>,
     left_out: Vec<String>,
+    trust_unknown: Option<String>,
+    renamed: Option<String>,
 }
 
 impl StateCell {
@@ -52,6 +54,8 @@ impl StateCell {
             share_policy: share_policy.to_owned(),
             configuration,
             left_out: Vec::new(),
+            trust_unknown: None,
+            renamed: None,
         })))
     }
 
@@ -100,9 +104,26 @@ impl StateCell {
         self.said().left_out = why;
     }
 
-    /// Why upstreams of the configuration are not asked.
-    pub(super) fn left_out(&self) -> Vec<String> {
-        self.said().left_out.clone()
+    /// The machine has another name than when the service started.
+    pub fn renamed(&self, name: String) {
+        self.said().renamed = Some(name);
+    }
+
+    /// Its name, if it changed since the service started.
+    pub(super) fn new_host_name(&self) -> Option<String> {
+        self.said().renamed.clone()
+    }
+
+    /// Why it is not known whom Nix trusts, if so.
+    pub fn trust_unknown(&self, why: Option<String>) {
+        self.said().trust_unknown = why;
+    }
+
+    /// What of the configuration is not in force, and why, for each.
+    pub(super) fn not_in_force(&self) -> Vec<String> {
+        let said = self.said();
+        let left_out = said.left_out.iter().map(|why| format!("Of the configuration, {why}."));
+        said.trust_unknown.iter().map(|why| format!("{why}.")).chain(left_out).collect()
     }
 
     /// The last time that the configuration was read again.

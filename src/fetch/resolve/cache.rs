@@ -66,7 +66,8 @@ impl Answers {
         F: Future<Output = Answer>,
     {
         loop {
-            if let Some(resolution) = self.found.get(&key).await {
+            // One whose sources all broke their promise promises nothing.
+            if let Some(resolution) = self.found.get(&key).await.filter(|found| !found.sources().is_empty()) {
                 return Answer::Found(resolution);
             }
             let asking = async {

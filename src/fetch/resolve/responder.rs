@@ -226,7 +226,12 @@ impl Responder for UpstreamCache {
     }
 
     async fn document(&self, target: &str, limit: usize) -> Result<Option<Bytes>, SourceError> {
-        self.0.document(target.trim_start_matches('/'), limit).await
+        let begun = Instant::now();
+        let answer = self.0.document(target.trim_start_matches('/'), limit).await;
+        if answer.as_ref().is_err_and(is_passing) {
+            self.0.came_to_nothing(Nothing::Failed, begun);
+        }
+        answer
     }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::fetch::error::SourceError;
 use crate::nix::Compression;
+use brotli_decompressor::BrotliDecoderParameter;
 use bytes::{Buf, Bytes};
 use hyper::HeaderMap;
 use hyper::header::CONTENT_ENCODING;
@@ -92,7 +93,12 @@ impl Codec {
             }
             Self::Bzip2 => Box::new(bzip2::read::MultiBzDecoder::new(reader)),
             Self::Gzip => Box::new(flate2::read::MultiGzDecoder::new(reader)),
-            Self::Brotli => Box::new(brotli_decompressor::Decompressor::new(reader, BLOCK)),
+            Self::Brotli => {
+                let mut decoder = brotli_decompressor::Decompressor::new(reader, BLOCK);
+                // Windows as RFC 7932 has them, 16 MiB at most; the larger ones of an extension grow to a gigabyte.
+                decoder.set_parameter(BrotliDecoderParameter::BROTLI_DECODER_PARAM_LARGE_WINDOW, 0);
+                Box::new(decoder)
+            }
             // Blocks of the frame format have 4 MiB at most, of the one before 8 MiB.
             Self::Lz4 => Box::new(Lz4Frames(FrameDecoder::new(reader))),
         })
@@ -193,16 +199,17 @@ fn copy(
 ) -> io::Result<()> {
     // One byte beyond the size lets the transfer see that the NAR is too long.
     let mut left = size.saturating_add(1);
+    let mut buffer = vec![0; BLOCK];
     while left > 0 {
-        let mut block = vec![0; BLOCK];
-        let read = match decoder.read(&mut block) {
+        let read = match decoder.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        block.truncate(read);
-        let mut block = Bytes::from(block);
+        // What is handed on has its own size and not the buffer's: decoders give little at a time where little comes in, and a NAR
+        // that is kept would take many times its size.
+        let mut block = Bytes::copy_from_slice(&buffer[..read]);
         let read = read as u64;
         left = left.saturating_sub(read);
         let skipped = skip.min(read);

@@ -115,7 +115,7 @@ impl Upstream {
     /// Forgets failures, and connections that may be dead: the network is another one now, or (with `woke`) the machine
     /// slept.
     pub(crate) fn network_changed(&self, woke: bool) {
-        self.health.lock().try_again();
+        self.health.lock().try_again(Instant::now());
         self.clients().for_each(|client| client.network_changed(woke));
     }
 

@@ -52,6 +52,8 @@ pub(crate) struct Health {
     is_silent: bool,
     /// Until when it wants to be left alone, as it said itself.
     busy_until: Option<Instant>,
+    /// When all was forgotten: what was begun before says nothing.
+    since: Option<Instant>,
 }
 
 /// What is news of it.
@@ -66,7 +68,7 @@ pub(crate) enum News {
 impl Health {
     pub(crate) const fn new() -> Self {
         let breaker = Breaker::new(FAILURES_MAX, PAUSES);
-        Self { breaker, answered: None, failed: None, is_silent: false, busy_until: None }
+        Self { breaker, answered: None, failed: None, is_silent: false, busy_until: None, since: None }
     }
 
     /// Whether it is worth asking now.
@@ -104,7 +106,11 @@ impl Health {
 
     /// What `begun` then came to nothing.
     pub(crate) fn came_to_nothing(&mut self, how: Nothing, begun: Instant, now: Instant) -> Option<News> {
-        if self.answered.is_some_and(|answered| answered >= begun) || self.failed.is_some_and(|failed| failed > begun) {
+        let is_old = self.since.is_some_and(|since| begun < since);
+        if is_old
+            || self.answered.is_some_and(|answered| answered >= begun)
+            || self.failed.is_some_and(|failed| failed > begun)
+        {
             return None;
         }
         self.failed = Some(now);
@@ -114,8 +120,8 @@ impl Health {
     }
 
     /// Forgets failures: the network is another one now.
-    pub(crate) fn try_again(&mut self) {
-        *self = Self::new();
+    pub(crate) fn try_again(&mut self, now: Instant) {
+        *self = Self { since: Some(now), ..Self::new() };
     }
 }
 
@@ -173,7 +179,8 @@ mod tests {
         health.came_to_nothing(Nothing::Failed, now, now + 2 * SEC);
         assert!(health.works(), "its answer comes soon enough");
         assert!(!health.is_worth_retries());
-        health.try_again();
+        health.try_again(now + 3 * SEC);
+        health.came_to_nothing(Nothing::Silent, now, now + 4 * SEC);
         assert!(health.is_worth_retries());
     }
 

@@ -11,6 +11,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use tokio::time::{Instant, sleep_until};
 
+/// How much larger than the NAR its file may be: what cannot be compressed grows a little.
+const SLACK: u64 = 16;
+const SLACK_MIN: u64 = 1024 * 1024;
+
 type Opening = Pin<Box<dyn Future<Output = Result<Box<dyn ByteFlow>, SourceError>> + Send>>;
 
 /// A source that sends, or is about to.
@@ -25,6 +29,8 @@ pub(crate) struct Flight {
     received: u64,
     /// … and when it was looked at last.
     noticed: u64,
+    /// What comes beyond this is no sign of life: no file of this NAR is as long.
+    most: u64,
     /// How many came between the last two times that something came out.
     fresh: u64,
     /// How many were handed on.
@@ -59,6 +65,7 @@ impl Flight {
     /// Begins to open `nar` at `source` from byte `from` on.
     pub(crate) fn begin(source: Arc<dyn Source>, nar: NarId, from: u64) -> Self {
         let (now, given) = (Instant::now(), source.given());
+        let most = nar.size + nar.size / SLACK + SLACK_MIN;
         let opening = Box::pin({
             let source = Arc::clone(&source);
             async move { source.open(&nar, from).await }
@@ -72,6 +79,7 @@ impl Flight {
             waiting_since: now,
             received: 0,
             noticed: 0,
+            most,
             fresh: 0,
             sent: 0,
         }
@@ -106,7 +114,7 @@ impl Flight {
                 },
                 () = silence => {
                     let (now, given, received) = (Instant::now(), self.source.given(), self.state.received());
-                    if received > self.noticed {
+                    if received > self.noticed && received <= self.most {
                         // A decoder that skips what is there already gives nothing while it works.
                         self.noticed = received;
                         self.stall = StallTimeout::start(now, given);

@@ -21,6 +21,7 @@ use crate::peers::Peers;
 use hyper::Response;
 use status::Health;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// What the gateway says of itself and whom it asks.
 pub struct Gateway {
@@ -36,6 +37,8 @@ pub struct Gateway {
     pub drain: Arc<Drain>,
     /// The counters of fetching.
     pub metrics: Arc<Metrics>,
+    /// When the process began.
+    pub started: SystemTime,
     /// The counters of the listeners, by name.
     pub http_metrics: Vec<(&'static str, Arc<HttpMetrics>)>,
 }
@@ -65,7 +68,9 @@ impl Handler for Gateway {
             Route::Log(_) => documents::document(&self.fetcher, &route, media::TEXT).await,
             Route::Health => reply::json(&self.health()),
             Route::Version => reply::version(),
-            Route::Metrics => reply::text(status::metrics(&self.metrics, &self.http_metrics, &self.health())),
+            Route::Metrics => {
+                reply::text(status::metrics(&self.metrics, &self.http_metrics, self.started, &self.health()))
+            }
             Route::Peers => reply::json(&self.peers.snapshot()),
             // Between peers, on the share.
             Route::Hello => reply::not_found(),

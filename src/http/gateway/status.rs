@@ -9,6 +9,7 @@ use crate::peers::{Peers, State};
 use hyper::HeaderMap;
 use hyper::header::HOST;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// `/`.
 pub(super) fn index(headers: &HeaderMap) -> String {
@@ -50,11 +51,17 @@ impl Health {
 }
 
 /// `/metrics`: the counters of fetching, those of the listeners by name, and a few numbers of now.
-pub(super) fn metrics(counters: &Metrics, http: &[(&'static str, Arc<HttpMetrics>)], health: &Health) -> String {
+pub(super) fn metrics(
+    counters: &Metrics,
+    http: &[(&'static str, Arc<HttpMetrics>)],
+    started: SystemTime,
+    health: &Health,
+) -> String {
     let mut text = String::with_capacity(8 * 1024);
     counters.render(&mut text);
     let http: Vec<_> = http.iter().map(|(name, metrics)| (*name, metrics.as_ref())).collect();
     metrics::render_http(&http, &mut text);
+    metrics::render_process(started, &mut text);
     let Health { peers_known, peers_online, transfers, .. } = health;
     for (name, help, value) in [
         ("peernix_peers_known", "Peers in the table.", peers_known),

@@ -157,6 +157,7 @@ fn is_trouble(error: &StoreError) -> bool {
         | StoreError::DaemonIo { .. }
         | StoreError::DaemonSilent { .. }
         | StoreError::ShutOut { .. }
+        | StoreError::NotMember { .. }
         | StoreError::Protocol { .. }
         | StoreError::Refused(_)
         | StoreError::RootNotInTime

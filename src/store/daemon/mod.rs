@@ -10,16 +10,23 @@ pub(super) use operations::{Collection, Fetcher};
 
 use super::{StoreError, ValidPath};
 use crate::nix::{FormatError, StoreDir, StoreHash, StorePath};
+use ::nix::unistd::{Gid, Group};
 use connection::Connection;
 use parking_lot::Mutex;
 use std::future::Future;
-use std::io;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use wire::WireError;
 
+/// The permission bit that lets everybody into a folder.
+const OTHERS_ENTER: u32 = 0o001;
+/// What a group is shown as that has no number here, and the group that Debian and Arch close the daemon's folder with.
+const UNMAPPED: u32 = 65534;
+const USUAL_GROUP: &str = "nix-users";
 /// How many connections are used at once. Each is a process of the daemon.
 const CONNECTIONS_MAX: usize = 4;
 /// How long a connection may take to come up, handshake included.
@@ -128,6 +135,10 @@ impl Daemon {
 
     fn error(&self, error: WireError) -> StoreError {
         match error {
+            WireError::Io(source) if source.kind() == ErrorKind::PermissionDenied => match group(&self.socket) {
+                Some(group) => StoreError::NotMember { socket: self.socket.clone(), group, user: user() },
+                None => StoreError::DaemonIo { socket: self.socket.clone(), source },
+            },
             WireError::Io(source) => StoreError::DaemonIo { socket: self.socket.clone(), source },
             WireError::Protocol(what) => StoreError::Protocol { socket: self.socket.clone(), what },
             WireError::Refused(message) => StoreError::Refused(printable(&message)),
@@ -152,6 +163,17 @@ impl Daemon {
     }
 }
 
+/// The group of a socket's folder, if it is closed to others, as distributions have it.
+fn group(socket: &Path) -> Option<String> {
+    let folder = socket.parent()?.metadata().ok().filter(|folder| folder.mode() & OTHERS_ENTER == 0)?;
+    let group = Gid::from_raw(folder.gid());
+    // In a user namespace, where the unit runs, no group has its number; the name that distributions give it is known.
+    if group.as_raw() == UNMAPPED && Group::from_name(USUAL_GROUP).ok().flatten().is_some() {
+        return Some(USUAL_GROUP.to_owned());
+    }
+    Some(Group::from_gid(group).ok().flatten().map_or_else(|| group.to_string(), |group| group.name))
+}
+
 /// Who this process is to the daemon.
 fn user() -> String {
     let id = ::nix::unistd::geteuid();
@@ -171,10 +193,10 @@ impl RootKeeper {
                 return error;
             }
             match stream.try_read(&mut [0; 1]) {
-                Ok(0) => return io::ErrorKind::UnexpectedEof.into(),
+                Ok(0) => return ErrorKind::UnexpectedEof.into(),
                 // Nothing is due between two operations.
-                Ok(_) => return io::ErrorKind::InvalidData.into(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(_) => return ErrorKind::InvalidData.into(),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return error,
             }
         }

@@ -15,6 +15,7 @@ use std::time::Duration;
 async fn gateway(upstreams: &[&OddCache]) -> Running {
     let client = Client::of(upstreams.iter().map(|cache| cache.url()).collect()).await;
     let gateway = Gateway {
+        started: std::time::SystemTime::now(),
         fetcher: client.fetcher,
         peers: client.peers,
         store_dir: StoreDir::default(),

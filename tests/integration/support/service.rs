@@ -53,6 +53,8 @@ impl Service {
         let socket = home.join("notify");
         let _ = fs::remove_file(&socket);
         let manager = UnixDatagram::bind(&socket).unwrap();
+        // Some run it as another user.
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
         manager.set_read_timeout(Some(LIMIT)).unwrap();
         let mut command = program("peernixd", home);
         command.arg("--config").arg(home.join("config.toml")).env("NOTIFY_SOCKET", &socket);

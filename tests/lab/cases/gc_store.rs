@@ -110,7 +110,9 @@ fn collect(ctx: &Ctx, generation: Generation) -> Result<()> {
             ctx.check("it ran during the transfer", !sending.is_finished(), "the transfer was over");
             let gone: BTreeSet<String> = paths.iter().map(|path| path.path.clone()).collect();
             ctx.check("the run deletes what the dry run named", gone == expected, &differences(&gone, &expected));
-            ctx.check("it tells what it freed", job.bytes >= waste.nar_size, &job.bytes.to_string());
+            // Nix counts blocks of the disk, and small files may have none yet.
+            let blocks = waste.nar_size / 4096 * 4096;
+            ctx.check("it tells what it freed", job.bytes >= blocks, &job.bytes.to_string());
             anyhow::Ok(())
         })();
         stop.store(true, Ordering::Relaxed);

@@ -72,7 +72,7 @@ fn the_only_way_out(ctx: &Ctx) -> Result<()> {
         let shown = on_b.log() + &on_b.metrics()?;
         ctx.check(&format!("{what}: the password is not shown"), !shown.contains(password), "it is in the log");
         on_b.stop()?;
-        b.sh(&format!("nix-store --delete {path}"))?;
+        b.delete(&path)?;
         std::fs::remove_dir_all(b.dir.join("state"))?;
     }
     Ok(())

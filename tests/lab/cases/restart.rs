@@ -35,7 +35,7 @@ fn addresses_stay(ctx: &Ctx) -> Result<()> {
     let path = format!("/nix/store/{}", info.path);
     let target = nar_target(ctx, &b, &info.path.hash().to_string())?;
     real_nix::realise(ctx, &b, Generation::Machine, "before", &path)?.must("before the restart")?;
-    b.sh(&format!("nix-store --delete {path}"))?;
+    b.delete(&path)?;
     let id = on_b.node_id()?;
 
     on_b.kill9()?;

@@ -73,7 +73,7 @@ fn decodes(ctx: &Ctx) -> Result<()> {
         let path = format!("/nix/store/{}", info.path);
         real_nix::realise(ctx, &b, generation, label, &path)?.must("realising from upstream")?;
         real_nix::verify_store(&b, generation)?;
-        b.sh(&format!("nix-store --delete {path}"))?;
+        b.delete(&path)?;
     }
     on_b.stop()
 }
@@ -194,7 +194,7 @@ fn cut_in_mid_nar(ctx: &Ctx) -> Result<()> {
     let run = real_nix::realise(ctx, &b, Generation::Machine, "cut", &path)?.must("an upstream that cuts")?;
     ctx.check("cut: Nix sees no retry", run.retries == 0, &run.retries.to_string());
     ctx.check("cut: the rest is asked for", internet.asked.count(" from ") > 0, &format!("{:?}", internet.asked.all()));
-    b.sh(&format!("nix-store --delete {path}"))?;
+    b.delete(&path)?;
     internet.turn(Weather::NarStallOnce(10 << 20));
     let run = real_nix::realise(ctx, &b, Generation::Machine, "stall", &path)?.must("an upstream that stalls")?;
     ctx.check("stall: Nix sees no retry", run.retries == 0, &run.retries.to_string());

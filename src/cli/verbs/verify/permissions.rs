@@ -4,7 +4,7 @@ use super::check::Check;
 use crate::cli::output::count;
 use crate::cli::systemd::RUNTIME_DIRECTORY;
 use crate::system::control_sockets::{ADMIN_GROUP, Control};
-use nix::unistd::{Gid, Group};
+use nix::unistd::{Gid, Group, User};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
@@ -35,19 +35,32 @@ pub(super) fn secrets(state: &Path, checks: &mut Vec<Check>) {
     let below = state.join(SECRET_DIRECTORY).read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
     let secrets = SECRETS.iter().map(|name| state.join(name)).chain(below);
     let mut seen = 0;
-    let mut open = false;
+    let mut is_wrong = false;
+    let owner = std::fs::metadata(state).ok().map(|about| about.uid());
     for secret in secrets {
         let Ok(about) = std::fs::symlink_metadata(&secret) else { continue };
         seen += 1;
+        if owner.is_some_and(|owner| owner != about.uid()) {
+            is_wrong = true;
+            let owner = owner.unwrap_or_default();
+            let name = User::from_uid(owner.into()).ok().flatten().map_or_else(|| owner.to_string(), |user| user.name);
+            let message =
+                format!("{} belongs to the user id {}, and the service may not use it", secret.display(), about.uid());
+            checks.push(Check::fail(
+                CHECK,
+                message,
+                format!("`chown --recursive {name}: {shown}`, then start the service"),
+            ));
+        }
         if about.is_file() && about.permissions().mode() & OPEN != 0 {
-            open = true;
+            is_wrong = true;
             let secret = secret.display();
             let message = format!("{secret}: others may read it (mode {:o})", about.permissions().mode() & 0o7777);
             let remedy = format!("`chmod 600 {secret}`, and rotate the key if somebody may have read it");
             checks.push(Check::fail(CHECK, message, remedy));
         }
     }
-    if !open {
+    if !is_wrong {
         checks.push(Check::ok(CHECK, format!("{} in {shown}, closed to others", count(seen, "secret"))));
     }
 }

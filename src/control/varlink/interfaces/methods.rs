@@ -27,6 +27,7 @@ pub const METHODS: &[Method] = &[
     Method::new(SERVICE, "Ping", &[]),
     Method::new(SERVICE, "Reload", &[Reload]),
     Method::new(SERVICE, "SetLogLevel", &[SetLogLevel]),
+    Method::new(SERVICE, "GetLogLevel", &[LogLevel]),
     Method::new(SERVICE, "GetEnvironment", &[]),
     Method::new(MANAGER, "Describe", &[Status]),
     Method::new(MANAGER, "DumpStatistics", &[Statistics]),

@@ -33,6 +33,10 @@ const TOLD: &[&str] = &[
     "WATCHDOG_USEC",
 ];
 
+/// Whether a person may be asked for a password: what the tools of systemd send along. Here it is the socket that decides, and nobody
+/// is asked.
+const ASK: &str = "allowInteractiveAuthentication";
+
 pub(super) async fn answer(call: &Call, control: &Arc<dyn Control>) -> Answered {
     match (call.interface.as_str(), call.method.as_str()) {
         (STANDARD, "GetInfo") => {
@@ -57,12 +61,17 @@ pub(super) async fn answer(call: &Call, control: &Arc<dyn Control>) -> Answered 
             done(Ok(()))
         }
         (_, "Reload") => {
-            call.parameters(&[])?;
+            let _: Option<bool> = call.parameters(&[ASK])?.optional(ASK)?;
             done(control.reload().await.map(drop))
         }
         (_, "SetLogLevel") => {
-            let level: i64 = call.parameters(&["level"])?.required("level")?;
-            done(control.set_log_level(from_syslog(level)?).await)
+            let parameters = call.parameters(&["level", ASK])?;
+            let _: Option<bool> = parameters.optional(ASK)?;
+            done(control.set_log_level(from_syslog(parameters.required("level")?)?).await)
+        }
+        (_, "GetLogLevel") => {
+            call.parameters(&[])?;
+            one("level", to_syslog(control.log_level().await?))
         }
         (_, "GetEnvironment") => {
             call.parameters(&[])?;
@@ -81,5 +90,15 @@ fn from_syslog(level: i64) -> Result<LogLevel, Refusal> {
         5 | 6 => Ok(LogLevel::Info),
         7 => Ok(LogLevel::Debug),
         _ => Err(Refusal::Parameter("level".to_owned(), "the levels of syslog are 0 to 7".to_owned())),
+    }
+}
+
+/// The level of syslog(3) for one of ours.
+const fn to_syslog(level: LogLevel) -> i64 {
+    match level {
+        LogLevel::Error => 3,
+        LogLevel::Warning => 4,
+        LogLevel::Info => 6,
+        LogLevel::Debug | LogLevel::Trace => 7,
     }
 }

@@ -6,6 +6,7 @@
 
 use super::connector::{Connector, SharedProxies};
 use super::link::{Link, Links, OnLink};
+use super::proxy::Proxies;
 use super::resolver::Family;
 use crate::fetch::error::SourceError;
 use crate::resilience::{Ewma, Way};
@@ -49,7 +50,8 @@ type Answer = Result<Response<Incoming>, SourceError>;
 
 /// The HTTP client of one upstream, and of whatever that redirects to.
 pub(crate) struct HttpClient {
-    connector: HttpsConnector<Connector>,
+    connector: Connector,
+    tls: Arc<ClientConfig>,
     links: Arc<Links>,
     family: Arc<Family>,
     proxies: SharedProxies,
@@ -67,6 +69,8 @@ struct Pools {
 
 struct Pool {
     client: Client<HttpsConnector<Connector>, Empty<Bytes>>,
+    /// Those that its connections go through.
+    proxies: Arc<Proxies>,
     /// Another pool took its place.
     replaced: CancellationToken,
 }
@@ -75,20 +79,22 @@ impl HttpClient {
     /// `tls` is for upstreams, `proxy_tls` for proxies that want it.
     pub(super) fn new(tls: Arc<ClientConfig>, proxy_tls: Arc<ClientConfig>, proxies: SharedProxies) -> Self {
         let (links, family) = (Arc::<Links>::default(), Arc::<Family>::default());
-        let connector = Connector::new(proxy_tls, Arc::clone(&proxies), Arc::clone(&links), Arc::clone(&family));
-        let connector = HttpsConnector::from((connector, tls));
-        let pools = Mutex::new(Pools { current: Pool::new(&connector), next: None });
-        Self { connector, links, family, proxies, pools, latency: Mutex::default() }
+        let connector = Connector::new(proxy_tls, Arc::clone(&links), Arc::clone(&family));
+        let current = Pool::new(&connector, &tls, Arc::clone(&proxies.read()));
+        let pools = Mutex::new(Pools { current, next: None });
+        Self { connector, tls, links, family, proxies, pools, latency: Mutex::default() }
+    }
+
+    /// A pool without connections, by way of the proxies in force.
+    fn pool(&self) -> Arc<Pool> {
+        Pool::new(&self.connector, &self.tls, Arc::clone(&self.proxies.read()))
     }
 
     /// Sends a GET and waits for the head of its answer, whatever its status.
     ///
     /// # Errors
     /// No connection, or no answer in time; never because of a connection that was dead before.
-    pub(crate) async fn request(&self, mut request: Request<Empty<Bytes>>) -> Answer {
-        if let Some(authorization) = self.proxies.read().authorization(request.uri()) {
-            request.headers_mut().insert(PROXY_AUTHORIZATION, authorization);
-        }
+    pub(crate) async fn request(&self, request: Request<Empty<Bytes>>) -> Answer {
         let current = Arc::clone(&self.pools.lock().current);
         let mut first = Attempt::begin(current, &request);
         let mut first_ended = false;
@@ -104,6 +110,11 @@ impl HttpClient {
             tokio::select! {
                 biased;
                 answer = &mut second.answer => {
+                    if answer.is_err() && second.pool.is_replaced() && changes < CHANGES_MAX {
+                        changes += 1;
+                        second = Attempt::begin(Arc::clone(&self.pools.lock().current), &request);
+                        continue;
+                    }
                     if answer.is_ok() {
                         self.replace(&first.pool, &second.pool);
                     }
@@ -141,7 +152,7 @@ impl HttpClient {
     fn next(&self, doubtful: &Arc<Pool>) -> Arc<Pool> {
         let mut pools = self.pools.lock();
         if Arc::ptr_eq(&pools.current, doubtful) {
-            Arc::clone(pools.next.get_or_insert_with(|| Pool::new(&self.connector)))
+            Arc::clone(pools.next.get_or_insert_with(|| self.pool()))
         } else {
             Arc::clone(&pools.current)
         }
@@ -157,7 +168,7 @@ impl HttpClient {
 
     /// Closes the connections that nobody uses. Requests that wait for an answer are sent once more on fresh ones.
     pub(crate) fn drop_idle(&self) {
-        let fresh = Pool::new(&self.connector);
+        let fresh = self.pool();
         self.pools.lock().take_over(fresh);
     }
 
@@ -217,12 +228,13 @@ impl Pools {
 }
 
 impl Pool {
-    fn new(connector: &HttpsConnector<Connector>) -> Arc<Self> {
+    fn new(connector: &Connector, tls: &Arc<ClientConfig>, proxies: Arc<Proxies>) -> Arc<Self> {
+        let connector = HttpsConnector::from((connector.by_way_of(Arc::clone(&proxies)), Arc::clone(tls)));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
-            .build(connector.clone());
-        Arc::new(Self { client, replaced: CancellationToken::new() })
+            .build(connector);
+        Arc::new(Self { client, proxies, replaced: CancellationToken::new() })
     }
 
     fn is_replaced(&self) -> bool {
@@ -241,6 +253,10 @@ struct Attempt {
 impl Attempt {
     fn begin(pool: Arc<Pool>, request: &Request<Empty<Bytes>>) -> Self {
         let mut request = request.clone();
+        // Each time anew: the login of a proxy is for that one's eyes, and this pool may go by way of another.
+        if let Some(authorization) = pool.proxies.authorization(request.uri()) {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, authorization);
+        }
         let connection = capture_connection(&mut request);
         let answer = timeout(HEAD, pool.client.request(request));
         let answer = Box::pin(async move {

@@ -39,18 +39,15 @@ pub(super) struct Connector {
     tcp: HttpConnector<Resolver>,
     /// For proxies that are spoken to over TLS; never with a certificate of ours.
     proxy_tls: Arc<ClientConfig>,
-    proxies: SharedProxies,
+    /// Of when its pool was made: the login that requests carry is for these.
+    proxies: Arc<Proxies>,
     links: Arc<Links>,
     family: Arc<Family>,
 }
 
 impl Connector {
-    pub(super) fn new(
-        proxy_tls: Arc<ClientConfig>,
-        proxies: SharedProxies,
-        links: Arc<Links>,
-        family: Arc<Family>,
-    ) -> Self {
+    /// Goes straight; see [`Self::by_way_of`].
+    pub(super) fn new(proxy_tls: Arc<ClientConfig>, links: Arc<Links>, family: Arc<Family>) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(Resolver::new(Arc::clone(&family)));
         tcp.set_connect_timeout(Some(CONNECT));
         tcp.set_happy_eyeballs_timeout(Some(HEAD_START));
@@ -59,12 +56,17 @@ impl Connector {
         tcp.set_keepalive_interval(Some(KEEPALIVE_AGAIN));
         tcp.set_tcp_user_timeout(Some(UNANSWERED));
         tcp.enforce_http(false);
-        Self { tcp, proxy_tls, proxies, links, family }
+        Self { tcp, proxy_tls, proxies: Arc::default(), links, family }
+    }
+
+    /// The same by way of these proxies.
+    pub(super) fn by_way_of(&self, proxies: Arc<Proxies>) -> Self {
+        Self { proxies, ..self.clone() }
     }
 
     async fn connect(mut self, target: Uri) -> Result<Stream, BoxError> {
         let _coming = self.links.coming();
-        let proxy = self.proxies.read().towards(&target);
+        let proxy = self.proxies.towards(&target);
         let (wire, proxied): (Wire, bool) = match proxy {
             None => (MaybeHttpsStream::Http(self.tcp.call(target).await?), false),
             Some(proxy) if proxy.manner == Manner::Socks => {

@@ -88,7 +88,6 @@ in {
     users.groups = many {members = texts;};
     services.dbus.packages = packages;
     security.polkit.enable = bool false;
-    security.polkit.extraConfig = option types.lines "";
     systemd = {
       inherit packages;
       tmpfiles.packages = packages;

@@ -1,0 +1,5 @@
+# A machine on which administrators, disks and restores do what they do.
+{
+  trees = ["trixie" "bookworm"];
+  nodes.machine = {};
+}
