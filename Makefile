@@ -51,7 +51,7 @@ test: setup
 	$(stage) 'documentation tests' $(CARGO) test --locked --doc
 	$(stage) 'NixOS' scripts/nixos-check.sh
 	$(stage) 'lab' $(CARGO) test --locked --test lab -- $(ARGS)
-	$(stage) 'machines' vm-tests/run --backend containers --programs $(target)/debug -j 2
+	$(stage) 'machines' vm-tests/run --backend containers --programs $(target)/debug -j 3
 
 unit: cc
 	$(CARGO) test --locked $(tests) -- $(ARGS)

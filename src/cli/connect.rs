@@ -126,13 +126,16 @@ impl Bus {
             bus.start_service_by_name(name, 0).await?;
             Ok(())
         });
-        tokio::select! {
-            started = start => started,
-            unit = failed_start() => {
-                let words = if unit.status_text.is_empty() { String::new() } else { format!(": {}", unit.status_text) };
-                Err(not_running(&format!("systemd cannot start it: {}{words}", unit.told())))
-            }
-        }
+        let unit = tokio::select! {
+            started = start => match started {
+                Ok(()) => return Ok(()),
+                // dbus-broker knows at once as well, but not why.
+                Err(error) => systemd::unit().await.filter(systemd::Unit::cannot_start).ok_or(error)?,
+            },
+            unit = failed_start() => unit,
+        };
+        let words = if unit.status_text.is_empty() { String::new() } else { format!(": {}", unit.status_text) };
+        Err(not_running(&format!("systemd cannot start it: {}{words}", unit.told())))
     }
 
     async fn ask<T>(question: impl AsyncFnOnce(zbus::fdo::DBusProxy<'_>) -> zbus::Result<T>) -> Outcome<T> {
