@@ -3,6 +3,7 @@
 use super::{exit, output};
 use crate::config::{self, Config, ConfigError};
 use crate::daemon;
+use crate::peers::KEY_FILE;
 use crate::system::directories::Directories;
 use crate::system::notify::Notifier;
 use crate::system::{journal, sockets};
@@ -64,7 +65,12 @@ fn run(args: &Args) -> anyhow::Result<()> {
         return Ok(output::print(config::EXAMPLE)?);
     }
     if args.print_node_id {
-        let (key, _) = daemon::node_key(&Directories::find()?)?;
+        let directories = Directories::find()?;
+        // What root makes in the service's directory, the service could not read.
+        if !directories.state.join(KEY_FILE).exists() {
+            directories.is_own()?;
+        }
+        let (key, _) = daemon::node_key(&directories)?;
         return Ok(output::print(&format!("{}\n", key.id()))?);
     }
     let config = Config::load(args.config.as_deref())?;

@@ -55,6 +55,14 @@ pub enum DirectoryError {
         /// The directory that all of it should be of.
         root: PathBuf,
     },
+    /// It is another user's, and what is made there now could not be used by that one.
+    #[error("{}: belongs to {owner}; do this as that user: `runuser -u {owner} -- …`", path.display())]
+    Theirs {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        owner: String,
+    },
     /// Others may change it, and with it who this machine is.
     #[error("{0}: others may write here, and it holds the node key; run `chmod go-w {0}`")]
     Open(PathBuf),
@@ -114,6 +122,20 @@ impl Directories {
         let user = RUNTIME.place(false, &environment).ok();
         let system = Path::new(RUNTIME.root).join(NAME);
         user.into_iter().chain([system]).collect()
+    }
+
+    /// For who may make files in the state directory without being the service: that they will be the service's.
+    ///
+    /// # Errors
+    /// It belongs to another user, as for root when the service has its own.
+    pub fn is_own(&self) -> Result<(), DirectoryError> {
+        let Ok(about) = std::fs::metadata(&self.state) else { return Ok(()) };
+        if about.uid() == geteuid().as_raw() {
+            return Ok(());
+        }
+        let owner = User::from_uid(about.uid().into()).ok().flatten();
+        let owner = owner.map_or_else(|| about.uid().to_string(), |owner| owner.name);
+        Err(DirectoryError::Theirs { path: self.state.clone(), owner })
     }
 
     fn find_with(root: bool, environment: impl Fn(&str) -> Option<OsString>) -> Result<Self, DirectoryError> {
@@ -226,6 +248,10 @@ mod tests {
         assert_eq!(modes[0], STATE_MODE);
         std::fs::set_permissions(&directories.state, std::fs::Permissions::from_mode(0o777)).unwrap();
         assert!(matches!(directories.create(), Err(DirectoryError::Open(_))));
+        assert!(directories.is_own().is_ok());
+        let theirs = Directories { state: "/proc/1".into(), ..directories.clone() };
+        // Root is who owns everything in a container.
+        assert!(theirs.is_own().is_ok() == geteuid().is_root());
         let blocked = Directories { state: at("file/state"), ..directories };
         std::fs::write(at("file"), "").unwrap();
         assert!(matches!(blocked.create(), Err(DirectoryError::Create { .. })));

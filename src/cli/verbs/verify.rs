@@ -3,6 +3,7 @@
 mod check;
 mod nix_daemon;
 mod permissions;
+mod trust;
 
 use crate::cli::client;
 use crate::cli::connect::{self, Route};
@@ -10,8 +11,7 @@ use crate::cli::error::{Done, VerbError};
 use crate::cli::output::{Cell, Paint, Screen, count, tame};
 use crate::cli::{exit, systemd};
 use crate::config::Config;
-use crate::control::{Control, ErrorKind, Outcome, ServiceState, Status};
-use crate::nix::PublicKey;
+use crate::control::{Control, ErrorKind, Outcome, ServiceState, Status, TrustedKey};
 use crate::system::directories::Directories;
 use check::{Check, Verdict};
 use std::path::PathBuf;
@@ -35,9 +35,15 @@ pub(crate) async fn run(reached: Outcome<Arc<dyn Control>>, route: &Route, scree
     let local = route.host.is_none();
     let unit = if local { systemd::unit().await } else { None };
     let mut checks = Vec::new();
+    let control = reached.as_ref().ok().cloned();
     let status = service(reached, &mut checks).await;
+    // Of a service that answers.
+    let trusted = match control.filter(|_| status.is_some()) {
+        Some(control) => control.trusted_keys().await.ok(),
+        None => None,
+    };
     if local {
-        configuration(status.as_ref(), &mut checks);
+        configuration(status.as_ref(), trusted.as_deref(), &mut checks);
         gateway(status.as_ref(), &mut checks).await;
         nix(status.as_ref(), &mut checks).await;
         nix_daemon::answers(unit.is_some(), &mut checks);
@@ -93,7 +99,7 @@ async fn service(reached: Outcome<Arc<dyn Control>>, checks: &mut Vec<Check>) ->
     Some(status)
 }
 
-fn configuration(status: Option<&Status>, checks: &mut Vec<Check>) {
+fn configuration(status: Option<&Status>, trusted: Option<&[TrustedKey]>, checks: &mut Vec<Check>) {
     const CHECK: &str = "configuration";
     let file = status.and_then(|status| status.configuration.as_ref()).map(PathBuf::from);
     match Config::load(file.as_deref()) {
@@ -102,20 +108,7 @@ fn configuration(status: Option<&Status>, checks: &mut Vec<Check>) {
             let origin = origin
                 .map_or_else(|| "no file, all defaults".to_owned(), |file| format!("{} is right", file.display()));
             checks.push(Check::ok(CHECK, origin));
-            let trusted = config.trusted_keys();
-            for notice in &trusted.notices {
-                checks.push(Check::warn("trust", notice.clone(), "put nix.conf right"));
-            }
-            if trusted.keys.is_empty() {
-                checks.push(Check::fail(
-                    "trust",
-                    "no key is trusted, so nothing can be fetched",
-                    "name keys in [trust] public_keys or in trusted-public-keys of nix.conf",
-                ));
-            } else {
-                let names: Vec<&str> = trusted.keys.iter().map(PublicKey::name).collect();
-                checks.push(Check::ok("trust", format!("{} (from {})", names.join(", "), trusted.origin)));
-            }
+            checks.extend(trust::judge(&config.trusted_keys(), trusted));
         }
         Err(error) => {
             checks.push(Check::fail(CHECK, error.to_string(), "`peernixd --check-config` tries the file again"));
