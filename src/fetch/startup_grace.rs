@@ -51,3 +51,26 @@ impl Arrivals {
         timeout_at(self.until, arrival).await.unwrap_or(false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peers::NodeKey;
+    use tokio::sync::broadcast;
+    use tokio::time::advance;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_comes_later_makes_nobody_wait() {
+        let (peers, events) = broadcast::channel(4);
+        let mut arrivals = StartupGrace::new().watch(events);
+        let comes = || {
+            let id = NodeKey::from_seed([1; 32]).id();
+            peers.send(PeerEvent::Changed { id, name: String::new(), from: None, to: State::Online }).unwrap();
+        };
+        comes();
+        assert!(arrivals.next().await);
+        comes();
+        advance(GRACE).await;
+        assert!(!arrivals.next().await, "the time is over, whoever came");
+    }
+}

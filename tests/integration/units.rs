@@ -105,6 +105,27 @@ fn values<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
 }
 
 #[test]
+fn an_administrator_with_a_strict_umask_makes_folders_that_others_can_enter() {
+    let dir = tempfile::tempdir().unwrap();
+    let programs = Path::new(env!("CARGO_BIN_EXE_peernixd")).parent().unwrap();
+    let mut shell = Command::new("sh");
+    shell
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["-c", "umask 077; exec scripts/install.sh \"$0\""])
+        .arg(programs);
+    shell.env("DESTDIR", dir.path()).env("PREFIX", "/usr").env_remove("SYSCONFDIR");
+    let output = shell.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let mut folders = vec![dir.path().join("usr"), dir.path().join("etc")];
+    while let Some(folder) = folders.pop() {
+        let mode = fs::metadata(&folder).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o755, "{}", folder.display());
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        folders.extend(entries.filter(|path| path.is_dir()));
+    }
+}
+
+#[test]
 fn every_file_is_where_a_distribution_expects_it() {
     let installed = Installed::new(None);
     let files = installed.files();
