@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 600
 # All tests but the lab, which comes last and alone.
 tests = --lib --example demo --test integration
 # More than there are cores: most of their time is spent waiting.
-export RUST_TEST_THREADS ?= 4
+export RUST_TEST_THREADS ?= 6
 target = $(or $(CARGO_TARGET_DIR),target)
 # What `make install` builds and installs: release or debug.
 PROFILE ?= release

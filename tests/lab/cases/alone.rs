@@ -13,8 +13,11 @@ use crate::peer::{Peernixd, Settings};
 use crate::real_nix::{self, Generation, NixRun, Retries};
 use crate::store::Signed;
 
-/// How much longer the way through the gateway may take, in the middle of the rounds.
+/// How much longer the way through an optimised gateway may take, in the middle of the rounds.
 const RATIO: f64 = 1.05;
+
+/// The same for one that is built for tests: it shows that the two ways overlap, not how fast the gateway is.
+const RATIO_UNOPTIMISED: f64 = 1.5;
 
 /// Bytes of NARs: seconds of the slower line.
 const NAR_BYTES: u64 = 80 << 20;
@@ -25,12 +28,9 @@ struct Line {
     mbit: u32,
     /// How often each way is taken.
     rounds: usize,
-    /// Whether processors and not the line are what both ways wait for. A gateway that was not optimised is then a large part of what
-    /// is measured, so that the limit counts for one that was.
-    fast: bool,
 }
 
-const LINES: [Line; 2] = [Line { mbit: 100, rounds: 3, fast: false }, Line { mbit: 1000, rounds: 5, fast: true }];
+const LINES: [Line; 2] = [Line { mbit: 100, rounds: 3 }, Line { mbit: 1000, rounds: 5 }];
 
 /// Compressions by their names, with what makes their files in seconds; how fast they are decoded does not depend on it.
 const COMPRESSIONS: [(&str, &str); 2] = [("xz", "xz&compression-level=1"), ("zstd", "zstd")];
@@ -56,8 +56,9 @@ pub(super) fn cases() -> Vec<Case> {
             for line in LINES {
                 let name = format!("alone/{}/{compression}-at-{}-mbit", generation.version(), line.mbit);
                 let case = Case::new(name, move |ctx| downloads(ctx, generation, made_by, line));
-                // There the limit is for a gateway that was optimised, as it never is among the other cases.
-                add(if line.fast { case.long_only() } else { case });
+                // What is measured is an optimised gateway, as it never is among the other cases; one of these keeps the rest honest.
+                let smoke = compression == "zstd" && line.mbit == 100;
+                add(if smoke { case } else { case.long_only() });
             }
         }
         let name = format!("alone/{}/lookups", generation.version());
@@ -125,7 +126,8 @@ fn downloads(ctx: &Ctx, generation: Generation, compression: &str, line: Line) -
     in_memory(&b)?;
     let command: Vec<&str> = ["nix-store", "--realise"].into_iter().chain(paths.iter().map(String::as_str)).collect();
     let (mut straight, mut through, mut ratios, mut cpu) = (vec![], vec![], vec![], vec![]);
-    for _ in 0..line.rounds {
+    let optimised = !cfg!(debug_assertions);
+    for _ in 0..if optimised { line.rounds } else { 1 } {
         let (one, _) = run(ctx, &b, generation, &internet, false, &command)?;
         let (other, gateway) = run(ctx, &b, generation, &internet, true, &command)?;
         let (one, other) = (one.time.as_secs_f64(), other.time.as_secs_f64());
@@ -139,10 +141,9 @@ fn downloads(ctx: &Ctx, generation: Generation, compression: &str, line: Line) -
     ctx.measure("straight from the cache", median(straight), "s", None);
     ctx.measure("through the gateway", median(through), "s", None);
     ctx.measure("CPU time of the gateway", median(cpu), "s", None);
-    let optimised = !cfg!(debug_assertions);
     ctx.note("the gateway is", if optimised { "optimised" } else { "built for tests, not optimised" }, "");
-    let limit = (optimised || !line.fast).then_some(RATIO);
-    ctx.measure("through the gateway, as a multiple", median(ratios), "", limit);
+    let limit = if optimised { RATIO } else { RATIO_UNOPTIMISED };
+    ctx.measure("through the gateway, as a multiple", median(ratios), "", Some(limit));
     Ok(())
 }
 
