@@ -21,7 +21,7 @@
     ];
 
     options.vmTest.tree = lib.mkOption {
-      type = lib.types.enum ["trixie" "trixie-desktop" "bookworm"];
+      type = lib.types.enum ["trixie" "trixie-desktop" "bookworm" "sid"];
       default = "trixie";
       description = "The Debian that the machine is elsewhere. Here it only says whether there is an X server.";
     };

@@ -4,6 +4,25 @@ CONFIG = "/etc/peernix/config.toml"
 UNIT = "peernix.service"
 KEY = "/var/lib/peernix/node.key"
 
+# Hands a state to the manager beside the one that the service has left, as sd_pid_notify_with_fds(3) does it; then the manager reads its
+# units anew as often as a file says, which turns the order of what it keeps round.
+PLANT = """
+import array, fcntl, os, socket, subprocess
+state = os.memfd_create("peernix-state", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+os.write(state, b'{"version":1,"written":1,"peers":null,"statistics":null}')
+fcntl.fcntl(state, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
+barrier, other = os.pipe()
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+    manager.connect(os.environ["NOTIFY_SOCKET"].replace("@", chr(0), 1))
+    for message, descriptor in ((b"FDSTORE=1\\nFDNAME=peernix-state", state), (b"BARRIER=1", other)):
+        manager.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))])
+os.close(other)
+os.read(barrier, 1)
+for _ in range(int(open("/run/reloads").read())):
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+subprocess.run("systemctl show --property=NFileDescriptorStore --value peernix.service >/run/kept", shell=True, check=True)
+"""
+
 
 def status_text() -> str:
     """What the service says about itself in `systemctl status`."""
@@ -101,6 +120,37 @@ with subtest("the counters of Prometheus begin with the process"):
     t.assertEqual(metric(machine, absent), 0)
     t.assertGreater(float(machine.succeed(f"{fetch} | {started}")), before)
     t.assertIn("peernix_build_info{version=", machine.succeed(fetch))
+
+with subtest("of several states that systemd keeps, the newest is taken over, whatever order they come in"):
+    machine.succeed(
+        f"cat >/run/plant.py <<'END'\n{PLANT}\nEND",
+        f"mkdir -p /run/systemd/system/{UNIT}.d",
+        "printf '[Service]\\nNotifyAccess=all\\nExecStopPost=+%s /run/plant.py\\nEnvironment=PATH=%s\\n' \"$(command -v python3)\" \"$PATH\""
+        f" >/run/systemd/system/{UNIT}.d/plant.conf",
+        "systemctl daemon-reload",
+    )
+    for reloads in range(3):
+        asked = json.loads(machine.succeed("peernixctl stats --json=short"))["lookups"]["absent"]
+        nowhere(machine, 10)
+        machine.succeed(f"echo {reloads} >/run/reloads", f"systemctl restart {UNIT}")
+        t.assertEqual(machine.succeed("cat /run/kept").strip(), "2")
+        t.assertGreater(json.loads(machine.succeed("peernixctl stats --json=short"))["lookups"]["absent"], asked)
+    machine.succeed(f"rm /run/systemd/system/{UNIT}.d/plant.conf", "systemctl daemon-reload", f"systemctl restart {UNIT}")
+
+with subtest("what stands in the way is named: a filter of system calls, a user namespace"):
+    machine.succeed(
+        f"mkdir -p /run/systemd/system/{UNIT}.d",
+        f"printf '[Service]\\nSystemCallFilter=~landlock_create_ruleset\\n' >/run/systemd/system/{UNIT}.d/filter.conf",
+        "systemctl daemon-reload",
+        f"systemctl restart {UNIT}",
+    )
+    machine.succeed("journalctl --sync", f"journalctl --unit={UNIT} --output=cat | grep 'a filter of system calls, which .* forbids Landlock'")
+    machine.succeed(f"rm /run/systemd/system/{UNIT}.d/filter.conf", "systemctl daemon-reload", f"systemctl restart {UNIT}")
+    for transport in ("varlink", "dbus"):
+        command = f"unshare --user peernixctl --transport {transport} reload"
+        status, said = machine.execute(f"setpriv --reuid=65534 --regid=65534 --clear-groups {command} 2>&1")
+        t.assertNotEqual(status, 0)
+        t.assertIn("in a user namespace", said)
 
 with subtest("a key that is root's is said once, with what to do, and the sockets stay"):
     machine.succeed(f"systemctl stop {UNIT}", f"chown root: {KEY}")

@@ -1,6 +1,7 @@
 # One machine under load, and one that it knows.
 {
   trees = ["trixie" "bookworm"];
+  smoke = ["sid"];
   nodes = {
     machine = {};
     other = {};

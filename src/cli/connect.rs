@@ -144,6 +144,11 @@ impl Bus {
             question(zbus::fdo::DBusProxy::new(&connection).await?).await
         };
         match tokio::time::timeout(BUS_TIMEOUT, ask).await {
+            // As in a user namespace, where the number that this user gives is not the one that the bus sees.
+            Ok(Err(error @ zbus::Error::Handshake(_))) => Err(ControlError::new(
+                ErrorKind::AccessDenied,
+                format!("the system bus does not let this user in: {error}"),
+            )),
             Ok(answer) => answer.map_err(|error| bus_error(&error)),
             Err(_) => Err(bus_error(&"no answer in time")),
         }

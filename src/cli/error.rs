@@ -2,6 +2,7 @@
 
 use super::{exit, output};
 use crate::control::{ControlError, ErrorKind, Job, Outcome};
+use crate::system::user_namespace;
 use std::fmt;
 use std::io;
 
@@ -88,10 +89,13 @@ impl<T> Doing<T> for Outcome<T> {
 }
 
 /// What to do about an error, where its own message cannot know.
-const fn hint(kind: ErrorKind) -> Option<&'static str> {
+fn hint(kind: ErrorKind) -> Option<&'static str> {
     Some(match kind {
         ErrorKind::NotRunning => {
             "Start it with `systemctl start peernix`; `journalctl -u peernix -e` tells why it is down. `peernixctl status` has more."
+        }
+        ErrorKind::AccessDenied | ErrorKind::InteractiveAuthorizationRequired if user_namespace::is_inside() => {
+            "Run it outside of this container: in a user namespace, as here, root and groups are not those of the machine."
         }
         ErrorKind::AccessDenied | ErrorKind::InteractiveAuthorizationRequired => {
             "Run it as root (sudo), as a member of the group peernix-admin, or let polkit allow it to this user."

@@ -171,6 +171,21 @@ impl SharePolicy {
         Decision::Refuse(reason)
     }
 
+    /// Whether a path with this name, signatures by keys of these names, and perhaps built here, may turn out to be one for
+    /// `audience`. Verifies nothing; what this refuses, [`Self::decide`] refuses.
+    #[must_use]
+    pub fn might_serve<'a>(
+        &self,
+        name: &str,
+        mut keys: impl Iterator<Item = &'a str>,
+        ultimate: bool,
+        audience: Audience,
+    ) -> bool {
+        let shares_own = self.mode == SharePolicyMode::SignedAndOwn && audience == Audience::Enrolled;
+        let counts = |key: &str| self.public_keys.has(key) || shares_own && self.own_keys.has(key);
+        self.mode != SharePolicyMode::Off && self.denied(name).is_none() && (shares_own && ultimate || keys.any(counts))
+    }
+
     /// The signatures of `path` that are valid and by a key that counts here, each with its key. Verifies them.
     #[must_use]
     pub fn signers<'a, 'b>(&'a self, path: &'b ValidPath) -> Vec<(&'a PublicKey, &'b Signature)> {

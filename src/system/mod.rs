@@ -22,4 +22,5 @@ pub mod notify;
 pub mod pressure;
 mod socket_error;
 pub mod sockets;
+pub mod user_namespace;
 pub mod wake_up;

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 # The trees that `make-tree` knows.
-TREES = ("trixie", "trixie-desktop", "bookworm")
+TREES = ("trixie", "trixie-desktop", "bookworm", "sid")
 # Longest run of a test that does not say otherwise, in seconds.
 TIMEOUT = 300
 # Memory of a machine that does not say otherwise, in MiB.
@@ -54,6 +54,8 @@ class Declaration:
     machines: list[MachineDeclaration]
     # The test runs once with each of them.
     trees: list[str]
+    # Trees it runs with only when they are named: what they consist of is another thing every day.
+    smoke: list[str]
     needs: list[str] = field(default_factory=list)
     timeout: int = TIMEOUT
 
@@ -77,6 +79,7 @@ def load(script: Path) -> Declaration:
             # In the order of the NixOS driver, which numbers them by sorted name.
             machines=[_machine(name, _merged(common, nodes[name])) for name in sorted(nodes)],
             trees=test.pop("trees", ["trixie"]),
+            smoke=test.pop("smoke", []),
             needs=test.pop("needs", []),
             timeout=test.pop("timeout", TIMEOUT),
         )
@@ -86,7 +89,7 @@ def load(script: Path) -> Declaration:
     for need in declaration.needs:
         if need not in NEEDS:
             raise DeclarationError(f"{file}: unknown need '{need}'; there are {', '.join(NEEDS)}")
-    for tree in declaration.trees + [machine.tree for machine in declaration.machines if machine.tree]:
+    for tree in declaration.trees + declaration.smoke + [machine.tree for machine in declaration.machines if machine.tree]:
         if tree not in TREES:
             raise DeclarationError(f"{file}: unknown tree '{tree}'; there are {', '.join(TREES)}")
     return declaration

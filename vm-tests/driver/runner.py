@@ -55,7 +55,7 @@ class Job:
     @property
     def name(self) -> str:
         """As it stands in the table. Most tests run with one tree only."""
-        return f"{self.test.name}@{self.tree}" if len(self.test.trees) > 1 else self.test.name
+        return f"{self.test.name}@{self.tree}" if len(self.test.trees + self.test.smoke) > 1 else self.test.name
 
 
 def main() -> int:
@@ -121,9 +121,10 @@ def _selected(names: list[str], backend: str) -> Iterator[Job]:
         if stem not in scripts:
             raise declaration.DeclarationError(f"there is no test '{stem}'; there are {', '.join(scripts)}")
         test = declaration.load(scripts[stem])
-        if wanted and wanted not in test.trees:
-            raise declaration.DeclarationError(f"{stem} does not run with the tree '{wanted}', but with {', '.join(test.trees)}")
-        for suite in test.trees:
+        known = test.trees + test.smoke
+        if wanted and wanted not in known:
+            raise declaration.DeclarationError(f"{stem} does not run with the tree '{wanted}', but with {', '.join(known)}")
+        for suite in known if wanted else test.trees:
             if wanted in ("", suite):
                 yield Job(test, suite, _backend(test) if backend == AUTO else backend)
 

@@ -12,7 +12,7 @@ from driver.network import hosts_file
 HERE = Path(__file__).resolve().parent.parent
 REPOSITORY = HERE.parent
 # What the units are written for.
-SYSTEMD_VERSIONS = {"trixie": "257", "trixie-desktop": "257", "bookworm": "252"}
+SYSTEMD_VERSIONS = {"trixie": "257", "trixie-desktop": "257", "bookworm": "252", "sid": "262"}
 
 
 # What is installed in the machines.

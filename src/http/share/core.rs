@@ -56,7 +56,7 @@ impl Share {
     #[must_use]
     pub fn new(options: ShareOptions) -> Arc<Self> {
         let ShareOptions { store, policy, signing, upload_limit, limits } = options;
-        let (rules, upload) = (CurrentRules::new(policy, signing), Upload::new(upload_limit, &limits));
+        let (rules, upload) = (CurrentRules::new(store.clone(), policy, signing), Upload::new(upload_limit, &limits));
         Arc::new(Self { store, rules, upload, checks: CheckQueue::new() })
     }
 

@@ -48,6 +48,9 @@ impl Share {
         {
             return Ok(cached);
         }
+        if cached.is_none() && rules.offered.lacks(hash, audience) {
+            return Ok(None);
+        }
         let Some(path) = self.store.path_info(hash).await? else {
             rules.known.forget(&key);
             return Ok(None);

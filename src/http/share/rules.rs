@@ -6,7 +6,7 @@
 use super::known::KnownPaths;
 use crate::keys::Signing;
 use crate::resilience::{Version, Versioned};
-use crate::store::SharePolicy;
+use crate::store::{Offered, SharePolicy, Store};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -14,23 +14,25 @@ use std::sync::Arc;
 /// nothing here keeps those of a key that signs no more.
 pub(super) struct Rules {
     /// That of the configuration, with the keys of this machine in it.
-    pub(super) policy: SharePolicy,
+    pub(super) policy: Arc<SharePolicy>,
     pub(super) known: KnownPaths,
+    pub(super) offered: Arc<Offered>,
     /// Of the policy and of the keys that they were made of.
     generations: (u64, u64),
 }
 
 /// The rules that hold now.
 pub(super) struct CurrentRules {
+    store: Store,
     policy: Versioned<SharePolicy>,
     signing: Versioned<Signing>,
     made: Mutex<Arc<Rules>>,
 }
 
 impl CurrentRules {
-    pub(super) fn new(policy: Versioned<SharePolicy>, signing: Versioned<Signing>) -> Self {
-        let made = Mutex::new(Arc::new(Rules::new(&policy.now(), &signing.now())));
-        Self { policy, signing, made }
+    pub(super) fn new(store: Store, policy: Versioned<SharePolicy>, signing: Versioned<Signing>) -> Self {
+        let made = Mutex::new(Arc::new(Rules::new(&store, &policy.now(), &signing.now())));
+        Self { store, policy, signing, made }
     }
 
     /// The rules that hold now.
@@ -44,16 +46,18 @@ impl CurrentRules {
         let mut made = self.made.lock();
         let (policy, signing) = (self.policy.now(), self.signing.now());
         if made.generations != (policy.generation, signing.generation) {
-            *made = Arc::new(Rules::new(&policy, &signing));
+            *made = Arc::new(Rules::new(&self.store, &policy, &signing));
         }
         (Arc::clone(&made), signing.value)
     }
 }
 
 impl Rules {
-    fn new(policy: &Version<SharePolicy>, signing: &Version<Signing>) -> Self {
+    fn new(store: &Store, policy: &Version<SharePolicy>, signing: &Version<Signing>) -> Self {
         let generations = (policy.generation, signing.generation);
-        Self { policy: policy.with_own_keys(signing.own.clone()), known: KnownPaths::new(), generations }
+        let policy = Arc::new(policy.with_own_keys(signing.own.clone()));
+        let offered = Offered::new(store, Arc::clone(&policy));
+        Self { policy, known: KnownPaths::new(), offered, generations }
     }
 }
 
@@ -61,16 +65,17 @@ impl Rules {
 mod tests {
     use super::*;
     use crate::nix::{PathInfo, SecretKey, StoreDir};
-    use crate::store::{Audience, Decision, PolicyOptions, Reason, SharePolicyMode, ValidPath};
+    use crate::store::{Audience, Decision, PolicyOptions, Reason, SharePolicyMode, StoreOptions, ValidPath};
 
     fn policy(mode: SharePolicyMode) -> SharePolicy {
         SharePolicy::new(PolicyOptions { mode, ..PolicyOptions::default() }, StoreDir::default()).unwrap()
     }
 
-    #[test]
-    fn they_are_made_anew_when_something_changed_and_only_then() {
+    #[tokio::test]
+    async fn they_are_made_anew_when_something_changed_and_only_then() {
         let (configured, signing) = (Versioned::new(policy(SharePolicyMode::Off)), Versioned::<Signing>::default());
-        let rules = CurrentRules::new(configured.clone(), signing.clone());
+        let store = Store::open(StoreOptions::default()).await.unwrap();
+        let rules = CurrentRules::new(store, configured.clone(), signing.clone());
         let before = rules.now();
         assert!(Arc::ptr_eq(&before, &rules.now()));
 

@@ -7,6 +7,8 @@ use rusqlite::Connection;
 pub(super) struct Columns {
     /// The statement for a path info by hash part.
     pub(super) path_info: String,
+    /// The statement for all paths: path, signatures, whether it was built here.
+    pub(super) all: String,
 }
 
 impl Columns {
@@ -25,6 +27,7 @@ impl Columns {
             column("sigs"),
             column("ca"),
         );
-        Ok(Self { path_info })
+        let all = format!("select v.path, {}, {} from ValidPaths v", column("sigs"), column("ultimate"));
+        Ok(Self { path_info, all })
     }
 }

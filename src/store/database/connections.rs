@@ -2,7 +2,7 @@
 
 use super::columns::Columns;
 use super::error::QueryError;
-use super::stamp::{self, Opened};
+use super::stamp::{self, FileId, Mark, Opened};
 use crate::nix::StoreDir;
 use crate::resilience::{Backoff, Schedule};
 use crate::store::StoreError;
@@ -31,6 +31,8 @@ const PAUSES: Schedule =
 /// How long a database may be at work. One that has been for longer is not busy but broken: something holds its lock for good, or died
 /// and left half of a transaction to the next Nix.
 const BUSY_MAX: Duration = Duration::from_secs(60);
+/// In the place of device and inode.
+const NO_FILE: FileId = (0, 0);
 /// The most that SQLite caches for a connection, in bytes: its default.
 const PAGE_CACHE: u64 = 2000 * 1024;
 /// How many statements a connection keeps prepared.
@@ -58,7 +60,7 @@ pub(super) struct Handle {
     pub(super) connection: Connection,
     pub(super) columns: Columns,
     /// Device and inode of the database when it was opened: another pair under the same name is another database.
-    identity: (u64, u64),
+    identity: FileId,
 }
 
 impl Database {
@@ -79,6 +81,18 @@ impl Database {
     /// Where it is.
     pub(crate) fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// What the content can be told by from every other one, at this moment. Asks nobody.
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        self.opened().ok()?.mark().ok()?
+    }
+
+    /// The same inside a question, for what it is about to read.
+    pub(super) fn mark_for(&self, handle: &Handle) -> Option<Mark> {
+        // One that reads the file as it lies there is for no file in particular, and is held against it afterwards.
+        let is_about = |mark: &Mark| mark.database == handle.identity || handle.identity == NO_FILE;
+        self.mark().filter(is_about)
     }
 
     /// Asks a question that an index answers.
@@ -181,7 +195,7 @@ impl Database {
     /// Asks by a connection that is kept, or a new one.
     fn read<T>(
         &self,
-        identity: (u64, u64),
+        identity: FileId,
         question: impl Fn(&Handle, &StoreDir) -> Result<T, QueryError>,
     ) -> Result<T, QueryError> {
         if let Some(handle) = self.take_idle(identity) {
@@ -220,11 +234,11 @@ impl Database {
                  (Nix before 2.22 removes them); it is read as it lies there, which is slower"
             );
         }
-        let handle = self.connect(read_only_uri(&self.file) + "&immutable=1", (0, 0))?;
+        let handle = self.connect(read_only_uri(&self.file) + "&immutable=1", NO_FILE)?;
         question(&handle, &self.dir)
     }
 
-    fn take_idle(&self, identity: (u64, u64)) -> Option<Handle> {
+    fn take_idle(&self, identity: FileId) -> Option<Handle> {
         let mut idle = self.idle.lock();
         idle.retain(|handle| handle.identity == identity);
         idle.pop()
@@ -243,7 +257,7 @@ impl Database {
         }
     }
 
-    fn connect(&self, uri: String, identity: (u64, u64)) -> Result<Handle, rusqlite::Error> {
+    fn connect(&self, uri: String, identity: FileId) -> Result<Handle, rusqlite::Error> {
         // One thread at a time uses a connection, so SQLite's own mutexes are not needed.
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
         let connection = Connection::open_with_flags(uri, flags)?;

@@ -13,4 +13,5 @@ mod queries;
 mod stamp;
 
 pub(super) use connections::Database;
-pub(super) use queries::{DEBUG_PATHS_MAX, REFERENCES_MAX, RealisationRecord};
+pub(super) use queries::{DEBUG_PATHS_MAX, Glance, REFERENCES_MAX, RealisationRecord};
+pub(super) use stamp::Mark;

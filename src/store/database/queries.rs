@@ -5,10 +5,11 @@
 
 use super::connections::{Database, Handle};
 use super::error::QueryError;
+use super::stamp::Mark;
 use crate::nix::realisation::BuildTraceKey;
 use crate::nix::{FormatError, PathInfo, Signature, StoreDir, StoreHash, StorePath};
 use crate::store::{StoreError, ValidPath, record};
-use rusqlite::{Row, params};
+use rusqlite::{Row, Rows, params};
 use std::sync::Arc;
 
 /// How many references of one path are read. The largest real closures have a few ten thousand paths in all.
@@ -29,6 +30,17 @@ pub(crate) struct RealisationRecord {
     pub(crate) signatures: Vec<Signature>,
     /// The realisations it was made with: `sha256:HEX!OUTPUT` and path. Always empty in `BuildTraceV3`.
     pub(crate) dependencies: Vec<(String, StorePath)>,
+}
+
+/// What shows of a path at a glance.
+#[derive(Debug)]
+pub(crate) struct Glance {
+    pub(crate) hash: StoreHash,
+    /// Whatever it is.
+    pub(crate) name: String,
+    /// As texts, with spaces between.
+    pub(crate) signatures: String,
+    pub(crate) ultimate: bool,
 }
 
 impl Database {
@@ -56,6 +68,25 @@ impl Database {
         self.quick(|handle, _| {
             let mut statement = handle.connection.prepare_cached("select coalesce(max(id), 0) from ValidPaths")?;
             Ok(statement.query_row([], |row| row.get(0))?)
+        })
+        .await
+    }
+
+    /// What `fold` makes of all paths at one moment, and what that state of the database can be told from others by.
+    pub(crate) async fn all<T: Send + 'static>(
+        self: &Arc<Self>,
+        fold: impl Fn(&mut dyn Iterator<Item = Glance>) -> T + Send + 'static,
+    ) -> Result<(Option<Mark>, T), StoreError> {
+        let this = Arc::clone(self);
+        self.scan(move |handle, dir| {
+            // Before it is read: what is committed meanwhile makes another mark.
+            let mark = this.mark_for(handle);
+            let mut statement = handle.connection.prepare_cached(&handle.columns.all)?;
+            let mut rows = statement.query([])?;
+            let mut trouble = None;
+            let folded =
+                fold(&mut std::iter::from_fn(|| glance(&mut rows, dir).map_err(|error| trouble = Some(error)).ok()?));
+            trouble.map_or(Ok((mark, folded)), |error| Err(error.into()))
         })
         .await
     }
@@ -158,6 +189,23 @@ fn path_info(handle: &Handle, dir: &StoreDir, hash: StoreHash) -> Result<Option<
     references.dedup();
     let info = PathInfo { path, nar_hash, nar_size, references, deriver, signatures, ca };
     Ok(Some(ValidPath { info, registration_time, ultimate }))
+}
+
+/// The next path that somebody can ask for by its hash part.
+fn glance(rows: &mut Rows<'_>, dir: &StoreDir) -> Result<Option<Glance>, rusqlite::Error> {
+    while let Some(row) = rows.next()? {
+        let path = row.get_ref(0)?.as_str_or_null()?.unwrap_or_default();
+        let base = path.strip_prefix(dir.as_str()).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
+        let Some((hash, name)) = base.split_at_checked(StoreHash::LEN) else { continue };
+        let Ok(hash) = hash.parse() else { continue };
+        return Ok(Some(Glance {
+            hash,
+            name: name.strip_prefix('-').unwrap_or(name).to_owned(),
+            signatures: row.get_ref(1)?.as_str_or_null()?.unwrap_or_default().to_owned(),
+            ultimate: row.get::<_, Option<i64>>(2)?.unwrap_or_default() != 0,
+        }));
+    }
+    Ok(None)
 }
 
 fn paths(handle: &Handle, dir: &StoreDir, sql: &str, key: &str) -> Result<Vec<StorePath>, QueryError> {

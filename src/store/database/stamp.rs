@@ -4,6 +4,7 @@
 //! `unix-dotfile`), which somebody who only reads cannot take part in. And a database that is read as it lies there, because SQLite
 //! would have to make files to read it, is not locked at all.
 
+use parking_lot::Mutex;
 use rusqlite::{Error, ffi};
 use std::fs::{File, Metadata};
 use std::io;
@@ -15,6 +16,12 @@ use std::path::{Path, PathBuf};
 /// Source: [Database file format](https://www.sqlite.org/fileformat2.html#the_database_header): 18 and 19 are the versions of the
 /// format (2 with a write-ahead log), 24 to 27 the change counter.
 const HEADER: usize = 100;
+/// How much of the index of the write-ahead log is looked at, in bytes: the first copy of its header. The byte at 12 says that it is one.
+///
+/// Source: [WAL-mode file format](https://www.sqlite.org/walformat.html#the_wal_index_header): every commit counts up in it, as the last
+/// thing it does before others can see what was committed.
+const INDEX_HEADER: usize = 48;
+const INDEX_IS_INIT: usize = 12;
 
 /// The file of the database, kept open to look at its header.
 ///
@@ -26,8 +33,29 @@ pub(super) struct Opened {
     file: File,
     path: PathBuf,
     /// Device and inode: another pair under the same name is another database.
-    pub(super) identity: (u64, u64),
+    pub(super) identity: FileId,
+    /// The index of the write-ahead log, with its own identity. Kept open for the same reason.
+    index: Mutex<Option<(File, FileId)>>,
 }
+
+/// What tells the content of a database from every other one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// Which file it is.
+    pub(super) database: FileId,
+    content: Content,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Content {
+    /// With a write-ahead log: the header of its index.
+    Log(FileId, [u8; INDEX_HEADER]),
+    /// Without one, and nobody is writing.
+    Rest(Stamp),
+}
+
+/// Device and inode.
+pub(super) type FileId = (u64, u64);
 
 /// A state of the database's files. Another one is another content, or may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +71,7 @@ pub(super) struct Stamp {
 
 impl Opened {
     /// Device and inode of the file under this name now.
-    pub(super) fn identity_of(path: &Path) -> io::Result<(u64, u64)> {
+    pub(super) fn identity_of(path: &Path) -> io::Result<FileId> {
         identity(&std::fs::metadata(path)?)
     }
 
@@ -51,7 +79,7 @@ impl Opened {
     pub(super) fn new(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let identity = identity(&file.metadata()?)?;
-        Ok(Self { file, path: path.to_owned(), identity })
+        Ok(Self { file, path: path.to_owned(), identity, index: Mutex::new(None) })
     }
 
     /// Whether the database keeps a write-ahead log.
@@ -71,6 +99,40 @@ impl Opened {
         })
     }
 
+    /// What this content can be told by from every other one; `None` if it cannot be, as while somebody writes without a log.
+    ///
+    /// A few system calls on files that the system has in memory, so that it may be asked for anywhere.
+    pub(super) fn mark(&self) -> io::Result<Option<Mark>> {
+        let content = if let Some((index, header)) = self.index_header()? {
+            (header[INDEX_IS_INIT] != 0).then_some(Content::Log(index, header))
+        } else {
+            let stamp = self.stamp()?;
+            stamp.is_at_rest().then_some(Content::Rest(stamp))
+        };
+        Ok(content.map(|content| Mark { database: self.identity, content }))
+    }
+
+    /// The header of the index of the write-ahead log, and which file that is; `None` if there is none.
+    fn index_header(&self) -> io::Result<Option<(FileId, [u8; INDEX_HEADER])>> {
+        let path = beside(&self.path, "-shm");
+        let now = match std::fs::metadata(&path) {
+            Ok(metadata) => identity(&metadata)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut index = self.index.lock();
+        if index.as_ref().is_none_or(|(_, identity)| *identity != now) {
+            // The one that was open has no name any more, so that nobody else can meet it under a lock that closing it undoes.
+            let file = File::open(&path)?;
+            let identity = identity(&file.metadata()?)?;
+            *index = Some((file, identity));
+        }
+        let mut header = [0; INDEX_HEADER];
+        let Some((file, identity)) = &*index else { return Ok(None) };
+        file.read_at(&mut header, 0)?;
+        Ok(Some((*identity, header)))
+    }
+
     /// The header; zeros where the file is shorter.
     fn header(&self) -> io::Result<[u8; HEADER]> {
         let mut header = [0; HEADER];
@@ -86,8 +148,8 @@ impl Stamp {
     }
 }
 
-/// Device and inode.
-fn identity(metadata: &Metadata) -> io::Result<(u64, u64)> {
+/// Which file it is.
+fn identity(metadata: &Metadata) -> io::Result<FileId> {
     if metadata.is_file() {
         Ok((metadata.dev(), metadata.ino()))
     } else {

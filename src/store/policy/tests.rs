@@ -46,6 +46,16 @@ fn the_whole_table() {
         (path(false, &[&own, &public]), serve.clone(), serve.clone(), serve),
     ];
     for (path, by_signed, by_own_to_anyone, by_own_to_enrolled) in table {
+        let keys = || path.info.signatures.iter().map(Signature::key_name);
+        for (mode, audience) in
+            [Off, Signed, SignedAndOwn].into_iter().flat_map(|mode| [(mode, Anyone), (mode, Enrolled)])
+        {
+            let policy = policy(mode, &[]);
+            let might = policy.might_serve(path.info.path.name(), keys(), path.ultimate, audience);
+            // Only what a signature is worth does not show at a glance.
+            let is_forged = path.info.signatures.iter().any(|signature| signature.key_name() == "public-1");
+            assert_eq!(might, policy.decide(&path, audience).is_serve() || mode != Off && is_forged, "{path:?}");
+        }
         // Twice: the second time from memory.
         let (signed, with_own, off) = (policy(Signed, &[]), policy(SignedAndOwn, &[]), policy(Off, &[]));
         for _ in 0..2 {

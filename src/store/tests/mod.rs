@@ -7,6 +7,7 @@ mod faults;
 mod figures;
 mod garbage;
 mod kept;
+mod offered;
 mod pins;
 mod prefetch;
 mod trees;

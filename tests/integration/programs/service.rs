@@ -99,7 +99,12 @@ fn a_terminal_that_ends_takes_the_service_with_it() {
     let config = home.path().join("config.toml");
     std::fs::write(&config, LONELY).unwrap();
     let daemon = program("peernixd", home.path());
-    let text = format!("exec {} --config {}", daemon.get_program().to_str().unwrap(), config.display());
+    // Also where the tests were started with `nohup`, which the service would obey.
+    let text = format!(
+        "exec env --default-signal=HUP {} --config {}",
+        daemon.get_program().to_str().unwrap(),
+        config.display()
+    );
     let mut script = Command::new("script");
     script.args(["--quiet", "--return", "--command", &text, "/dev/null"]);
     let runtime = home.path().join("run");

@@ -253,37 +253,13 @@ fn closed() -> ControlError {
     )
 }
 
-/// Whether users here are those of the machine, by `/proc/self/uid_map`: all of them, each with its own number. A kernel that does not
-/// say has no namespaces of users.
-fn is_all_users(map: &str) -> bool {
-    map.split_whitespace().collect::<Vec<_>>() == ["0", "0", "4294967295"] || map.is_empty()
-}
-
 fn unreachable(socket: &Path, error: &io::Error) -> ControlError {
     let place = if socket.as_os_str().is_empty() { String::new() } else { format!("{}: ", socket.display()) };
     match error.kind() {
         io::ErrorKind::PermissionDenied => ControlError::new(
             ErrorKind::AccessDenied,
-            match is_all_users(&std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default()) {
-                true => format!("{place}only root and members of the group {ADMIN_GROUP} may connect"),
-                false => format!(
-                    "{place}this user may not connect: in a user namespace, as here, root and groups are not those of the machine; \
-                     ask from outside"
-                ),
-            },
+            format!("{place}only root and members of the group {ADMIN_GROUP} may connect"),
         ),
         _ => ControlError::new(ErrorKind::NotRunning, format!("{place}nobody answers: {error}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_all_users;
-
-    #[test]
-    fn a_user_namespace_is_told_from_the_machine() {
-        assert!(is_all_users("         0          0 4294967295\n") && is_all_users(""));
-        assert!(!is_all_users("         0       1000          1\n"));
-        assert!(!is_all_users("0 0 1\n1000 1000 1\n"), "the namespace of the unit");
     }
 }
