@@ -30,7 +30,7 @@ help:
 	@echo 'make lint     format, clippy, licences and sources of dependencies'
 	@echo 'make format   format the Rust and Nix files'
 	@echo 'make fuzz     every decoder, FUZZ_SECONDS each ($(FUZZ_SECONDS))'
-	@echo 'make bench    measure'
+	@echo 'make bench    measure: single functions, and our caches beside nginx in one run (benches/README.md)'
 	@echo 'make nixos-check  the NixOS module and the flake, evaluated; PEERNIX_NIXPKGS_LIB names the lib of nixpkgs'
 	@echo 'make nixos-docs   write docs/nixos-options.md anew'
 	@echo 'make install  programs, units and documents below DESTDIR and PREFIX ($(PREFIX); PROFILE=debug builds faster)'
@@ -46,10 +46,11 @@ demo: cc
 	$(CARGO) run --locked --quiet --example demo -- $(ARGS)
 
 test: setup
-	$(stage) 'build the tests' $(CARGO) test --locked --no-run
+	$(stage) 'build the tests' $(CARGO) test --locked --no-run --lib --bins --examples --tests --bench suite
 	$(stage) 'unit and integration tests' $(CARGO) test --locked $(tests)
 	$(stage) 'documentation tests' $(CARGO) test --locked --doc
 	$(stage) 'NixOS' scripts/nixos-check.sh
+	$(stage) 'benchmarks, on a small scale' $(CARGO) test --locked --bench suite -- --smoke --rounds 2
 	$(stage) 'lab' $(CARGO) test --locked --test lab -- $(ARGS)
 	$(stage) 'machines' vm-tests/run --backend containers --programs $(target)/debug -j 3
 
@@ -83,8 +84,11 @@ format: cc
 fuzz:
 	scripts/fuzz.sh $(FUZZ_SECONDS) $(ARGS)
 
+# Everything it measures is optimised. ARGS go to the suite: `make bench ARGS='narinfo --rounds 9'`.
 bench: cc
-	$(CARGO) bench --locked -- $(ARGS)
+	$(CARGO) build --locked --release --bins
+	$(CARGO) bench --locked --bench micro
+	$(CARGO) bench --locked --bench suite -- $(ARGS)
 
 release: cc
 	$(CARGO) build --locked --release --bins

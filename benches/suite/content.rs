@@ -132,14 +132,21 @@ impl Nix {
         command
             .env("NIX_REMOTE", format!("local?root={}", self.root.display()))
             .env("NIX_CONF_DIR", &self.root)
-            .env("NIX_CONFIG", "experimental-features = nix-command\nbuild-users-group =\nsandbox = false\nsubstituters =\n")
+            .env(
+                "NIX_CONFIG",
+                "experimental-features = nix-command\nbuild-users-group =\nsandbox = false\nsubstituters =\n",
+            )
             .env("HOME", &self.root)
             .env("XDG_CACHE_HOME", self.root.join("cache"));
         command
     }
 
     pub(super) fn run(&self, program: &str, arguments: &[&str]) -> anyhow::Result<String> {
-        let output = self.command(program).args(arguments).output().with_context(|| format!("{program} (apt-get install nix-bin)"))?;
+        let output = self
+            .command(program)
+            .args(arguments)
+            .output()
+            .with_context(|| format!("{program} (apt-get install nix-bin)"))?;
         let stderr = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{program}: {stderr}");
         Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())

@@ -34,6 +34,9 @@ pub(super) struct Machine {
     pub(super) gateway: SocketAddr,
     /// Where peers reach it.
     pub(super) share: SocketAddr,
+    /// Where ordinary Nix clients of other machines reach it, if it was planned.
+    #[allow(dead_code, reason = "for the benchmarks, which start machines as well")]
+    pub(super) plain: Option<SocketAddr>,
     child: Child,
     log: PathBuf,
 }
@@ -50,6 +53,10 @@ pub(super) struct Plan<'a> {
     pub(super) key: &'a PublicKey,
     /// The machines that it knows.
     pub(super) peers: &'a [FixedPeer],
+    /// Whether it is a plain share as well.
+    pub(super) plain: bool,
+    /// How much it logs.
+    pub(super) level: &'static str,
 }
 
 impl Machine {
@@ -62,7 +69,7 @@ impl Machine {
         }
         let id = NodeKey::load_or_create(&state)?.id();
         let (file, log) = (at("config.toml"), at("peernixd.log"));
-        let text = configuration(plan.store, plan.key, plan.peers)?;
+        let text = configuration(&plan)?;
         std::fs::write(&file, &text).with_context(|| format!("{}", file.display()))?;
         Config::from_text(&text, Some(&file))?;
 
@@ -99,7 +106,7 @@ impl Machine {
         let (Some(gateway), Some(share)) = (addresses.gateway, addresses.share) else {
             return Err(blame(&anyhow!("it did not write down where it listens"), plan.name, &log));
         };
-        Ok(Self { name: plan.name, id, gateway, share, child, log })
+        Ok(Self { name: plan.name, id, gateway, share, plain: addresses.plain, child, log })
     }
 
     /// Kills it as a power cut would, and waits until it is gone.
@@ -107,11 +114,14 @@ impl Machine {
         self.child.kill().await.with_context(|| format!("{} cannot be killed", self.name))
     }
 
+    /// Its process; `None` once that has ended, so that the number cannot belong to another one.
+    pub(super) fn pid(&self) -> Option<i32> {
+        self.child.id().and_then(|pid| i32::try_from(pid).ok())
+    }
+
     /// Asks it to stop, and kills it if it does not.
     pub(super) async fn stop(&mut self) {
-        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok());
-        // `id` is none once the process was waited for, so the number cannot belong to another one.
-        if let Some(pid) = pid {
+        if let Some(pid) = self.pid() {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
         if tokio::time::timeout(STOP_TIMEOUT, self.child.wait()).await.is_err() {
@@ -125,8 +135,8 @@ impl Machine {
     }
 }
 
-/// The configuration of a machine that knows nobody but `peers`.
-fn configuration(store: &Path, key: &PublicKey, peers: &[FixedPeer]) -> anyhow::Result<String> {
+/// The configuration of a machine that knows nobody but its `peers`.
+pub(super) fn configuration(plan: &Plan<'_>) -> anyhow::Result<String> {
     let table = toml::toml! {
         [gateway]
         listen = "127.0.0.1:0"
@@ -135,18 +145,19 @@ fn configuration(store: &Path, key: &PublicKey, peers: &[FixedPeer]) -> anyhow::
         listen = "127.0.0.1:0"
         [discovery]
         mdns = false
-        [log]
-        level = "debug"
     };
     let mut table = table;
-    let keys = toml::Value::from(vec![key.to_string()]);
-    let store = store.to_str().context("the temporary directory has a name that is not UTF-8")?;
-    let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
+    let keys = toml::Value::from(vec![plan.key.to_string()]);
+    let store = plan.store.to_str().context("the temporary directory has a name that is not UTF-8")?;
+    let peers: Vec<String> = plan.peers.iter().map(ToString::to_string).collect();
+    let plain = if plan.plain { "127.0.0.1:0" } else { "" };
     for (section, name, value) in [
         ("share", "public_keys", keys.clone()),
         ("trust", "public_keys", keys),
         ("store", "root", store.into()),
         ("discovery", "peers", peers.into()),
+        ("share", "plain_listen", plain.into()),
+        ("log", "level", plan.level.into()),
     ] {
         let section = table.entry(section).or_insert_with(|| toml::Table::new().into());
         if let Some(section) = section.as_table_mut() {
@@ -182,20 +193,4 @@ fn blame(error: &anyhow::Error, name: &str, log: &Path) -> anyhow::Error {
     let lines: Vec<&str> = text.lines().collect();
     let last = lines[lines.len().saturating_sub(LOG_SHOWN)..].join("\n  ");
     anyhow!("{error:#}\nThe end of {name}'s log:\n  {last}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_configuration_of_a_machine_is_sound() {
-        let key: PublicKey = peernix::config::CACHE_NIXOS_ORG_KEY.parse().unwrap();
-        let peer: FixedPeer = format!("{}@127.0.0.1:7", NodeKey::from_seed([1; 32]).id()).parse().unwrap();
-        let text = configuration(Path::new("/tmp/a \"b\""), &key, std::slice::from_ref(&peer)).unwrap();
-        let config = Config::from_text(&text, None).unwrap();
-        assert_eq!(config.store.root, Path::new("/tmp/a \"b\""));
-        assert_eq!((config.discovery.peers, config.trust.public_keys), (vec![peer], Some(vec![key])));
-        assert!(!config.discovery.mdns && config.gateway.upstreams.is_empty());
-    }
 }

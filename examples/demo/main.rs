@@ -182,7 +182,8 @@ async fn exchange(args: &Args, workspace: &Workspace, machines: &mut Vec<Machine
     for (number, name) in SOURCES.into_iter().enumerate() {
         let relay = Relay::open(Line::Source(number), Arc::clone(&meter)).await?;
         let (dir, root) = (dir(name), dir(name).join("root"));
-        let machine = Machine::start(Plan { name, dir: &dir, store: &root, key: &key, peers: &[] }).await?;
+        let plan = Plan { name, dir: &dir, store: &root, key: &key, peers: &[], plain: false, level: "debug" };
+        let machine = Machine::start(plan).await?;
         relay.lead_to(machine.share);
         let address = relay.address;
         peers.push(FixedPeer { id: Some(machine.id), host: address.ip().to_string(), port: address.port() });
@@ -191,7 +192,8 @@ async fn exchange(args: &Args, workspace: &Workspace, machines: &mut Vec<Machine
     }
     let (cedar, root) = (dir(ASKING), dir(ASKING).join("root"));
     let start = Instant::now();
-    machines.push(Machine::start(Plan { name: ASKING, dir: &cedar, store: &root, key: &key, peers: &peers }).await?);
+    let plan = Plan { name: ASKING, dir: &cedar, store: &root, key: &key, peers: &peers, plain: false, level: "debug" };
+    machines.push(Machine::start(plan).await?);
     let [sources @ .., asking] = machines.as_mut_slice() else { bail!("no machine was started") };
     met(asking, SOURCES.len()).await.map_err(|error| asking.blame(&error))?;
     let met = start.elapsed();

@@ -1,6 +1,10 @@
 //! The demonstration does what the README says.
 
+use super::machine::configuration;
 use super::*;
+use peernix::config::Config;
+use peernix::nix::PublicKey;
+use peernix::peers::NodeKey;
 
 async fn demonstrate(arguments: &[&str]) -> serde_json::Value {
     let args = Args::try_parse_from([&["demo", "--size", "64MiB"], arguments].concat()).unwrap();
@@ -40,4 +44,17 @@ async fn the_real_nix_notices_nothing() {
 fn sizes_are_bounded() {
     assert!(size("192MiB").is_ok());
     assert!(size("1MiB").is_err() && size("1PiB").is_err() && size("big").is_err());
+}
+
+#[test]
+fn the_configuration_of_a_machine_is_sound() {
+    let key: PublicKey = peernix::config::CACHE_NIXOS_ORG_KEY.parse().unwrap();
+    let peer: FixedPeer = format!("{}@127.0.0.1:7", NodeKey::from_seed([1; 32]).id()).parse().unwrap();
+    let (dir, store, peers) = (Path::new("/tmp"), Path::new("/tmp/a \"b\""), std::slice::from_ref(&peer));
+    let plan = Plan { name: "alder", dir, store, key: &key, peers, plain: false, level: "debug" };
+    let text = configuration(&plan).unwrap();
+    let config = Config::from_text(&text, None).unwrap();
+    assert_eq!(config.store.root, Path::new("/tmp/a \"b\""));
+    assert_eq!((config.discovery.peers, config.trust.public_keys), (vec![peer], Some(vec![key])));
+    assert!(!config.discovery.mdns && config.gateway.upstreams.is_empty());
 }

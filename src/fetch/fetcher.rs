@@ -106,11 +106,12 @@ impl Fetcher {
     /// The NAR `nar_hash` of the path `hash`; `None` if nobody has that.
     pub async fn open(&self, hash: StoreHash, nar_hash: NarHash) -> Option<Nar> {
         let Inner { resolver, registry, .. } = &*self.0;
-        let resolution = match registry.resolution(nar_hash, resolver.generation()) {
+        let generation = resolver.generation();
+        let resolution = match registry.resolution(nar_hash, generation) {
             Some(under_way) => under_way,
             None => resolver.find(hash, nar_hash).await?,
         };
-        Some(Nar { registry: registry.clone(), resolver: Arc::clone(resolver), resolution })
+        Some(Nar { registry: registry.clone(), resolver: Arc::clone(resolver), resolution, generation })
     }
 
     /// The realisation or build trace `id`, which caches have under `target`: what a trusted key signed of it, from whoever

@@ -11,6 +11,8 @@ pub struct Nar {
     pub(crate) registry: Registry,
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) resolution: Arc<Resolution>,
+    /// The generation of trusted keys under which it was found, or an older one.
+    pub(crate) generation: u64,
 }
 
 impl Nar {
@@ -23,7 +25,7 @@ impl Nar {
     /// Its bytes from byte `from` on; `None` if no source could even begin. Small NARs are verified before the first byte comes out
     /// of this, large ones before the last.
     pub async fn read(&self, from: u64) -> Option<NarBody> {
-        let body = self.registry.reader(&self.resolution, from).await?;
+        let body = self.registry.reader(&self.resolution, self.generation, from).await?;
         let mut progress = body.progress();
         // The sender is in the body, which is alive.
         let state = progress.wait_for(|progress| *progress != Progress::Pending).await.ok()?.clone();

@@ -99,6 +99,39 @@ async fn who_asks_after_a_change_of_trust_does_not_join_what_began_before() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_for_memory_joins_who_gets_it_first() {
+    let world = World::new(10 << 20, []);
+    let nar = world.fetcher.open(world.info.path.hash(), world.info.nar_hash).await.unwrap();
+    let mut taken = nar.registry.take_memory().await;
+    let mut readers = JoinSet::new();
+    for _ in 0..2 {
+        readers.spawn(read(world.fetcher.clone(), world.info.clone(), 0));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await; // pace
+    assert_eq!(world.metrics.transfers_started.get(), 0, "there is no room");
+    // For one of them.
+    taken.pop();
+    assert!(readers.join_all().await.iter().all(Option::is_some));
+    assert_eq!((world.metrics.transfers_started.get(), world.metrics.transfers_joined.get()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waited_while_trust_changed_is_joined_by_nobody_who_asks_after_that() {
+    let world = World::new(10 << 20, [Script::Answer(Duration::from_secs(3), vec![])]);
+    let open = || world.fetcher.open(world.info.path.hash(), world.info.nar_hash);
+    let mut taken = open().await.unwrap().registry.take_memory().await;
+    let before = tokio::spawn(read(world.fetcher.clone(), world.info.clone(), 0));
+    tokio::time::sleep(Duration::from_secs(1)).await; // pace
+    world.trusted_keys.set([SecretKey::from_seed("b-1", [7; 32]).unwrap().public()].into_iter().collect());
+    taken.clear();
+    tokio::time::sleep(Duration::from_secs(1)).await; // pace
+    let asked = world.voice.asked();
+    assert!(world.fetcher.transfers_running() == 1 && open().await.is_some());
+    assert_eq!(world.voice.asked(), asked + 1, "it is found again, under the keys of now");
+    assert!(before.await.unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_nar_that_turned_out_wrong_is_not_continued() {
     let wrong = Script::at_once(&[Act::Send(1 << 20), Act::Corrupt(1000)]);
     let world = World::with(17 << 20, [wrong], true);

@@ -215,8 +215,11 @@ impl Responder for UpstreamCache {
                 useless(Kind::Name, &format_args!("the configuration takes no '{}' from it", info.path.name()))
             }
             Ok(NarInfo { info, url, compression, file_size, .. }) => {
-                if let Err(error) = upstream.address(&url).await {
-                    return useless(error.kind(), &error);
+                match upstream.address(&url).await {
+                    Ok(_) => {}
+                    // Not to know is no answer.
+                    Err(error @ SourceError::Unavailable(_)) => return Err(error),
+                    Err(error) => return useless(error.kind(), &error),
                 }
                 let nar = UpstreamNar { upstream: Arc::clone(upstream), url, compression: compression.clone() };
                 Ok(Some(Holder { info, source: Arc::new(nar), compression, file_size }))

@@ -17,30 +17,38 @@ const INSIDE: [&str; 11] =
 /// Where `reference` leads from `from`, if that may be followed. Never from TLS to plain HTTP; and to another host only if that is one
 /// of the public Internet, or no nearer to this machine than who leads there: what is inside the network may lead inside the network, what
 /// is on this machine to this machine. So nobody outside reaches through us what is inside.
+///
+/// # Errors
+/// [`SourceError::Redirect`] if it may not be; [`SourceError::Unavailable`] if that cannot be told for the moment.
 pub(super) async fn follow(from: &Uri, reference: &[u8]) -> Result<Uri, SourceError> {
     let refused = || SourceError::Redirect(String::from_utf8_lossy(reference).chars().take(200).collect());
     let target = location::resolve(from, reference).ok_or_else(refused)?;
     let is_downgrade = from.scheme_str() == Some("https") && target.scheme_str() != Some("https");
     let may = match (from.host(), target.host()) {
-        (Some(from), Some(to)) => from.eq_ignore_ascii_case(to) || may_lead(from, to).await,
+        _ if is_downgrade => false,
+        (Some(from), Some(to)) => from.eq_ignore_ascii_case(to) || may_lead(from, to).await?,
         _ => false,
     };
-    if is_downgrade || !may { Err(refused()) } else { Ok(target) }
+    if may { Ok(target) } else { Err(refused()) }
 }
 
-async fn may_lead(from: &str, to: &str) -> bool {
+async fn may_lead(from: &str, to: &str) -> Result<bool, SourceError> {
     let to = Place::of(to);
     let claimed = Place::of(from);
     // Many a host of a private network has a name like a public one. Where it really is is asked only if it matters.
-    let from = if claimed == Place::Public && !claimed.may_lead(to) { really(from).await } else { claimed };
-    from.may_lead(to)
+    let from = if claimed == Place::Public && !claimed.may_lead(to) { really(from).await? } else { claimed };
+    Ok(from.may_lead(to))
 }
 
 /// Where the host is by all of its addresses.
-async fn really(host: &str) -> Place {
+async fn really(host: &str) -> Result<Place, SourceError> {
+    let unknown = |reason: &dyn std::fmt::Display| {
+        SourceError::Unavailable(format!("whether it may lead inside the network cannot be told: {host}: {reason}"))
+    };
     match timeout(LOOKUP, lookup_host((host, 0))).await {
-        Ok(Ok(addresses)) => Place::of_all(addresses.map(|address| address.ip())),
-        Ok(Err(_)) | Err(_) => Place::Public,
+        Ok(Ok(addresses)) => Ok(Place::of_all(addresses.map(|address| address.ip()))),
+        Ok(Err(error)) => Err(unknown(&error)),
+        Err(late) => Err(unknown(&late)),
     }
 }
 
@@ -227,5 +235,8 @@ mod tests {
             let followed = follow(&from.parse().unwrap(), reference.as_bytes()).await.map(|uri| uri.to_string());
             assert_eq!(followed.ok().as_deref(), expected, "{from} to {reference}");
         }
+        // A name that nobody has: where it is cannot be told, and it is not said that nobody has what it leads to.
+        let unknown = follow(&"http://cache.invalid/x".parse().unwrap(), b"http://10.0.0.2/y").await;
+        assert!(matches!(unknown, Err(SourceError::Unavailable(_))), "{unknown:?}");
     }
 }

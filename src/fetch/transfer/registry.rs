@@ -15,9 +15,10 @@ use crate::nix::{NarHash, PathInfo};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
@@ -63,6 +64,8 @@ struct Inner {
     tainted: Cache<NarHash, ()>,
     slots: Arc<Semaphore>,
     memory: Memory,
+    /// Another transfer began.
+    begun: Notify,
     tasks: TaskTracker,
 }
 
@@ -82,6 +85,7 @@ impl Registry {
             tainted: Cache::builder().max_capacity(TAINTED_MAX).time_to_live(TAINTED).build(),
             slots: Arc::new(Semaphore::new(TRANSFERS_MAX)),
             memory: Memory::new(memory.max(WHOLE)),
+            begun: Notify::new(),
             tasks,
         }))
     }
@@ -99,29 +103,47 @@ impl Registry {
     }
 
     /// A reader of the NAR of `resolution` from byte `from` on, of a transfer that is under way or of a new one; `None` if none may
-    /// begin.
-    pub(crate) async fn reader(&self, resolution: &Arc<Resolution>, from: u64) -> Option<NarBody> {
+    /// begin. The resolution was found under trusted keys of this `generation`.
+    pub(crate) async fn reader(&self, resolution: &Arc<Resolution>, generation: u64, from: u64) -> Option<NarBody> {
         let nar = resolution.info.nar_hash;
         if from == 0 {
             self.0.tainted.invalidate(&nar);
         } else if self.0.tainted.contains_key(&nar) {
             return None;
         }
-        if let Some(reader) = self.join(nar, from) {
-            return Some(reader);
-        }
-        let slot = slot(&self.0.slots).await?;
         let size = resolution.info.nar_size;
-        let (window, memory) = reserve(&self.0.memory, size).await;
+        let prepared = async { Some((slot(&self.0.slots).await?, reserve(&self.0.memory, size).await)) };
+        let mut prepared = pin!(prepared);
+        let (slot, (window, memory)) = loop {
+            // Whoever waits for room joins what another request begins meanwhile.
+            let mut begun = pin!(self.0.begun.notified());
+            begun.as_mut().enable();
+            if let Some(reader) = self.join(nar, from) {
+                return Some(reader);
+            }
+            tokio::select! {
+                prepared = &mut prepared => break prepared?,
+                () = begun => {}
+            }
+        };
         let fanout = Fanout::new(size, window, memory);
         let reader = fanout.reader(from)?;
-        let generation = self.0.resolver.generation();
         let new = Running { fanout: Arc::clone(&fanout), resolution: Arc::clone(resolution), generation };
         if let Some(joined) = self.enter(nar, from, new) {
             return Some(joined);
         }
         self.begin(Arc::clone(resolution), fanout, slot);
         Some(reader)
+    }
+
+    /// Takes memory from all transfers, in as large parts as one of them may take.
+    #[cfg(test)]
+    pub(crate) async fn take_memory(&self) -> Vec<Reserved> {
+        let mut taken = Vec::new();
+        while let Some(part) = self.0.memory.reserve(WHOLE, Duration::ZERO).await {
+            taken.push(part);
+        }
+        taken
     }
 
     fn join(&self, nar: NarHash, from: u64) -> Option<NarBody> {
@@ -138,6 +160,7 @@ impl Registry {
             return Some(reader);
         }
         running.insert(nar, new);
+        self.0.begun.notify_waiters();
         None
     }
 
