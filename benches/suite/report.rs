@@ -38,7 +38,9 @@ impl Report {
         values.sort_by(f64::total_cmp);
         let (Some(min), Some(max)) = (values.first(), values.last()) else { return };
         let (case, subject) = (case.to_owned(), subject.to_owned());
-        let row = Row { suite: "suite", case, subject, unit, median: values[values.len() / 2], min: *min, max: *max };
+        let half = values.len() / 2;
+        let median = if values.len() % 2 == 1 { values[half] } else { f64::midpoint(values[half - 1], values[half]) };
+        let row = Row { suite: "suite", case, subject, unit, median, min: *min, max: *max };
         println!("{}", line(&row));
         self.rows.push(row);
     }

@@ -163,7 +163,7 @@ impl Store {
                 if self.0.access.changes_to(Said::GOOD) {
                     log::info!(path:% = self.0.database.file().display(); "the store is read from its database");
                 }
-                return Ok(found.map(Arc::new));
+                return Ok(found);
             }
             // The daemon reads the same records.
             Err(error @ (StoreError::Record { .. } | StoreError::Closed)) => return Err(error),

@@ -8,6 +8,9 @@ use tokio::task::{JoinHandle, spawn_blocking};
 /// How many bytes are hashed at a time: long enough that the way to another thread does not count. SHA-256 does 0.5 GB/s even
 /// without hardware support, so that on a network the batch before is done nearly always.
 const BATCH: usize = 256 * 1024;
+/// What is not longer than this in all is hashed where it is, in bytes: it takes less time than to have another thread do it and to be woken
+/// by that, and no more than the reactor spends on copying as much to a socket.
+const IN_PLACE: usize = 128 * 1024;
 
 /// A hash in the making. It holds no thread while it waits for bytes, and two batches of them at most.
 pub(crate) struct Hasher {
@@ -42,7 +45,10 @@ impl Hasher {
 
     /// Waits for the hash of all that was pushed. `None` if the runtime is shutting down.
     pub(crate) async fn finish(mut self) -> Option<NarHash> {
-        self.hash_waiting().await;
+        match &mut self.state {
+            State::Idle(hash) if self.length <= IN_PLACE => self.waiting.iter().for_each(|chunk| hash.update(chunk)),
+            _ => self.hash_waiting().await,
+        }
         Some(NarHash::new(self.idle().await?.finalize().into()))
     }
 
@@ -72,7 +78,7 @@ mod tests {
 
     #[tokio::test]
     async fn hashes_what_was_pushed() {
-        for chunk in [1, 1000, BATCH - 1, BATCH * 3] {
+        for chunk in [1, 1000, IN_PLACE / 20, IN_PLACE / 20 + 1, BATCH - 1, BATCH * 3] {
             let mut hasher = Hasher::start();
             for _ in 0..20 {
                 hasher.push(Bytes::from(vec![7; chunk])).await;

@@ -2,6 +2,7 @@
 
 use super::columns::Columns;
 use super::error::QueryError;
+use super::recent::Recent;
 use super::stamp::{self, FileId, Mark, Opened};
 use crate::nix::StoreDir;
 use crate::resilience::{Backoff, Schedule};
@@ -48,6 +49,8 @@ pub(crate) struct Database {
     scans: Arc<Semaphore>,
     /// The file, open as long as there may be connections to it.
     opened: Mutex<Option<Arc<Opened>>>,
+    /// What was asked lately.
+    pub(super) recent: Recent,
     /// Since when nothing could be read because somebody else was at work.
     busy_since: Mutex<Option<Instant>>,
     /// It was said that the file is read as it lies there.
@@ -73,6 +76,7 @@ impl Database {
             quick: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             scans: Arc::new(Semaphore::new(SCANS_MAX)),
             opened: Mutex::new(None),
+            recent: Recent::new(),
             busy_since: Mutex::new(None),
             lies_there: AtomicBool::new(false),
         }
@@ -247,7 +251,7 @@ impl Database {
     /// Closes the connections that nobody uses, and says roughly how many bytes they took.
     pub(crate) fn close_idle(&self) -> u64 {
         let idle = std::mem::take(&mut *self.idle.lock());
-        idle.len() as u64 * PAGE_CACHE
+        idle.len() as u64 * PAGE_CACHE + self.recent.clear()
     }
 
     fn put_back(&self, handle: Handle) {

@@ -10,6 +10,7 @@ mod columns;
 mod connections;
 mod error;
 mod queries;
+mod recent;
 mod stamp;
 
 pub(super) use connections::Database;

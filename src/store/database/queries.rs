@@ -44,9 +44,23 @@ pub(crate) struct Glance {
 }
 
 impl Database {
-    /// The valid path with this hash part.
-    pub(crate) async fn path_info(self: &Arc<Self>, hash: StoreHash) -> Result<Option<ValidPath>, StoreError> {
-        self.quick(move |handle, dir| path_info(handle, dir, hash)).await
+    /// The valid path with this hash part. Nothing is asked about one that was asked about before if nothing was committed since then.
+    pub(crate) async fn path_info(self: &Arc<Self>, hash: StoreHash) -> Result<Option<Arc<ValidPath>>, StoreError> {
+        if let Some(unchanged) = self.recent.get(&hash, || self.mark()) {
+            return Ok(Some(unchanged));
+        }
+        let this = Arc::clone(self);
+        let (mark, path) = self
+            .quick(move |handle, dir| {
+                // Before the question: what is committed meanwhile makes another mark.
+                let mark = this.mark_for(handle);
+                Ok((mark, path_info(handle, dir, hash)?.map(Arc::new)))
+            })
+            .await?;
+        if let (Some(mark), Some(path)) = (mark, &path) {
+            self.recent.insert(hash, mark, Arc::clone(path));
+        }
+        Ok(path)
     }
 
     /// The outputs of `derivation`, valid or not, if the derivation itself is valid.

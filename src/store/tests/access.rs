@@ -210,6 +210,33 @@ async fn without_a_log_nothing_disappears_while_somebody_writes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_asked_is_remembered_until_something_is_committed() {
+    let host = Host::with_store();
+    let [path, other] = ["a", "b"].map(|name| host.add_text(name, "x"));
+    let store = host.open().await;
+    for journal in ["wal", "truncate"] {
+        let writer = Connection::open(host.state().join("db/db.sqlite")).unwrap();
+        store.drop_caches().await;
+        let mode: String = writer.query_row(&format!("pragma journal_mode = {journal}"), [], |row| row.get(0)).unwrap();
+        assert_eq!(mode, journal);
+        let first = valid(&store, &path).await;
+        // The first question may have made the files by which a state is told.
+        let second = valid(&store, &path).await;
+        let third = valid(&store, &path).await;
+        assert!(Arc::ptr_eq(&second, &third) && first == third, "{journal}");
+        writer.execute_batch("begin immediate; update ValidPaths set registrationTime = registrationTime + 1").unwrap();
+        // Without a log nobody can read meanwhile.
+        if journal == "wal" {
+            assert_eq!(valid(&store, &path).await, first, "not committed");
+        }
+        writer.execute_batch("commit").unwrap();
+        assert_eq!(valid(&store, &path).await.registration_time, first.registration_time + 1, "{journal}");
+        writer.execute("delete from ValidPaths where path = ?1", [StoreDir::default().join(&other)]).unwrap();
+        assert_eq!(store.path_info(other.hash()).await.unwrap(), None, "{journal}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn databases_of_all_ages_are_read() {
     let host = Host::with_store();
     let store = host.open().await;
