@@ -18,7 +18,7 @@ PROFILE ?= release
 PROGRAMS ?= $(target)/$(PROFILE)
 stage = @scripts/stage.sh
 
-.PHONY: help run demo test unit lab vm-test lint format fuzz bench release debug install install-files uninstall setup cc nixos-check nixos-docs
+.PHONY: help run demo test unit lab vm-test lint lint-files format fuzz bench release debug install install-files uninstall setup cc nixos-check nixos-docs
 
 help:
 	@echo 'make run      build and start peernixd, without root and without configuration'
@@ -46,7 +46,7 @@ demo: cc
 	$(CARGO) run --locked --quiet --example demo -- $(ARGS)
 
 test: setup
-	$(stage) 'build the tests' $(CARGO) test --locked --no-run --lib --bins --examples --tests --bench suite
+	$(stage) 'build the tests' $(CARGO) test --locked --no-run --all-targets
 	$(stage) 'unit and integration tests' $(CARGO) test --locked $(tests)
 	$(stage) 'documentation tests' $(CARGO) test --locked --doc
 	$(stage) 'NixOS' scripts/nixos-check.sh
@@ -64,10 +64,13 @@ vm-test: setup
 	$(CARGO) build --locked --bins
 	vm-tests/run --programs $(target)/debug $(ARGS)
 
-lint: cc
+lint: lint-files
+	$(stage) 'clippy' $(CARGO) clippy --locked --all-targets -- -D warnings
+
+# What needs nothing compiled of ours.
+lint-files: cc
 	$(stage) 'format' $(CARGO) fmt --check
 	$(stage) 'format of Nix files' scripts/nix-format.sh --check
-	$(stage) 'clippy' $(CARGO) clippy --locked --all-targets -- -D warnings
 	$(stage) 'dependencies' scripts/deny.sh
 
 nixos-check:

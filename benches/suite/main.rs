@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use subjects::{BASE, Running, Subject, Usage, usage};
+use subjects::{BASE, CONNECTIONS, Running, Subject, Usage, usage};
 
 /// The key of everything that is served.
 const KEY: &str = include_str!("../../tests/golden/keys/test-1.public");
@@ -313,8 +313,16 @@ async fn cold_start(dir: &Path, key: &PublicKey, rounds: u8, report: &mut Report
     transaction.commit()?;
     let mut times = Vec::new();
     for _ in 0..rounds {
-        let plan =
-            Plan { name: "cold", dir: &dir.join("cold"), store: &root, key, peers: &[], plain: true, level: "warn" };
+        let plan = Plan {
+            name: "cold",
+            dir: &dir.join("cold"),
+            store: &root,
+            key,
+            peers: &[],
+            plain: true,
+            connections: Some(CONNECTIONS),
+            level: "warn",
+        };
         let begun = Instant::now();
         let mut machine = Machine::start(plan).await?;
         times.push(begun.elapsed().as_secs_f64() * 1e3);

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 const START_LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(10);
 
+/// How many connections are taken of the one client that there is: more than it opens.
+pub(super) const CONNECTIONS: u32 = 4096;
+
 /// The subject that all others are compared with.
 pub(super) const BASE: &str = "nginx";
 
@@ -70,13 +73,30 @@ pub(super) async fn start(
     others: &[(String, String)],
 ) -> anyhow::Result<Running> {
     let at = |name: &str| dir.join(name);
-    let plan =
-        Plan { name: "share", dir: &at("share"), store: &content.root, key, peers: &[], plain: true, level: "warn" };
+    let plan = Plan {
+        name: "share",
+        dir: &at("share"),
+        store: &content.root,
+        key,
+        peers: &[],
+        plain: true,
+        connections: Some(CONNECTIONS),
+        level: "warn",
+    };
     let share = Machine::start(plan).await?;
     let peers = [FixedPeer { id: Some(share.id), host: share.share.ip().to_string(), port: share.share.port() }];
     let (empty, home) = (at("empty"), at("gateway"));
     fs::create_dir_all(&empty)?;
-    let plan = Plan { name: "gateway", dir: &home, store: &empty, key, peers: &peers, plain: false, level: "warn" };
+    let plan = Plan {
+        name: "gateway",
+        dir: &home,
+        store: &empty,
+        key,
+        peers: &peers,
+        plain: false,
+        connections: Some(CONNECTIONS),
+        level: "warn",
+    };
     let gateway = Machine::start(plan).await?;
     met(gateway.gateway).await?;
     let (nginx, address) = nginx(&at("nginx"), &content.flat)?;

@@ -55,6 +55,8 @@ pub(super) struct Plan<'a> {
     pub(super) peers: &'a [FixedPeer],
     /// Whether it is a plain share as well.
     pub(super) plain: bool,
+    /// How many connections it takes, in all and of one address; `None` for the default.
+    pub(super) connections: Option<u32>,
     /// How much it logs.
     pub(super) level: &'static str,
 }
@@ -162,6 +164,12 @@ pub(super) fn configuration(plan: &Plan<'_>) -> anyhow::Result<String> {
         let section = table.entry(section).or_insert_with(|| toml::Table::new().into());
         if let Some(section) = section.as_table_mut() {
             section.insert(name.to_owned(), value);
+        }
+    }
+    for (section, name) in [("share", "max_connections"), ("limits", "per_address")] {
+        let section = table.entry(section).or_insert_with(|| toml::Table::new().into());
+        if let (Some(section), Some(connections)) = (section.as_table_mut(), plan.connections) {
+            section.insert(name.to_owned(), connections.into());
         }
     }
     Ok(table.to_string())

@@ -182,7 +182,16 @@ async fn exchange(args: &Args, workspace: &Workspace, machines: &mut Vec<Machine
     for (number, name) in SOURCES.into_iter().enumerate() {
         let relay = Relay::open(Line::Source(number), Arc::clone(&meter)).await?;
         let (dir, root) = (dir(name), dir(name).join("root"));
-        let plan = Plan { name, dir: &dir, store: &root, key: &key, peers: &[], plain: false, level: "debug" };
+        let plan = Plan {
+            name,
+            dir: &dir,
+            store: &root,
+            key: &key,
+            peers: &[],
+            plain: false,
+            connections: None,
+            level: "debug",
+        };
         let machine = Machine::start(plan).await?;
         relay.lead_to(machine.share);
         let address = relay.address;
@@ -192,7 +201,16 @@ async fn exchange(args: &Args, workspace: &Workspace, machines: &mut Vec<Machine
     }
     let (cedar, root) = (dir(ASKING), dir(ASKING).join("root"));
     let start = Instant::now();
-    let plan = Plan { name: ASKING, dir: &cedar, store: &root, key: &key, peers: &peers, plain: false, level: "debug" };
+    let plan = Plan {
+        name: ASKING,
+        dir: &cedar,
+        store: &root,
+        key: &key,
+        peers: &peers,
+        plain: false,
+        connections: None,
+        level: "debug",
+    };
     machines.push(Machine::start(plan).await?);
     let [sources @ .., asking] = machines.as_mut_slice() else { bail!("no machine was started") };
     met(asking, SOURCES.len()).await.map_err(|error| asking.blame(&error))?;

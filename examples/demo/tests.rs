@@ -51,7 +51,7 @@ fn the_configuration_of_a_machine_is_sound() {
     let key: PublicKey = peernix::config::CACHE_NIXOS_ORG_KEY.parse().unwrap();
     let peer: FixedPeer = format!("{}@127.0.0.1:7", NodeKey::from_seed([1; 32]).id()).parse().unwrap();
     let (dir, store, peers) = (Path::new("/tmp"), Path::new("/tmp/a \"b\""), std::slice::from_ref(&peer));
-    let plan = Plan { name: "alder", dir, store, key: &key, peers, plain: false, level: "debug" };
+    let plan = Plan { name: "alder", dir, store, key: &key, peers, plain: false, connections: None, level: "debug" };
     let text = configuration(&plan).unwrap();
     let config = Config::from_text(&text, None).unwrap();
     assert_eq!(config.store.root, Path::new("/tmp/a \"b\""));
