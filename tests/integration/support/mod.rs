@@ -26,10 +26,20 @@ pub(crate) async fn until(what: &str, is: impl AsyncFnMut() -> bool) {
 }
 
 /// [`until`], with more to say when it never comes.
-pub(crate) async fn until_or(what: &str, mut is: impl AsyncFnMut() -> bool, more: impl FnOnce() -> String) {
+pub(crate) async fn until_or(what: &str, is: impl AsyncFnMut() -> bool, more: impl FnOnce() -> String) {
+    until_within(LIMIT, what, is, more).await;
+}
+
+/// The same for what takes longer.
+pub(crate) async fn until_within(
+    limit: Duration,
+    what: &str,
+    mut is: impl AsyncFnMut() -> bool,
+    more: impl FnOnce() -> String,
+) {
     let begun = Instant::now();
     while !is().await {
-        assert!(begun.elapsed() < LIMIT, "waited {LIMIT:?} in vain: {what}\n{}", more());
+        assert!(begun.elapsed() < limit, "waited {limit:?} in vain: {what}\n{}", more());
         tokio::time::sleep(POLL).await; // poll
     }
 }
