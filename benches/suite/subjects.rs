@@ -101,7 +101,7 @@ pub(super) async fn start(
     met(gateway.gateway).await?;
     let (nginx, address) = nginx(&at("nginx"), &content.flat)?;
     let mut subjects = vec![
-        Subject { name: BASE.to_owned(), address, processes: family(&nginx.0) },
+        Subject { name: BASE.to_owned(), address, processes: i32::try_from(nginx.0.id()).into_iter().collect() },
         Subject {
             name: "share".to_owned(),
             address: share.plain.context("there is no plain share")?,
@@ -174,12 +174,14 @@ fn nginx(dir: &Path, flat: &Path) -> anyhow::Result<(Ended, SocketAddr)> {
     Ok((child, address))
 }
 
-/// A process and its children.
-fn family(parent: &Child) -> Vec<i32> {
-    let parent = parent.id();
-    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
-    let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
-    i32::try_from(parent).into_iter().chain(children).collect()
+/// Processes and their children.
+fn families(parents: &[i32]) -> Vec<i32> {
+    let mut all = parents.to_vec();
+    for parent in parents {
+        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+        all.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+    }
+    all
 }
 
 /// What processes took so far.
@@ -193,11 +195,11 @@ pub(super) struct Usage {
     pub(super) peak: u64,
 }
 
-/// The sum of what `processes` took.
+/// The sum of what `processes` took, and their children.
 pub(super) fn usage(processes: &[i32]) -> Usage {
     let mut sum = Usage::default();
     let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
-    for pid in processes {
+    for pid in families(processes) {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         // After the name, which may hold anything: state, parent, … ; the twelfth and thirteenth are its times.
         let times = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
