@@ -15,7 +15,7 @@ use clap::Parser;
 use content::{Content, Nix, Sizes, hash_part};
 use machine::{Machine, Plan};
 use peernix::nix::PublicKey;
-use report::Report;
+use report::{P99, Report};
 use rusqlite::{Connection as Database, params};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -232,7 +232,7 @@ async fn once(work: Work, content: &Content, subject: &Subject, smoke: bool) -> 
             let status = if is_hit { 200 } else { 404 };
             let outcome =
                 load::requests(address, &Arc::new(paths), connections, TIMES[usize::from(smoke)], status).await?;
-            vec![("", "1/s", outcome.rate, true), ("p99", "ms", outcome.p99.as_secs_f64() * 1e3, false)]
+            vec![("", "1/s", outcome.rate, true), (P99, "ms", outcome.p99.as_secs_f64() * 1e3, false)]
         }
         Work::Small(streams) => {
             let urls = Arc::new(subject.nars(&content.small).await?);
