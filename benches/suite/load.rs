@@ -94,6 +94,29 @@ pub(super) struct Outcome {
     pub(super) p99: Duration,
 }
 
+/// Lets so many connections work beside each other: what each came to, and how long all took.
+async fn beside<T, F>(
+    address: SocketAddr,
+    connections: usize,
+    work: impl Fn(Connection) -> F,
+) -> anyhow::Result<(Vec<T>, Duration)>
+where
+    T: Send + 'static,
+    F: Future<Output = anyhow::Result<T>> + Send + 'static,
+{
+    let mut open = Vec::new();
+    for _ in 0..connections {
+        open.push(Connection::open(address).await?);
+    }
+    let begun = Instant::now();
+    let mut tasks: JoinSet<_> = open.into_iter().map(work).collect();
+    let mut results = Vec::new();
+    while let Some(task) = tasks.join_next().await {
+        results.push(task??);
+    }
+    Ok((results, begun.elapsed()))
+}
+
 /// Asks for `paths` in turn on `connections` connections for `time`; each answer must have this status.
 pub(super) async fn requests(
     address: SocketAddr,
@@ -102,16 +125,10 @@ pub(super) async fn requests(
     time: Duration,
     status: u16,
 ) -> anyhow::Result<Outcome> {
-    let mut open = Vec::new();
-    for _ in 0..connections {
-        open.push(Connection::open(address).await?);
-    }
     let next = Arc::new(AtomicUsize::new(0));
-    let begun = Instant::now();
-    let mut tasks = JoinSet::new();
-    for mut connection in open {
-        let (paths, next) = (Arc::clone(paths), Arc::clone(&next));
-        tasks.spawn(async move {
+    let work = |mut connection: Connection| {
+        let (paths, next, begun) = (Arc::clone(paths), Arc::clone(&next), Instant::now());
+        async move {
             let mut times = Vec::new();
             while begun.elapsed() < time {
                 let path = &paths[next.fetch_add(1, Relaxed) % paths.len()];
@@ -121,13 +138,10 @@ pub(super) async fn requests(
                 times.push(asked.elapsed());
             }
             anyhow::Ok(times)
-        });
-    }
-    let mut times = Vec::new();
-    while let Some(task) = tasks.join_next().await {
-        times.extend(task??);
-    }
-    let took = begun.elapsed();
+        }
+    };
+    let (times, took) = beside(address, connections, work).await?;
+    let mut times = times.concat();
     times.sort_unstable();
     let p99 = times.get(times.len() * 99 / 100).copied().context("nothing was answered")?;
     #[allow(clippy::cast_precision_loss)] // a rate
@@ -142,16 +156,10 @@ pub(super) async fn downloads(
     streams: usize,
     more: &'static str,
 ) -> anyhow::Result<(Duration, u64)> {
-    let mut open = Vec::new();
-    for _ in 0..streams {
-        open.push(Connection::open(address).await?);
-    }
     let next = Arc::new(AtomicUsize::new(0));
-    let begun = Instant::now();
-    let mut tasks = JoinSet::new();
-    for mut connection in open {
+    let work = |mut connection: Connection| {
         let (paths, next) = (Arc::clone(paths), Arc::clone(&next));
-        tasks.spawn(async move {
+        async move {
             let mut bytes = 0;
             while let Some(path) = paths.get(next.fetch_add(1, Relaxed)) {
                 let answer = connection.get(path, more, false).await?;
@@ -159,11 +167,8 @@ pub(super) async fn downloads(
                 bytes += answer.bytes;
             }
             anyhow::Ok(bytes)
-        });
-    }
-    let mut bytes = 0;
-    while let Some(task) = tasks.join_next().await {
-        bytes += task??;
-    }
-    Ok((begun.elapsed(), bytes))
+        }
+    };
+    let (bytes, took) = beside(address, streams, work).await?;
+    Ok((took, bytes.iter().sum()))
 }

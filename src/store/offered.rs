@@ -61,12 +61,12 @@ impl Offered {
     /// it will be soon.
     #[must_use]
     pub fn lacks(self: &Arc<Self>, hash: StoreHash, audience: Audience) -> bool {
-        let hash = short(hash);
+        let (hash, now) = (short(hash), self.database.mark());
         let next = {
             let known = self.known.read();
             let is_offered =
                 known.anyone.contains(&hash) || audience == Audience::Enrolled && known.enrolled.contains(&hash);
-            if known.mark.is_some() && known.mark == self.database.mark() {
+            if known.mark.is_some() && known.mark == now {
                 return !is_offered;
             }
             known.next
