@@ -36,7 +36,7 @@
     else written;
   # What a running service takes over when it reloads (src/daemon/reload.rs). All else needs a restart.
   reloadable = {
-    gateway = ["upstreams" "budget_ms" "proxy"];
+    gateway = ["upstreams" "budget_ms" "read_ahead" "proxy"];
     share = ["policy" "public_keys" "deny"];
     trust = ["public_keys"];
     keys = ["name" "grace"];

@@ -53,6 +53,9 @@ in {
       How long a lookup waits for peers, in milliseconds. An upstream that works is waited for longer, up to 8 seconds, while
       nobody has said yes: Nix remembers "not here" for an hour.
     '';
+    read_ahead = option types.bool true ''
+      Whether the small NARs of a closure are fetched from peers before Nix asks for them, once it has asked for the first.
+    '';
     proxy = option (types.nullOr types.str) null ''
       The proxy on the way to upstreams, such as `"http://proxy.example.org:3128"` or `"socks5://127.0.0.1:1080"`, without user and
       password. `""` is none. `null`: the environment of the service says, which has what {option}`networking.proxy` gives the Nix daemon.

@@ -84,6 +84,8 @@ pub struct Gateway {
     pub upstreams: Vec<Upstream>,
     /// How long a lookup waits for peers, in milliseconds. An upstream that works is waited for longer while nobody has said yes.
     pub budget_ms: u64,
+    /// Whether the small NARs of a closure are fetched from peers before Nix asks for them, once it has asked for the first.
+    pub read_ahead: bool,
     /// The proxy on the way to upstreams; empty: none. `None`: what the environment says, as for Nix.
     pub proxy: Option<Proxy>,
 }
@@ -95,6 +97,7 @@ impl Default for Gateway {
             priority: GATEWAY_PRIORITY,
             upstreams: UPSTREAM.parse::<UpstreamUrl>().map(Upstream::from).into_iter().collect(),
             budget_ms: BUDGET_MS,
+            read_ahead: true,
             proxy: None,
         }
     }

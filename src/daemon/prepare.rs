@@ -85,6 +85,7 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         store_dir: config.store.dir.clone(),
         upstreams: upstreams.options,
         budget: Duration::from_millis(config.gateway.budget_ms),
+        read_ahead: config.gateway.read_ahead,
         memory: config.limits.memory,
     };
     let fetcher = Fetcher::new(fetch_options, peers.clone(), Arc::clone(&metrics), transfers.clone());

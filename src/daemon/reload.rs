@@ -102,6 +102,7 @@ impl Current {
         self.state.upstreams_left_out(Vec::new());
         self.state.trust_unknown(None);
         self.fetcher.set_budget(Duration::from_millis(new.gateway.budget_ms));
+        self.fetcher.set_read_ahead(new.gateway.read_ahead);
         self.peers.set_fixed(&new.discovery.peers);
         let waiting = waiting(&self.started, &new);
         (self.config, self.trusted) = (new, trusted);
@@ -152,8 +153,13 @@ pub(super) fn policy_name(policy: Policy) -> &'static str {
 
 /// The sections in which something differs that does not change while the service runs.
 fn waiting(old: &Config, new: &Config) -> Vec<String> {
-    let gateway =
-        |config: &Config| Gateway { upstreams: Vec::new(), budget_ms: 0, proxy: None, ..config.gateway.clone() };
+    let gateway = |config: &Config| Gateway {
+        upstreams: Vec::new(),
+        budget_ms: 0,
+        read_ahead: true,
+        proxy: None,
+        ..config.gateway.clone()
+    };
     let share = |config: &Config| Share {
         policy: Policy::Off,
         public_keys: Vec::new(),

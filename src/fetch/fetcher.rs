@@ -3,6 +3,7 @@
 use super::activity::{Activity, FetchEvent};
 use super::blame::Blame;
 use super::nar::Nar;
+use super::read_ahead::ReadAhead;
 use super::resolve::cache::Answer;
 use super::resolve::resolution::Resolution;
 use super::resolve::resolver::Resolver;
@@ -48,6 +49,8 @@ pub struct Options {
     pub budget: Duration,
     /// How much memory transfers may take together, in bytes; at least one whole NAR's worth is always granted.
     pub memory: u64,
+    /// Whether the small NARs that Nix will ask for next are fetched before it does.
+    pub read_ahead: bool,
 }
 
 /// The room's handle; cheap to clone.
@@ -57,6 +60,7 @@ pub struct Fetcher(Arc<Inner>);
 struct Inner {
     resolver: Arc<Resolver>,
     registry: Registry,
+    read_ahead: ReadAhead,
     upstreams: Arc<Upstreams>,
     documents: Semaphore,
     traces: Semaphore,
@@ -81,22 +85,27 @@ impl Fetcher {
         metrics: Arc<Metrics>,
         tasks: TaskTracker,
     ) -> Self {
-        let Options { trusted_keys, store_dir, budget, memory, .. } = options;
+        let Options { trusted_keys, store_dir, budget, memory, read_ahead: ahead, .. } = options;
         let activity = Arc::new(Activity::new());
         let blame = Arc::new(Blame { metrics: Arc::clone(&metrics), activity: Arc::clone(&activity) });
         let notes = (Arc::clone(&metrics), Arc::clone(&blame));
         let resolver = Arc::new(Resolver::new(network, (trusted_keys, store_dir), budget, notes));
         let notes = (Arc::clone(&metrics), Arc::clone(&activity), blame);
         let registry = Registry::new(Arc::clone(&resolver), notes, memory, tasks);
+        let read_ahead = ReadAhead::new(registry.clone(), memory, Arc::clone(&metrics));
+        read_ahead.turn(ahead);
         let (documents, traces) = (Semaphore::new(DOCUMENTS), Semaphore::new(TRACES));
-        Self(Arc::new(Inner { resolver, registry, upstreams, documents, traces, activity, metrics }))
+        Self(Arc::new(Inner { resolver, registry, read_ahead, upstreams, documents, traces, activity, metrics }))
     }
 
     /// Who has `hash`, as a verified path info; `None` if nobody is known to have it. Nix is promised it with this.
     pub async fn narinfo(&self, hash: StoreHash) -> Option<Arc<Resolution>> {
+        // An older one than that of the answer at most: then nothing is done ahead.
+        let generation = self.0.resolver.generation();
         match self.0.resolver.answer(hash).await {
             Answer::Found(resolution) => {
                 self.0.activity.promised(hash);
+                self.0.read_ahead.promised(&resolution, generation);
                 Some(resolution)
             }
             Answer::Absent | Answer::Unknown => None,
@@ -105,13 +114,14 @@ impl Fetcher {
 
     /// The NAR `nar_hash` of the path `hash`; `None` if nobody has that.
     pub async fn open(&self, hash: StoreHash, nar_hash: NarHash) -> Option<Nar> {
-        let Inner { resolver, registry, .. } = &*self.0;
+        let Inner { resolver, registry, read_ahead, .. } = &*self.0;
         let generation = resolver.generation();
         let resolution = match registry.resolution(nar_hash, generation) {
             Some(under_way) => under_way,
             None => resolver.find(hash, nar_hash).await?,
         };
-        Some(Nar { registry: registry.clone(), resolver: Arc::clone(resolver), resolution, generation })
+        let (registry, read_ahead) = (registry.clone(), read_ahead.clone());
+        Some(Nar { registry, read_ahead, resolver: Arc::clone(resolver), resolution, generation })
     }
 
     /// The realisation or build trace `id`, which caches have under `target`: what a trusted key signed of it, from whoever
@@ -165,13 +175,13 @@ impl Fetcher {
         self.0.resolver.report(hash).await
     }
 
-    /// Forgets recent answers, because memory is short; tells about how many bytes that frees.
+    /// Forgets recent answers and what nobody asked for as yet, because memory is short; tells about how many bytes that frees.
     pub async fn forget_answers(&self) -> u64 {
         let answers = &self.0.resolver.answers;
         let size = answers.weight().await;
         answers.forget_all();
         answers.weight().await;
-        size
+        size + self.0.read_ahead.clear()
     }
 
     /// Asks these upstreams from now on, in this order. What is known of those that stay is kept; transfers go on.
@@ -187,6 +197,11 @@ impl Fetcher {
     /// Lets a lookup wait so long for peers from now on.
     pub fn set_budget(&self, budget: Duration) {
         self.0.resolver.set_budget(budget);
+    }
+
+    /// Whether the small NARs that Nix will ask for next are fetched before it does, from now on.
+    pub fn set_read_ahead(&self, on: bool) {
+        self.0.read_ahead.turn(on);
     }
 
     /// Goes to upstreams by way of these proxies from now on; what is under way goes on as it is.

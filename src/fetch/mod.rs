@@ -5,6 +5,7 @@
 //! go on. A NAR has one form here, whoever has it: its own bytes by offset.
 //!
 //! * [`fetcher`]: the handle; [`nar`]: a NAR that was found.
+//! * [`read_ahead`]: what Nix will ask for next.
 //! * [`resolve`]: who has a path. * [`transfer`]: how its NAR comes. * [`source`]: where it comes from.
 //! * [`blame`]: what a failure means for the one who failed, [`promises`]: and for the path. [`activity`]: what goes on, for those who watch.
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ mod error;
 mod fetcher;
 mod nar;
 mod promises;
+mod read_ahead;
 mod resolve;
 mod source;
 mod startup_grace;

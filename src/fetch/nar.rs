@@ -1,5 +1,6 @@
 //! A NAR that somebody has: found once, and then read from any offset.
 
+use super::read_ahead::ReadAhead;
 use super::resolve::resolution::Resolution;
 use super::resolve::resolver::Resolver;
 use super::transfer::fanout::{NarBody, Progress};
@@ -9,6 +10,7 @@ use std::sync::Arc;
 /// A NAR that somebody has.
 pub struct Nar {
     pub(crate) registry: Registry,
+    pub(crate) read_ahead: ReadAhead,
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) resolution: Arc<Resolution>,
     /// The generation of trusted keys under which it was found, or an older one.
@@ -25,7 +27,12 @@ impl Nar {
     /// Its bytes from byte `from` on; `None` if no source could even begin. Small NARs are verified before the first byte comes out
     /// of this, large ones before the last.
     pub async fn read(&self, from: u64) -> Option<NarBody> {
-        let body = self.registry.reader(&self.resolution, self.generation, from).await?;
+        let ahead = if from == 0 { self.read_ahead.take(self.resolution.info.nar_hash, self.generation) } else { None };
+        let body = match ahead {
+            Some(ahead) => ahead,
+            None => self.registry.reader(&self.resolution, self.generation, from).await?,
+        };
+        self.read_ahead.go_on();
         let mut progress = body.progress();
         // The sender is in the body, which is alive.
         let state = progress.wait_for(|progress| *progress != Progress::Pending).await.ok()?.clone();

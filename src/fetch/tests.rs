@@ -1,11 +1,12 @@
 //! The whole room with scripted peers, in virtual time.
 
 use super::fetcher::{Fetcher, Options};
+use super::read_ahead::KEEP;
 use super::resolve::scripted::{Everybody, Says, Voice};
 use super::source::scripted::{Act, Script, Scripted, content};
 use super::source::upstreams::Upstreams;
 use crate::metrics::Metrics;
-use crate::nix::{NarHash, PathInfo, SecretKey, StoreDir, TrustedKeys};
+use crate::nix::{NarHash, PathInfo, SecretKey, StoreDir, StoreHash, StorePath, TrustedKeys};
 use crate::resilience::Versioned;
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -32,9 +33,13 @@ impl World {
 
     /// The same, with another one that is slower and honest.
     fn with(size: usize, scripts: impl IntoIterator<Item = Script>, has_other: bool) -> Self {
+        Self::among(size, scripts, has_other, &[])
+    }
+
+    /// The same, and others have other paths.
+    fn among(size: usize, scripts: impl IntoIterator<Item = Script>, has_other: bool, besides: &[Arc<Voice>]) -> Self {
         let content = content(size);
-        let nar_hash = NarHash::new(Sha256::digest(&content).into());
-        let info = PathInfo { nar_hash, nar_size: size as u64, ..PathInfo::example() };
+        let info = info_of(&content, PathInfo::example());
         let voice = Voice::new(Scripted::peer(1, &content, scripts), info.clone(), Says::Yes, 5);
         let (metrics, trusted_keys) = (Arc::<Metrics>::default(), Versioned::<TrustedKeys>::default());
         let options = Options {
@@ -43,6 +48,7 @@ impl World {
             upstreams: vec![],
             budget: Duration::from_millis(300),
             memory: 64 << 20,
+            read_ahead: true,
         };
         let upstreams = Arc::new(Upstreams::new(&[], &metrics));
         let mut peers = vec![Arc::clone(&voice)];
@@ -50,6 +56,7 @@ impl World {
             let slower = Scripted::peer(2, &content, []).measured(Duration::from_millis(50), 1e6);
             peers.push(Voice::new(slower, info.clone(), Says::Yes, 6));
         }
+        peers.extend(besides.iter().cloned());
         let network = Everybody::new(&peers, &[]);
         let fetcher = Fetcher::with_network(network, upstreams, options, Arc::clone(&metrics), TaskTracker::new());
         Self { fetcher, metrics, trusted_keys, info, content, voice }
@@ -59,6 +66,20 @@ impl World {
     async fn read(&self, from: u64) -> Option<Bytes> {
         read(self.fetcher.clone(), self.info.clone(), from).await
     }
+}
+
+/// This path info, with what follows from its NAR.
+fn info_of(nar: &Bytes, info: PathInfo) -> PathInfo {
+    PathInfo { nar_hash: NarHash::new(Sha256::digest(nar).into()), nar_size: nar.len() as u64, ..info }
+}
+
+/// A small path that a peer has, as `script` says.
+fn small(number: u8, script: Script) -> (PathInfo, Arc<Voice>) {
+    let content = content(50_000 + usize::from(number));
+    let path = StorePath::new(StoreHash::new([number; 20]), "small").unwrap();
+    let info = info_of(&content, PathInfo { path, references: vec![], ..PathInfo::example() });
+    let voice = Voice::new(Scripted::peer(number, &content, [script]), info.clone(), Says::Yes, 5);
+    (info, voice)
 }
 
 async fn read(fetcher: Fetcher, info: PathInfo, from: u64) -> Option<Bytes> {
@@ -146,4 +167,63 @@ async fn another_build_of_a_path_is_not_it() {
     let world = World::new(1000, []);
     assert!(world.fetcher.open(world.info.path.hash(), NarHash::new([9; 32])).await.is_none());
     assert!(world.read(0).await.is_some());
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn small_nars_are_there_when_nix_asks_for_them() {
+    let (infos, voices): (Vec<_>, Vec<_>) = (10..13).map(|number| small(number, Script::at_once(&[]))).unzip();
+    let world = World::among(1000, [], false, &voices);
+    let opened = || voices.iter().map(|voice| voice.source.record().opened.len()).collect::<Vec<_>>();
+    for info in &infos {
+        assert!(world.fetcher.narinfo(info.path.hash()).await.is_some());
+    }
+    tokio::time::sleep(SECOND).await; // pace
+    assert_eq!(opened(), [0, 0, 0], "to know of a path is not to want it");
+    assert!(world.read(0).await.is_some());
+    tokio::time::sleep(SECOND).await; // pace
+    assert_eq!(opened(), [1, 1, 1]);
+    assert!(read(world.fetcher.clone(), infos[0].clone(), 1).await.is_some(), "a part is fetched for itself");
+    assert!(read(world.fetcher.clone(), infos[0].clone(), 0).await.is_some());
+    let keys = [SecretKey::from_seed("b-1", [7; 32]).unwrap().public()].into_iter().collect();
+    world.trusted_keys.set(keys);
+    assert!(read(world.fetcher.clone(), infos[1].clone(), 0).await.is_some());
+    assert_eq!(opened(), [2, 2, 1], "what came under other keys is fetched anew");
+    let figures = || (world.metrics.read_ahead_used_bytes.get(), world.metrics.read_ahead_wasted_bytes.get());
+    assert_eq!(figures(), (50_010 + 50_011, 0));
+    tokio::time::sleep(KEEP).await; // pace
+    assert_eq!(figures(), (50_010 + 50_011, 50_012));
+    assert!(read(world.fetcher.clone(), infos[2].clone(), 0).await.is_some());
+    assert_eq!(opened(), [2, 2, 2], "what nobody asked for is kept no longer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_ahead_fails_nobody() {
+    let (wrong, wrong_voice) = small(10, Script::at_once(&[Act::Corrupt(1000)]));
+    let (slow, slow_voice) = small(11, Script::Answer(SECOND, vec![]));
+    let world = World::among(1000, [], false, &[wrong_voice, Arc::clone(&slow_voice)]);
+    for info in [&wrong, &slow] {
+        assert!(world.fetcher.narinfo(info.path.hash()).await.is_some());
+    }
+    assert!(world.read(0).await.is_some());
+    tokio::time::sleep(SECOND / 2).await; // pace
+    // It comes: Nix waits for that, and nobody is asked a second time.
+    let bytes = read(world.fetcher.clone(), slow.clone(), 0).await;
+    assert_eq!(bytes.map(|bytes| bytes.len() as u64), Some(slow.nar_size));
+    assert_eq!(slow_voice.source.record().opened, [0]);
+    assert!(read(world.fetcher.clone(), wrong, 1000).await.is_none(), "it is known to be wrong");
+    assert!(world.metrics.read_ahead_wasted_bytes.get() > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_memory_is_short_nothing_is_kept() {
+    let (info, voice) = small(10, Script::at_once(&[]));
+    let world = World::among(1000, [], false, &[voice]);
+    assert!(world.fetcher.narinfo(info.path.hash()).await.is_some());
+    assert!(world.read(0).await.is_some());
+    tokio::time::sleep(SECOND).await; // pace
+    let with_answers = world.fetcher.forget_answers().await;
+    assert!(with_answers > info.nar_size, "{with_answers}");
+    assert_eq!(world.metrics.read_ahead_wasted_bytes.get(), info.nar_size);
 }

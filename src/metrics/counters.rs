@@ -127,6 +127,8 @@ metrics! {
     transfers_failed_over: "peernix_transfer_failovers_total"; "Times a transfer went on from another source.";
     fetched_peer_bytes: "peernix_fetched_bytes_total", "source=\"peer\""; "Bytes of NARs received, by source.";
     fetched_upstream_bytes: "peernix_fetched_bytes_total", "source=\"upstream\""; "Bytes of NARs received, by source.";
+    read_ahead_used_bytes: "peernix_read_ahead_bytes_total", "result=\"used\""; "Bytes of NARs fetched before Nix asked for them.";
+    read_ahead_wasted_bytes: "peernix_read_ahead_bytes_total", "result=\"wasted\""; "Bytes of NARs fetched before Nix asked for them.";
     verification_failures: "peernix_verification_failures_total"; "NARs whose content was not what was signed.";
     peers_banned: "peernix_peers_banned_total"; "Bans pronounced on peers that lied.";
 }

@@ -43,7 +43,14 @@ impl Client {
         let trusted_keys: Versioned<TrustedKeys> = Versioned::new([key().public()].into_iter().collect());
         let upstreams = upstreams.into_iter().map(Into::into).collect();
         let (store_dir, memory) = (StoreDir::default(), 64 * 1024 * 1024);
-        let options = Options { trusted_keys: trusted_keys.clone(), store_dir, upstreams, budget: BUDGET, memory };
+        let options = Options {
+            trusted_keys: trusted_keys.clone(),
+            store_dir,
+            upstreams,
+            budget: BUDGET,
+            memory,
+            read_ahead: true,
+        };
         let metrics = Arc::new(Metrics::default());
         let fetcher = Fetcher::new(options, peers.clone(), Arc::clone(&metrics), TaskTracker::new());
         Self { fetcher, peers, metrics, trusted_keys, _state: state }

@@ -81,7 +81,14 @@ async fn a_path_of_one_machine_among_a_hundred_is_found() {
     }
     let (metrics, budget) = (Arc::new(Metrics::default()), BUDGET);
     let trusted_keys = Versioned::new([key().public()].into_iter().collect());
-    let options = Options { trusted_keys, store_dir: StoreDir::default(), upstreams: vec![], budget, memory: 1 };
+    let options = Options {
+        trusted_keys,
+        store_dir: StoreDir::default(),
+        upstreams: vec![],
+        budget,
+        memory: 1,
+        read_ahead: true,
+    };
     let fetcher = Fetcher::new(options, peers, Arc::clone(&metrics), TaskTracker::new());
     // The first question to each machine makes a connection, which takes this program, all hundred of them, longer than the budget.
     while metrics.lookups_absent.get() == 0 {

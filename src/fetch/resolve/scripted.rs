@@ -105,7 +105,9 @@ impl Responder for Voice {
     async fn narinfo(&self, hash: StoreHash, _: &Arc<Trust>) -> Result<Option<Holder>, SourceError> {
         *self.asked.lock() += 1;
         sleep(self.after).await; // pace
-        assert_eq!(hash, self.info.path.hash());
+        if hash != self.info.path.hash() {
+            return Ok(None);
+        }
         let source = Arc::clone(&self.source) as Arc<dyn Source>;
         let holder = Holder { info: self.info.clone(), source, compression: Compression::None, file_size: None };
         match self.says {

@@ -291,6 +291,11 @@ pub struct NarBody {
 }
 
 impl NarBody {
+    /// The length of the whole NAR, in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.stream.size()
+    }
+
     /// Where the stream stands; changes are told.
     pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
         self.stream.progress()

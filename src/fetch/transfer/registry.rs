@@ -111,7 +111,20 @@ impl Registry {
         } else if self.0.tainted.contains_key(&nar) {
             return None;
         }
-        let size = resolution.info.nar_size;
+        self.reader_of(resolution, generation, from).await
+    }
+
+    /// The same for one that nobody asked for as yet: not while others may need the room, and not after it turned out wrong.
+    pub(crate) async fn reader_ahead(&self, resolution: &Arc<Resolution>, generation: u64) -> Option<NarBody> {
+        let is_full = self.0.slots.available_permits() < TRANSFERS_MAX / 2;
+        if is_full || self.0.tainted.contains_key(&resolution.info.nar_hash) {
+            return None;
+        }
+        self.reader_of(resolution, generation, 0).await
+    }
+
+    async fn reader_of(&self, resolution: &Arc<Resolution>, generation: u64, from: u64) -> Option<NarBody> {
+        let PathInfo { nar_hash: nar, nar_size: size, .. } = resolution.info;
         let prepared = async { Some((slot(&self.0.slots).await?, reserve(&self.0.memory, size).await)) };
         let mut prepared = pin!(prepared);
         let (slot, (window, memory)) = loop {

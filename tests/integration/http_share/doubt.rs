@@ -58,6 +58,7 @@ impl Two {
             upstreams: vec![],
             budget: Duration::from_secs(5),
             memory: 64 << 20,
+            read_ahead: true,
         };
         let metrics = Arc::new(Metrics::default());
         let fetcher = Fetcher::new(options, asking.clone(), Arc::clone(&metrics), TaskTracker::new());

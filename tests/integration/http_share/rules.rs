@@ -211,6 +211,7 @@ async fn nobody_is_banned_for_an_answer_to_another_question() {
         upstreams: vec![],
         budget: Duration::from_secs(5),
         memory: 0,
+        read_ahead: true,
     };
     let fetcher = Fetcher::new(options, asking.clone(), Arc::default(), TaskTracker::new());
 
