@@ -65,6 +65,10 @@ in {
     listen = option addresses ["[::]:7650"] ''
       Where other machines with Peernix connect (TLS, both sides show their node key). `""` is nowhere.
     '';
+    index = option types.bool true ''
+      Whether peers are told which paths are offered, so that they need not ask for others. They get 48 bits of a hash for each path: who
+      knows a path can tell whether it is here, and nobody learns a path that they do not know.
+    '';
     plain_listen = option addresses [] ''
       Where an ordinary HTTP binary cache for any Nix listens, for example `"[::]:5000"`. `""` is nowhere.
     '';

@@ -7,6 +7,7 @@
 //! * [`keys`]: the signing keys of this machine and their rotation, and the keys it trusts.
 //! * [`store`]: this machine's store: path infos, NARs from any offset, and the policy of what is shared.
 //! * [`peers`]: the other machines: identity, discovery, table, connections.
+//! * [`index`]: who has what.
 //! * [`fetch`]: getting a path: lookup, transfer, verification, upstreams.
 //! * [`http`]: the cache protocol: what gateway and share have in common, and the two of them.
 //! * [`system`]: the host: sockets, directories, log, network changes, and what systemd wants to know.
@@ -26,6 +27,7 @@ pub mod daemon;
 pub mod fetch;
 mod files;
 pub mod http;
+pub mod index;
 pub mod keys;
 pub mod metrics;
 pub mod nix;

@@ -111,6 +111,8 @@ pub struct Share {
     pub listen: Addresses,
     /// Addresses of an ordinary HTTP binary cache for any Nix; empty: not at all.
     pub plain_listen: Addresses,
+    /// Whether peers are told which paths are offered, so that they need not ask for others.
+    pub index: bool,
     /// Which paths are offered.
     pub policy: Policy,
     /// The keys of which a path must carry a valid signature to be offered. Apart from the keys trusted for what comes in.
@@ -131,6 +133,7 @@ impl Default for Share {
         Self {
             listen: Addresses::from_default(SHARE_LISTEN),
             plain_listen: Addresses::default(),
+            index: true,
             policy: Policy::default(),
             public_keys: CACHE_NIXOS_ORG_KEY.parse().into_iter().collect(),
             deny: Vec::new(),

@@ -6,7 +6,7 @@ use crate::http::Limits;
 use crate::keys::{KeySource, Origin, SigningOptions};
 use crate::nix::TrustedKeys;
 use crate::peers::{Admission, Discovery, Mdns, NodeId, NodeKey};
-use crate::store::{PolicyOptions, SharePolicy, SharePolicyMode, StoreError, StoreOptions};
+use crate::store::{Audience, PolicyOptions, SharePolicy, SharePolicyMode, StoreError, StoreOptions};
 use crate::system::credentials::{self, NODE_KEY, SIGNING_KEY};
 use crate::system::directories::Directories;
 use crate::system::landlock::Places;
@@ -48,6 +48,14 @@ pub(super) fn admission(config: &Config) -> Admission {
     match config.fleet.mode {
         FleetMode::Open => Admission::Open,
         FleetMode::Static => Admission::Static(config.fleet.nodes.iter().copied().collect()),
+    }
+}
+
+/// Whom peers are to the share: all of them the same, as they are admitted.
+pub(super) fn audience(config: &Config) -> Audience {
+    match config.fleet.mode {
+        FleetMode::Open => Audience::Anyone,
+        FleetMode::Static => Audience::Enrolled,
     }
 }
 

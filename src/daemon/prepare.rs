@@ -9,6 +9,7 @@ use crate::fetch::{self, Fetcher};
 use crate::http::gateway::Gateway;
 use crate::http::share::{Share, ShareOptions};
 use crate::http::{Drain, Draining, Route};
+use crate::index::Index;
 use crate::keys::{SigningKeys, TrustList};
 use crate::metrics::{HttpMetrics, Metrics, Statistics};
 use crate::peers::{self, Peers, PeersOptions};
@@ -73,6 +74,9 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
     let peers = Peers::start(peers_options, &key, &CancellationToken::new()).await?;
 
     let metrics = Arc::new(Metrics::default());
+    let offers = config.share.index && config.share.policy != Policy::Off && addresses.share.is_some();
+    let index = Index::new(peers.clone(), offers, Arc::clone(&metrics));
+    tokio::spawn(index.clone().run(stop.clone()));
     let transfers = TaskTracker::new();
     let wanted = config.clone();
     let upstreams = tokio::task::spawn_blocking(move || upstreams::read(&wanted)).await?;
@@ -88,7 +92,7 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         read_ahead: config.gateway.read_ahead,
         memory: config.limits.memory,
     };
-    let fetcher = Fetcher::new(fetch_options, peers.clone(), Arc::clone(&metrics), transfers.clone());
+    let fetcher = Fetcher::new(fetch_options, peers.clone(), index.clone(), Arc::clone(&metrics), transfers.clone());
     fetcher.set_proxies(options::proxies(&config));
     tokio::spawn(tell_of_moves(moves, fetcher.clone()));
     let [gateway_metrics, share_metrics] = [(); 2].map(|()| Arc::new(HttpMetrics::new(&Route::NAMES)));
@@ -152,7 +156,8 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
     if let Some(pressure) = pressure {
         tokio::spawn(drop_caches(pressure.watch(stop.clone()), store, fetcher.clone()));
     }
-    let peers_share = Arc::new(share.towards_peers(peers.clone(), admission.clone()));
+    tokio::spawn(Arc::clone(&share).offer(index.clone(), options::audience(&config), stop.clone()));
+    let peers_share = Arc::new(share.towards_peers(peers.clone(), index, admission.clone()));
     let acceptor = peers::link::Acceptor::new(&key, admission)?.multiplexed().guarded_by(&peers);
     let events = controller.event_log().clone();
     Ok(Daemon {

@@ -16,6 +16,7 @@ use super::source::upstream_options::UpstreamOptions;
 use super::source::upstreams::Upstreams;
 use super::traces;
 use super::transfer::registry::Registry;
+use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::nix::trace::TraceId;
 use crate::nix::{NarHash, StoreDir, StoreHash, TrustedKeys};
@@ -71,9 +72,9 @@ struct Inner {
 impl Fetcher {
     /// Sets up the room. Nothing is sent before somebody asks.
     #[must_use]
-    pub fn new(options: Options, peers: Peers, metrics: Arc<Metrics>, tasks: TaskTracker) -> Self {
+    pub fn new(options: Options, peers: Peers, index: Index, metrics: Arc<Metrics>, tasks: TaskTracker) -> Self {
         let upstreams = Arc::new(Upstreams::new(&options.upstreams, &metrics));
-        let surroundings = Surroundings { peers, upstreams: Arc::clone(&upstreams) };
+        let surroundings = Surroundings { peers, index, upstreams: Arc::clone(&upstreams) };
         Self::with_network(Arc::new(surroundings), upstreams, options, metrics, tasks)
     }
 

@@ -36,6 +36,14 @@ impl StoreHash {
     pub const fn as_bytes(&self) -> &[u8; 20] {
         &self.0
     }
+
+    /// Its first eight bytes: enough to tell the paths of all stores apart.
+    #[must_use]
+    pub fn prefix(&self) -> [u8; 8] {
+        let mut prefix = [0; 8];
+        prefix.copy_from_slice(&self.0[..8]);
+        prefix
+    }
 }
 
 impl FromStr for StoreHash {

@@ -217,7 +217,8 @@ impl Peers {
         if let Some(reason) = blocked {
             return Err(LinkError::Blocked(reason).into());
         }
-        let greeting = async { peer.dial().await?.greet(self.0.share_port, &[], PING_LIMIT).await };
+        let ours = self.0.greeting.read().clone();
+        let greeting = async { peer.dial().await?.greet(&ours, PING_LIMIT).await };
         let answer = tokio::time::timeout(PING_LIMIT, Box::pin(greeting)).await;
         let answer = answer.unwrap_or(Err(LinkError::Time { step: "a ping", limit: PING_LIMIT }));
         // Either way something was learnt that its own task should know.

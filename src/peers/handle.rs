@@ -4,6 +4,7 @@ use super::decisions::Decisions;
 use super::discovery::mdns;
 use super::error::PeersError;
 use super::identity::NodeId;
+use super::index_state::IndexState;
 use super::link::Guard;
 use super::node_key::NodeKey;
 use super::options::PeersOptions;
@@ -128,6 +129,24 @@ impl Peers {
     /// This machine has another name for people to read from now on, which peers hear with the next greeting.
     pub fn rename(&self, name: &str) {
         self.0.rename(name);
+    }
+
+    /// Tells the state of this machine's index from now on; `None`: it has none.
+    pub fn tell_index(&self, state: Option<IndexState>) {
+        self.0.tell_index(state);
+    }
+
+    /// The peer `id` told the state of its index when it greeted us.
+    pub fn told_index(&self, id: NodeId, state: IndexState) {
+        if let Some(peer) = self.0.table.get(id) {
+            peer.told_index(Some(state));
+        }
+    }
+
+    /// Tells from now on whose index is in another state than before. A listener that falls far behind misses some and is told so.
+    #[must_use]
+    pub fn indexes(&self) -> broadcast::Receiver<NodeId> {
+        self.0.notices.indexes.subscribe()
     }
 
     /// Says that `id`, whose identity TLS proved, greeted us from `remote` and shares on `share_port` (from

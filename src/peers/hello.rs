@@ -10,10 +10,12 @@
 //! The header is how the one who greets says where it can be called back: on the port it names, at the address that
 //! the connection came from and no other. Without the header (or with 0) it shares nothing. After one greeting both
 //! sides know each other. `Peernix-Damaged` names paths of which the one who is greeted sent content that is not what was
-//! signed, so that it can look after its own copies. Receivers ignore fields that they do not know; the version of the protocol is in the path.
+//! signed, so that it can look after its own copies. `Peernix-Index` tells the state of the greeter's index, `index` in the answer that of the
+//! other one: whoever knows an older state asks for what changed. Receivers ignore fields that they do not know; the version of the protocol is in the path.
 
 use super::error::LinkError;
 use super::identity::NodeId;
+use super::index_state::{self, IndexState};
 use crate::nix::StoreHash;
 use bytes::Bytes;
 use hyper::HeaderMap;
@@ -53,7 +55,13 @@ pub struct Hello {
     /// versions.
     #[serde(default)]
     pub instance: String,
+    /// The state of its index, as text; empty where it tells none. See [`IndexState`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub index: String,
 }
+
+/// The feature of those who tell what they offer, at `/peernix/v1/index`.
+pub const INDEX: &str = "index";
 
 impl Hello {
     /// The body of a response, `application/json`.
@@ -61,6 +69,12 @@ impl Hello {
     pub fn to_body(&self) -> Bytes {
         // Strings, a number and a list of strings: there is nothing that JSON could not hold.
         serde_json::to_vec(self).unwrap_or_default().into()
+    }
+
+    /// The state of its index; `None` if it tells none.
+    #[must_use]
+    pub fn index_state(&self) -> Option<IndexState> {
+        self.index.parse().ok().filter(|_| self.features.iter().any(|feature| feature == INDEX))
     }
 
     /// Reads the body of a response from a stranger.
@@ -76,15 +90,47 @@ impl Hello {
             return Err(LinkError::Hello("more than 32 features"));
         }
         let bad = |text: &String| text.len() > TEXT_MAX || text.chars().any(disturbing);
-        if bad(&hello.name) || bad(&hello.version) || bad(&hello.instance) || hello.features.iter().any(bad) {
+        if bad(&hello.name)
+            || bad(&hello.version)
+            || bad(&hello.instance)
+            || bad(&hello.index)
+            || hello.features.iter().any(bad)
+        {
             return Err(LinkError::Hello("a text of more than 64 bytes or with control characters"));
         }
         Ok(hello)
     }
 }
 
+/// What a greeter tells of itself, beside who it is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Greeting {
+    /// The port of its share, where it can be called back; 0 if there is none.
+    pub(crate) share_port: u16,
+    /// The state of its index, if it tells one.
+    pub(crate) index: Option<IndexState>,
+    /// Paths of which what it got was damaged.
+    pub(crate) damaged: Vec<StoreHash>,
+}
+
+impl Greeting {
+    /// Adds the headers that say so.
+    pub(super) fn add_to(&self, headers: &mut HeaderMap) {
+        if self.share_port != 0 {
+            headers.insert(SHARE_PORT_HEADER, self.share_port.into());
+        }
+        if let Some(damaged) = damaged_value(&self.damaged) {
+            headers.insert(DAMAGED_HEADER, damaged);
+        }
+        // Digits and a dot: nothing that no header may have.
+        if let Some(state) = self.index.and_then(|state| HeaderValue::from_str(&state.to_string()).ok()) {
+            headers.insert(index_state::HEADER, state);
+        }
+    }
+}
+
 /// The value of [`DAMAGED_HEADER`]; `None` if there is nothing to tell.
-pub(super) fn damaged_value(hashes: &[StoreHash]) -> Option<HeaderValue> {
+fn damaged_value(hashes: &[StoreHash]) -> Option<HeaderValue> {
     let words: Vec<String> = hashes.iter().take(DAMAGED_MAX).map(ToString::to_string).collect();
     (!words.is_empty()).then(|| HeaderValue::from_str(&words.join(" ")).ok()).flatten()
 }
@@ -100,6 +146,12 @@ pub fn damaged(headers: &HeaderMap) -> Vec<StoreHash> {
 fn disturbing(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// The state of the greeter's index, if it tells one.
+#[must_use]
+pub fn index_state(headers: &HeaderMap) -> Option<IndexState> {
+    headers.get(index_state::HEADER)?.to_str().ok()?.parse().ok()
 }
 
 /// The port that the header of a greeting names: where the greeter wants to be called back, if it does.
@@ -124,6 +176,7 @@ mod tests {
             share_port: 7650,
             features,
             instance: "00ff".into(),
+            index: "00000000000000ff.17".into(),
         }
     }
 
@@ -136,13 +189,21 @@ mod tests {
     }
 
     #[test]
+    fn who_has_an_index_says_so_twice() {
+        assert_eq!(hello().index_state(), Some(IndexState { epoch: 255, seq: 17 }));
+        assert_eq!(Hello { features: vec![], ..hello() }.index_state(), None);
+        assert_eq!(Hello { index: "17".into(), ..hello() }.index_state(), None);
+    }
+
+    #[test]
     fn hostile_greetings_are_refused() {
         let long = Hello { name: "x".repeat(TEXT_MAX + 1), ..hello() };
         let control = Hello { name: "a\u{1b}[2J".into(), ..hello() };
         let reversed = Hello { version: "\u{202e}0.1".into(), ..hello() };
         let instance = Hello { instance: "x".repeat(TEXT_MAX + 1), ..hello() };
+        let index = Hello { index: "x".repeat(TEXT_MAX + 1), ..hello() };
         let many = Hello { features: vec![String::new(); FEATURES_MAX + 1], ..hello() };
-        for bad in [long, control, reversed, instance, many] {
+        for bad in [long, control, reversed, instance, index, many] {
             assert!(Hello::parse(&bad.to_body()).is_err(), "{bad:?}");
         }
         let padded = [hello().to_body().to_vec(), vec![b' '; SIZE_MAX]].concat();

@@ -7,7 +7,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | `identity`, `state`, `error`, `node_key` | who a machine is, where it stands, what can go wrong |
+//! | `identity`, `state`, `error`, `node_key`, `index_state` | who a machine is, where it stands, what can go wrong |
 //! | `hello`, `membership`, `trusted_keys` | what machines tell each other, and who may take part |
 //! | `link/` | connections, both ways |
 //! | `discovery/` | who looks for peers: each sends sightings over one channel |
@@ -28,6 +28,7 @@ mod error;
 mod handle;
 pub mod hello;
 pub mod identity;
+mod index_state;
 pub mod link;
 pub mod membership;
 mod node_key;
@@ -50,6 +51,7 @@ pub use discovery::{Discovery, FixedPeer, Mdns};
 pub use error::{LinkError, PeersError};
 pub use handle::Peers;
 pub use identity::NodeId;
+pub use index_state::{BadState, IndexState};
 pub use link::Visitor;
 pub use membership::{Admission, Audience};
 pub use node_key::{KEY_FILE, NodeKey, OLD_KEY_FILE};

@@ -3,6 +3,7 @@
 use super::error::LinkError;
 use super::hello::Hello;
 use super::identity::NodeId;
+use super::index_state::IndexState;
 use super::link::{Connection, Transport};
 use super::record::{Ban, Block, PeerStatus, Record};
 use super::state::{PeerEvent, Provenance, State};
@@ -67,6 +68,8 @@ pub(super) struct Notices {
     pub(super) events: broadcast::Sender<PeerEvent>,
     /// For whoever writes the peers down: something worth remembering changed.
     pub(super) worth_saving: Notify,
+    /// Peers whose index is in another state than before.
+    pub(super) indexes: broadcast::Sender<NodeId>,
 }
 
 /// A handle to one peer.
@@ -123,6 +126,12 @@ impl Peer {
     #[must_use]
     pub fn state(&self) -> State {
         self.record().state
+    }
+
+    /// The state of its index, as it told last; `None` if it tells none.
+    #[must_use]
+    pub fn index(&self) -> Option<IndexState> {
+        self.record().index
     }
 
     /// All that can be told about it.
@@ -312,6 +321,7 @@ impl Peer {
     /// The peer answered a greeting.
     pub(super) fn answered(&self, hello: Hello, address: SocketAddr, latency: Duration) {
         let mut moved = false;
+        let index = hello.index_state();
         let came = self.change(State::Online, |record| {
             record.health.answered(latency);
             moved = record.addresses.list().first() != Some(&address);
@@ -329,6 +339,15 @@ impl Peer {
             self.notices.worth_saving.notify_one();
         }
         self.transport.purge();
+        self.told_index(index);
+    }
+
+    /// It tells that its index is in this state.
+    pub(super) fn told_index(&self, index: Option<IndexState>) {
+        let before = std::mem::replace(&mut self.record().index, index);
+        if before != index {
+            let _ = self.notices.indexes.send(self.id);
+        }
     }
 
     /// Its connection ended, or an answer is overdue. What is kept may be as dead.

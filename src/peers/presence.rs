@@ -4,12 +4,13 @@
 //! peer's program ended, and an overdue answer means that the peer is asleep, unplugged or stuck.
 
 use super::error::LinkError;
-use super::hello::{self, Hello};
+use super::hello::{self, Greeting, Hello};
 use super::link::{Connection, RETRY_PAUSES};
 use super::peer::Peer;
 use super::state::Provenance;
 use crate::resilience::Backoff;
 use crate::resilience::backoff::spread;
+use parking_lot::RwLock;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -57,15 +58,15 @@ impl Default for Limits {
 
 /// Monitors `peer`; `share_port` is where it can call us back. True once it has not been heard of for so long that it may be
 /// dropped, false when it was dropped meanwhile or everything stops.
-pub(super) async fn monitor(peer: Arc<Peer>, share_port: u16, limits: Arc<Limits>) -> bool {
+pub(super) async fn monitor(peer: Arc<Peer>, greeting: Arc<RwLock<Greeting>>, limits: Arc<Limits>) -> bool {
     let gone = peer.gone.clone();
-    let monitor = Monitor { peer, share_port, limits, backoff: Backoff::new(RETRY_PAUSES), short_lived: 0, busy: 0 };
+    let monitor = Monitor { peer, greeting, limits, backoff: Backoff::new(RETRY_PAUSES), short_lived: 0, busy: 0 };
     gone.run_until_cancelled(monitor.run()).await.is_some()
 }
 
 struct Monitor {
     peer: Arc<Peer>,
-    share_port: u16,
+    greeting: Arc<RwLock<Greeting>>,
     limits: Arc<Limits>,
     backoff: Backoff,
     /// How many connections in a row ended soon.
@@ -156,9 +157,11 @@ impl Monitor {
     /// Greets, and tells what the peer should know of its own store.
     async fn greet(&self, connection: &mut Connection, limit: Duration) -> Result<(Hello, Duration), LinkError> {
         let damaged = self.peer.record().barred.untold();
-        let answer = connection.greet(self.share_port, &damaged, limit).await?;
-        if !damaged.is_empty() {
-            self.peer.record().barred.told(&damaged[..damaged.len().min(hello::DAMAGED_MAX)]);
+        let greeting = Greeting { damaged, ..self.greeting.read().clone() };
+        let answer = connection.greet(&greeting, limit).await?;
+        if !greeting.damaged.is_empty() {
+            let told = greeting.damaged.len().min(hello::DAMAGED_MAX);
+            self.peer.record().barred.told(&greeting.damaged[..told]);
         }
         Ok(answer)
     }

@@ -4,8 +4,9 @@ use super::decisions::Decisions;
 use super::discovery::fixed::{self, KnownPeers, Search};
 use super::discovery::{FixedPeer, Sighting, Surroundings};
 use super::error::PeersError;
-use super::hello::{Hello, TEXT_MAX};
+use super::hello::{Greeting, Hello, INDEX, TEXT_MAX};
 use super::identity::NodeId;
+use super::index_state::IndexState;
 use super::link::{Dialler, Pool};
 use super::membership::{Admission, Audience};
 use super::node_key::NodeKey;
@@ -40,6 +41,8 @@ const EXPLORE_EVERY: u64 = 10;
 pub(super) struct Shared {
     pub(super) id: NodeId,
     pub(super) share_port: u16,
+    /// What every greeting of ours says; the state of the index changes.
+    pub(super) greeting: Arc<RwLock<Greeting>>,
     pub(super) hello: RwLock<(Hello, Bytes)>,
     pub(super) admission: Admission,
     dialler: Arc<Dialler>,
@@ -86,17 +89,23 @@ impl Shared {
             features: Vec::new(),
             // Without randomness two machines with one key go unnoticed, which is no reason not to start.
             instance: format!("{:016x}", getrandom::u64().unwrap_or_default()),
+            index: String::new(),
         };
         let (sightings, received) = mpsc::channel(SIGHTINGS_MAX);
         let (twins, hints) = mpsc::channel(HINTS_MAX);
         let shared = Arc::new(Self {
             id: key.id(),
             share_port: options.share_port,
+            greeting: Arc::new(RwLock::new(Greeting { share_port: options.share_port, ..Greeting::default() })),
             hello: RwLock::new((hello.clone(), hello.to_body())),
             admission: options.admission.clone(),
             dialler: Arc::new(Dialler::new(key, options.admission.clone())?),
             table: Table::default(),
-            notices: Arc::new(Notices { events: broadcast::channel(EVENTS_MAX).0, worth_saving: Notify::new() }),
+            notices: Arc::new(Notices {
+                events: broadcast::channel(EVENTS_MAX).0,
+                worth_saving: Notify::new(),
+                indexes: broadcast::channel(EVENTS_MAX).0,
+            }),
             trusted_keys: Arc::new(TrustedKeysHeaders::new(options.trusted_keys.clone())),
             // A receiver whose sender is gone never moves.
             network: options.network.clone().unwrap_or_else(|| watch::channel(0).1),
@@ -148,6 +157,20 @@ impl Shared {
                 }
                 Sighting::Ourselves(address) => self.suspect_twin(address),
             }
+        }
+    }
+
+    /// Tells the state of our own index from now on, and tells it at once to all who want to know such things.
+    pub(super) fn tell_index(&self, state: Option<IndexState>) {
+        let mut hello = self.hello.write();
+        hello.0.features.retain(|feature| feature != INDEX);
+        hello.0.features.extend(state.map(|_| INDEX.to_owned()));
+        hello.0.index = state.map(|state| state.to_string()).unwrap_or_default();
+        hello.1 = hello.0.to_body();
+        self.greeting.write().index = state;
+        drop(hello);
+        for peer in self.table.all().iter().filter(|peer| peer.state() == State::Online && peer.index().is_some()) {
+            peer.look.notify_one();
         }
     }
 
@@ -215,7 +238,7 @@ impl Shared {
     /// Monitors a peer, and drops it once it has not been heard of for long.
     async fn look_after(self: Arc<Self>, peer: Arc<Peer>) {
         let id = peer.id();
-        if presence::monitor(peer, self.share_port, self.limits.clone()).await {
+        if presence::monitor(peer, Arc::clone(&self.greeting), self.limits.clone()).await {
             self.forget(id);
         }
     }

@@ -5,6 +5,7 @@
 //! looked into: whoever answers there has to prove our key, and tells which run of the program it is.
 
 use super::error::LinkError;
+use super::hello::Greeting;
 use super::link::Target;
 use super::state::Troubles;
 use std::net::SocketAddr;
@@ -90,7 +91,7 @@ impl Lookout {
     async fn is_another(&self, address: SocketAddr) -> Result<bool, LinkError> {
         let mut connection = Box::pin(self.target.dial(&[address])).await?;
         // Without a port to be called back at: who answers must not look into it because of that.
-        let (hello, _) = Box::pin(connection.greet(0, &[], ANSWER_LIMIT)).await?;
+        let (hello, _) = Box::pin(connection.greet(&Greeting::default(), ANSWER_LIMIT)).await?;
         // A version that does not say which run it is cannot be this one.
         Ok(hello.instance != self.instance)
     }

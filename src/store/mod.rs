@@ -239,6 +239,12 @@ impl Store {
         Ok(ByteStream::new(source, Some(length), Arc::clone(&self.0.blocks)))
     }
 
+    /// Moves whenever something may have become valid, or is no longer. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        database::changes(&self.0.database)
+    }
+
     /// Gives up what is only kept to be quick, and estimates how many bytes that was: layouts, spare buffers, the list of
     /// debug information, idle connections to the database and the daemon. What is in use stays.
     pub async fn drop_caches(&self) -> u64 {

@@ -77,19 +77,42 @@ impl Offered {
         false
     }
 
+    /// All paths that may be offered to `audience` at this moment, by the first eight bytes of their hash parts, in no order; `None` if
+    /// the database cannot be read.
+    pub async fn current(&self, audience: Audience) -> Option<Vec<[u8; 8]>> {
+        let _permit = self.reading.acquire().await.ok()?;
+        let is_current = {
+            let known = self.known.read();
+            known.mark.is_some() && known.mark == self.database.mark()
+        };
+        if !is_current && !self.read_now().await {
+            return None;
+        }
+        let known = self.known.read();
+        let enrolled = known.enrolled.iter().filter(|_| audience == Audience::Enrolled);
+        Some(known.anyone.iter().chain(enrolled).map(|prefix| prefix.to_ne_bytes()).collect())
+    }
+
     /// Has the database read, beside whoever asks.
     fn read(self: &Arc<Self>) {
         let Ok(permit) = Arc::clone(&self.reading).try_acquire_owned() else { return };
         let this = Arc::clone(self);
         tokio::spawn(async move {
             let _permit = permit;
-            let (begun, policy) = (Instant::now(), Arc::clone(&this.policy));
-            let read = this.database.all(move |glances| Known::of(glances, &policy)).await;
-            // One that cannot be read says so to those who ask it.
-            let (mark, known) = read.unwrap_or_default();
-            let next = Instant::now() + PAUSE.max(begun.elapsed() * PAUSE_FACTOR);
-            *this.known.write() = Known { mark, next: Some(next), ..known };
+            this.read_now().await;
         });
+    }
+
+    /// Reads the database; false if it cannot be read.
+    async fn read_now(&self) -> bool {
+        let (begun, policy) = (Instant::now(), Arc::clone(&self.policy));
+        let read = self.database.all(move |glances| Known::of(glances, &policy)).await;
+        let is_read = read.is_ok();
+        // One that cannot be read says so to those who ask it.
+        let (mark, known) = read.unwrap_or_default();
+        let next = Instant::now() + PAUSE.max(begun.elapsed() * PAUSE_FACTOR);
+        *self.known.write() = Known { mark, next: Some(next), ..known };
+        is_read
     }
 }
 
@@ -112,7 +135,5 @@ impl Known {
 }
 
 fn short(hash: StoreHash) -> u64 {
-    let mut first = [0; 8];
-    first.copy_from_slice(&hash.as_bytes()[..8]);
-    u64::from_ne_bytes(first)
+    u64::from_ne_bytes(hash.prefix())
 }

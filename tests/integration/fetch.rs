@@ -7,6 +7,7 @@ mod promises;
 mod redirects;
 
 use crate::support::internet::{Fault, Internet, Sample, key};
+use crate::support::peers::no_index;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use peernix::fetch::{Fetcher, NarBody, Options, TransferError};
@@ -52,7 +53,7 @@ impl Client {
             read_ahead: true,
         };
         let metrics = Arc::new(Metrics::default());
-        let fetcher = Fetcher::new(options, peers.clone(), Arc::clone(&metrics), TaskTracker::new());
+        let fetcher = Fetcher::new(options, peers.clone(), no_index(&peers), Arc::clone(&metrics), TaskTracker::new());
         Self { fetcher, peers, metrics, trusted_keys, _state: state }
     }
 

@@ -1,7 +1,7 @@
 //! Lookups in a network of many machines, over real connections.
 
 use crate::support::internet::{Sample, key};
-use crate::support::peers::online;
+use crate::support::peers::{no_index, online};
 use crate::support::{allow_many_files, serve_with};
 use hyper::Response;
 use peernix::fetch::{Fetcher, Options};
@@ -63,6 +63,7 @@ async fn a_path_of_one_machine_among_a_hundred_is_found() {
             share_port: 1,
             features: vec![],
             instance: String::new(),
+            index: String::new(),
         };
         let has = (0..PATHS)
             .filter(|path| u16::from(*path) * 7 % u16::from(MACHINES) == u16::from(number))
@@ -89,7 +90,7 @@ async fn a_path_of_one_machine_among_a_hundred_is_found() {
         memory: 1,
         read_ahead: true,
     };
-    let fetcher = Fetcher::new(options, peers, Arc::clone(&metrics), TaskTracker::new());
+    let fetcher = Fetcher::new(options, peers.clone(), no_index(&peers), Arc::clone(&metrics), TaskTracker::new());
     // The first question to each machine makes a connection, which takes this program, all hundred of them, longer than the budget.
     while metrics.lookups_absent.get() == 0 {
         let warm = StoreHash::new([u8::try_from(200 + metrics.lookups_unknown.get()).expect("a few are enough"); 20]);

@@ -1,7 +1,7 @@
 //! What is seen of fetching from outside, and what may be changed while it runs; with an upstream and with a real peer.
 
 use crate::support::internet::{Internet, Sample, key};
-use crate::support::peers::online;
+use crate::support::peers::{no_index, online};
 use crate::support::{Endless, LIMIT};
 use http_body_util::BodyExt;
 use hyper::Response;
@@ -92,7 +92,7 @@ async fn fetcher(peers: &Peers, upstreams: &[&Internet]) -> (Fetcher, Arc<Metric
         (StoreDir::default(), upstreams.iter().map(|internet| internet.url().into()).collect());
     let options = Options { trusted_keys, store_dir, upstreams, budget: BUDGET, memory: 64 << 20, read_ahead: true };
     let metrics = Arc::new(Metrics::default());
-    (Fetcher::new(options, peers.clone(), Arc::clone(&metrics), TaskTracker::new()), metrics)
+    (Fetcher::new(options, peers.clone(), no_index(&peers), Arc::clone(&metrics), TaskTracker::new()), metrics)
 }
 
 async fn peers(fixed: &str) -> Peers {

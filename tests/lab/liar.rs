@@ -138,6 +138,7 @@ impl FakePeer {
             share_port: SHARE_PORT,
             features: vec![],
             instance: String::new(),
+            index: String::new(),
         };
         let respond: Arc<dyn Fn(&Request) -> Reply + Send + Sync> = Arc::new(move |request| {
             if request.target.starts_with(hello::TARGET) {

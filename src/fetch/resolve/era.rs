@@ -8,22 +8,32 @@ use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
+use tokio::sync::watch;
 
 /// Counts the times at which a miss became worth another lookup.
 pub(crate) struct Era {
     /// Who comes and goes; read when the era is asked for.
     events: Mutex<Receiver<PeerEvent>>,
+    /// Moves when a peer that was there may have more than before.
+    more: Option<Mutex<watch::Receiver<u64>>>,
     count: AtomicU64,
 }
 
 impl Era {
-    /// The first one. `events` tells of peers from now on.
-    pub(crate) fn new(events: Receiver<PeerEvent>) -> Self {
-        Self { events: Mutex::new(events), count: AtomicU64::new(0) }
+    /// The first one. `events` and `more` tell of peers from now on.
+    pub(crate) fn new(events: Receiver<PeerEvent>, more: Option<watch::Receiver<u64>>) -> Self {
+        Self { events: Mutex::new(events), more: more.map(Mutex::new), count: AtomicU64::new(0) }
     }
 
     /// The number of this era.
     pub(crate) fn now(&self) -> u64 {
+        if let Some(more) = &self.more {
+            let mut more = more.lock();
+            if more.has_changed().unwrap_or(false) {
+                more.mark_unchanged();
+                self.end();
+            }
+        }
         let mut events = self.events.lock();
         loop {
             match events.try_recv() {

@@ -20,6 +20,11 @@ use tokio::time::Instant;
 const WAVE: usize = 16;
 /// How many a wave has at most: what a lookup may have open grows with time and not with the network.
 const WAVE_MAX: usize = 128;
+/// How much longer than usual, in tenths, an answer takes one time in ten, where that is by chance (the 90th percentile of an exponential
+/// distribution).
+const TENTH: u32 = 23;
+/// The least that a peer is waited for which is said to have it.
+const HEDGE_MIN: Duration = Duration::from_millis(2);
 /// How long a wave has before the next one starts beside it.
 const HEDGE: Duration = Duration::from_millis(25);
 /// How long an upstream's answer waits for a peer's: a LAN round trip with some slack.
@@ -49,6 +54,8 @@ pub(crate) struct Plan {
     asked: usize,
     /// How many peers the next wave has.
     wave: usize,
+    /// How long each wave has before the next one begins.
+    hedge: Duration,
     next_wave: Instant,
     /// Who was asked and has not answered: peers, upstreams, upstreams in doubt.
     open: [usize; 3],
@@ -73,6 +80,7 @@ impl Plan {
             peers,
             asked: 0,
             wave: WAVE,
+            hedge: HEDGE,
             next_wave: now,
             open: [0; 3],
             tiers: 0,
@@ -87,6 +95,14 @@ impl Plan {
     /// An upstream of the tier that was due is asked.
     pub(crate) const fn asks(&mut self, upstream: Rank) {
         self.open[upstream as usize] += 1;
+    }
+
+    /// The same where the first peers are said to have it, of whom the very first usually answers within `latency`: one is asked, and the
+    /// next ones when it takes longer than nine times in ten.
+    pub(crate) fn and_holders(mut self, latency: Option<Duration>) -> Self {
+        self.wave = 1;
+        self.hedge = latency.map_or(HEDGE, |latency| (latency * TENTH / 10).clamp(HEDGE_MIN, HEDGE));
+        self
     }
 
     /// So many tiers of upstreams are there to ask.
@@ -121,7 +137,7 @@ impl Plan {
         if self.asked > first {
             self.open[Rank::Peer as usize] += self.asked - first;
             self.wave = (2 * self.wave).min(WAVE_MAX);
-            self.next_wave = now + HEDGE;
+            self.next_wave = now + self.hedge;
         }
         first..self.asked
     }
@@ -198,6 +214,19 @@ mod tests {
         assert_eq!(plan.due(now + HEDGE), 16..48);
         assert_eq!(plan.due(now + 2 * HEDGE), 48..60);
         assert_eq!((plan.wake(now), plan.is_exhausted()), (now + BUDGET, true));
+    }
+
+    #[test]
+    fn of_those_who_are_said_to_have_it_one_is_asked() {
+        let now = Instant::now();
+        let mut plan = Plan::new(20, BUDGET, now).and_holders(Some(MS * 4));
+        assert_eq!(plan.due(now), 0..1);
+        assert_eq!(plan.wake(now), now + MS * 92 / 10);
+        plan.answered(Rank::Peer);
+        assert_eq!(plan.due(now), 1..3, "it did not have it after all");
+        assert_eq!((plan.due(now + MS), plan.due(now + HEDGE)), (3..3, 3..7));
+        let waits = |latency| Plan::new(2, BUDGET, now).and_holders(latency).hedge;
+        assert_eq!([None, Some(MS / 10), Some(HEDGE)].map(waits), [HEDGE, HEDGE_MIN, HEDGE]);
     }
 
     #[test]

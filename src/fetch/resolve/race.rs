@@ -68,11 +68,12 @@ impl Race {
     /// Asks the upstreams tier after tier, and the peers in waves. Waits for peers as long as `budget`, and for upstreams as the plan
     /// says.
     pub(crate) fn start(question: Question, responders: Responders, patience: Patience, budget: Duration) -> Self {
-        let Responders { peers, mut upstreams, is_partial } = responders;
+        let Responders { peers, holders, mut upstreams, is_partial } = responders;
         let begun = Instant::now();
         upstreams.sort_by_key(|upstream| upstream.tier());
         let tiers = upstreams.chunk_by(|one, next| one.tier() == next.tier()).count();
         let plan = Plan::new(peers.len(), budget, begun).and_tiers(tiers);
+        let plan = if holders > 0 { plan.and_holders(peers.first().and_then(|first| first.latency())) } else { plan };
         let (asked, silent, later) = (JoinSet::new(), Vec::new(), upstreams.into());
         let is_complete = !is_partial;
         let mut race = Self { question, begun, plan, budget, patience, peers, later, asked, silent, is_complete };

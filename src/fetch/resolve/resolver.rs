@@ -10,6 +10,7 @@ use super::responder::{Network, Responders};
 use super::verify::Trust;
 use crate::fetch::blame::{About, Blame};
 use crate::fetch::promises::BrokenPromises;
+use crate::fetch::source::SourceId;
 use crate::fetch::startup_grace::StartupGrace;
 use crate::metrics::Metrics;
 use crate::nix::{NarHash, StoreDir, StoreHash, TrustedKeys};
@@ -56,7 +57,7 @@ impl Resolver {
         budget: Duration,
         (metrics, blame): (Arc<Metrics>, Arc<Blame>),
     ) -> Self {
-        let era = Era::new(network.subscribe());
+        let era = Era::new(network.subscribe(), network.more());
         let resolver = Self {
             network,
             trusted,
@@ -167,16 +168,20 @@ impl Resolver {
             Some(wanted) => wanted == holder.info.nar_hash,
             None => !self.promises.is_broken_for_good(key.1, &holder.source.remote().id()),
         };
-        let mut responders = self.network.responders();
-        if patience == Patience::Promised {
-            responders.upstreams = self.network.upstreams();
-        }
+        let responders = match patience {
+            Patience::Working => self.network.responders_for(key.1),
+            // What was promised is looked for everywhere, whatever the index says.
+            Patience::Promised => Responders { upstreams: self.network.upstreams(), ..self.network.responders() },
+        };
         let mut race = Race::start(question, responders, patience, self.budget());
         let mut from_upstreams: Vec<Holder> = Vec::new();
         let mut all_said_no = true;
         let mut from_peer = None;
         while let Some(reply) = race.next().await {
             let is_peer = reply.from.remote().id().is_peer();
+            if let (SourceId::Peer(id), Ok(answer)) = (reply.from.remote().id(), &reply.answer) {
+                self.network.tried(id, key.1, answer.is_some());
+            }
             match self.take(key.1, reply) {
                 Ok(Some(holder)) if is_wanted(&holder) && is_peer => {
                     from_peer = Some(holder);

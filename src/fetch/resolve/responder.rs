@@ -11,15 +11,16 @@ use crate::fetch::source::upstream::{Upstream, collect};
 use crate::fetch::source::upstream_health::{Nothing, is_passing};
 use crate::fetch::source::upstream_nar::UpstreamNar;
 use crate::fetch::source::upstreams::Upstreams;
+use crate::index::Index;
 use crate::nix::{Compression, NarInfo, StoreHash};
 use crate::peers::trusted_keys::SignedBy;
-use crate::peers::{PeerEvent, Peers};
+use crate::peers::{NodeId, Peer, PeerEvent, Peers};
 use async_trait::async_trait;
 use bytes::Bytes;
 use hyper::StatusCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long a peer may take to the head of a narinfo.
@@ -43,6 +44,11 @@ pub(crate) trait Responder: Send + Sync {
         0
     }
 
+    /// How long it usually takes to answer, if that is known.
+    fn latency(&self) -> Option<Duration> {
+        None
+    }
+
     /// Asks for the path and proves the answer. `None`: it does not have it, or nothing that counts here.
     ///
     /// # Errors
@@ -61,6 +67,8 @@ pub(crate) trait Responder: Send + Sync {
 pub(crate) struct Responders {
     /// The best first.
     pub(crate) peers: Vec<Arc<dyn Responder>>,
+    /// How many of them, from the first, are said to have what is looked for.
+    pub(crate) holders: usize,
     /// In the order of preference, those that are worth asking.
     pub(crate) upstreams: Vec<Arc<dyn Responder>>,
     /// There are others that may have it, and are left alone for a while.
@@ -72,6 +80,19 @@ pub(crate) trait Network: Send + Sync {
     /// All who can be asked now.
     fn responders(&self) -> Responders;
 
+    /// The same for one path: without those that are known not to have it.
+    fn responders_for(&self, _: StoreHash) -> Responders {
+        self.responders()
+    }
+
+    /// A peer was asked for a path, and had it or not.
+    fn tried(&self, _: NodeId, _: StoreHash, _: bool) {}
+
+    /// Moves when a peer may have more than before.
+    fn more(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
+
     /// Every upstream, those included that are left alone.
     fn upstreams(&self) -> Vec<Arc<dyn Responder>>;
 
@@ -82,17 +103,37 @@ pub(crate) trait Network: Send + Sync {
 /// The peers of this machine and its upstreams.
 pub(crate) struct Surroundings {
     pub(crate) peers: Peers,
+    /// Who of them has what.
+    pub(crate) index: Index,
     pub(crate) upstreams: Arc<Upstreams>,
+}
+
+impl Surroundings {
+    fn with(&self, peers: Vec<Arc<Peer>>, holders: usize) -> Responders {
+        let all = self.upstreams.now();
+        let upstreams: Vec<_> = all.iter().filter(|upstream| upstream.is_available()).map(cache).collect();
+        let is_partial = self.peers.has_others() || upstreams.len() < all.len();
+        let peers = peers.into_iter().map(|peer| Arc::new(PeerSource(peer)) as Arc<dyn Responder>);
+        Responders { peers: peers.collect(), holders, upstreams, is_partial }
+    }
 }
 
 impl Network for Surroundings {
     fn responders(&self) -> Responders {
-        let all = self.upstreams.now();
-        let upstreams: Vec<_> = all.iter().filter(|upstream| upstream.is_available()).map(cache).collect();
-        let peers = self.peers.candidates();
-        let is_partial = self.peers.has_others() || upstreams.len() < all.len();
-        let peers = peers.into_iter().map(|peer| Arc::new(PeerSource(peer)) as Arc<dyn Responder>);
-        Responders { peers: peers.collect(), upstreams, is_partial }
+        self.with(self.peers.candidates(), 0)
+    }
+
+    fn responders_for(&self, hash: StoreHash) -> Responders {
+        let (peers, holders) = self.index.pick(hash, self.peers.candidates());
+        self.with(peers, holders)
+    }
+
+    fn tried(&self, id: NodeId, hash: StoreHash, had_it: bool) {
+        self.index.tried(id, hash, had_it);
+    }
+
+    fn more(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.index.more())
     }
 
     fn upstreams(&self) -> Vec<Arc<dyn Responder>> {
@@ -108,6 +149,10 @@ impl Network for Surroundings {
 impl Responder for PeerSource {
     fn remote(&self) -> &dyn Remote {
         self
+    }
+
+    fn latency(&self) -> Option<Duration> {
+        self.0.latency()
     }
 
     async fn narinfo(&self, hash: StoreHash, trust: &Arc<Trust>) -> Result<Option<Holder>, SourceError> {

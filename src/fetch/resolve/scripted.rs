@@ -160,7 +160,7 @@ impl Everybody {
 impl Network for Everybody {
     fn responders(&self) -> Responders {
         let (peers, upstreams) = (responders(&self.peers.lock()), responders(&self.upstreams));
-        Responders { peers, upstreams, is_partial: self.others }
+        Responders { peers, holders: 0, upstreams, is_partial: self.others }
     }
 
     fn upstreams(&self) -> Vec<Arc<dyn Responder>> {

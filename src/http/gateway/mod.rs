@@ -73,7 +73,7 @@ impl Handler for Gateway {
             }
             Route::Peers => reply::json(&self.peers.snapshot()),
             // Between peers, on the share.
-            Route::Hello => reply::not_found(),
+            Route::Hello | Route::PeerIndex(_) => reply::not_found(),
         }
     }
 }

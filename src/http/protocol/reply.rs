@@ -22,6 +22,8 @@ pub mod media {
     pub const CACHE_INFO: HeaderValue = HeaderValue::from_static("text/x-nix-cache-info");
     /// A NAR, compressed or not.
     pub const NAR: HeaderValue = HeaderValue::from_static("application/x-nix-nar");
+    /// Bytes in a form of our own.
+    pub const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
     /// JSON.
     pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 }

@@ -3,8 +3,10 @@
 //! Sources: the requests of Nix 2.8 to 2.35, and the URL forms of nix-serve (`nar/HASH-NARHASH.nar`, before that
 //! `nar/HASH.nar`) and harmonia (`nar/NARHASH.nar?hash=HASH`), which live on for 30 days in the disk caches of clients.
 
+use crate::index;
 use crate::nix::realisation::{BuildTraceKey, DrvOutput};
 use crate::nix::{Compression, NarHash, StoreHash, StorePath};
+use crate::peers::IndexState;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -49,6 +51,8 @@ pub enum Route {
     Peers,
     /// `/peernix/v1/hello`, between peers only.
     Hello,
+    /// `/peernix/v1/index`, between peers only: what changed since a state, or everything.
+    PeerIndex(Option<IndexState>),
 }
 
 /// A NAR by its URL. At least one of the two hashes is known, and the NAR hash whenever the form of the URL has it.
@@ -108,6 +112,7 @@ impl Route {
                 }
                 "debuginfo" => BuildId::parse(rest.strip_suffix(".debug").unwrap_or(rest)).map(Self::DebugInfo),
                 "peernix" if rest == "v1/hello" => Some(Self::Hello),
+                "peernix" if rest == "v1/index" => Self::peer_index(query),
                 _ => None,
             };
         }
@@ -126,6 +131,14 @@ impl Route {
         }
     }
 
+    /// Reads the query of [`Self::PeerIndex`]: `since=EPOCH.SEQUENCE`, or nothing.
+    fn peer_index(query: Option<&str>) -> Option<Self> {
+        match query {
+            None => Some(Self::PeerIndex(None)),
+            Some(query) => query.strip_prefix("since=")?.parse().ok().map(Some).map(Self::PeerIndex),
+        }
+    }
+
     /// The name of the route in metrics and logs.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -133,7 +146,7 @@ impl Route {
     }
 
     /// The names of all routes, by [`Self::index`].
-    pub const NAMES: [&'static str; 14] = [
+    pub const NAMES: [&'static str; 15] = [
         "index",
         "nix-cache-info",
         "narinfo",
@@ -148,6 +161,7 @@ impl Route {
         "metrics",
         "peers",
         "hello",
+        "peer-index",
     ];
 
     /// The place of the route in [`Self::NAMES`].
@@ -168,6 +182,7 @@ impl Route {
             Self::Metrics => 11,
             Self::Peers => 12,
             Self::Hello => 13,
+            Self::PeerIndex(_) => 14,
         }
     }
 }
@@ -193,6 +208,7 @@ impl fmt::Display for Route {
             Self::Metrics => f.write_str("/metrics"),
             Self::Peers => f.write_str("/peers"),
             Self::Hello => f.write_str("/peernix/v1/hello"),
+            Self::PeerIndex(known) => f.write_str(&index::target(*known)),
         }
     }
 }

@@ -11,6 +11,7 @@ mod documents;
 mod known;
 mod nar;
 mod narinfo;
+mod offer;
 mod rules;
 mod self_check;
 mod status;
@@ -26,6 +27,7 @@ use super::protocol::body::Body;
 use super::protocol::reply;
 use super::protocol::routes::Route;
 use super::server::listener::{Handler, Request};
+use crate::index::Index;
 use crate::peers::{self, Admission, Peers};
 use crate::resilience::LogThrottle;
 use crate::store::{Audience, StoreError};
@@ -47,17 +49,17 @@ impl Share {
         ShareHandler { share: Arc::clone(self), towards: Towards::Anyone }
     }
 
-    /// What it answers to peers, on a TLS listener that lets in whom `admission` admits.
+    /// What it answers to peers, on a TLS listener that lets in whom `admission` admits; they are told `index`.
     #[must_use]
-    pub fn towards_peers(self: &Arc<Self>, peers: Peers, admission: Admission) -> ShareHandler {
-        ShareHandler { share: Arc::clone(self), towards: Towards::Peers(peers, admission) }
+    pub fn towards_peers(self: &Arc<Self>, peers: Peers, index: Index, admission: Admission) -> ShareHandler {
+        ShareHandler { share: Arc::clone(self), towards: Towards::Peers(peers, index, admission) }
     }
 }
 
 /// Who is on the other side of a listener.
 enum Towards {
     Anyone,
-    Peers(Peers, Admission),
+    Peers(Peers, Index, Admission),
 }
 
 /// What a [`Share`] answers on one of its listeners.
@@ -69,7 +71,7 @@ pub struct ShareHandler {
 impl ShareHandler {
     fn audience(&self, request: &Request) -> Audience {
         match (&self.towards, request.caller.node) {
-            (Towards::Peers(_, admission), Some(node)) => match admission.audience(node) {
+            (Towards::Peers(_, _, admission), Some(node)) => match admission.audience(node) {
                 peers::Audience::Enrolled => Audience::Enrolled,
                 peers::Audience::Anyone => Audience::Anyone,
             },
@@ -118,10 +120,14 @@ impl Handler for ShareHandler {
                 Towards::Peers(..) => status::INDEX_FOR_PEERS,
             }))),
             Route::Hello => Ok(match (&self.towards, request.caller.node) {
-                (Towards::Peers(peers, _), Some(node)) => {
+                (Towards::Peers(peers, ..), Some(node)) => {
                     peers::hello::damaged(&request.headers).into_iter().for_each(|hash| share.suspect(hash, audience));
                     Some(status::hello(peers, node, &request))
                 }
+                _ => None,
+            }),
+            Route::PeerIndex(known) => Ok(match &self.towards {
+                Towards::Peers(_, index, _) if request.caller.node.is_some() => status::index(index, *known),
                 _ => None,
             }),
             // The gateway's, and nobody else's business.

@@ -9,6 +9,7 @@ use crate::resilience::{Version, Versioned};
 use crate::store::{Offered, SharePolicy, Store};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// The rules that hold at one time, and the paths that were found under them. The secrets of the keys are not among them:
 /// nothing here keeps those of a key that signs no more.
@@ -33,6 +34,11 @@ impl CurrentRules {
     pub(super) fn new(store: Store, policy: Versioned<SharePolicy>, signing: Versioned<Signing>) -> Self {
         let made = Mutex::new(Arc::new(Rules::new(&store, &policy.now(), &signing.now())));
         Self { store, policy, signing, made }
+    }
+
+    /// Tell when the rules may be others, from now on.
+    pub(super) fn changes(&self) -> (watch::Receiver<Version<SharePolicy>>, watch::Receiver<Version<Signing>>) {
+        (self.policy.subscribe(), self.signing.subscribe())
     }
 
     /// The rules that hold now.

@@ -3,9 +3,10 @@
 use crate::http::protocol::body::Body;
 use crate::http::protocol::reply::{self, keep, media};
 use crate::http::server::listener::Request;
+use crate::index::Index;
 use crate::nix::StoreDir;
 use crate::nix::cache_info::CacheInfo;
-use crate::peers::{NodeId, Peers, hello};
+use crate::peers::{IndexState, NodeId, Peers, hello};
 use crate::store::Store;
 use hyper::Response;
 
@@ -37,5 +38,13 @@ pub(super) fn hello(peers: &Peers, node: NodeId, request: &Request) -> Response<
     if let Some(port) = hello::share_port(&request.headers) {
         peers.introduced(node, request.caller.address, port);
     }
+    if let Some(state) = hello::index_state(&request.headers) {
+        peers.told_index(node, state);
+    }
     reply::ok(media::JSON, keep::NEVER, peers.hello_response())
+}
+
+/// `/peernix/v1/index`: what changed since the state that a peer knows; `None` if nothing is told.
+pub(super) fn index(index: &Index, known: Option<IndexState>) -> Option<Response<Body>> {
+    Some(reply::ok(media::BYTES, keep::NEVER, index.answer(known)?))
 }

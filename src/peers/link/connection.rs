@@ -1,8 +1,7 @@
 //! One connection to a peer: requests, one at a time or many, and word when it ends.
 
-use crate::nix::StoreHash;
 use crate::peers::error::LinkError;
-use crate::peers::hello::{self, Hello};
+use crate::peers::hello::{self, Greeting, Hello};
 use crate::peers::identity::NodeId;
 use crate::resilience::Way;
 use bytes::Bytes;
@@ -198,21 +197,10 @@ impl Connection {
         Ok((response.map_err(elapsed)??, begun.elapsed()))
     }
 
-    /// Greets the other side, all of it within `limit`; `share_port` is where we can be called back, if at all, and `damaged`
-    /// are paths of which what it sent was damaged.
-    pub(crate) async fn greet(
-        &mut self,
-        share_port: u16,
-        damaged: &[StoreHash],
-        limit: Duration,
-    ) -> Result<(Hello, Duration), LinkError> {
+    /// Greets the other side with what `greeting` says, all of it within `limit`.
+    pub(crate) async fn greet(&mut self, greeting: &Greeting, limit: Duration) -> Result<(Hello, Duration), LinkError> {
         let mut request = request(self.id, hello::TARGET, None)?;
-        if share_port != 0 {
-            request.headers_mut().insert(hello::SHARE_PORT_HEADER, share_port.into());
-        }
-        if let Some(damaged) = hello::damaged_value(damaged) {
-            request.headers_mut().insert(hello::DAMAGED_HEADER, damaged);
-        }
+        greeting.add_to(request.headers_mut());
         let exchange = async {
             let (response, latency) = self.request(request).await?;
             if response.status() != StatusCode::OK {

@@ -27,8 +27,9 @@ use tokio::time::{Instant, timeout};
 pub(crate) const CONNECTIONS_MAX: usize = 64;
 /// The most small requests at once, on the connection for them. Nix looks up 25 paths at a time.
 pub(super) const SMALL_MAX: usize = 64;
-/// The most connections kept without use. A share has 1,024 in all, for all of its peers.
-pub(super) const IDLE_MAX: usize = 4;
+/// The most connections kept without use: as many as Nix has substitutions at a time. A share has 1,024 in all, and closes what is idle when
+/// they do not suffice.
+pub(super) const IDLE_MAX: usize = 16;
 /// The same for peers without HTTP/2: as many as Nix looks up at a time, or each lookup would shake hands anew.
 const IDLE_MAX_SINGLE: usize = 25;
 /// How long a connection is kept without use: less than the 30 s after which the share closes it.

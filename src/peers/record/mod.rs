@@ -12,6 +12,7 @@ pub(super) use score::Health;
 pub use status::{BanStatus, Block, PeerStatus};
 
 use super::identity::NodeId;
+use super::index_state::IndexState;
 use super::link::RETRY_PAUSES;
 use super::state::{Provenance, State};
 use crate::resilience::Breaker;
@@ -40,6 +41,8 @@ pub(super) struct Record {
     pub(super) addresses: Addresses,
     pub(super) health: Health,
     pub(super) breaker: Breaker,
+    /// The state of its index, as it told last; `None` if it tells none.
+    pub(super) index: Option<IndexState>,
     /// The paths of which it sent damaged content.
     pub(super) barred: Barred,
     pub(super) ban: Option<Ban>,
@@ -69,6 +72,7 @@ impl Record {
             addresses: Addresses::default(),
             health: Health::default(),
             breaker: Breaker::new(FAILURES_MAX, RETRY_PAUSES),
+            index: None,
             barred: Barred::default(),
             ban: None,
             block: None,

@@ -57,7 +57,11 @@ impl Transport for Arc<Scripted> {
 /// A peer that is online, in a table of its own.
 fn peer() -> (Arc<Peer>, Table, Arc<Scripted>) {
     let (id, transport, table) = (key(1).id(), Arc::<Scripted>::default(), Table::default());
-    let notices = Arc::new(Notices { events: broadcast::channel(16).0, worth_saving: Notify::new() });
+    let notices = Arc::new(Notices {
+        events: broadcast::channel(16).0,
+        worth_saving: Notify::new(),
+        indexes: broadcast::channel(16).0,
+    });
     let boxed = Box::new(transport.clone());
     let peer = Peer::new(id, Provenance::Mdns, boxed, notices, CancellationToken::new(), false, None);
     let peer = Arc::new(peer);
@@ -69,6 +73,7 @@ fn peer() -> (Arc<Peer>, Table, Arc<Scripted>) {
         share_port: 1,
         features: Vec::new(),
         instance: String::new(),
+        index: String::new(),
     };
     peer.answered(hello, "192.0.2.1:1".parse().unwrap(), LATENCY);
     (peer, table, transport)

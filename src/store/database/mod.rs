@@ -12,7 +12,9 @@ mod error;
 mod queries;
 mod recent;
 mod stamp;
+mod watch;
 
 pub(super) use connections::Database;
 pub(super) use queries::{DEBUG_PATHS_MAX, Glance, REFERENCES_MAX, RealisationRecord};
 pub(super) use stamp::Mark;
+pub(super) use watch::changes;

@@ -2,6 +2,7 @@
 
 use crate::support::client::Client;
 use crate::support::nix::NixStore;
+use crate::support::peers::no_index;
 use crate::support::serve;
 use peernix::http::Limits;
 use peernix::peers::{Admission, NodeKey, Peers, PeersOptions};
@@ -24,7 +25,8 @@ async fn a_locked_store_is_busy_and_not_empty() {
     let key = NodeKey::from_seed([1; 32]);
     let peers = Peers::start(PeersOptions::default(), &key, &CancellationToken::new()).await.unwrap();
     let plain = serve(share.plain(), Limits::share()).await;
-    let towards_peers = serve(share.towards_peers(peers, Admission::Open), Limits::share()).await;
+    let towards_peers =
+        serve(share.towards_peers(peers.clone(), no_index(&peers), Admission::Open), Limits::share()).await;
     let mut nix = Client::connect(plain.address).await;
     let mut peer = Client::connect(towards_peers.address).await;
     let narinfo = format!("/{}.narinfo", store.paths["app"].hash());

@@ -1,7 +1,7 @@
 //! What looks like a lie and is none: another key under a trusted name, a damaged file, a realisation that nobody signed.
 
 use crate::support::nix::NixStore;
-use crate::support::peers::online;
+use crate::support::peers::{no_index, online};
 use crate::support::{LIMIT, Running, serve_with};
 use peernix::fetch::{self, Fetcher};
 use peernix::http::{Limits, ShareEvent};
@@ -44,7 +44,7 @@ impl Two {
         let stop = CancellationToken::new();
         let peers = Peers::start(PeersOptions::default(), &theirs, &stop).await.unwrap();
         let acceptor = Acceptor::new(&theirs, Admission::Open).unwrap();
-        let handler = share.towards_peers(peers, Admission::Open);
+        let handler = share.towards_peers(peers.clone(), no_index(&peers), Admission::Open);
         let serving = serve_with(handler, Limits::share(), Some(acceptor), "127.0.0.1:0").await;
         let fixed = vec![serving.address.to_string().parse().unwrap()];
         let trusted_keys = Versioned::new([trusted].into_iter().collect());
@@ -61,7 +61,8 @@ impl Two {
             read_ahead: true,
         };
         let metrics = Arc::new(Metrics::default());
-        let fetcher = Fetcher::new(options, asking.clone(), Arc::clone(&metrics), TaskTracker::new());
+        let fetcher =
+            Fetcher::new(options, asking.clone(), no_index(&asking), Arc::clone(&metrics), TaskTracker::new());
         Self { serving, told, asking, peer, fetcher, metrics, stop }
     }
 

@@ -2,7 +2,7 @@
 
 use super::share::{nar_url, peers};
 use crate::support::nix::NixStore;
-use crate::support::peers::online;
+use crate::support::peers::{no_index, online};
 use crate::support::{Running, allow_many_files, serve_with};
 use http_body_util::BodyExt;
 use peernix::http::Limits;
@@ -26,7 +26,7 @@ async fn shared(store: &NixStore, limits: Limits) -> (Running, Peers, NodeId) {
     let (key, open) = (NodeKey::from_seed([1; 32]), Admission::Open);
     let ours = peers(1, 1, "", &open).await;
     let acceptor = Acceptor::new(&key, open.clone()).unwrap().multiplexed();
-    let face = share.towards_peers(ours.clone(), open);
+    let face = share.towards_peers(ours.clone(), no_index(&ours), open);
     (serve_with(face, limits, Some(acceptor), "127.0.0.1:0").await, ours, key.id())
 }
 

@@ -2,6 +2,7 @@
 
 mod busy;
 mod doubt;
+mod index;
 mod limits;
 mod malformed;
 mod many;

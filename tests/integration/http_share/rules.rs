@@ -2,7 +2,7 @@
 
 use crate::support::client::Client;
 use crate::support::nix::NixStore;
-use crate::support::peers::online;
+use crate::support::peers::{no_index, online};
 use crate::support::{serve, serve_with};
 use hyper::Response;
 use peernix::fetch::{self, Fetcher};
@@ -130,7 +130,7 @@ async fn peers_are_told_of_other_trusted_keys() {
     let stop = CancellationToken::new();
     let serving = Peers::start(PeersOptions::default(), &ours, &stop).await.unwrap();
     let acceptor = Acceptor::new(&ours, Admission::Open).unwrap();
-    let face = share.towards_peers(serving, Admission::Open);
+    let face = share.towards_peers(serving.clone(), no_index(&serving), Admission::Open);
     let server = serve_with(face, Limits::share(), Some(acceptor), "127.0.0.1:0").await;
     let fixed = vec![server.address.to_string().parse().unwrap()];
     let discovery = Discovery { mdns: None, fixed };
@@ -213,7 +213,7 @@ async fn nobody_is_banned_for_an_answer_to_another_question() {
         memory: 0,
         read_ahead: true,
     };
-    let fetcher = Fetcher::new(options, asking.clone(), Arc::default(), TaskTracker::new());
+    let fetcher = Fetcher::new(options, asking.clone(), no_index(&asking), Arc::default(), TaskTracker::new());
 
     let lookup = tokio::spawn({
         let fetcher = fetcher.clone();

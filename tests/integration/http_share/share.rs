@@ -2,7 +2,7 @@
 
 use crate::support::client::{Answer, Client};
 use crate::support::nix::{BUILD_ID, HUGE, NixStore};
-use crate::support::peers::online;
+use crate::support::peers::{no_index, online};
 use crate::support::{Running, allow_many_files, serve, serve_with};
 use peernix::http::Limits;
 use peernix::nix::{Compression, NarInfo, TrustedKeys};
@@ -331,7 +331,7 @@ async fn peers_are_greeted_and_served_by_their_standing() {
         // The port is known only once it listens, and announced only by who knows it: here it is dialled.
         let ours = peers(1, 1, "", &admission).await;
         let acceptor = Acceptor::new(&NodeKey::from_seed([1; 32]), admission.clone()).unwrap();
-        let face = share.towards_peers(ours.clone(), admission.clone());
+        let face = share.towards_peers(ours.clone(), no_index(&ours), admission.clone());
         let server = serve_with(face, Limits::share(), Some(acceptor), "127.0.0.1:0").await;
         let theirs = peers(2, 0, &server.address.to_string(), &admission).await;
         let peer = online(&theirs, nodes[0]).await;

@@ -1,6 +1,7 @@
 //! Peers of a machine, seen from inside.
 
 use super::LIMIT;
+use peernix::index::Index;
 use peernix::peers::{NodeId, Peer, Peers, State};
 use std::sync::Arc;
 use tokio::time::timeout;
@@ -17,4 +18,9 @@ pub(crate) async fn online(peers: &Peers, id: NodeId) -> Arc<Peer> {
         }
     };
     timeout(LIMIT, online).await.expect("the peer comes online")
+}
+
+/// An index that tells nothing and follows nobody.
+pub(crate) fn no_index(peers: &Peers) -> Index {
+    Index::new(peers.clone(), false, Arc::default())
 }

@@ -1,0 +1,186 @@
+//! The room's handle: what the rooms above ask of it and tell it.
+
+use super::claims::Verdict;
+use super::entry::{Entry, Salt};
+use super::error::IndexError;
+use super::log::Log;
+use super::update::Update;
+use super::view::{Says, SetStatus, View};
+use crate::metrics::Metrics;
+use crate::nix::StoreHash;
+use crate::peers::{IndexState, NodeId, Peer, Peers};
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// The index of this machine: what it offers, and what its peers do. A cheap handle: clones are the same.
+#[derive(Clone)]
+pub struct Index(Arc<Inner>);
+
+struct Inner {
+    peers: Peers,
+    metrics: Arc<Metrics>,
+    /// What this machine tells; `None`: nothing.
+    log: Option<Mutex<Log>>,
+    view: RwLock<View>,
+    /// For each peer that is followed: there is news, or a reason to look again.
+    news: Mutex<HashMap<NodeId, watch::Sender<()>>>,
+    /// Counts how often somebody may have more than before.
+    more: watch::Sender<u64>,
+}
+
+impl Index {
+    /// Knows nothing yet. `offers`: whether this machine tells what it has; it does so from the first [`Self::offer`] on.
+    #[must_use]
+    pub fn new(peers: Peers, offers: bool, metrics: Arc<Metrics>) -> Self {
+        // Without randomness the epoch is that of an earlier run perhaps, whose peers would take the wrong changes: then it offers nothing.
+        let log = getrandom::u64().ok().filter(|_| offers).map(|epoch| Mutex::new(Log::new(epoch, Salt::OPEN)));
+        let (view, news) = Default::default();
+        Self(Arc::new(Inner { peers, metrics, log, view, news, more: watch::Sender::new(0) }))
+    }
+
+    /// Whether this machine tells what it has.
+    #[must_use]
+    pub fn offers(&self) -> bool {
+        self.0.log.is_some()
+    }
+
+    /// What this machine has now, by the first eight bytes of hash parts, in any order; peers are told if that is news.
+    pub fn offer(&self, prefixes: impl Iterator<Item = [u8; 8]>) {
+        let Some(log) = &self.0.log else { return };
+        let salt = log.lock().salt();
+        let mut entries: Vec<Entry> = prefixes.map(|prefix| salt.entry(prefix)).collect();
+        entries.sort_unstable();
+        entries.dedup();
+        let mut log = log.lock();
+        // The first time also of nothing: that there is an index is news.
+        let is_first = log.state().seq == 0;
+        if log.set(entries) || is_first {
+            self.0.peers.tell_index(Some(log.state()));
+        }
+    }
+
+    /// What to tell a peer that knows this state of ours; `None` if nothing is told.
+    #[must_use]
+    pub fn answer(&self, known: Option<IndexState>) -> Option<Bytes> {
+        Some(self.0.log.as_ref()?.lock().answer(known))
+    }
+
+    /// How many paths this machine tells that it has.
+    #[must_use]
+    pub fn offered(&self) -> usize {
+        self.0.log.as_ref().map_or(0, |log| log.lock().len())
+    }
+
+    /// What each of these peers is said to have: the answer is in their order.
+    #[must_use]
+    pub fn ask(&self, hash: StoreHash, peers: &[NodeId]) -> Vec<Says> {
+        self.0.view.read().ask(hash, peers)
+    }
+
+    /// Of these peers those that may have a path, in their order but that those come first that are said to have it; and how many those are.
+    #[must_use]
+    pub fn pick(&self, hash: StoreHash, peers: Vec<Arc<Peer>>) -> (Vec<Arc<Peer>>, usize) {
+        let ids: Vec<NodeId> = peers.iter().map(|peer| peer.id()).collect();
+        let all = peers.len();
+        let (mut picked, mut others) = (Vec::new(), Vec::new());
+        for (says, peer) in self.ask(hash, &ids).into_iter().zip(peers) {
+            match says {
+                Says::Yes => picked.push(peer),
+                Says::Unknown => others.push(peer),
+                Says::No => {}
+            }
+        }
+        let holders = picked.len();
+        picked.append(&mut others);
+        self.0.metrics.index_saved.add((all - picked.len()) as u64);
+        (picked, holders)
+    }
+
+    /// A peer was asked for a path that it is said to have, and had it or not.
+    pub fn tried(&self, id: NodeId, hash: StoreHash, had_it: bool) {
+        if self.ask(hash, &[id]) != [Says::Yes] {
+            return;
+        }
+        if !had_it {
+            self.0.metrics.index_wrong_claims.add(1);
+        }
+        match self.0.view.write().tried(id, hash, had_it, Instant::now()) {
+            Verdict::Fine => {}
+            Verdict::PullAgain => {
+                log::info!(peer:% = id; "a peer does not have what it says: its index is read anew");
+                self.wake(id);
+            }
+            Verdict::Ignore => {
+                log::warn!(peer:% = id; "a peer does not have what it says: its index is ignored for ten minutes");
+            }
+        }
+    }
+
+    /// Moves when somebody may have more than before: then it is worth asking again for what nobody had.
+    #[must_use]
+    pub fn more(&self) -> watch::Receiver<u64> {
+        self.0.more.subscribe()
+    }
+
+    /// How the indexes of the peers are.
+    #[must_use]
+    pub fn status(&self) -> Vec<SetStatus> {
+        self.0.view.read().status().collect()
+    }
+
+    pub(super) fn peers(&self) -> &Peers {
+        &self.0.peers
+    }
+
+    /// The state in which the set of a peer is known.
+    pub(super) fn known(&self, id: NodeId) -> Option<IndexState> {
+        self.0.view.read().state(id)
+    }
+
+    pub(super) fn ignored_until(&self, id: NodeId) -> Option<Instant> {
+        self.0.view.read().ignored_until(id)
+    }
+
+    /// Takes in what a peer told.
+    ///
+    /// # Errors
+    /// As [`View::update`].
+    pub fn update(&self, id: NodeId, update: Update) -> Result<(), IndexError> {
+        if self.0.view.write().update(id, update, Instant::now())? {
+            self.0.more.send_modify(|count| *count += 1);
+        }
+        Ok(())
+    }
+
+    /// Nothing is known any more of what a peer has.
+    pub(super) fn forget(&self, id: NodeId) {
+        self.0.view.write().forget(id);
+    }
+
+    /// Begins to follow a peer; `None` if it is followed.
+    pub(super) fn begin_to_follow(&self, id: NodeId) -> Option<watch::Receiver<()>> {
+        let mut news = self.0.news.lock();
+        if news.contains_key(&id) {
+            return None;
+        }
+        let (sender, receiver) = watch::channel(());
+        news.insert(id, sender);
+        Some(receiver)
+    }
+
+    /// Follows a peer no longer.
+    pub(super) fn follow_no_longer(&self, id: NodeId) {
+        self.0.news.lock().remove(&id);
+        self.forget(id);
+    }
+
+    /// Has whoever follows a peer look again; false if nobody does.
+    pub(super) fn wake(&self, id: NodeId) -> bool {
+        let news = self.0.news.lock();
+        news.get(&id).map(|sender| sender.send_replace(())).is_some()
+    }
+}

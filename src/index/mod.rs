@@ -1,0 +1,29 @@
+//! Who has what: each machine tells its peers which paths it offers, and how that changes, so that a question for a path that nobody has
+//! costs no packet, and one that somebody has goes to that one.
+//!
+//! * [`entry`]: what stands for a path; [`set`]: many of them as bytes; [`update`]: what one machine tells another.
+//! * [`log`]: what this machine offers, and what changed. * [`view`]: what the others offer; [`claims`]: whether they have it.
+//! * [`handle`]: what the rooms above ask and tell; [`sync`]: keeps the view in step with the peers.
+//!
+//! All but the last line decide without any input or output.
+#![forbid(unsafe_code)]
+
+mod claims;
+mod entry;
+mod error;
+mod handle;
+mod log;
+mod set;
+mod sync;
+mod update;
+mod view;
+
+pub use claims::Verdict;
+pub use entry::{Entry, Salt};
+pub use error::IndexError;
+pub use handle::Index;
+pub use log::Log;
+pub use set::ENTRIES_MAX;
+pub use sync::{TARGET, target};
+pub use update::{UPDATE_MAX, Update};
+pub use view::{Says, Set, SetStatus, View};

@@ -1,0 +1,114 @@
+use super::*;
+use crate::peers::NodeKey;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+fn node(number: u8) -> NodeId {
+    NodeKey::from_seed([number; 32]).id()
+}
+
+fn hash(number: u32) -> StoreHash {
+    let mut hash = [0; 20];
+    hash[..4].copy_from_slice(&number.to_le_bytes());
+    StoreHash::new(hash)
+}
+
+fn sorted(salt: Salt, numbers: impl IntoIterator<Item = u32>) -> Vec<Entry> {
+    numbers.into_iter().map(|number| salt.entry(hash(number).prefix())).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn state(seq: u64) -> IndexState {
+    IndexState { epoch: 1, seq }
+}
+
+fn snapshot(salt: Salt, numbers: impl IntoIterator<Item = u32>) -> Update {
+    Update::Snapshot { state: state(1), salt, entries: sorted(salt, numbers) }
+}
+
+#[test]
+fn it_says_who_has_what() {
+    let (mut view, now) = (View::default(), Instant::now());
+    let peers = [1, 2, 3].map(node);
+    assert!(view.update(peers[0], snapshot(Salt::OPEN, 0..5), now).unwrap());
+    assert!(view.update(peers[1], snapshot(Salt::new([7; 16]), 3..9), now).unwrap());
+    let ask = |view: &View, number| view.ask(hash(number), &peers);
+    assert_eq!(ask(&view, 1), [Says::Yes, Says::No, Says::Unknown]);
+    assert_eq!(ask(&view, 4), [Says::Yes, Says::Yes, Says::Unknown]);
+    assert_eq!(ask(&view, 100), [Says::No, Says::No, Says::Unknown]);
+    let (added, removed) = (sorted(Salt::OPEN, [100]), sorted(Salt::OPEN, [1]));
+    assert!(view.update(peers[0], Update::Changes { state: state(5), added, removed }, now).unwrap());
+    assert_eq!((view.state(peers[0]), ask(&view, 1)[0], ask(&view, 100)[0]), (Some(state(5)), Says::No, Says::Yes));
+    let nothing = Update::Changes { state: state(6), added: vec![], removed: sorted(Salt::OPEN, [2]) };
+    assert!(!view.update(peers[0], nothing, now).unwrap(), "less is no reason to ask again");
+    view.forget(peers[0]);
+    assert_eq!((view.state(peers[0]), ask(&view, 100)[0]), (None, Says::Unknown));
+}
+
+#[test]
+fn what_does_not_fit_is_not_taken_and_the_rest_forgotten() {
+    let (mut view, now) = (View::default(), Instant::now());
+    let changes = |epoch| Update::Changes { state: IndexState { epoch, seq: 2 }, added: vec![], removed: vec![] };
+    assert_eq!(view.update(node(1), changes(1), now), Err(IndexError::State), "of what?");
+    view.update(node(1), snapshot(Salt::OPEN, 0..5), now).unwrap();
+    assert_eq!(view.update(node(1), changes(2), now), Err(IndexError::State));
+    assert_eq!(view.state(node(1)), None);
+    for number in 0..4 {
+        view.update(node(number), snapshot(Salt::new([number; 16]), 0..5), now).unwrap();
+    }
+    assert!(matches!(view.update(node(9), snapshot(Salt::OPEN, 0..5), now), Err(IndexError::TooMany(5, SALTS_MAX))));
+    assert_eq!(view.status().count(), 4);
+}
+
+#[test]
+fn all_sets_together_have_a_limit() {
+    let (mut view, now) = (View::default(), Instant::now());
+    let entries: Vec<Entry> = (0..ENTRIES_MAX as u64).filter_map(Entry::new).collect();
+    let all = || Update::Snapshot { state: state(1), salt: Salt::OPEN, entries: entries.clone() };
+    for number in 1..=2 {
+        view.update(node(number), all(), now).unwrap();
+    }
+    assert!(matches!(view.update(node(3), snapshot(Salt::OPEN, [1]), now), Err(IndexError::TooMany(..))));
+    let more = Update::Changes { state: state(2), added: vec![Entry::new(1 << 47).unwrap()], removed: vec![] };
+    assert!(matches!(view.update(node(2), more, now), Err(IndexError::TooMany(..))));
+    assert!(view.update(node(3), snapshot(Salt::OPEN, [1]), now).unwrap(), "there is room again");
+}
+
+#[test]
+fn what_turned_out_wrong_is_not_said_again_until_there_is_news() {
+    let (mut view, now) = (View::default(), Instant::now());
+    let peers = [node(1)];
+    view.update(peers[0], snapshot(Salt::OPEN, 0..100), now).unwrap();
+    assert_eq!(view.tried(peers[0], hash(1), false, now), Verdict::Fine);
+    assert_eq!((view.ask(hash(1), &peers), view.ask(hash(2), &peers)), (vec![Says::No], vec![Says::Yes]));
+    view.update(peers[0], snapshot(Salt::OPEN, 0..100), now).unwrap();
+    assert_eq!(view.ask(hash(1), &peers), [Says::Yes]);
+    let verdicts: Vec<Verdict> = (0..40).map(|number| view.tried(peers[0], hash(number), false, now)).collect();
+    assert!(verdicts.contains(&Verdict::PullAgain) && verdicts.contains(&Verdict::Ignore));
+    assert_eq!(view.ask(hash(50), &peers), [Says::No], "of one that lies nothing is expected");
+    let status: Vec<SetStatus> = view.status().collect();
+    assert!(status[0].ignored && status[0].entries == 0 && status[0].wrong_claims > 10);
+}
+
+proptest! {
+    #[test]
+    fn an_entry_is_found_wherever_it_is(
+        numbers in proptest::collection::btree_set(prop_oneof![0..1u64 << 48, 0..1000u64, (1u64 << 48) - 1000..1 << 48], 0..300),
+        others in proptest::collection::vec(prop_oneof![0..1u64 << 48, 0..1000u64], 0..50),
+    ) {
+        let entries: Vec<Entry> = numbers.iter().copied().filter_map(Entry::new).collect();
+        for number in numbers.iter().chain(&others) {
+            let entry = Entry::new(*number).unwrap();
+            prop_assert_eq!(position(&entries, entry), entries.binary_search(&entry));
+        }
+    }
+
+    #[test]
+    fn a_merge_is_a_union_without_what_is_gone(
+        sets in proptest::array::uniform3(proptest::collection::btree_set(0..30u64, 0..20)),
+    ) {
+        let [entries, added, removed] = &sets;
+        let of = |numbers: &BTreeSet<u64>| numbers.iter().copied().filter_map(Entry::new).collect::<Vec<_>>();
+        let expected: BTreeSet<u64> = entries.difference(removed).chain(added).copied().collect();
+        prop_assert_eq!(merged(&of(entries), &of(added), &of(removed)), of(&expected));
+    }
+}
