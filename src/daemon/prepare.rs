@@ -107,6 +107,7 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
     let gateway = Gateway {
         fetcher: fetcher.clone(),
         peers: peers.clone(),
+        index: index.clone(),
         store_dir: config.store.dir.clone(),
         priority: config.gateway.priority,
         drain: Arc::clone(&drain),
@@ -137,6 +138,7 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         },
         state: state.clone(),
         peers: peers.clone(),
+        index: index.clone(),
         fetcher: fetcher.clone(),
         store: store.clone(),
         pins,

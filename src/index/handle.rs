@@ -13,6 +13,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -30,6 +31,8 @@ struct Inner {
     news: Mutex<HashMap<NodeId, watch::Sender<()>>>,
     /// Counts how often somebody may have more than before.
     more: watch::Sender<u64>,
+    /// One moment by both clocks.
+    began: (Instant, SystemTime),
 }
 
 impl Index {
@@ -39,7 +42,8 @@ impl Index {
         // Without randomness the epoch is that of an earlier run perhaps, whose peers would take the wrong changes: then it offers nothing.
         let log = getrandom::u64().ok().filter(|_| offers).map(|epoch| Mutex::new(Log::new(epoch, Salt::OPEN)));
         let (view, news) = Default::default();
-        Self(Arc::new(Inner { peers, metrics, log, view, news, more: watch::Sender::new(0) }))
+        let began = (Instant::now(), SystemTime::now());
+        Self(Arc::new(Inner { peers, metrics, log, view, news, more: watch::Sender::new(0), began }))
     }
 
     /// Whether this machine tells what it has.
@@ -130,6 +134,19 @@ impl Index {
     #[must_use]
     pub fn status(&self) -> Vec<SetStatus> {
         self.0.view.read().status().collect()
+    }
+
+    /// When that was, by the clock on the wall: for one moment always the same.
+    #[must_use]
+    pub fn when(&self, moment: Instant) -> SystemTime {
+        let (began, wall) = self.0.began;
+        wall + moment.saturating_duration_since(began)
+    }
+
+    /// How the index of one peer is; `None` if it tells none.
+    #[must_use]
+    pub fn status_of(&self, id: NodeId) -> Option<SetStatus> {
+        self.0.view.read().status().find(|status| status.id == id)
     }
 
     pub(super) fn peers(&self) -> &Peers {

@@ -58,30 +58,37 @@ impl Index {
         if self.wake(id) {
             return;
         }
-        let Some(peer) = self.peers().get(id).filter(|peer| peer.index().is_some()) else { return };
+        if self.peers().get(id).is_none_or(|peer| peer.index().is_none()) {
+            return;
+        }
         let Some(news) = self.begin_to_follow(id) else { return };
         let (index, pulls, stop) = (self.clone(), Arc::clone(pulls), stop.clone());
         tokio::spawn(async move {
-            stop.run_until_cancelled(index.follow(&peer, news, &pulls)).await;
-            index.follow_no_longer(peer.id());
+            stop.run_until_cancelled(index.follow(id, news, &pulls)).await;
+            index.follow_no_longer(id);
+            // What was told between its last look and now.
+            if !stop.is_cancelled() && index.peers().get(id).is_some_and(|peer| !is_away(&peer)) {
+                index.heard(id, &pulls, &stop);
+            }
         });
     }
 
     /// Follows one peer, until it tells no index any more or has been away for long.
-    async fn follow(&self, peer: &Arc<Peer>, mut news: watch::Receiver<()>, pulls: &Semaphore) {
+    async fn follow(&self, id: NodeId, mut news: watch::Receiver<()>, pulls: &Semaphore) {
         let mut backoff = Backoff::new(PAUSES);
         let mut next = Instant::now();
         loop {
             news.mark_unchanged();
+            // Each time anew: it may have been forgotten and found again.
+            let Some(peer) = self.peers().get(id) else { return };
             let Some(told) = peer.index() else { return };
-            let known = self.known(peer.id());
-            let ignored = self.ignored_until(peer.id());
+            let known = self.known(id);
+            let ignored = self.ignored_until(id);
             if let Some(until) = ignored.filter(|until| *until > Instant::now()) {
                 next = next.max(until);
             }
             if known.is_some_and(|known| !is_behind(known, told)) {
-                let is_away = timeout(REMEMBERED, news.changed()).await.is_err() && is_away(peer);
-                if is_away {
+                if timeout(REMEMBERED, news.changed()).await.is_err() && is_away(&peer) {
                     return;
                 }
                 continue;
@@ -89,7 +96,7 @@ impl Index {
             sleep_until(next).await;
             let begun = Instant::now();
             let pulled = match pulls.acquire().await {
-                Ok(_permit) => self.pull(peer, known).await,
+                Ok(_permit) => self.pull(&peer, known).await,
                 Err(_) => return,
             };
             match pulled {
@@ -100,12 +107,12 @@ impl Index {
                 Err(error) => {
                     let is_link = matches!(error, IndexError::Link(_));
                     let level = if is_link { log::Level::Debug } else { log::Level::Warn };
-                    log::log!(level, peer:% = peer.id(), reason:% = error; "the index of a peer is not taken: {error}");
+                    log::log!(level, peer:% = id, reason:% = error; "the index of a peer is not taken: {error}");
                     next = begun + if is_link { backoff.next_pause() } else { NO_GOOD };
-                    if is_away(peer) {
+                    if is_away(&peer) {
                         // It is asked again when it is back, or forgotten.
                         let came_back = timeout(REMEMBERED, news.changed()).await.is_ok();
-                        if !came_back && is_away(peer) {
+                        if !came_back && is_away(&peer) {
                             return;
                         }
                     }

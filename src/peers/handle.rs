@@ -14,8 +14,10 @@ use super::record::{PeerStatus, canonical};
 use super::shared::Shared;
 use super::state::{PeerEvent, Provenance, State, Troubles};
 use bytes::Bytes;
+use hyper::header::HeaderValue;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -120,10 +122,10 @@ impl Peers {
         self.0.troubles.subscribe()
     }
 
-    /// The body of this machine's answer to `GET /peernix/v1/hello`, `application/json`; see [`super::hello`].
+    /// The body of this machine's answer to `GET /peernix/v1/hello`, `application/json`, see [`super::hello`]; and its entity tag.
     #[must_use]
-    pub fn hello_response(&self) -> Bytes {
-        self.0.hello.read().1.clone()
+    pub fn hello_response(&self) -> (Bytes, HeaderValue) {
+        self.0.hello.read().response()
     }
 
     /// This machine has another name for people to read from now on, which peers hear with the next greeting.
@@ -140,6 +142,13 @@ impl Peers {
     pub fn told_index(&self, id: NodeId, state: IndexState) {
         if let Some(peer) = self.0.table.get(id) {
             peer.told_index(Some(state));
+        }
+    }
+
+    /// The peer `id` asked for our index: it is greeted when that changes.
+    pub fn asked_for_index(&self, id: NodeId) {
+        if let Some(peer) = self.0.table.get(id) {
+            peer.follows_us.store(true, Relaxed);
         }
     }
 

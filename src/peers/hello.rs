@@ -102,6 +102,38 @@ impl Hello {
     }
 }
 
+/// The answer of this machine to greetings, as it is sent.
+pub(super) struct OurHello {
+    hello: Hello,
+    body: Bytes,
+    etag: HeaderValue,
+    changes: u64,
+}
+
+impl OurHello {
+    pub(super) fn new(hello: Hello) -> Self {
+        let mut ours = Self { hello, body: Bytes::new(), etag: HeaderValue::from_static("\"\""), changes: 0 };
+        ours.change(|_| ());
+        ours
+    }
+
+    /// It is another one from now on.
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut Hello)) {
+        change(&mut self.hello);
+        self.changes += 1;
+        self.body = self.hello.to_body();
+        // Digits and a dash: a header may have them.
+        if let Ok(etag) = HeaderValue::from_str(&format!("\"{}-{}\"", self.hello.instance, self.changes)) {
+            self.etag = etag;
+        }
+    }
+
+    /// Its body, and what it can be told by from all that were before.
+    pub(super) fn response(&self) -> (Bytes, HeaderValue) {
+        (self.body.clone(), self.etag.clone())
+    }
+}
+
 /// What a greeter tells of itself, beside who it is.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Greeting {

@@ -86,6 +86,8 @@ pub struct Peer {
     pub(super) look: Notify,
     /// Tells that task that whatever it knows of failures is of another network.
     pub(super) afresh: AtomicBool,
+    /// It has asked for our index: it wants to know of changes.
+    pub(super) follows_us: AtomicBool,
     /// Ends that task.
     pub(super) gone: CancellationToken,
 }
@@ -106,8 +108,20 @@ impl Peer {
             record.block = block;
         }
         let record = Mutex::new(record);
-        let (bytes_in, bytes_out, afresh) = Default::default();
-        Self { id, record, transport, notices, enrolled, bytes_in, bytes_out, look: Notify::new(), afresh, gone }
+        let (bytes_in, bytes_out, afresh, follows_us) = Default::default();
+        Self {
+            id,
+            record,
+            transport,
+            notices,
+            enrolled,
+            bytes_in,
+            bytes_out,
+            look: Notify::new(),
+            afresh,
+            follows_us,
+            gone,
+        }
     }
 
     /// Its identity, which TLS proves on every connection.

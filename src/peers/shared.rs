@@ -4,7 +4,7 @@ use super::decisions::Decisions;
 use super::discovery::fixed::{self, KnownPeers, Search};
 use super::discovery::{FixedPeer, Sighting, Surroundings};
 use super::error::PeersError;
-use super::hello::{Greeting, Hello, INDEX, TEXT_MAX};
+use super::hello::{Greeting, Hello, INDEX, OurHello, TEXT_MAX};
 use super::identity::NodeId;
 use super::index_state::IndexState;
 use super::link::{Dialler, Pool};
@@ -19,7 +19,6 @@ use super::table::{Inserted, Table};
 use super::trusted_keys::TrustedKeysHeaders;
 use super::twin::{HINTS_MAX, Lookout};
 use crate::resilience::TokenBucket;
-use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,7 +42,7 @@ pub(super) struct Shared {
     pub(super) share_port: u16,
     /// What every greeting of ours says; the state of the index changes.
     pub(super) greeting: Arc<RwLock<Greeting>>,
-    pub(super) hello: RwLock<(Hello, Bytes)>,
+    pub(super) hello: RwLock<OurHello>,
     pub(super) admission: Admission,
     dialler: Arc<Dialler>,
     pub(super) table: Table,
@@ -97,7 +96,7 @@ impl Shared {
             id: key.id(),
             share_port: options.share_port,
             greeting: Arc::new(RwLock::new(Greeting { share_port: options.share_port, ..Greeting::default() })),
-            hello: RwLock::new((hello.clone(), hello.to_body())),
+            hello: RwLock::new(OurHello::new(hello.clone())),
             admission: options.admission.clone(),
             dialler: Arc::new(Dialler::new(key, options.admission.clone())?),
             table: Table::default(),
@@ -134,9 +133,7 @@ impl Shared {
 
     /// This machine has another name from now on.
     pub(super) fn rename(&self, name: &str) {
-        let mut hello = self.hello.write();
-        hello.0.name = said(name);
-        hello.1 = hello.0.to_body();
+        self.hello.write().change(|hello| hello.name = said(name));
     }
 
     /// Takes in what is found, until everything stops.
@@ -160,16 +157,17 @@ impl Shared {
         }
     }
 
-    /// Tells the state of our own index from now on, and tells it at once to all who want to know such things.
+    /// Tells the state of our own index from now on, and tells it at once to all who asked for it.
     pub(super) fn tell_index(&self, state: Option<IndexState>) {
-        let mut hello = self.hello.write();
-        hello.0.features.retain(|feature| feature != INDEX);
-        hello.0.features.extend(state.map(|_| INDEX.to_owned()));
-        hello.0.index = state.map(|state| state.to_string()).unwrap_or_default();
-        hello.1 = hello.0.to_body();
+        self.hello.write().change(|hello| {
+            hello.features.retain(|feature| feature != INDEX);
+            hello.features.extend(state.map(|_| INDEX.to_owned()));
+            hello.index = state.map(|state| state.to_string()).unwrap_or_default();
+        });
         self.greeting.write().index = state;
-        drop(hello);
-        for peer in self.table.all().iter().filter(|peer| peer.state() == State::Online && peer.index().is_some()) {
+        let wants_to_know =
+            |peer: &&Arc<Peer>| peer.state() == State::Online && peer.follows_us.load(Ordering::Relaxed);
+        for peer in self.table.all().iter().filter(wants_to_know) {
             peer.look.notify_one();
         }
     }

@@ -129,7 +129,7 @@ async fn serve(
                     if let Some(port) = hello::share_port(request.headers()) {
                         peers.introduced(id, remote, port);
                     }
-                    Ok::<_, std::convert::Infallible>(Response::new(Full::new(peers.hello_response())))
+                    Ok::<_, std::convert::Infallible>(Response::new(Full::new(peers.hello_response().0)))
                 }
             });
             let http = hyper::server::conn::http1::Builder::new();

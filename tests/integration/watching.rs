@@ -35,7 +35,7 @@ impl Handler for OnePath {
     async fn answer(&self, request: Request) -> Response<Body> {
         match request.route {
             Route::Hello => {
-                reply::json(&serde_json::from_slice::<serde_json::Value>(&self.peers.hello_response()).unwrap())
+                reply::json(&serde_json::from_slice::<serde_json::Value>(&self.peers.hello_response().0).unwrap())
             }
             Route::NarInfo(hash) if hash == self.sample.hash() => {
                 let mut info = self.sample.info.clone();
@@ -92,7 +92,7 @@ async fn fetcher(peers: &Peers, upstreams: &[&Internet]) -> (Fetcher, Arc<Metric
         (StoreDir::default(), upstreams.iter().map(|internet| internet.url().into()).collect());
     let options = Options { trusted_keys, store_dir, upstreams, budget: BUDGET, memory: 64 << 20, read_ahead: true };
     let metrics = Arc::new(Metrics::default());
-    (Fetcher::new(options, peers.clone(), no_index(&peers), Arc::clone(&metrics), TaskTracker::new()), metrics)
+    (Fetcher::new(options, peers.clone(), no_index(peers), Arc::clone(&metrics), TaskTracker::new()), metrics)
 }
 
 async fn peers(fixed: &str) -> Peers {

@@ -24,6 +24,7 @@ mod real_nix;
 mod report;
 mod runner;
 mod store;
+mod swarm;
 mod tls;
 mod wait;
 mod world;

@@ -87,6 +87,9 @@ pub(crate) fn peer(id: &str, name: &str, state: &str) -> Peer {
         bytes_out: 12 << 20,
         failures: 0,
         score: 0.93,
+        index_entries: Some(20_123),
+        index_timestamp: Some(NOW - MINUTE),
+        index_wrong_claims: 2,
     }
 }
 

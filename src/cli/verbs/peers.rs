@@ -231,6 +231,15 @@ fn details(peer: &Peer, screen: &Screen) -> String {
     fact("Received", Some(size(peer.bytes_in)));
     fact("Sent", Some(size(peer.bytes_out)));
     fact("Failures", Some(format!("{} in a row", peer.failures)));
+    let when_told = |entries| {
+        format!(
+            "{} ({})",
+            count(entries, "path"),
+            peer.index_timestamp.map_or_else(String::new, |time| clock.ago(time))
+        )
+    };
+    fact("Index", peer.index_entries.map(when_told));
+    fact("Wrong claims", Some(peer.index_wrong_claims.to_string()).filter(|_| peer.index_wrong_claims > 0));
     fact("Score", Some(format!("{:.2} of 1", peer.score)));
     text.push_str(&facts(&lines));
     text

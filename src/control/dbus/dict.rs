@@ -169,6 +169,9 @@ mod tests {
             bytes_out: 0,
             failures: 2,
             score: 1.0,
+            index_entries: None,
+            index_timestamp: None,
+            index_wrong_claims: 0,
         }
     }
 

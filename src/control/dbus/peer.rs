@@ -195,4 +195,22 @@ impl Object<Peer> {
     async fn score(&self) -> f64 {
         self.fresh(|peer| peer.score).await
     }
+
+    /// How many paths it says that it has, 0 where it does not say.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn index_entries(&self) -> u64 {
+        self.fresh(|peer| peer.index_entries.unwrap_or_default()).await
+    }
+
+    /// When that last changed, in microseconds since 1970; 0 where it does not say.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn index_timestamp(&self) -> u64 {
+        self.fresh(|peer| peer.index_timestamp.unwrap_or_default()).await
+    }
+
+    /// How often it did not have what it says, since it was last online.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn index_wrong_claims(&self) -> u64 {
+        self.fresh(|peer| peer.index_wrong_claims).await
+    }
 }

@@ -4,6 +4,7 @@ use super::state::{Reloader, ServiceInfo, StateCell};
 use crate::control::{Event, EventKind, EventLog, Jobs};
 use crate::fetch::Fetcher;
 use crate::http::{Drain, Share};
+use crate::index::Index;
 use crate::keys::{SigningKeys, TrustList};
 use crate::metrics::{self, HttpMetrics};
 use crate::peers::Peers;
@@ -30,6 +31,8 @@ pub struct Parts {
     pub state: StateCell,
     /// The other machines.
     pub peers: Peers,
+    /// Who of them has what.
+    pub index: Index,
     /// The room that gets paths.
     pub fetcher: Fetcher,
     /// This machine's store.

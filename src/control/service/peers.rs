@@ -1,7 +1,7 @@
 //! The other machines.
 
 use super::controller::Controller;
-use crate::control::types::{Blocked, Peer, PeerFilter};
+use crate::control::types::{Blocked, Peer, PeerFilter, timestamp};
 use crate::control::{ControlError, ErrorKind, Outcome};
 use crate::peers::{Added, LinkError, NodeId, PeerStatus, PeersError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -29,13 +29,22 @@ pub(super) fn list(controller: &Controller, filter: &PeerFilter) -> Outcome<Vec<
         id.is_none_or(|id| id.to_string() == stranger.id)
             && filter.state.as_deref().is_none_or(|state| state == BLOCKED)
     });
-    Ok(controller.0.parts.peers.snapshot().into_iter().filter(matches).map(peer).chain(strangers).collect())
+    Ok(controller
+        .0
+        .parts
+        .peers
+        .snapshot()
+        .into_iter()
+        .filter(matches)
+        .map(|status| peer(controller, status))
+        .chain(strangers)
+        .collect())
 }
 
 pub(super) fn one(controller: &Controller, name: &str) -> Outcome<Peer> {
     let id = find(controller, name)?;
     let peers = &controller.0.parts.peers;
-    let known = peers.get(id).map(|known| peer(known.status()));
+    let known = peers.get(id).map(|known| peer(controller, known.status()));
     known.or_else(|| strangers(controller).find(|stranger| stranger.id == id.to_string())).ok_or_else(|| {
         ControlError::new(ErrorKind::NoSuchPeer, format!("there is no peer '{}'", name.escape_default()))
     })
@@ -63,6 +72,9 @@ fn strangers(controller: &Controller) -> impl Iterator<Item = Peer> {
         bytes_out: 0,
         failures: 0,
         score: 0.0,
+        index_entries: None,
+        index_timestamp: None,
+        index_wrong_claims: 0,
     })
 }
 
@@ -111,7 +123,9 @@ fn find(controller: &Controller, name: &str) -> Outcome<NodeId> {
 }
 
 /// A peer, as it is shown.
-fn peer(status: PeerStatus) -> Peer {
+fn peer(controller: &Controller, status: PeerStatus) -> Peer {
+    let index = controller.0.parts.index.status_of(status.id);
+    let told = index.as_ref().filter(|index| !index.ignored);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let blocked = match (status.block, status.ban) {
         (Some(block), _) => Some(Blocked { reason: block.reason, until_timestamp: None }),
@@ -136,6 +150,9 @@ fn peer(status: PeerStatus) -> Peer {
         bytes_out: status.bytes_out,
         failures: status.failures,
         score: status.score,
+        index_entries: told.map(|index| index.entries),
+        index_timestamp: told.map(|told| timestamp(controller.0.parts.index.when(told.updated))),
+        index_wrong_claims: index.map_or(0, |index| index.wrong_claims),
     }
 }
 

@@ -57,6 +57,14 @@ pub struct Peer {
     pub failures: u32,
     /// How much it is preferred, 0 to 1.
     pub score: f64,
+    /// How many paths it says that it has; left out where it does not say, or is not believed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub index_entries: Option<u64>,
+    /// When that last changed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub index_timestamp: Option<u64>,
+    /// How often it did not have what it says, since it was last online.
+    pub index_wrong_claims: u64,
 }
 
 /// Why there is nothing to do with a peer.

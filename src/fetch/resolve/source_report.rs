@@ -3,8 +3,9 @@
 use super::race::{Patience, Race, Reply};
 use super::resolution::Holder;
 use super::resolver::{Resolver, SMALL};
+use super::responder::Responders;
 use crate::fetch::blame::About;
-use crate::fetch::source::SourceName;
+use crate::fetch::source::{SourceId, SourceName};
 use crate::nix::{Compression, NarHash, PathInfo, StoreHash, StorePath};
 use std::time::Duration;
 
@@ -48,8 +49,12 @@ impl Resolver {
     /// Asks everybody for `hash`, as long as a lookup takes: the peers that answer at all, and every upstream.
     pub(crate) async fn report(&self, hash: StoreHash) -> SourceReport {
         let mut report = SourceReport::default();
-        let mut responders = self.network.responders();
-        responders.upstreams = self.network.upstreams();
+        let everybody = self.network.responders();
+        let responders = Responders { upstreams: self.network.upstreams(), ..self.network.responders_for(hash) };
+        // The others need not be asked: their index says that they do not have it.
+        let asked: Vec<SourceId> = responders.peers.iter().map(|peer| peer.remote().id()).collect();
+        let others = everybody.peers.iter().map(|peer| peer.remote().id()).filter(|id| !asked.contains(id));
+        report.absent.extend(others.map(|id| id.name()));
         let mut race = Race::start(self.question(hash), responders, Patience::Working, self.budget());
         race.ask_all_tiers();
         while let Some(Reply { from, answer, elapsed, .. }) = race.next().await {

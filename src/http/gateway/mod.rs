@@ -14,6 +14,7 @@ use super::protocol::reply::{self, keep, media};
 use super::protocol::routes::Route;
 use super::server::listener::{Handler, Request};
 use crate::fetch::Fetcher;
+use crate::index::Index;
 use crate::metrics::{HttpMetrics, Metrics};
 use crate::nix::StoreDir;
 use crate::nix::trace::TraceId;
@@ -29,6 +30,8 @@ pub struct Gateway {
     pub fetcher: Fetcher,
     /// The other machines, for those who want to see them.
     pub peers: Peers,
+    /// Who of them has what, for the same.
+    pub index: Index,
     /// The store directory of all paths.
     pub store_dir: StoreDir,
     /// The priority in `nix-cache-info`; Nix asks lower numbers first.
@@ -69,7 +72,8 @@ impl Handler for Gateway {
             Route::Health => reply::json(&self.health()),
             Route::Version => reply::version(),
             Route::Metrics => {
-                reply::text(status::metrics(&self.metrics, &self.http_metrics, self.started, &self.health()))
+                let gauges = status::gauges(&self.health(), &self.index);
+                reply::text(status::metrics(&self.metrics, &self.http_metrics, self.started, &gauges))
             }
             Route::Peers => reply::json(&self.peers.snapshot()),
             // Between peers, on the share.

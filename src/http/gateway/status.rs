@@ -2,6 +2,7 @@
 
 use crate::fetch::Fetcher;
 use crate::http::drain::Drain;
+use crate::index::Index;
 use crate::metrics::{self, HttpMetrics, Metrics};
 use crate::nix::StoreDir;
 use crate::nix::cache_info::CacheInfo;
@@ -50,25 +51,38 @@ impl Health {
     }
 }
 
+/// A number of now: its name, what it is, and its value.
+pub(super) type Gauge = (&'static str, &'static str, u64);
+
+/// The numbers of now that `/metrics` has beside the counters.
+pub(super) fn gauges(health: &Health, index: &Index) -> [Gauge; 6] {
+    let Health { peers_known, peers_online, transfers, .. } = health;
+    let indexes = index.status();
+    let entries = indexes.iter().map(|index| index.entries).sum();
+    [
+        ("peernix_peers_known", "Peers in the table.", *peers_known as u64),
+        ("peernix_peers_online", "Peers that answer.", *peers_online as u64),
+        ("peernix_transfers", "Transfers under way.", *transfers as u64),
+        ("peernix_index_peers", "Peers whose index is known.", indexes.len() as u64),
+        ("peernix_index_entries", "Entries in the indexes of peers, all together.", entries),
+        ("peernix_index_offered", "Paths that peers are told.", index.offered() as u64),
+    ]
+}
+
 /// `/metrics`: the counters of fetching, those of the listeners by name, and a few numbers of now.
 pub(super) fn metrics(
     counters: &Metrics,
     http: &[(&'static str, Arc<HttpMetrics>)],
     started: SystemTime,
-    health: &Health,
+    gauges: &[Gauge],
 ) -> String {
     let mut text = String::with_capacity(8 * 1024);
     counters.render(&mut text);
     let http: Vec<_> = http.iter().map(|(name, metrics)| (*name, metrics.as_ref())).collect();
     metrics::render_http(&http, &mut text);
     metrics::render_process(started, &mut text);
-    let Health { peers_known, peers_online, transfers, .. } = health;
-    for (name, help, value) in [
-        ("peernix_peers_known", "Peers in the table.", peers_known),
-        ("peernix_peers_online", "Peers that answer.", peers_online),
-        ("peernix_transfers", "Transfers under way.", transfers),
-    ] {
-        metrics::render_gauge(name, help, *value as u64, &mut text);
+    for (name, help, value) in gauges {
+        metrics::render_gauge(name, help, *value, &mut text);
     }
     text
 }

@@ -55,6 +55,14 @@ pub fn ok(media: HeaderValue, keep: HeaderValue, body: impl Into<Body>) -> Respo
     reply(StatusCode::OK, media, keep, body.into())
 }
 
+/// 304: what the client has is what there is.
+#[must_use]
+pub fn not_modified() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    response
+}
+
 /// 200 with plain text that is true only now.
 pub fn text(body: impl Into<Body>) -> Response<Body> {
     ok(media::TEXT, keep::NEVER, body)

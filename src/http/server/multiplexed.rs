@@ -45,6 +45,8 @@ pub(super) fn builder(executor: Requests) -> http2::Builder<Requests> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .header_table_size(HEADER_TABLE)
+        // Whose answers are kept has them from a store, not from a time; and it would be half of what a greeting costs.
+        .auto_date_header(false)
         // Both lossless: 16 and 64 KiB.
         .max_header_list_size(u32::try_from(HEAD_MAX).unwrap_or(u32::MAX))
         .max_send_buf_size(WRITE_BUFFER);

@@ -21,6 +21,7 @@ mod upload_slots;
 
 pub use self::check_queue::ShareEvent;
 pub use self::core::{Explanation, Share, ShareOptions};
+pub use self::status::hello;
 
 use self::core::Answer;
 use super::protocol::body::Body;
@@ -122,12 +123,12 @@ impl Handler for ShareHandler {
             Route::Hello => Ok(match (&self.towards, request.caller.node) {
                 (Towards::Peers(peers, ..), Some(node)) => {
                     peers::hello::damaged(&request.headers).into_iter().for_each(|hash| share.suspect(hash, audience));
-                    Some(status::hello(peers, node, &request))
+                    Some(hello(peers, node, &request))
                 }
                 _ => None,
             }),
-            Route::PeerIndex(known) => Ok(match &self.towards {
-                Towards::Peers(_, index, _) if request.caller.node.is_some() => status::index(index, *known),
+            Route::PeerIndex(known) => Ok(match (&self.towards, request.caller.node) {
+                (Towards::Peers(peers, index, _), Some(node)) => status::index(peers, index, node, *known),
                 _ => None,
             }),
             // The gateway's, and nobody else's business.

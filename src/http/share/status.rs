@@ -9,6 +9,7 @@ use crate::nix::cache_info::CacheInfo;
 use crate::peers::{IndexState, NodeId, Peers, hello};
 use crate::store::Store;
 use hyper::Response;
+use hyper::header::{ETAG, IF_NONE_MATCH};
 
 /// The priority of the share as an ordinary cache: before cache.nixos.org (40), behind our own gateway (10).
 const PRIORITY: i32 = 30;
@@ -34,17 +35,26 @@ pub(super) async fn health(store: &Store) -> Response<Body> {
 }
 
 /// `/peernix/v1/hello`: the peer `node` greets, and is greeted.
-pub(super) fn hello(peers: &Peers, node: NodeId, request: &Request) -> Response<Body> {
+pub fn hello(peers: &Peers, node: NodeId, request: &Request) -> Response<Body> {
     if let Some(port) = hello::share_port(&request.headers) {
         peers.introduced(node, request.caller.address, port);
     }
     if let Some(state) = hello::index_state(&request.headers) {
         peers.told_index(node, state);
     }
-    reply::ok(media::JSON, keep::NEVER, peers.hello_response())
+    let (body, etag) = peers.hello_response();
+    if request.headers.get(IF_NONE_MATCH) == Some(&etag) {
+        // A hundred machines greet each other all day: what they have heard already need not be said again.
+        return reply::not_modified();
+    }
+    let mut response = reply::ok(media::JSON, keep::NEVER, body);
+    response.headers_mut().insert(ETAG, etag);
+    response
 }
 
-/// `/peernix/v1/index`: what changed since the state that a peer knows; `None` if nothing is told.
-pub(super) fn index(index: &Index, known: Option<IndexState>) -> Option<Response<Body>> {
-    Some(reply::ok(media::BYTES, keep::NEVER, index.answer(known)?))
+/// `/peernix/v1/index`: what changed since the state that the peer `node` knows; `None` if nothing is told.
+pub(super) fn index(peers: &Peers, index: &Index, node: NodeId, known: Option<IndexState>) -> Option<Response<Body>> {
+    let answer = index.answer(known)?;
+    peers.asked_for_index(node);
+    Some(reply::ok(media::BYTES, keep::NEVER, answer))
 }

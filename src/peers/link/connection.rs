@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
-use hyper::header::{HOST, RANGE, USER_AGENT};
+use hyper::header::{ETAG, HOST, HeaderValue, IF_NONE_MATCH, RANGE, USER_AGENT};
 use hyper::http::uri::{Authority, Scheme};
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -45,6 +45,8 @@ pub(crate) struct Connection {
     number: u64,
     life: Life,
     sender: Sender,
+    /// What it said last when it was greeted, with its entity tag.
+    said: Option<Box<(HeaderValue, Hello)>>,
 }
 
 /// The life of a connection, seen from outside.
@@ -127,14 +129,14 @@ impl Connection {
             life.drive(driver);
             Sender::Single(sender)
         };
-        Ok(Self { id, number: NEXT.fetch_add(1, Relaxed), life, sender })
+        Ok(Self { id, number: NEXT.fetch_add(1, Relaxed), life, sender, said: None })
     }
 
     /// The same connection for somebody else, if it carries many requests at a time.
     pub(super) fn share(&self) -> Option<Self> {
         let Sender::Multiplexed(sender) = &self.sender else { return None };
         let sender = Sender::Multiplexed(sender.clone());
-        Some(Self { id: self.id, number: self.number, life: self.life.clone(), sender })
+        Some(Self { id: self.id, number: self.number, life: self.life.clone(), sender, said: None })
     }
 
     /// Whether both are the same connection.
@@ -201,14 +203,22 @@ impl Connection {
     pub(crate) async fn greet(&mut self, greeting: &Greeting, limit: Duration) -> Result<(Hello, Duration), LinkError> {
         let mut request = request(self.id, hello::TARGET, None)?;
         greeting.add_to(request.headers_mut());
+        if let Some(said) = &self.said {
+            request.headers_mut().insert(IF_NONE_MATCH, said.0.clone());
+        }
         let exchange = async {
             let (response, latency) = self.request(request).await?;
-            if response.status() != StatusCode::OK {
-                return Err(LinkError::Hello("the status is not 200"));
+            match (response.status(), &self.said) {
+                (StatusCode::OK, _) => {}
+                (StatusCode::NOT_MODIFIED, Some(said)) => return Ok((said.1.clone(), latency)),
+                _ => return Err(LinkError::Hello("the status is not 200")),
             }
+            let etag = response.headers().get(ETAG).filter(|etag| etag.len() <= hello::TEXT_MAX).cloned();
             let body = Limited::new(response.into_body(), hello::SIZE_MAX).collect().await;
             let body = body.map_err(|_| LinkError::Hello("cut off, or larger than 4096 bytes"))?.to_bytes();
-            Ok((Hello::parse(&body)?, latency))
+            let hello = Hello::parse(&body)?;
+            self.said = etag.map(|etag| Box::new((etag, hello.clone())));
+            Ok((hello, latency))
         };
         let elapsed = |_| LinkError::Time { step: "a greeting", limit };
         let (hello, latency) = timeout(limit, exchange).await.map_err(elapsed)??;

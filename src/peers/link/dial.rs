@@ -30,8 +30,9 @@ pub(crate) const RETRY_PAUSES: Schedule =
 /// The head start of each address before the next is tried too. [RFC 8305](https://www.rfc-editor.org/rfc/rfc8305) says
 /// 250 ms for the Internet; a LAN answers in a few.
 const HEAD_START: Duration = Duration::from_millis(100);
-/// When the kernel begins to ask whether a silent peer is still there, how often, and how many answers may be missed.
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(10), Duration::from_secs(5), 3);
+/// When the kernel begins to ask whether a silent peer is still there, how often, and how many answers may be missed. Where somebody
+/// watches, greetings are more frequent than that, and it never does.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(5), 3);
 
 /// After this long without an answer to what was sent, or asked, a connection is dead (`TCP_USER_TIMEOUT`).
 const UNANSWERED: Duration = Duration::from_secs(10);

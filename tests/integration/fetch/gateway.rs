@@ -4,6 +4,7 @@ use super::{Client, MIB};
 use crate::support::client::{Answer, Client as Http};
 use crate::support::internet::Sample;
 use crate::support::odd_cache::{End, Entry, OddCache, Reply};
+use crate::support::peers::no_index;
 use crate::support::{Running, serve};
 use peernix::http::gateway::Gateway;
 use peernix::http::{Drain, Limits};
@@ -17,6 +18,7 @@ async fn gateway(upstreams: &[&OddCache]) -> Running {
     let gateway = Gateway {
         started: std::time::SystemTime::now(),
         fetcher: client.fetcher,
+        index: no_index(&client.peers),
         peers: client.peers,
         store_dir: StoreDir::default(),
         priority: 10,

@@ -169,7 +169,7 @@ struct Late {
 impl Handler for Late {
     async fn answer(&self, request: Request) -> Response<Body> {
         match request.route {
-            Route::Hello => reply::text(self.peers.hello_response()),
+            Route::Hello => reply::text(self.peers.hello_response().0),
             Route::NarInfo(_) => {
                 self.arrived.notify_one();
                 drop(self.told.acquire().await.unwrap());

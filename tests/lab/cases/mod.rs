@@ -7,6 +7,7 @@ mod failover;
 mod gc;
 mod gc_store;
 mod gone;
+mod index;
 mod itself;
 mod keys;
 mod liars;
@@ -91,6 +92,7 @@ pub(crate) fn all() -> Vec<Case> {
         discovery::cases(),
         multicast::cases(),
         misses::cases(),
+        index::cases(),
         load::cases(),
         alone::cases(),
     ];

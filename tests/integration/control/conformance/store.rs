@@ -1,6 +1,6 @@
 //! Paths: asked about, fetched, kept and collected, with jobs to their end.
 
-use super::{Round, peers, within};
+use super::{Round, peers, until, within};
 use peernix::control::{ErrorKind, EventKind, GarbageOptions, JobKind, JobState, PinRequest, SourceKind};
 use std::time::{Duration, SystemTime};
 
@@ -36,6 +36,15 @@ pub(super) async fn checks(round: &mut Round<'_>) {
     assert!(round.control.forget_peer(&id).await.unwrap());
 }
 
+/// A new path of the other machine. That tells that it is there, which takes a moment.
+async fn new_there(round: &Round<'_>, name: &str, size: usize) -> String {
+    let path = round.world.there.add(&format!("{name}-{}", round.number), size);
+    round.world.there.sign(&path);
+    let is_known = async || !round.control.query_path(&path).await.unwrap().sources.is_empty();
+    until("the new path is known here", is_known).await;
+    path
+}
+
 async fn query(round: &mut Round<'_>) {
     let control = round.control;
     let world = round.world;
@@ -57,8 +66,7 @@ async fn query(round: &mut Round<'_>) {
         assert!(report.sharing.iter().all(|sharing| sharing.served == sharing.reason.is_none()));
         assert!(!report.sharing[0].served);
     }
-    let there = world.there.add(&format!("asked-{}", round.number), 1000);
-    world.there.sign(&there);
+    let there = new_there(round, "asked", 1000).await;
     let report = control.query_path(&there).await.unwrap();
     assert_eq!((report.path.as_str(), report.valid), (there.as_str(), false));
     assert_eq!(report.signed_by, ["test-1"]);
@@ -84,8 +92,7 @@ async fn prefetch(round: &mut Round<'_>) {
     let (control, world) = (round.control, round.world);
     round.refuses(ErrorKind::InvalidArgument, control.prefetch(Vec::new()).await);
     round.refuses(ErrorKind::InvalidStorePath, control.prefetch(vec!["nonsense".to_owned()]).await);
-    let path = world.there.add(&format!("fetched-{}", round.number), 100_000);
-    world.there.sign(&path);
+    let path = new_there(round, "fetched", 100_000).await;
     let mut listener = round.listen().await;
     let job = control.prefetch(vec![path.clone()]).await.unwrap();
     assert_eq!((job.kind, job.dry_run), (JobKind::Prefetch, false));
@@ -124,8 +131,7 @@ async fn prefetch(round: &mut Round<'_>) {
 /// While one runs, another may not; it ends when it is told to.
 async fn cancel(round: &mut Round<'_>) {
     let (control, world) = (round.control, round.world);
-    let path = world.there.add(&format!("large-{}", round.number), LARGE);
-    world.there.sign(&path);
+    let path = new_there(round, "large", LARGE).await;
     let job = control.prefetch(vec![path.clone()]).await.unwrap();
     let error = round.refuses_this(ErrorKind::Busy, control.prefetch(vec![path.clone()]).await);
     assert!(error.message.contains(&job.id.to_string()), "{error}");

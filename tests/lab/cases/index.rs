@@ -1,0 +1,256 @@
+//! Who has what is known: a miss sends nothing, and what is new is known in seconds. A hundred peers with twenty thousand paths each.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use peernix::index::{Entry, Salt, Update};
+use peernix::nix::StoreHash;
+use peernix::peers::IndexState;
+
+use super::Case;
+use crate::ctx::Ctx;
+use crate::host::Host;
+use crate::http::{Client, percentile};
+use crate::liar::SHARE_PORT;
+use crate::peer::{Peernixd, Settings};
+use crate::swarm::Swarm;
+use crate::wait;
+
+/// Peers.
+const PEERS: u16 = 100;
+/// Paths of each, of which all have the first ones.
+const PATHS: u64 = 20_000;
+const COMMON: u64 = 16_000;
+/// Misses in all.
+const MISSES: u64 = 5_000;
+
+/// How much slower programs may be that are not optimised: they are tried, not judged.
+const SLACK: f64 = if cfg!(debug_assertions) { 8.0 } else { 1.0 };
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![
+        Case::new("index/100-peers", hundred).alone(),
+        Case::new("index/fresh", fresh).alone(),
+        Case::new("index/liars", liars),
+        Case::new("index/mixed", mixed),
+    ]
+}
+
+fn hash(number: u64) -> StoreHash {
+    let mut hash = [0; 20];
+    hash[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+    hash[8..16].copy_from_slice(&number.to_be_bytes());
+    StoreHash::new(hash)
+}
+
+/// What the peer with this number has.
+fn paths_of(peer: u64) -> impl Iterator<Item = StoreHash> {
+    let own = 1_000_000 * (peer + 1);
+    (0..COMMON).chain(own..own + PATHS - COMMON).map(hash)
+}
+
+/// A path that nobody has.
+fn nobodys(number: u64) -> StoreHash {
+    hash((1 << 40) + number)
+}
+
+/// A number out of `/metrics`.
+fn gauge(peernixd: &Peernixd<'_>, name: &str) -> Result<f64> {
+    let metrics = peernixd.metrics()?;
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.with_context(|| format!("no {name}"))?.parse().context("a number")
+}
+
+fn look_up(client: &mut Client, hash: StoreHash) -> Result<(u16, Duration)> {
+    let (head, _) = client.get(&format!("/{hash}.narinfo"))?;
+    Ok((head.status, head.time))
+}
+
+/// Swarm and daemon, when the daemon knows what all have.
+fn settled<'a>(ctx: &'a Ctx, host: &'a Host, swarm: &Swarm) -> Result<(Peernixd<'a>, Duration)> {
+    let settings = Settings::new(ctx).set("log.level", "info").set("discovery.mdns", false).fixed_peers(&swarm.fixed());
+    let peernixd = Peernixd::start(ctx, host, &settings)?;
+    let peers = swarm.machines.len();
+    wait_for_entries(&peernixd, peers as f64 * PATHS as f64)?;
+    let took = peernixd.started().elapsed();
+    Ok((peernixd, took))
+}
+
+fn wait_for_entries(peernixd: &Peernixd<'_>, entries: f64) -> Result<Duration> {
+    wait::until_true("the indexes of all peers", Duration::from_secs(60), || {
+        Ok(gauge(peernixd, "peernix_index_entries")? >= entries)
+    })
+}
+
+fn swarm_of(host: &Host, other: &Host, peers: u16) -> Result<Swarm> {
+    let swarm = Swarm::start(host, peers, &format!("{}:{SHARE_PORT}", other.address()), None)?;
+    for peer in 0..peers {
+        swarm.offer(usize::from(peer), paths_of(u64::from(peer)));
+    }
+    Ok(swarm)
+}
+
+fn hundred(ctx: &Ctx) -> Result<()> {
+    let network = ctx.network()?;
+    let (a, b) = (network.host("a")?, network.host("b")?);
+    let swarm = swarm_of(&a, &b, PEERS)?;
+    let (peernixd, took) = settled(ctx, &b, &swarm)?;
+    ctx.measure("from start to the indexes of 100 peers", took.as_secs_f64(), "s", 2.0 * SLACK);
+    let size = swarm.asked.index_bytes.load(Relaxed) as f64 / f64::from(PEERS);
+    ctx.measure("an index of 20,000 paths", size / 1000.0, "kB", 100.0);
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    ctx.measure("own memory with 100 peers", mib(peernixd.own_memory()?), "MiB", 40.0);
+
+    // Everything that goes to peers.
+    b.sh("nft add table inet count; nft add chain inet count out '{ type filter hook output priority 0; }'
+        nft add counter inet count peers; nft add rule inet count out tcp dport 20000-20200 counter name peers")?;
+    let packets = || -> Result<u64> {
+        let said = b.sh("nft list counter inet count peers")?;
+        let (_, rest) = said.split_once("packets ").context("a counter")?;
+        Ok(rest.split_whitespace().next().context("a number")?.parse()?)
+    };
+    let mut client = Client::gateway(ctx, &b)?;
+    for number in 0..50 {
+        look_up(&mut client, nobodys(number))?;
+    }
+    let (sent, greetings) = (packets()?, swarm.asked.greetings.load(Relaxed));
+    let begun = Instant::now();
+    let mut times = Vec::new();
+    for number in 1000..1000 + MISSES {
+        let (status, time) = look_up(&mut client, nobodys(number))?;
+        ensure!(status == 404, "a miss is {status}");
+        times.push(time);
+    }
+    let took = begun.elapsed().as_secs_f64();
+    let (sent, greetings) = (packets()? - sent, swarm.asked.greetings.load(Relaxed) - greetings);
+    ctx.measure("5,000 misses", took, "s", 1.0 * SLACK);
+    ctx.measure("a miss, p99", percentile(&mut times, 0.99).as_secs_f64() * 1e3, "ms", 1.0 * SLACK);
+    ctx.measure("peers asked for any of them", swarm.asked.narinfos.load(Relaxed) as f64, "", 0.0);
+    ctx.note("packets to peers meanwhile", sent, "");
+    ctx.note("greetings meanwhile", greetings, "");
+    // A greeting is one packet, and its answer is acknowledged by one more at most, and there is one that was on its way.
+    let others = sent.saturating_sub(2 * (greetings + 1));
+    ctx.measure("packets to peers that are no greeting", others as f64, "", 0.0);
+
+    let greetings = || -> Result<(f64, f64)> {
+        let heard = gauge(&peernixd, "peernix_http_requests_total{face=\"share\",route=\"hello\",status=\"2xx\"}")?
+            + gauge(&peernixd, "peernix_http_requests_total{face=\"share\",route=\"hello\",status=\"3xx\"}")?;
+        Ok((swarm.asked.greetings.load(Relaxed) as f64, heard))
+    };
+    let (before, begun, (said, heard)) = (b.sent()?, Instant::now(), greetings()?);
+    wait::pass(Duration::from_secs(20));
+    let rate = (b.sent()? - before) as f64 / begun.elapsed().as_secs_f64();
+    let (said, heard) = (greetings()?.0 - said, greetings()?.1 - heard);
+    ctx.check("packets are counted", packets()? > 0, "none, in 20 seconds");
+    ctx.note("sent, as it is here", rate / 1000.0, "kB/s");
+    ctx.note("greetings said and heard", format!("{said} {heard}"), "");
+    // Whoever knows one machine greets it twice as often as whoever knows a hundred: in a room of a hundred as many are heard as said.
+    let in_a_room = rate * 2.0 * said / (said + heard);
+    ctx.measure("steady traffic in a room of 100, sent", in_a_room / 1000.0, "kB/s", 2.0);
+    peernixd.stop()
+}
+
+fn fresh(ctx: &Ctx) -> Result<()> {
+    let network = ctx.network()?;
+    let (a, b) = (network.host("a")?, network.host("b")?);
+    let swarm = swarm_of(&a, &b, PEERS)?;
+    let (peernixd, _) = settled(ctx, &b, &swarm)?;
+    let mut client = Client::gateway(ctx, &b)?;
+    let new = nobodys(7);
+    let (_, before) = (look_up(&mut client, new)?, swarm.was_asked_for(new));
+    ctx.check("nobody is asked for what nobody has", !before, "somebody was");
+    swarm.offer(42, paths_of(42).chain([new]));
+    let took = wait::until_true("the new path", Duration::from_secs(20), || {
+        look_up(&mut client, new)?;
+        Ok(swarm.was_asked_for(new))
+    })?;
+    ctx.measure("from a new path until it is known", took.as_secs_f64(), "s", 3.0);
+    let entries = gauge(&peernixd, "peernix_index_entries")?;
+    swarm.offer(42, paths_of(42).skip(1000));
+    let took = wait::until_true("the collected paths to be forgotten", Duration::from_secs(20), || {
+        Ok(gauge(&peernixd, "peernix_index_entries")? < entries - 999.0)
+    })?;
+    ctx.measure("from a collection until it is known", took.as_secs_f64(), "s", 3.0);
+    let own = hash(1_000_000 * 78);
+    swarm.stop(77);
+    let took = wait::until_true("the peer to be gone", Duration::from_secs(20), || {
+        Ok(gauge(&peernixd, "peernix_peers_online")? < f64::from(PEERS))
+    })?;
+    ctx.measure("from a machine's end until it is known", took.as_secs_f64(), "s", 3.0);
+    let (status, time) = look_up(&mut client, own)?;
+    ctx.check("what only it had is not looked for", status == 404 && !swarm.was_asked_for(own), &format!("{status}"));
+    ctx.measure("a lookup of that", time.as_secs_f64() * 1e3, "ms", 400.0);
+    peernixd.stop()
+}
+
+fn liars(ctx: &Ctx) -> Result<()> {
+    let network = ctx.network()?;
+    let (a, b) = (network.host("a")?, network.host("b")?);
+    // One more than may be.
+    let entries = (0..=peernix::index::ENTRIES_MAX as u64).filter_map(Entry::new).collect();
+    let state = IndexState { epoch: 1, seq: 1 };
+    let forged = Update::Snapshot { state, salt: Salt::OPEN, entries }.to_bytes();
+    let swarm = Swarm::start(&a, 3, &format!("{}:{SHARE_PORT}", b.address()), Some(&(2, forged)))?;
+    for peer in 0..3 {
+        swarm.offer(peer, paths_of(peer as u64));
+    }
+    let settings = Settings::new(ctx).set("log.level", "info").set("discovery.mdns", false).fixed_peers(&swarm.fixed());
+    let peernixd = Peernixd::start(ctx, &b, &settings)?;
+    wait_for_entries(&peernixd, 2.0 * PATHS as f64)?;
+    wait::until_true("the forged index to be refused", Duration::from_secs(20), || {
+        Ok(peernixd.log().contains("the index of a peer is not taken: 2000001 entries"))
+    })?;
+    ctx.check("two indexes are known", gauge(&peernixd, "peernix_index_peers")? == 2.0, "");
+    // Nobody has what is claimed: one is asked, at most one more each time, until none is believed.
+    let mut client = Client::gateway(ctx, &b)?;
+    let mut times = Vec::new();
+    for number in 0..200 {
+        times.push(look_up(&mut client, hash(number))?.1);
+    }
+    ctx.measure(
+        "a lookup of what is claimed and not there, p99",
+        percentile(&mut times, 0.99).as_secs_f64() * 1e3,
+        "ms",
+        100.0,
+    );
+    ctx.check("nobody is asked twice for a path", swarm.times_asked() <= 2 * 200, &swarm.times_asked().to_string());
+    wait::until_true("the liars to be ignored", Duration::from_secs(20), || {
+        for number in 200..300 {
+            look_up(&mut client, hash(number))?;
+        }
+        Ok(peernixd.log().matches("its index is ignored").count() == 2)
+    })?;
+    ctx.check("they are not banned for that", gauge(&peernixd, "peernix_peers_online")? == 3.0, "");
+    peernixd.stop()
+}
+
+/// Machines with and without an index.
+fn mixed(ctx: &Ctx) -> Result<()> {
+    let network = ctx.network()?;
+    let [a, b, c] = ["a", "b", "c"].map(|name| network.host(name));
+    let (a, b, c) = (a?, b?, c?);
+    let set = ctx.world.many()?;
+    let (first, second) = (&set.paths[0], &set.paths[10]);
+    set.install_some(&a, &set.closure_of([first]), crate::store::Signed::Yes)?;
+    set.install_some(&c, &set.closure_of([second]), crate::store::Signed::Yes)?;
+    let settings = || Settings::new(ctx).set("log.level", "info");
+    let on_a = Peernixd::start(ctx, &a, &settings())?;
+    let on_c = Peernixd::start(ctx, &c, &settings().set("share.index", false))?;
+    let on_b = Peernixd::start(ctx, &b, &settings())?;
+    on_b.wait_online(2, Duration::from_secs(20))?;
+    wait::until_true("the index of the one", Duration::from_secs(20), || {
+        Ok(gauge(&on_b, "peernix_index_entries")? > 0.0)
+    })?;
+    for (info, has) in [(first, "a"), (second, "c")] {
+        let (head, _) = Client::gateway(ctx, &b)?.get(&format!("/{}.narinfo", info.path.hash()))?;
+        ctx.check(&format!("what {has} has is found"), head.status == 200, &head.status.to_string());
+        let (head, _) = Client::gateway(ctx, &c)?.get(&format!("/{}.narinfo", info.path.hash()))?;
+        ctx.check(&format!("also without an index of one's own, at {has}"), head.status == 200 || has == "c", "");
+    }
+    ctx.check("one index is known", gauge(&on_b, "peernix_index_peers")? == 1.0, "");
+    for peernixd in [on_a, on_b, on_c] {
+        peernixd.stop()?;
+    }
+    Ok(())
+}
