@@ -124,6 +124,11 @@ impl Index {
         }
     }
 
+    /// Other keys are trusted than before: what peers had that did not count may count now.
+    pub fn forgive(&self) {
+        self.0.view.write().forgive();
+    }
+
     /// Moves when somebody may have more than before: then it is worth asking again for what nobody had.
     #[must_use]
     pub fn more(&self) -> watch::Receiver<u64> {

@@ -82,6 +82,9 @@ fn what_turned_out_wrong_is_not_said_again_until_there_is_news() {
     assert_eq!((view.ask(hash(1), &peers), view.ask(hash(2), &peers)), (vec![Says::No], vec![Says::Yes]));
     view.update(peers[0], snapshot(Salt::OPEN, 0..100), now).unwrap();
     assert_eq!(view.ask(hash(1), &peers), [Says::Yes]);
+    view.tried(peers[0], hash(1), false, now);
+    view.forgive();
+    assert_eq!(view.ask(hash(1), &peers), [Says::Yes], "under other keys it may count");
     let verdicts: Vec<Verdict> = (0..40).map(|number| view.tried(peers[0], hash(number), false, now)).collect();
     assert!(verdicts.contains(&Verdict::PullAgain) && verdicts.contains(&Verdict::Ignore));
     assert_eq!(view.ask(hash(50), &peers), [Says::No], "of one that lies nothing is expected");

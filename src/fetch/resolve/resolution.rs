@@ -73,11 +73,16 @@ impl Resolution {
         if (info.nar_hash, info.nar_size) != (self.info.nar_hash, self.info.nar_size) {
             return false;
         }
+        self.add_source(source);
+        true
+    }
+
+    /// Adds somebody who is said to have the same NAR. One that has another one under this name says so when it is asked.
+    pub(crate) fn add_source(&self, source: Arc<dyn Source>) {
         let mut sources = self.sources.lock();
         if sources.iter().all(|known| known.remote().id() != source.remote().id()) {
             sources.push(source);
             self.count.send_replace(sources.len());
         }
-        true
     }
 }

@@ -28,6 +28,8 @@ pub(crate) const SMALL: Sample = Sample { bytes: 0, elapsed: Duration::ZERO };
 /// How long those who were asked may go on answering when a lookup is over: what they say is remembered, and that they said nothing
 /// is held against them. An upstream has its whole time in it.
 const LATE: Duration = UPSTREAM_LIMIT;
+/// How many of those who are said to have a path are noted as sources, beside the one that answered.
+const SPARES: usize = 4;
 /// How many lookups may have such latecomers.
 const LATE_LOOKUPS: usize = 64;
 
@@ -39,6 +41,8 @@ pub(crate) struct Resolver {
     pub(crate) network: Arc<dyn Network>,
     trusted: Versioned<TrustedKeys>,
     store_dir: StoreDir,
+    /// The generation of trusted keys that answers were last judged by.
+    judged_by: AtomicU64,
     /// How long a lookup waits for peers, in microseconds.
     budget: AtomicU64,
     pub(crate) answers: Answers,
@@ -62,6 +66,7 @@ impl Resolver {
             network,
             trusted,
             store_dir,
+            judged_by: AtomicU64::new(0),
             budget: AtomicU64::new(0),
             answers: Answers::new(),
             era,
@@ -168,11 +173,15 @@ impl Resolver {
             Some(wanted) => wanted == holder.info.nar_hash,
             None => !self.promises.is_broken_for_good(key.1, &holder.source.remote().id()),
         };
+        if self.judged_by.swap(key.0, Relaxed) != key.0 {
+            self.network.trust_changed();
+        }
         let responders = match patience {
             Patience::Working => self.network.responders_for(key.1),
             // What was promised is looked for everywhere, whatever the index says.
             Patience::Promised => Responders { upstreams: self.network.upstreams(), ..self.network.responders() },
         };
+        let others: Vec<_> = responders.peers[..responders.holders].iter().filter_map(|peer| peer.source()).collect();
         let mut race = Race::start(question, responders, patience, self.budget());
         let mut from_upstreams: Vec<Holder> = Vec::new();
         let mut all_said_no = true;
@@ -201,6 +210,8 @@ impl Resolver {
             for holder in holders {
                 resolution.add(holder);
             }
+            // Others who are said to have it are not asked now, and go on where the first one fails.
+            others.into_iter().take(SPARES).for_each(|other| resolution.add_source(other));
             self.collect_late(Some(&resolution), race, key, false);
             return Answer::Found(resolution);
         }

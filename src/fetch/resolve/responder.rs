@@ -4,13 +4,13 @@ use super::resolution::Holder;
 use super::retries::Retries;
 use super::verify::{self, Refusal, Trust, Whose};
 use crate::fetch::error::{Kind, SourceError, Violation};
-use crate::fetch::source::Remote;
 use crate::fetch::source::decode::Codec;
 use crate::fetch::source::peer::{PeerSource, nar_url};
 use crate::fetch::source::upstream::{Upstream, collect};
 use crate::fetch::source::upstream_health::{Nothing, is_passing};
 use crate::fetch::source::upstream_nar::UpstreamNar;
 use crate::fetch::source::upstreams::Upstreams;
+use crate::fetch::source::{Remote, Source};
 use crate::index::Index;
 use crate::nix::{Compression, NarInfo, StoreHash};
 use crate::peers::trusted_keys::SignedBy;
@@ -42,6 +42,11 @@ pub(crate) trait Responder: Send + Sync {
     /// Upstreams of a higher tier are asked when those of lower ones do not have it.
     fn tier(&self) -> u8 {
         0
+    }
+
+    /// What sends a NAR that it is said to have, without being asked whether it does; `None` where only its answer says how.
+    fn source(&self) -> Option<Arc<dyn Source>> {
+        None
     }
 
     /// How long it usually takes to answer, if that is known.
@@ -88,6 +93,9 @@ pub(crate) trait Network: Send + Sync {
     /// A peer was asked for a path, and had it or not.
     fn tried(&self, _: NodeId, _: StoreHash, _: bool) {}
 
+    /// Other keys are trusted than before.
+    fn trust_changed(&self) {}
+
     /// Moves when a peer may have more than before.
     fn more(&self) -> Option<watch::Receiver<u64>> {
         None
@@ -132,6 +140,10 @@ impl Network for Surroundings {
         self.index.tried(id, hash, had_it);
     }
 
+    fn trust_changed(&self) {
+        self.index.forgive();
+    }
+
     fn more(&self) -> Option<watch::Receiver<u64>> {
         Some(self.index.more())
     }
@@ -149,6 +161,10 @@ impl Network for Surroundings {
 impl Responder for PeerSource {
     fn remote(&self) -> &dyn Remote {
         self
+    }
+
+    fn source(&self) -> Option<Arc<dyn Source>> {
+        Some(Arc::new(Self(Arc::clone(&self.0))))
     }
 
     fn latency(&self) -> Option<Duration> {

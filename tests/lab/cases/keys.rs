@@ -16,6 +16,7 @@ use crate::needs::Need;
 use crate::peer::{Peernixd, Settings};
 use crate::real_nix::{self, Generation};
 use crate::store::Signed;
+use crate::wait;
 
 /// How long a machine may take to learn what another one changed.
 const SPREAD: Duration = Duration::from_secs(10);
@@ -41,6 +42,19 @@ fn build(host: &Host, name: &str) -> Result<String> {
     // The machine's own Nix builds for all: what is tried here is the one that fetches.
     let drv = host.sh(&format!("nix-store --realise $(nix-instantiate /run/host/tmp/{name}.nix)"))?;
     Ok(drv.trim().to_owned())
+}
+
+/// Builds something on A, and waits until B has heard that A offers another path.
+fn build_and_tell(a: &Host, on_b: &Peernixd<'_>, name: &str) -> Result<String> {
+    let offered = || -> Result<u64> {
+        let metrics = on_b.metrics()?;
+        let entries = metrics.lines().find_map(|line| line.strip_prefix("peernix_index_entries "));
+        Ok(entries.context("no index")?.parse()?)
+    };
+    let before = offered()?;
+    let path = build(a, name)?;
+    wait::until_true("B to hear of the new path", SPREAD, || Ok(offered()? > before))?;
+    Ok(path)
 }
 
 /// The names of the keys that signed a path, as B's gateway tells its Nix.
@@ -80,7 +94,7 @@ fn rotation(ctx: &Ctx, generation: Generation) -> Result<()> {
     };
 
     // Before: B enrols A's key, for its gateway and for its Nix.
-    let before = build(&a, "before")?;
+    let before = build_and_tell(&a, &on_b, "before")?;
     ctx.check("a key that is not trusted lets nothing in", signers(ctx, &b, &before)?.is_none(), "it is offered");
     let keys = there.does(Control::keys)?;
     let old = keys.iter().find(|key| key.state == KeyState::Active).context("A has an active key")?.clone();
@@ -90,14 +104,14 @@ fn rotation(ctx: &Ctx, generation: Generation) -> Result<()> {
     takes("before", &before)?;
 
     // During: both keys sign, so that who has learnt of one only takes it as well.
-    let kept = build(&a, "kept")?;
+    let kept = build_and_tell(&a, &on_b, "kept")?;
     let rotation = there.does(|client| client.rotate_key(Some(GRACE)))?;
-    let during = build(&a, "during")?;
+    let during = build_and_tell(&a, &on_b, "during")?;
     takes("during", &during)?;
     ctx.check("what is older is signed by the old key too", signers(ctx, &b, &kept)?.is_some(), "it is not offered");
     here.does(|client| client.trust(&rotation.new.public_key, "A, the next one"))?;
     b.nix_conf(&["http://127.0.0.1:7649"], &format!("{trusted} {}", rotation.new.public_key))?;
-    let both = build(&a, "both")?;
+    let both = build_and_tell(&a, &on_b, "both")?;
     let signed_by = signers(ctx, &b, &both)?.unwrap_or_default();
     let both_sign = [&old.name, &rotation.new.name].iter().all(|name| signed_by.contains(*name));
     ctx.check("both keys sign during the grace", both_sign, &format!("{signed_by:?}"));
@@ -107,7 +121,7 @@ fn rotation(ctx: &Ctx, generation: Generation) -> Result<()> {
 
     // After: the old key is revoked at A, and the new one alone signs.
     there.does(|client| client.revoke_key(&old.fingerprint, "replaced"))?;
-    let after = build(&a, "after")?;
+    let after = build_and_tell(&a, &on_b, "after")?;
     let signed_by = signers(ctx, &b, &after)?.unwrap_or_default();
     ctx.check("the new key alone signs", signed_by == [rotation.new.name.clone()], &format!("{signed_by:?}"));
     takes("after", &after)?;
@@ -135,11 +149,9 @@ fn distrust(ctx: &Ctx, a: &Host, (b, here): (&Host, &Administrator), old: &str, 
     std::fs::remove_file(a.dir.join("tmp/old"))?;
 
     let name = old.split(':').next().unwrap_or_default();
-    ctx.check(
-        "what the old key signed is offered",
-        signers(ctx, b, &taken)? == Some(vec![name.to_owned()]),
-        "it is not",
-    );
+    let offered = wait::until_true("B to hear of it", SPREAD, || Ok(signers(ctx, b, &taken)?.is_some()));
+    let by_old = signers(ctx, b, &taken)? == Some(vec![name.to_owned()]);
+    ctx.check("what the old key signed is offered", offered.is_ok() && by_old, "it is not");
     real_nix::realise(ctx, b, Generation::Machine, "trusted", &taken)?.must("what the old key signed")?;
     ctx.check("B distrusts the old key", here.does(|client| client.distrust(name))?, "it was not trusted");
     for path in [&taken, &refused] {
