@@ -47,7 +47,7 @@ demo: cc
 
 test: setup
 	$(stage) 'build the tests' $(CARGO) test --locked --no-run --all-targets
-	$(stage) 'unit and integration tests' scripts/side-by-side.sh '$(CARGO) test --locked --lib --example demo' '$(CARGO) test --locked --test integration'
+	$(stage) 'unit and integration tests' $(CARGO) test --locked $(tests)
 	$(stage) 'documentation tests' $(CARGO) test --locked --doc
 	$(stage) 'NixOS' scripts/nixos-check.sh
 	$(stage) 'benchmarks, on a small scale' $(CARGO) test --locked --bench suite -- --smoke --rounds 2

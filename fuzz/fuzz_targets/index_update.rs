@@ -16,7 +16,7 @@ fuzz_target!(|data: &[u8]| {
         Update::Changes { state, added, .. } => (*state, added.clone()),
     };
     let before = Update::Snapshot { state, salt: peernix::index::Salt::OPEN, entries: vec![] };
-    let set = Set::updated(None, before).and_then(|before| Set::updated(Some(before), update));
+    let set = Set::updated(None, before).and_then(|before| Set::updated(Some(&before), update));
     let set = set.expect("changes of the state that is known");
     assert!(entries.iter().all(|entry| set.has(*entry)));
 });

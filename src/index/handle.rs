@@ -5,7 +5,7 @@ use super::entry::{Entry, Salt};
 use super::error::IndexError;
 use super::log::Log;
 use super::update::Update;
-use super::view::{Says, SetStatus, View};
+use super::view::{Says, Set, SetStatus, View};
 use crate::metrics::Metrics;
 use crate::nix::StoreHash;
 use crate::peers::{IndexState, NodeId, Peer, Peers};
@@ -52,7 +52,8 @@ impl Index {
         self.0.log.is_some()
     }
 
-    /// What this machine has now, by the first eight bytes of hash parts, in any order; peers are told if that is news.
+    /// What this machine has now, by the first eight bytes of hash parts, in any order; peers are told if that is news. Takes as long as
+    /// that is much.
     pub fn offer(&self, prefixes: impl Iterator<Item = [u8; 8]>) {
         let Some(log) = &self.0.log else { return };
         let salt = log.lock().salt();
@@ -63,6 +64,8 @@ impl Index {
         // The first time also of nothing: that there is an index is news.
         let is_first = log.state().seq == 0;
         if log.set(entries) || is_first {
+            // Written now, and not when the first one asks.
+            log.answer(None);
             self.0.peers.tell_index(Some(log.state()));
         }
     }
@@ -167,15 +170,22 @@ impl Index {
         self.0.view.read().ignored_until(id)
     }
 
-    /// Takes in what a peer told.
+    /// Takes in what a peer told, which takes as long as its set is large. When that is no good, nothing is known of the peer any more.
     ///
     /// # Errors
-    /// As [`View::update`].
+    /// As [`Set::updated`] and [`View::put`].
     pub fn update(&self, id: NodeId, update: Update) -> Result<(), IndexError> {
-        if self.0.view.write().update(id, update, Instant::now())? {
-            self.0.more.send_modify(|count| *count += 1);
+        let (all, adds) = (update.is_all(), update.adds());
+        // Nobody else has to wait for this: only one follows a peer.
+        let before = self.0.view.read().set(id);
+        let set = Set::updated(before.as_deref(), update);
+        let put = set.and_then(|set| self.0.view.write().put(id, set, all, Instant::now()));
+        match put {
+            Ok(()) if adds => self.0.more.send_modify(|count| *count += 1),
+            Ok(()) => {}
+            Err(_) => self.forget(id),
         }
-        Ok(())
+        put
     }
 
     /// Nothing is known any more of what a peer has.

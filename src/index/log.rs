@@ -195,7 +195,7 @@ mod tests {
                 if asks {
                     let known = follower.as_ref().map(Set::state);
                     let update = Update::parse(&log.answer(known)).unwrap();
-                    follower = Some(Set::updated(follower, update).unwrap());
+                    follower = Some(Set::updated(follower.as_ref(), update).unwrap());
                     let set = follower.as_ref().unwrap();
                     prop_assert_eq!(set.state(), log.state());
                     for number in 0..40 {

@@ -139,7 +139,7 @@ impl Index {
         let (index, id) = (self.clone(), peer.id());
         let taken = tokio::task::spawn_blocking(move || {
             let update = Update::parse(&bytes);
-            update.and_then(|update| index.update(id, update)).inspect_err(|_| index.forget(id))
+            update.inspect_err(|_| index.forget(id)).and_then(|update| index.update(id, update))
         });
         taken.await.map_err(|error| link(&error))?
     }

@@ -38,6 +38,20 @@ pub enum Update {
 }
 
 impl Update {
+    /// Whether it is all of it, and not what changed.
+    #[must_use]
+    pub const fn is_all(&self) -> bool {
+        matches!(self, Self::Snapshot { .. })
+    }
+
+    /// Whether there may be something that was not there before.
+    #[must_use]
+    pub const fn adds(&self) -> bool {
+        match self {
+            Self::Snapshot { entries: added, .. } | Self::Changes { added, .. } => !added.is_empty(),
+        }
+    }
+
     /// As bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {

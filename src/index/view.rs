@@ -12,6 +12,7 @@ use super::update::Update;
 use crate::nix::StoreHash;
 use crate::peers::{IndexState, NodeId};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -31,11 +32,11 @@ pub struct Set {
 }
 
 impl Set {
-    /// What a set is after an update.
+    /// What a set is after an update. Takes as long as the set is large.
     ///
     /// # Errors
     /// It is a change of another state, or makes the set too large.
-    pub fn updated(before: Option<Self>, update: Update) -> Result<Self, IndexError> {
+    pub fn updated(before: Option<&Self>, update: Update) -> Result<Self, IndexError> {
         match (update, before) {
             (Update::Snapshot { state, salt, entries }, _) => Ok(Self { state, salt, entries }),
             (Update::Changes { state, added, removed }, Some(before)) if state.epoch == before.state.epoch => {
@@ -43,7 +44,7 @@ impl Set {
                 if entries.len() > ENTRIES_MAX {
                     return Err(IndexError::TooMany(entries.len(), ENTRIES_MAX));
                 }
-                Ok(Self { state, entries, ..before })
+                Ok(Self { state, salt: before.salt, entries })
             }
             (Update::Changes { .. }, _) => Err(IndexError::State),
         }
@@ -126,7 +127,7 @@ pub struct View {
 #[derive(Debug)]
 struct Known {
     /// `None`: it is not believed.
-    set: Option<Set>,
+    set: Option<Arc<Set>>,
     /// It is to be told anew.
     is_stale: bool,
     /// What it does not have after all, until it tells news.
@@ -155,7 +156,7 @@ impl View {
     #[must_use]
     pub fn state(&self, id: NodeId) -> Option<IndexState> {
         let known = self.peers.get(&id).filter(|known| !known.is_stale)?;
-        known.set.as_ref().map(Set::state)
+        known.set.as_ref().map(|set| set.state())
     }
 
     /// Until when a peer's set is ignored; afterwards it gets another chance.
@@ -165,19 +166,18 @@ impl View {
         Some(known.since + IGNORED)
     }
 
-    /// Takes in what a peer tells. Whether it may have more than before: a reason to ask again for what nobody had.
+    /// The set of a peer, as it is known: what it tells next may be a change of that.
+    #[must_use]
+    pub fn set(&self, id: NodeId) -> Option<Arc<Set>> {
+        self.peers.get(&id)?.set.clone()
+    }
+
+    /// This is the set of a peer now; `all`: it told all of it, and not what changed.
     ///
     /// # Errors
-    /// The update does not fit what is known, or is too large. What is known of the peer is forgotten then.
-    pub fn update(&mut self, id: NodeId, update: Update, now: Instant) -> Result<bool, IndexError> {
-        let before = self.peers.remove(&id);
-        let (set, claims) = before.map_or((None, Claims::default()), |before| (before.set, before.claims));
-        let is_snapshot = matches!(update, Update::Snapshot { .. });
-        let has_more = match &update {
-            Update::Snapshot { entries, .. } => !entries.is_empty(),
-            Update::Changes { added, .. } => !added.is_empty(),
-        };
-        let set = Set::updated(set, update)?;
+    /// There are too many entries or salts of all peers together. What was known of this one is forgotten then.
+    pub fn put(&mut self, id: NodeId, set: Set, all: bool, now: Instant) -> Result<(), IndexError> {
+        let claims = self.peers.remove(&id).map_or_else(Claims::default, |before| before.claims);
         let others: usize =
             self.peers.values().filter_map(|known| known.set.as_ref()).map(|set| set.entries.len()).sum();
         if others + set.entries.len() > TOTAL_MAX {
@@ -190,10 +190,10 @@ impl View {
         if salts.len() > SALTS_MAX {
             return Err(IndexError::TooMany(salts.len(), SALTS_MAX));
         }
-        let known =
-            Known { set: Some(set), is_stale: false, wrong: Vec::new(), claims: claims.told(is_snapshot), since: now };
+        let set = Some(Arc::new(set));
+        let known = Known { set, is_stale: false, wrong: Vec::new(), claims: claims.told(all), since: now };
         self.peers.insert(id, known);
-        Ok(has_more)
+        Ok(())
     }
 
     /// Nothing is known of this peer any more.

@@ -8,8 +8,7 @@ use super::hello::{self, Greeting, Hello};
 use super::link::{Connection, RETRY_PAUSES};
 use super::peer::Peer;
 use super::state::Provenance;
-use crate::resilience::Backoff;
-use crate::resilience::backoff::spread;
+use crate::resilience::{Backoff, Rounds};
 use parking_lot::RwLock;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -47,12 +46,14 @@ pub(super) struct Limits {
     dials_known: Semaphore,
     dials_strangers: Semaphore,
     watched: Semaphore,
+    /// When peers are greeted: all of them at the same moments, so that an idle machine wakes up once for all.
+    rounds: Rounds,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let [dials_known, dials_strangers, watched] = [DIALS_KNOWN, DIALS_STRANGERS, WATCHED_MAX].map(Semaphore::new);
-        Self { dials_known, dials_strangers, watched }
+        Self { dials_known, dials_strangers, watched, rounds: Rounds::new(GREETING_INTERVAL_MOST) }
     }
 }
 
@@ -210,7 +211,7 @@ impl Monitor {
         };
         tokio::select! {
             () = ended => return false,
-            () = sleep_until(begun + spread(interval)) => {}
+            () = sleep_until(self.limits.rounds.next(begun, interval)) => {}
             () = self.peer.look.notified() => sleep_until(begun + LOOK_GAP).await,
         }
         true

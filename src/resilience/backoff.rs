@@ -66,8 +66,7 @@ impl Backoff {
 }
 
 /// A random duration within a quarter of `around`.
-#[must_use]
-pub fn spread(around: Duration) -> Duration {
+fn spread(around: Duration) -> Duration {
     // Without randomness those who wait may keep step, which is no harm worth an error.
     let random = getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX));
     around.mul_f64(0.75 + random / 2.0)

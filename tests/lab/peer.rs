@@ -253,6 +253,17 @@ impl<'a> Peernixd<'a> {
         Ok(Duration::from_secs_f64((ticks(11)? + ticks(12)?) as f64 / per_second as f64))
     }
 
+    /// How often its threads have gone to sleep so far, which is how often they were woken.
+    pub(crate) fn wake_ups(&self) -> Result<u64> {
+        let mut count = 0;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.process.pid()))? {
+            let status = std::fs::read_to_string(thread?.path().join("status"))?;
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            count += line.context("no such field")?.trim().parse::<u64>()?;
+        }
+        Ok(count)
+    }
+
     /// How many files and sockets it has open.
     pub(crate) fn open_files(&self) -> Result<usize> {
         Ok(std::fs::read_dir(format!("/proc/{}/fd", self.process.pid()))?.count())

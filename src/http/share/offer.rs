@@ -5,6 +5,7 @@ use crate::index::Index;
 use crate::store::Audience;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +30,9 @@ impl Share {
             policy.mark_unchanged();
             signing.mark_unchanged();
             if let Some(prefixes) = self.rules.now().offered.current(audience).await {
-                index.offer(prefixes.into_iter());
+                let index = index.clone();
+                // Each is hashed, and all are sorted. It fails only when the program is being stopped.
+                let _ = spawn_blocking(move || index.offer(prefixes.into_iter())).await;
             }
             sleep(GAP).await; // pace: no peer is told more often
             tokio::select! {

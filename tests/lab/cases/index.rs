@@ -32,6 +32,7 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         Case::new("index/100-peers", hundred).alone(),
         Case::new("index/fresh", fresh).alone(),
+        Case::new("index/idle", idle).alone(),
         Case::new("index/liars", liars),
         Case::new("index/mixed", mixed),
     ]
@@ -181,6 +182,24 @@ fn fresh(ctx: &Ctx) -> Result<()> {
     let (status, time) = look_up(&mut client, own)?;
     ctx.check("what only it had is not looked for", status == 404 && !swarm.was_asked_for(own), &format!("{status}"));
     ctx.measure("a lookup of that", time.as_secs_f64() * 1e3, "ms", 400.0);
+    peernixd.stop()
+}
+
+/// A machine that has nothing to do lets its processor sleep.
+fn idle(ctx: &Ctx) -> Result<()> {
+    const QUIET: Duration = Duration::from_secs(30);
+    let network = ctx.network()?;
+    let (a, b) = (network.host("a")?, network.host("b")?);
+    b.sh("nix-store --init")?;
+    let swarm = swarm_of(&a, &b, 10)?;
+    let (peernixd, _) = settled(ctx, &b, &swarm)?;
+    // Until all are greeted at the same moments.
+    wait::pass(Duration::from_secs(13));
+    let (woken, used, begun) = (peernixd.wake_ups()?, peernixd.cpu_time()?, Instant::now());
+    wait::pass(QUIET);
+    let (woken, used, passed) = (peernixd.wake_ups()? - woken, peernixd.cpu_time()? - used, begun.elapsed());
+    ctx.measure("wake-ups with 10 peers", woken as f64 / passed.as_secs_f64(), "a second", 2.0);
+    ctx.measure("processor", 100.0 * used.as_secs_f64() / passed.as_secs_f64(), "% of a core", 0.1 * SLACK);
     peernixd.stop()
 }
 
