@@ -4,6 +4,7 @@ Nothing here or in a script may rely on where programs are or on what else is in
 """
 
 import json
+import time
 from itertools import count as numbers
 
 # The key that `common.nix` lets the machines trust. For tests only: everybody knows its secret half.
@@ -36,12 +37,40 @@ in link count
 
 def build(machine: Machine, name: str, count: int = 1, size: int = 1000, sign: bool = True) -> str:
     """Builds a chain of paths; returns the last, which has all others in its closure."""
+    before = offered(machine)
     machine.succeed(f"cat >/tmp/chain.nix <<'END'\n{CHAIN}\nEND")
     arguments = f"--argstr name {name} --arg count {count} --arg size {size}"
     path = machine.succeed(f"nix-build --no-out-link {arguments} /tmp/chain.nix").strip()
     if sign:
         machine.succeed(f"nix store sign --recursive --key-file {SECRET_KEY} {path}")
+    # What is offered is told within a moment. Not all is: then there is nothing to wait for, and who asks for it finds that out.
+    within(3, lambda: offered(machine) is None or offered(machine) >= before + count)
     return path
+
+
+def within(seconds: float, happens) -> bool:
+    """Waits for something that may not happen at all; whether it did."""
+    end = time.monotonic() + seconds * SLOWNESS
+    while not happens():
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.1)  # poll
+    return True
+
+
+def offered(machine: Machine) -> int | None:
+    """How many paths a machine tells its peers that it has; `None` where there is no service."""
+    status, text = machine.execute("curl --silent --fail --max-time 5 http://127.0.0.1:7649/metrics")
+    values = [line.split()[1] for line in text.splitlines() if line.startswith("peernix_index_offered ")]
+    return int(values[0]) if status == 0 and values else None
+
+
+def hear_of(machine: Machine, path: str) -> bool:
+    """Waits a moment until the gateway of a machine has heard that somebody has a path; whether it has."""
+    hash = path.removeprefix("/nix/store/")[:32]
+    ask = f"curl --silent --output /dev/null --write-out '%{{http_code}}' http://127.0.0.1:7649/{hash}.narinfo"
+    # 000: there is no gateway, and nothing to wait for.
+    return within(5, lambda: machine.execute(ask)[1].strip() in ("200", "000"))
 
 
 def closure(machine: Machine, path: str) -> dict[str, str]:
@@ -58,11 +87,13 @@ def has(machine: Machine, path: str) -> bool:
 
 def realise(machine: Machine, path: str) -> None:
     """Lets Nix get a path from its substituters, through the nix-daemon."""
+    hear_of(machine, path)
     machine.succeed(f"{REALISE} {path}")
 
 
 def start_realise(machine: Machine, path: str) -> None:
     """As `realise`, but goes on at once. `finish_realise` waits for it."""
+    hear_of(machine, path)
     machine.succeed(f"{TRANSIENT} --unit=realise --remain-after-exit {REALISE} {path}")
 
 

@@ -33,9 +33,9 @@ with subtest("and from b to c, when a is gone"):
 
 with subtest("what nobody signed stays where it is"):
     unsigned = build(b, "unsigned", sign=False)
-    answered, refused = asked(b, "2xx"), asked(b, "4xx")
+    answered, saved = asked(b, "2xx"), metric(c, "peernix_index_saved_requests_total")
     c.fail(f"{REALISE} {unsigned}")
     t.assertFalse(has(c, unsigned))
-    # Not only because Nix on c would not take it: b does not give it away.
+    # Not only because Nix on c would not take it: b does not even say that it has it.
     t.assertEqual(asked(b, "2xx"), answered)
-    t.assertGreater(asked(b, "4xx"), refused)
+    t.assertGreater(metric(c, "peernix_index_saved_requests_total"), saved)

@@ -59,6 +59,7 @@ with subtest("what a built and nobody signed comes to b once b trusts the key of
     t.assertEqual(narinfo(built)[-3:], "404")
     b.fail(get(built, old))
     b.succeed(f"peernixctl trust add '{old}'")
+    t.assertTrue(hear_of(b, built))
     b.succeed(get(built, old))
     t.assertTrue(has(b, built))
 
@@ -68,9 +69,11 @@ with subtest("during a rotation both keys sign: whoever knows one of them takes 
     t.assertNotEqual(new, old)
     t.assertEqual(states(), ["grace", "active"])
     during = build(a, "during", sign=False)
+    t.assertTrue(hear_of(b, during))
     b.succeed(get(during, old))
     other = build(a, "other", sign=False)
     b.succeed(f"peernixctl trust add '{new}'", f"peernixctl trust remove '{old}'")
+    t.assertTrue(hear_of(b, other))
     b.succeed(get(other, new))
 
 with subtest("afterwards only the new one does"):
@@ -82,6 +85,7 @@ with subtest("afterwards only the new one does"):
     t.assertEqual(narinfo(after)[-3:], "404")
     b.fail(get(after, new))
     b.succeed(f"peernixctl trust add '{last}'")
+    t.assertTrue(hear_of(b, after))
     t.assertIn(f"Sig: {last.partition(':')[0]}:", narinfo(after))
     b.succeed(get(after, last))
 
@@ -92,6 +96,7 @@ with subtest("what was built before the rotations is signed anew"):
 
 with subtest("once b distrusts the key, its gateway refuses what only that signed"):
     distrusted = build(a, "distrusted", sign=False)
+    t.assertTrue(hear_of(b, distrusted))
     t.assertIn(f"Sig: {last.partition(':')[0]}:", narinfo(distrusted))
     b.succeed(f"peernixctl trust remove '{last}'")
     t.assertEqual(narinfo(distrusted)[-3:], "404")
@@ -112,4 +117,6 @@ with subtest("a revoked key signs no more, and a says so"):
     revoked = build(a, "revoked", sign=False)
     b.fail(get(revoked, old, new, last))
     t.assertNotIn(last, a.succeed("peernixctl keys export"))
-    b.succeed(f"peernixctl trust add '{active()}'", get(revoked, active()))
+    b.succeed(f"peernixctl trust add '{active()}'")
+    t.assertTrue(hear_of(b, revoked))
+    b.succeed(get(revoked, active()))

@@ -69,6 +69,7 @@ for one in machines:
 
 wait_for_peers(machine, 1)
 path = build(other, "asked-for")
+t.assertTrue(hear_of(machine, path))
 
 with subtest("twenty restarts under load"):
     machine.succeed(f"cat >/tmp/load.py <<'END'\n{LOAD}\nEND", "mkfifo /tmp/stop")

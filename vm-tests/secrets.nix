@@ -5,6 +5,8 @@
     a.services.peernix.settings.share = {
       plain_listen = "[::]:5000";
       deny = ["*-secret*"];
+      # So that b asks for what a would not tell it of.
+      index = false;
     };
     b = {};
   };
