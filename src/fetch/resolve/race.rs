@@ -73,7 +73,9 @@ impl Race {
         upstreams.sort_by_key(|upstream| upstream.tier());
         let tiers = upstreams.chunk_by(|one, next| one.tier() == next.tier()).count();
         let plan = Plan::new(peers.len(), budget, begun).and_tiers(tiers);
-        let plan = if holders > 0 { plan.and_holders(peers.first().and_then(|first| first.latency())) } else { plan };
+        // As long as somebody has not told what it has, all are asked together.
+        let all_told = holders > 0 && holders == peers.len();
+        let plan = if all_told { plan.and_holders(peers.first().and_then(|first| first.latency())) } else { plan };
         let (asked, silent, later) = (JoinSet::new(), Vec::new(), upstreams.into());
         let is_complete = !is_partial;
         let mut race = Self { question, begun, plan, budget, patience, peers, later, asked, silent, is_complete };
