@@ -37,7 +37,7 @@ in link count
 
 def build(machine: Machine, name: str, count: int = 1, size: int = 1000, sign: bool = True) -> str:
     """Builds a chain of paths; returns the last, which has all others in its closure."""
-    before = offered(machine)
+    before = offered(machine) or 0
     machine.succeed(f"cat >/tmp/chain.nix <<'END'\n{CHAIN}\nEND")
     arguments = f"--argstr name {name} --arg count {count} --arg size {size}"
     path = machine.succeed(f"nix-build --no-out-link {arguments} /tmp/chain.nix").strip()

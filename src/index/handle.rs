@@ -154,7 +154,7 @@ impl Index {
     /// How the index of one peer is; `None` if it tells none.
     #[must_use]
     pub fn status_of(&self, id: NodeId) -> Option<SetStatus> {
-        self.0.view.read().status().find(|status| status.id == id)
+        self.0.view.read().status_of(id)
     }
 
     pub(super) fn peers(&self) -> &Peers {

@@ -1,7 +1,7 @@
 //! What this machine offers, and how that changed: from which every peer is told what it does not know yet.
 
 use super::entry::{Entry, Salt};
-use super::update::Update;
+use super::update::{self, Update};
 use crate::peers::IndexState;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -96,10 +96,7 @@ impl Log {
 
     fn everything(&mut self) -> Bytes {
         let Self { state, salt, entries, snapshot, .. } = self;
-        let all = snapshot.get_or_insert_with(|| {
-            Update::Snapshot { state: *state, salt: *salt, entries: entries.clone() }.to_bytes()
-        });
-        all.clone()
+        snapshot.get_or_insert_with(|| update::snapshot(*state, *salt, entries)).clone()
     }
 
     /// What the last `count` changes made together.

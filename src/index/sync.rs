@@ -5,8 +5,7 @@ use super::error::IndexError;
 use super::handle::Index;
 use super::update::{UPDATE_MAX, Update};
 use crate::peers::{IndexState, NodeId, Peer, State};
-use crate::resilience::Backoff;
-use crate::resilience::backoff::Schedule;
+use crate::resilience::{Backoff, Schedule};
 use http_body_util::{BodyExt, Limited};
 use hyper::StatusCode;
 use std::sync::Arc;
@@ -88,7 +87,7 @@ impl Index {
                 next = next.max(until);
             }
             if known.is_some_and(|known| !is_behind(known, told)) {
-                if timeout(REMEMBERED, news.changed()).await.is_err() && is_away(&peer) {
+                if !hears_more(&peer, &mut news).await {
                     return;
                 }
                 continue;
@@ -109,12 +108,9 @@ impl Index {
                     let level = if is_link { log::Level::Debug } else { log::Level::Warn };
                     log::log!(level, peer:% = id, reason:% = error; "the index of a peer is not taken: {error}");
                     next = begun + if is_link { backoff.next_pause() } else { NO_GOOD };
-                    if is_away(&peer) {
-                        // It is asked again when it is back, or forgotten.
-                        let came_back = timeout(REMEMBERED, news.changed()).await.is_ok();
-                        if !came_back && is_away(&peer) {
-                            return;
-                        }
+                    // One that is away is asked again when it is back, or forgotten.
+                    if is_away(&peer) && !hears_more(&peer, &mut news).await {
+                        return;
                     }
                 }
             }
@@ -143,6 +139,11 @@ impl Index {
         });
         taken.await.map_err(|error| link(&error))?
     }
+}
+
+/// Waits for news of a peer; false if it has been away for too long to remember what it had.
+async fn hears_more(peer: &Peer, news: &mut watch::Receiver<()>) -> bool {
+    timeout(REMEMBERED, news.changed()).await.is_ok() || !is_away(peer)
 }
 
 /// Where to ask for what changed since this state.

@@ -55,25 +55,15 @@ impl Update {
     /// As bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
-        let mut bytes = Vec::new();
-        let mut head = |kind, state: &IndexState| {
-            bytes.push(kind);
-            bytes.extend(state.epoch.to_be_bytes());
-            bytes.extend(state.seq.to_be_bytes());
-        };
         match self {
-            Self::Snapshot { state, salt, entries } => {
-                head(SNAPSHOT, state);
-                bytes.extend(salt.as_bytes());
-                encode(entries, &mut bytes);
-            }
+            Self::Snapshot { state, salt, entries } => snapshot(*state, *salt, entries),
             Self::Changes { state, added, removed } => {
-                head(CHANGES, state);
+                let mut bytes = head(CHANGES, *state);
                 encode(added, &mut bytes);
                 encode(removed, &mut bytes);
+                bytes.into()
             }
         }
-        bytes.into()
     }
 
     /// From bytes of a stranger.
@@ -102,6 +92,21 @@ impl Update {
         };
         if used == rest.len() { Ok(update) } else { Err(IndexError::Padding) }
     }
+}
+
+/// An [`Update::Snapshot`] as bytes, without a copy of its entries.
+pub(super) fn snapshot(state: IndexState, salt: Salt, entries: &[Entry]) -> Bytes {
+    let mut bytes = head(SNAPSHOT, state);
+    bytes.extend(salt.as_bytes());
+    encode(entries, &mut bytes);
+    bytes.into()
+}
+
+fn head(kind: u8, state: IndexState) -> Vec<u8> {
+    let mut bytes = vec![kind];
+    bytes.extend(state.epoch.to_be_bytes());
+    bytes.extend(state.seq.to_be_bytes());
+    bytes
 }
 
 #[cfg(test)]

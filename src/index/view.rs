@@ -139,8 +139,6 @@ struct Known {
 /// How a set is, for those who look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetStatus {
-    /// Whose.
-    pub id: NodeId,
     /// Its entries.
     pub entries: u64,
     /// When it was last told.
@@ -248,8 +246,14 @@ impl View {
 
     /// How the sets are, in no particular order.
     pub fn status(&self) -> impl Iterator<Item = SetStatus> {
-        self.peers.iter().map(|(id, known)| SetStatus {
-            id: *id,
+        self.peers.keys().filter_map(|id| self.status_of(*id))
+    }
+
+    /// How the set of one peer is; `None` if it tells none.
+    #[must_use]
+    pub fn status_of(&self, id: NodeId) -> Option<SetStatus> {
+        let known = self.peers.get(&id)?;
+        Some(SetStatus {
             entries: known.set.as_ref().map_or(0, |set| set.entries.len() as u64),
             updated: known.since,
             wrong_claims: known.claims.wrong_ever(),

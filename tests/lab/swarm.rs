@@ -157,8 +157,8 @@ impl Swarm {
         self.asked.hashes.lock().contains(&hash)
     }
 
-    /// How often any was asked for each of these.
-    pub(crate) fn times_asked(&self) -> usize {
+    /// How many of all questions for a path were not the first for it.
+    pub(crate) fn repeats(&self) -> usize {
         let hashes = self.asked.hashes.lock();
         hashes.len() - hashes.iter().collect::<BTreeSet<_>>().len()
     }

@@ -102,7 +102,10 @@ impl ReadAhead {
 
     async fn fetch(self, nar: NarHash, (resolution, generation): Found) {
         let body = self.0.registry.reader_ahead(&resolution, generation).await;
-        let Some(body) = body else { return self.drop(nar) };
+        let Some(body) = body else {
+            self.give_up(nar);
+            return;
+        };
         let mut progress = body.progress();
         let stays = {
             let mut state = self.0.state.lock();
@@ -119,32 +122,30 @@ impl ReadAhead {
         // The sender is in the body; if that is gone, it was taken.
         let came = progress.wait_for(|progress| *progress != Progress::Pending).await;
         let failed = came.is_ok_and(|progress| matches!(*progress, Progress::Failed(_)));
-        if failed {
-            return self.drop(nar);
-        }
-        let waits = self.0.state.lock().forecast.came(nar);
+        let waits = !failed && self.0.state.lock().forecast.came(nar);
         self.go_on();
         if waits {
             sleep(KEEP).await; // life of what nobody asks for
-            self.drop(nar);
+        }
+        if waits || failed {
+            self.give_up(nar);
         }
     }
 
-    /// Keeps a NAR no longer.
-    fn drop(&self, nar: NarHash) {
+    /// Keeps a NAR no longer; tells how many bytes were in vain.
+    fn give_up(&self, nar: NarHash) -> u64 {
         let mut state = self.0.state.lock();
-        let wasted = state.forecast.dropped(nar, Instant::now());
+        let wasted = state.forecast.dropped(nar, Instant::now()).unwrap_or_default();
         let kept = state.kept.remove(&nar);
         drop(state);
         drop(kept);
-        self.0.metrics.read_ahead_wasted_bytes.add(wasted.unwrap_or_default());
+        self.0.metrics.read_ahead_wasted_bytes.add(wasted);
+        wasted
     }
 
     /// Keeps nothing; tells how many bytes that frees.
     pub(crate) fn clear(&self) -> u64 {
         let kept: Vec<NarHash> = self.0.state.lock().kept.keys().copied().collect();
-        let before = self.0.metrics.read_ahead_wasted_bytes.get();
-        kept.into_iter().for_each(|nar| self.drop(nar));
-        self.0.metrics.read_ahead_wasted_bytes.get() - before
+        kept.into_iter().map(|nar| self.give_up(nar)).sum()
     }
 }

@@ -181,7 +181,8 @@ impl Resolver {
             // What was promised is looked for everywhere, whatever the index says.
             Patience::Promised => Responders { upstreams: self.network.upstreams(), ..self.network.responders() },
         };
-        let others: Vec<_> = responders.peers[..responders.holders].iter().filter_map(|peer| peer.source()).collect();
+        let mut others: Vec<_> =
+            responders.peers[..responders.holders].iter().filter_map(|peer| peer.source()).collect();
         let mut race = Race::start(question, responders, patience, self.budget());
         let mut from_upstreams: Vec<Holder> = Vec::new();
         let mut all_said_no = true;
@@ -190,6 +191,9 @@ impl Resolver {
             let is_peer = reply.from.remote().id().is_peer();
             if let (SourceId::Peer(id), Ok(answer)) = (reply.from.remote().id(), &reply.answer) {
                 self.network.tried(id, key.1, answer.is_some());
+                if answer.is_none() {
+                    others.retain(|other| other.remote().id() != SourceId::Peer(id));
+                }
             }
             match self.take(key.1, reply) {
                 Ok(Some(holder)) if is_wanted(&holder) && is_peer => {

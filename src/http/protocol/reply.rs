@@ -55,11 +55,16 @@ pub fn ok(media: HeaderValue, keep: HeaderValue, body: impl Into<Body>) -> Respo
     reply(StatusCode::OK, media, keep, body.into())
 }
 
-/// 304: what the client has is what there is.
+/// 200 with JSON of this entity tag; or 304 and nothing else, if the client says that it has that.
 #[must_use]
-pub fn not_modified() -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NOT_MODIFIED;
+pub fn tagged_json(headers: &HeaderMap, etag: HeaderValue, body: Bytes) -> Response<Body> {
+    if etag.to_str().is_ok_and(|etag| has_already(headers, etag)) {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return response;
+    }
+    let mut response = ok(media::JSON, keep::NEVER, body);
+    response.headers_mut().insert(ETAG, etag);
     response
 }
 

@@ -128,7 +128,7 @@ impl Handler for ShareHandler {
                 _ => None,
             }),
             Route::PeerIndex(known) => Ok(match (&self.towards, request.caller.node) {
-                (Towards::Peers(peers, index, _), Some(node)) => status::index(peers, index, node, *known),
+                (Towards::Peers(peers, index, _), Some(node)) => status::index(peers, index, node, *known).await,
                 _ => None,
             }),
             // The gateway's, and nobody else's business.

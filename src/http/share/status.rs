@@ -9,7 +9,7 @@ use crate::nix::cache_info::CacheInfo;
 use crate::peers::{IndexState, NodeId, Peers, hello};
 use crate::store::Store;
 use hyper::Response;
-use hyper::header::{ETAG, IF_NONE_MATCH};
+use tokio::task::spawn_blocking;
 
 /// The priority of the share as an ordinary cache: before cache.nixos.org (40), behind our own gateway (10).
 const PRIORITY: i32 = 30;
@@ -42,19 +42,21 @@ pub fn hello(peers: &Peers, node: NodeId, request: &Request) -> Response<Body> {
     if let Some(state) = hello::index_state(&request.headers) {
         peers.told_index(node, state);
     }
+    // A hundred machines greet each other all day: what they have heard already need not be said again.
     let (body, etag) = peers.hello_response();
-    if request.headers.get(IF_NONE_MATCH) == Some(&etag) {
-        // A hundred machines greet each other all day: what they have heard already need not be said again.
-        return reply::not_modified();
-    }
-    let mut response = reply::ok(media::JSON, keep::NEVER, body);
-    response.headers_mut().insert(ETAG, etag);
-    response
+    reply::tagged_json(&request.headers, etag, body)
 }
 
 /// `/peernix/v1/index`: what changed since the state that the peer `node` knows; `None` if nothing is told.
-pub(super) fn index(peers: &Peers, index: &Index, node: NodeId, known: Option<IndexState>) -> Option<Response<Body>> {
-    let answer = index.answer(known)?;
+pub(super) async fn index(
+    peers: &Peers,
+    index: &Index,
+    node: NodeId,
+    known: Option<IndexState>,
+) -> Option<Response<Body>> {
+    let index = index.clone();
+    // Thousands of entries may have to be merged. It fails only when the program is being stopped.
+    let answer = spawn_blocking(move || index.answer(known)).await.ok()??;
     peers.asked_for_index(node);
     Some(reply::ok(media::BYTES, keep::NEVER, answer))
 }

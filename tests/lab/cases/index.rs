@@ -235,7 +235,8 @@ fn liars(ctx: &Ctx) -> Result<()> {
         "ms",
         100.0,
     );
-    ctx.check("nobody is asked twice for a path", swarm.times_asked() <= 2 * 200, &swarm.times_asked().to_string());
+    // Two of them claim each path.
+    ctx.measure("questions for a path beside the first", swarm.repeats() as f64, "", 200.0);
     wait::until_true("the liars to be ignored", Duration::from_secs(20), || {
         for number in 200..300 {
             look_up(&mut client, hash(number))?;
@@ -266,9 +267,9 @@ fn mixed(ctx: &Ctx) -> Result<()> {
     for (info, has) in [(first, "a"), (second, "c")] {
         let (head, _) = Client::gateway(ctx, &b)?.get(&format!("/{}.narinfo", info.path.hash()))?;
         ctx.check(&format!("what {has} has is found"), head.status == 200, &head.status.to_string());
-        let (head, _) = Client::gateway(ctx, &c)?.get(&format!("/{}.narinfo", info.path.hash()))?;
-        ctx.check(&format!("also without an index of one's own, at {has}"), head.status == 200 || has == "c", "");
     }
+    let (head, _) = Client::gateway(ctx, &c)?.get(&format!("/{}.narinfo", first.path.hash()))?;
+    ctx.check("who tells no index finds what others have", head.status == 200, &head.status.to_string());
     ctx.check("one index is known", gauge(&on_b, "peernix_index_peers")? == 1.0, "");
     for peernixd in [on_a, on_b, on_c] {
         peernixd.stop()?;
