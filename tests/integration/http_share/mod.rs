@@ -12,3 +12,4 @@ mod rules;
 mod share;
 mod substitute;
 mod tls;
+mod two;
