@@ -69,6 +69,10 @@ in {
       Whether peers are told which paths are offered, so that they need not ask for others. They get 48 bits of a hash for each path: who
       knows a path can tell whether it is here, and nobody learns a path that they do not know.
     '';
+    relay = option types.bool true ''
+      Whether this machine relays where there are more than 128, if it has no battery and a wire: it knows what all of them have and tells the
+      others, who then need not know each other. Needs `index`, and up to 144 MB of memory where they have much. Four machines do it.
+    '';
     plain_listen = option addresses [] ''
       Where an ordinary HTTP binary cache for any Nix listens, for example `"[::]:5000"`. `""` is nowhere.
     '';

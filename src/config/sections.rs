@@ -113,6 +113,8 @@ pub struct Share {
     pub plain_listen: Addresses,
     /// Whether peers are told which paths are offered, so that they need not ask for others.
     pub index: bool,
+    /// Whether this machine relays where there are more than 128, if it is on mains and on a wire: it knows what all have.
+    pub relay: bool,
     /// Which paths are offered.
     pub policy: Policy,
     /// The keys of which a path must carry a valid signature to be offered. Apart from the keys trusted for what comes in.
@@ -134,6 +136,7 @@ impl Default for Share {
             listen: Addresses::from_default(SHARE_LISTEN),
             plain_listen: Addresses::default(),
             index: true,
+            relay: true,
             policy: Policy::default(),
             public_keys: CACHE_NIXOS_ORG_KEY.parse().into_iter().collect(),
             deny: Vec::new(),

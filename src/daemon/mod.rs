@@ -18,6 +18,7 @@ use crate::system::landlock;
 use crate::system::limits;
 use crate::system::pressure::Pressure;
 use crate::system::sockets::{Sockets, Wanted};
+use crate::system::stationary::is_stationary;
 use anyhow::Context as _;
 pub(crate) use options::node_key;
 use prepare::{Host, prepare};
@@ -42,6 +43,8 @@ pub fn run(config: Config, directories: &Directories) -> anyhow::Result<()> {
     })?;
     sockets.complete_control(&directories.runtime)?;
     let pressure = Pressure::from_environment();
+    // Before the walls, behind which it cannot be seen.
+    let relays = config.share.relay && is_stationary();
     // After the sockets, and before the first thread: each thread takes its walls from the one that makes it.
     let sandbox = landlock::enter(&options::places(&config, directories));
     sandbox.log();
@@ -51,7 +54,7 @@ pub fn run(config: Config, directories: &Directories) -> anyhow::Result<()> {
         // First of all: whoever starts the service may stop it again at any moment.
         let signals = Signals::new().context("cannot handle signals")?;
         let stop = CancellationToken::new();
-        let host = Host { directories, sockets, sandbox: sandbox.to_string(), pressure };
+        let host = Host { directories, sockets, sandbox: sandbox.to_string(), pressure, relays };
         let daemon = prepare(config, host, &stop).await?;
         daemon.run(signals, stop).await;
         Ok(())

@@ -34,11 +34,13 @@ pub(super) struct Host<'a> {
     /// How far the service has locked itself in.
     pub(super) sandbox: String,
     pub(super) pressure: Option<Pressure>,
+    /// Whether this machine may relay.
+    pub(super) relays: bool,
 }
 
 /// Puts the service together. Nothing is served yet.
 pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationToken) -> anyhow::Result<Daemon> {
-    let Host { directories, mut sockets, sandbox, pressure } = host;
+    let Host { directories, mut sockets, sandbox, pressure, relays } = host;
     let started = SystemTime::now();
     let notifier = Arc::new(Notifier::from_environment());
     notifier.status("Opening the store");
@@ -60,6 +62,7 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
     let wake_ups = wake_up::watch(stop.clone());
     let network = network::watch(wake_ups.clone(), stop.clone());
     let moves = moves::watch(network.clone(), wake_ups, stop.clone());
+    let offers = config.share.index && config.share.policy != Policy::Off && addresses.share.is_some();
     let peers_options = PeersOptions {
         name: host_name::of_kernel(),
         share_port: addresses.share.map_or(0, |address| address.port()),
@@ -70,11 +73,11 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         handover: peers_before,
         network: Some(network),
         moves: Some(moves.clone()),
+        relay: relays && offers,
     };
     let peers = Peers::start(peers_options, &key, &CancellationToken::new()).await?;
 
     let metrics = Arc::new(Metrics::default());
-    let offers = config.share.index && config.share.policy != Policy::Off && addresses.share.is_some();
     let index = Index::new(peers.clone(), offers, Arc::clone(&metrics));
     tokio::spawn(index.clone().run(stop.clone()));
     let transfers = TaskTracker::new();

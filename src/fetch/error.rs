@@ -2,6 +2,7 @@
 
 use crate::nix::FormatError;
 use crate::peers::Failure;
+use crate::peers::narinfo_batch::BatchError;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -51,6 +52,20 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// The same for somebody else who waited for the same answer.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Unavailable(reason) => Self::Unavailable(reason.clone()),
+            Self::Stalled(time) => Self::Stalled(*time),
+            Self::Busy => Self::Busy,
+            Self::Barred => Self::Barred,
+            Self::Status(status) => Self::Status(*status),
+            Self::TooLarge(limit) => Self::TooLarge(*limit),
+            Self::Violation(violation) => Self::Violation(violation.clone()),
+            other => Self::Connection(other.to_string()),
+        }
+    }
+
     /// What the peer table calls it.
     /// `None` where it is not the peer's fault: that it could not be asked, or that a path is gone by now.
     pub(crate) const fn as_failure(&self) -> Option<Failure> {
@@ -123,12 +138,15 @@ const BAN_FOR_SIGNATURE: Duration = Duration::from_secs(10 * 60);
 
 /// A statement that no honest, healthy source makes. Peers are banned for it, for damaged content only when it is of several
 /// paths.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Violation {
     /// Not a narinfo.
     #[error("sent a malformed narinfo: {0}")]
     Narinfo(#[from] FormatError),
+    /// No answer to a question for several narinfos.
+    #[error("sent malformed narinfos: {0}")]
+    Batch(#[from] BatchError),
     /// The narinfo of another path.
     #[error("sent the narinfo of another path ({0})")]
     OtherPath(String),

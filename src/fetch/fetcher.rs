@@ -7,8 +7,9 @@ use super::read_ahead::ReadAhead;
 use super::resolve::cache::Answer;
 use super::resolve::resolution::Resolution;
 use super::resolve::resolver::Resolver;
-use super::resolve::responder::{Network, Surroundings};
+use super::resolve::responder::Network;
 use super::resolve::source_report::SourceReport;
+use super::resolve::surroundings::Surroundings;
 use super::source::Remote as _;
 use super::source::http_client::Proxies;
 use super::source::upstream_health::Nothing;
@@ -74,11 +75,14 @@ impl Fetcher {
     #[must_use]
     pub fn new(options: Options, peers: Peers, index: Index, metrics: Arc<Metrics>, tasks: TaskTracker) -> Self {
         let upstreams = Arc::new(Upstreams::new(&options.upstreams, &metrics));
-        let surroundings = Surroundings { peers, index, upstreams: Arc::clone(&upstreams) };
-        Self::with_network(Arc::new(surroundings), upstreams, options, metrics, tasks)
+        let activity = Arc::new(Activity::new());
+        let blame = Arc::new(Blame { metrics: Arc::clone(&metrics), activity: Arc::clone(&activity) });
+        let surroundings = Surroundings::new(peers, index, Arc::clone(&upstreams), blame);
+        Self::assemble(Arc::new(surroundings), upstreams, options, (metrics, activity), tasks)
     }
 
     /// The same in surroundings of one's own.
+    #[cfg(test)]
     pub(crate) fn with_network(
         network: Arc<dyn Network>,
         upstreams: Arc<Upstreams>,
@@ -86,8 +90,17 @@ impl Fetcher {
         metrics: Arc<Metrics>,
         tasks: TaskTracker,
     ) -> Self {
+        Self::assemble(network, upstreams, options, (metrics, Arc::new(Activity::new())), tasks)
+    }
+
+    fn assemble(
+        network: Arc<dyn Network>,
+        upstreams: Arc<Upstreams>,
+        options: Options,
+        (metrics, activity): (Arc<Metrics>, Arc<Activity>),
+        tasks: TaskTracker,
+    ) -> Self {
         let Options { trusted_keys, store_dir, budget, memory, read_ahead: ahead, .. } = options;
-        let activity = Arc::new(Activity::new());
         let blame = Arc::new(Blame { metrics: Arc::clone(&metrics), activity: Arc::clone(&activity) });
         let notes = (Arc::clone(&metrics), Arc::clone(&blame));
         let resolver = Arc::new(Resolver::new(network, (trusted_keys, store_dir), budget, notes));

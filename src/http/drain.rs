@@ -28,7 +28,7 @@ impl Drain {
     /// Whether a request would begin new work that is not taken now.
     #[must_use]
     pub fn refuses(&self, route: &Route) -> bool {
-        matches!(route, Route::NarInfo(_)) && self.is_on()
+        matches!(route, Route::NarInfo(_) | Route::NarInfos) && self.is_on()
     }
 }
 
@@ -59,6 +59,7 @@ impl<H: Handler> Handler for Draining<H> {
 mod tests {
     use super::*;
     use crate::http::server::listener::Caller;
+    use bytes::Bytes;
     use hyper::{HeaderMap, StatusCode};
 
     struct Everything;
@@ -76,7 +77,9 @@ mod tests {
         let status = async |path: &str| {
             let caller = Caller { address: "127.0.0.1:1".parse().unwrap(), node: None };
             let route = Route::parse(path).unwrap();
-            face.answer(Request { route, head: false, headers: HeaderMap::new(), caller }).await.status()
+            face.answer(Request { route, head: false, headers: HeaderMap::new(), body: Bytes::new(), caller })
+                .await
+                .status()
         };
         let narinfo = "/0mdqa9w1p6cmli6976v4wi0sw9r4p5pr.narinfo";
         let nar = "/nar/0mdqa9w1p6cmli6976v4wi0sw9r4p5pr-0mdqa9w1p6cmli6976v4wi0sw9r4p5pr0mdqa9w1p6cmli6976v4.nar";

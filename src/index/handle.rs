@@ -4,6 +4,8 @@ use super::claims::Verdict;
 use super::entry::{Entry, Salt};
 use super::error::IndexError;
 use super::log::Log;
+use super::relay::Relay;
+use super::union::Union;
 use super::update::Update;
 use super::view::{Says, Set, SetStatus, View};
 use crate::metrics::Metrics;
@@ -27,6 +29,8 @@ struct Inner {
     /// What this machine tells; `None`: nothing.
     log: Option<Mutex<Log>>,
     view: RwLock<View>,
+    /// What this machine tells as a relay. Locked before `log` and `view`.
+    relay: Relay,
     /// For each peer that is followed: there is news, or a reason to look again.
     news: Mutex<HashMap<NodeId, watch::Sender<()>>>,
     /// Counts how often somebody may have more than before.
@@ -41,9 +45,9 @@ impl Index {
     pub fn new(peers: Peers, offers: bool, metrics: Arc<Metrics>) -> Self {
         // Without randomness the epoch is that of an earlier run perhaps, whose peers would take the wrong changes: then it offers nothing.
         let log = getrandom::u64().ok().filter(|_| offers).map(|epoch| Mutex::new(Log::new(epoch, Salt::OPEN)));
-        let (view, news) = Default::default();
+        let (view, news, relay) = Default::default();
         let began = (Instant::now(), SystemTime::now());
-        Self(Arc::new(Inner { peers, metrics, log, view, news, more: watch::Sender::new(0), began }))
+        Self(Arc::new(Inner { peers, metrics, log, view, relay, news, more: watch::Sender::new(0), began }))
     }
 
     /// Whether this machine tells what it has.
@@ -60,7 +64,12 @@ impl Index {
         let mut entries: Vec<Entry> = prefixes.map(|prefix| salt.entry(prefix)).collect();
         entries.sort_unstable();
         entries.dedup();
+        let mut union = self.0.relay.union();
         let mut log = log.lock();
+        if let Some(union) = &mut *union {
+            union.replace(log.entries(), &entries);
+        }
+        drop(union);
         // The first time also of nothing: that there is an index is news.
         let is_first = log.state().seq == 0;
         if log.set(entries) || is_first {
@@ -74,6 +83,40 @@ impl Index {
     #[must_use]
     pub fn answer(&self, known: Option<IndexState>) -> Option<Bytes> {
         Some(self.0.log.as_ref()?.lock().answer(known))
+    }
+
+    /// What to tell a peer that knows this state of what all have whom we relay for; `None` if this machine does not relay.
+    #[must_use]
+    pub fn answer_union(&self, known: Option<IndexState>) -> Option<Bytes> {
+        Some(self.0.relay.union().as_mut()?.log().answer(known))
+    }
+
+    /// Whether this machine relays.
+    #[must_use]
+    pub fn relays(&self) -> bool {
+        self.0.relay.union().is_some()
+    }
+
+    /// Up to `most` machines that are said to have a path, not always the same; `None` if this machine does not relay. This machine is among
+    /// them if it offers the path.
+    #[must_use]
+    pub fn holders(&self, hash: StoreHash, most: usize) -> Option<Vec<NodeId>> {
+        if !self.relays() {
+            return None;
+        }
+        let mut holders = self.0.view.read().holders(hash);
+        let offers = |log: &Mutex<Log>| {
+            let log = log.lock();
+            log.entries().binary_search(&log.salt().entry(hash.prefix())).is_ok()
+        };
+        if self.0.log.as_ref().is_some_and(offers) {
+            holders.push(self.0.peers.us());
+        }
+        // Without randomness always the same ones, which is no harm worth an error.
+        let first = getrandom::u32().map_or(0, |random| random as usize % holders.len().max(1));
+        holders.rotate_left(first);
+        holders.truncate(most);
+        Some(holders)
     }
 
     /// How many paths this machine tells that it has.
@@ -115,13 +158,16 @@ impl Index {
         if !had_it {
             self.0.metrics.index_wrong_claims.add(1);
         }
-        match self.0.view.write().tried(id, hash, had_it, Instant::now()) {
+        // Unlocked again before what follows.
+        let verdict = self.0.view.write().tried(id, hash, had_it, Instant::now());
+        match verdict {
             Verdict::Fine => {}
             Verdict::PullAgain => {
                 log::info!(peer:% = id; "a peer does not have what it says: its index is read anew");
                 self.wake(id);
             }
             Verdict::Ignore => {
+                self.rebuild_union();
                 log::warn!(peer:% = id; "a peer does not have what it says: its index is ignored for ten minutes");
             }
         }
@@ -179,7 +225,16 @@ impl Index {
         // Nobody else has to wait for this: only one follows a peer.
         let before = self.0.view.read().set(id);
         let set = Set::updated(before.as_deref(), update);
-        let put = set.and_then(|set| self.0.view.write().put(id, set, all, Instant::now()));
+        let put = set.and_then(|set| {
+            let mut union = self.0.relay.union();
+            let mut view = self.0.view.write();
+            view.put(id, set, all, Instant::now())?;
+            if let Some(union) = &mut *union {
+                union.replace(entries(before.as_deref()), entries(view.set(id).as_deref()));
+            }
+            Ok(())
+        });
+        self.0.relay.wake();
         match put {
             Ok(()) if adds => self.0.more.send_modify(|count| *count += 1),
             Ok(()) => {}
@@ -190,7 +245,71 @@ impl Index {
 
     /// Nothing is known any more of what a peer has.
     pub(super) fn forget(&self, id: NodeId) {
-        self.0.view.write().forget(id);
+        let mut union = self.0.relay.union();
+        let mut view = self.0.view.write();
+        if let (Some(union), Some(set)) = (&mut *union, view.set(id)) {
+            union.replace(entries(Some(&set)), &[]);
+        }
+        view.forget(id);
+        drop((union, view));
+        self.0.relay.wake();
+    }
+
+    /// What this machine tells as a relay.
+    pub(super) fn relay(&self) -> &Relay {
+        &self.0.relay
+    }
+
+    /// Relays from now on, or no longer: then nothing is told, and those whom this machine relayed for know nothing of each other from it.
+    pub(super) fn set_relays(&self, relays: bool) {
+        if self.relays() == relays {
+            return;
+        }
+        self.0.view.write().set_relays(relays);
+        if relays {
+            // Without randomness: as at the start.
+            let Ok(epoch) = getrandom::u64() else { return };
+            *self.0.relay.union() = Some(Union::new(Log::new(epoch, Salt::OPEN)));
+            self.rebuild_union();
+        } else {
+            *self.0.relay.union() = None;
+            self.0.peers.tell_union(None);
+        }
+    }
+
+    /// Puts together anew what all have. Takes as long as that is much.
+    fn rebuild_union(&self) {
+        let mut union = self.0.relay.union();
+        let Some(union) = &mut *union else { return };
+        union.clear();
+        if let Some(log) = &self.0.log {
+            union.replace(&[], log.lock().entries());
+        }
+        for set in self.0.view.read().sets() {
+            union.replace(&[], entries(Some(set)));
+        }
+        self.0.relay.wake();
+    }
+
+    /// Has the union's log say what is so now. Its state, if that is another one.
+    pub(super) fn cut_union(&self) -> Option<IndexState> {
+        let mut union = self.0.relay.union();
+        let union = union.as_mut()?;
+        // The first time also of nothing: that there is a relay is news.
+        let is_first = union.log().state().seq == 0;
+        (union.cut() || is_first).then(|| union.log().state())
+    }
+
+    /// How many peers are followed.
+    pub(super) fn followed(&self) -> usize {
+        self.0.news.lock().len()
+    }
+
+    /// Has everybody looked at who follows somebody.
+    pub(super) fn wake_all(&self) {
+        for sender in self.0.news.lock().values() {
+            sender.send_replace(());
+        }
     }
 
     /// Begins to follow a peer; `None` if it is followed.
@@ -215,4 +334,9 @@ impl Index {
         let news = self.0.news.lock();
         news.get(&id).map(|sender| sender.send_replace(())).is_some()
     }
+}
+
+/// The entries of a set that count in a union.
+fn entries(set: Option<&Set>) -> &[Entry] {
+    set.map_or(&[], |set| set.entries_by(Salt::OPEN))
 }

@@ -55,6 +55,12 @@ impl Log {
         self.salt
     }
 
+    /// Its entries, in order.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
     /// How many entries it has.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -3,9 +3,11 @@
 //!
 //! * [`entry`]: what stands for a path; [`set`]: many of them as bytes; [`update`]: what one machine tells another.
 //! * [`log`]: what this machine offers, and what changed. * [`view`]: what the others offer; [`claims`]: whether they have it.
-//! * [`handle`]: what the rooms above ask and tell; [`sync`]: keeps the view in step with the peers.
+//!   [`union`]: what several have between them.
+//! * [`handle`]: what the rooms above ask and tell; [`relay`]: the union, where this machine relays;
+//!   [`sync`]: keeps the view in step with the peers, and tells the union.
 //!
-//! All but the last line decide without any input or output.
+//! All but the last two lines decide without any input or output.
 #![forbid(unsafe_code)]
 
 mod claims;
@@ -13,8 +15,10 @@ mod entry;
 mod error;
 mod handle;
 mod log;
+mod relay;
 mod set;
 mod sync;
+mod union;
 mod update;
 mod view;
 
@@ -24,6 +28,7 @@ pub use error::IndexError;
 pub use handle::Index;
 pub use log::Log;
 pub use set::ENTRIES_MAX;
-pub use sync::{TARGET, target};
+pub use sync::{TARGET, Whose, target};
+pub use union::Union;
 pub use update::{UPDATE_MAX, Update};
 pub use view::{Says, Set, SetStatus, View};

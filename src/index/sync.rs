@@ -4,15 +4,16 @@
 use super::error::IndexError;
 use super::handle::Index;
 use super::update::{UPDATE_MAX, Update};
-use crate::peers::{IndexState, NodeId, Peer, State};
+use crate::peers::{IndexState, NodeId, Peer, PeerEvent, State};
 use crate::resilience::{Backoff, Schedule};
 use http_body_util::{BodyExt, Limited};
 use hyper::StatusCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Where a peer tells its index.
 pub const TARGET: &str = "/peernix/v1/index";
@@ -27,6 +28,8 @@ const PAUSES: Schedule =
     Schedule { first: Duration::from_secs(1), factor: 2, most: Duration::from_secs(60), spread: true };
 /// and after one that was no good.
 const NO_GOOD: Duration = Duration::from_secs(10 * 60);
+/// How long a machine that a relay knows may say nothing: it greets once a minute.
+const SILENT: Duration = Duration::from_secs(4 * 60);
 /// How long it is remembered what a peer has that is away.
 const REMEMBERED: Duration = Duration::from_secs(10 * 60);
 
@@ -35,9 +38,33 @@ impl Index {
     pub async fn run(self, stop: CancellationToken) {
         let pulls = Arc::new(Semaphore::new(PULLS));
         let mut told = self.peers().indexes();
+        let (mut layout, mut events) = (self.peers().layout(), self.peers().subscribe());
+        let mut relaying: Option<AbortOnDropHandle<()>> = None;
         loop {
             let news = tokio::select! {
                 news = told.recv() => news,
+                // Whom a relay knows may be gone: nobody asks for it then.
+                event = events.recv(), if relaying.is_some() => {
+                    if let Ok(PeerEvent::Changed { id, to: State::Offline | State::Blocked, .. }) = event {
+                        self.wake(id);
+                    }
+                    continue;
+                }
+                Ok(()) = layout.changed() => {
+                    let relays = layout.borrow_and_update().is_relay() && self.offers();
+                    if relays != relaying.is_some() {
+                        let index = self.clone();
+                        // All that is known may have to be put together.
+                        let _ = tokio::task::spawn_blocking(move || index.set_relays(relays)).await;
+                        events = events.resubscribe();
+                        relaying = relays.then(|| AbortOnDropHandle::new(tokio::spawn(self.clone().tell_union())));
+                    }
+                    // Others are followed than before.
+                    for peer in self.peers().snapshot() {
+                        self.heard(peer.id, &pulls, &stop);
+                    }
+                    continue;
+                }
                 () = stop.cancelled() => return,
             };
             match news {
@@ -57,7 +84,7 @@ impl Index {
         if self.wake(id) {
             return;
         }
-        if self.peers().get(id).is_none_or(|peer| peer.index().is_none()) {
+        if self.peers().get(id).is_none_or(|peer| self.wanted(&peer).is_none()) {
             return;
         }
         let Some(news) = self.begin_to_follow(id) else { return };
@@ -72,6 +99,22 @@ impl Index {
         });
     }
 
+    /// What of a peer is followed, and the state that it is in; `None`: nothing.
+    fn wanted(&self, peer: &Peer) -> Option<(Whose, IndexState)> {
+        let layout = self.peers().layout().borrow().clone();
+        if layout.is_leaf() {
+            let preferred = layout.preferred(self.peers().us());
+            // Of the first of them that relays: what it says all have holds for all.
+            let is_there =
+                |id: &&NodeId| self.peers().get(**id).is_some_and(|peer| peer.union().is_some() && !is_away(&peer));
+            let first = preferred.iter().find(is_there);
+            return peer.union().filter(|_| first == Some(&peer.id())).map(|told| (Whose::Everybodys, told));
+        }
+        let is_silent = layout.is_relay() && peer.state() == State::Resting && peer.heard().elapsed() > SILENT;
+        let is_gone = layout.is_relay() && is_away(peer);
+        peer.index().filter(|_| !is_silent && !is_gone).map(|told| (Whose::ItsOwn, told))
+    }
+
     /// Follows one peer, until it tells no index any more or has been away for long.
     async fn follow(&self, id: NodeId, mut news: watch::Receiver<()>, pulls: &Semaphore) {
         let mut backoff = Backoff::new(PAUSES);
@@ -80,7 +123,7 @@ impl Index {
             news.mark_unchanged();
             // Each time anew: it may have been forgotten and found again.
             let Some(peer) = self.peers().get(id) else { return };
-            let Some(told) = peer.index() else { return };
+            let Some((whose, told)) = self.wanted(&peer) else { return };
             let known = self.known(id);
             let ignored = self.ignored_until(id);
             if let Some(until) = ignored.filter(|until| *until > Instant::now()) {
@@ -95,7 +138,7 @@ impl Index {
             sleep_until(next).await;
             let begun = Instant::now();
             let pulled = match pulls.acquire().await {
-                Ok(_permit) => self.pull(&peer, known).await,
+                Ok(_permit) => self.pull(&peer, whose, known).await,
                 Err(_) => return,
             };
             match pulled {
@@ -118,9 +161,9 @@ impl Index {
     }
 
     /// Asks a peer for what changed since the state that is known, and takes that in.
-    async fn pull(&self, peer: &Arc<Peer>, known: Option<IndexState>) -> Result<(), IndexError> {
+    async fn pull(&self, peer: &Arc<Peer>, whose: Whose, known: Option<IndexState>) -> Result<(), IndexError> {
         let link = |error: &dyn std::fmt::Display| IndexError::Link(error.to_string());
-        let target = target(known);
+        let target = target(whose, known);
         let exchange = async {
             let response = peer.get(&target, None).await.map_err(|error| link(&error))?;
             if response.status() != StatusCode::OK {
@@ -141,15 +184,55 @@ impl Index {
     }
 }
 
+/// What a relay tells is another no more often than this,
+const UNION_GAP: Duration = Duration::from_secs(2);
+/// and with many machines less often, by this for each: a relay greets all it relays for, each on a connection of its own.
+const UNION_GAP_EACH: Duration = Duration::from_millis(5);
+/// How often a relay looks who has not been heard of.
+const UNION_LOOK: Duration = Duration::from_secs(60);
+
+impl Index {
+    /// Tells what all have, whenever that changes, as long as this machine relays.
+    async fn tell_union(self) {
+        loop {
+            if timeout(UNION_LOOK, self.relay().news()).await.is_err() {
+                self.wake_all();
+            }
+            let index = self.clone();
+            // Millions of entries may have to be put in order.
+            let Ok(state) = tokio::task::spawn_blocking(move || index.cut_union()).await else { return };
+            if let Some(state) = state {
+                self.peers().tell_union(Some(state));
+            }
+            let peers = u32::try_from(self.followed()).unwrap_or(u32::MAX);
+            sleep(UNION_GAP + UNION_GAP_EACH * peers).await; // pace
+        }
+    }
+}
+
 /// Waits for news of a peer; false if it has been away for too long to remember what it had.
 async fn hears_more(peer: &Peer, news: &mut watch::Receiver<()>) -> bool {
     timeout(REMEMBERED, news.changed()).await.is_ok() || !is_away(peer)
 }
 
+/// Whose index a machine is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// What it offers itself.
+    ItsOwn,
+    /// What all have whom it relays for.
+    Everybodys,
+}
+
 /// Where to ask for what changed since this state.
 #[must_use]
-pub fn target(known: Option<IndexState>) -> String {
-    known.map_or_else(|| TARGET.to_owned(), |known| format!("{TARGET}?since={known}"))
+pub fn target(whose: Whose, known: Option<IndexState>) -> String {
+    match (whose, known) {
+        (Whose::ItsOwn, None) => TARGET.to_owned(),
+        (Whose::ItsOwn, Some(known)) => format!("{TARGET}?since={known}"),
+        (Whose::Everybodys, None) => format!("{TARGET}?of=union"),
+        (Whose::Everybodys, Some(known)) => format!("{TARGET}?of=union&since={known}"),
+    }
 }
 
 /// Whether somebody who knows the one state has something to ask when the other one is told.
@@ -177,7 +260,7 @@ mod tests {
         ] {
             assert_eq!(is_behind(known, told), expected, "{known} {told}");
         }
-        assert_eq!(target(None), TARGET);
-        assert_eq!(target(Some(state(255, 7))), "/peernix/v1/index?since=00000000000000ff.7");
+        assert_eq!(target(Whose::ItsOwn, None), TARGET);
+        assert_eq!(target(Whose::ItsOwn, Some(state(255, 7))), "/peernix/v1/index?since=00000000000000ff.7");
     }
 }

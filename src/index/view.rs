@@ -18,6 +18,8 @@ use tokio::time::Instant;
 
 /// The most entries of all peers together: 24 MB. Peers whose sets do not fit any more are asked as those are that tell none.
 const TOTAL_MAX: usize = 4_000_000;
+/// The same where this machine relays: 144 MB.
+const TOTAL_MAX_RELAY: usize = 24_000_000;
 /// How long the set of a peer is ignored that did not have what it claimed.
 const IGNORED: Duration = Duration::from_secs(10 * 60);
 /// How many salts are told apart: one, unless somebody plays. Each costs a hash a question.
@@ -54,6 +56,12 @@ impl Set {
     #[must_use]
     pub const fn state(&self) -> IndexState {
         self.state
+    }
+
+    /// Its entries, in order, if they are made with `salt`; none otherwise.
+    #[must_use]
+    pub fn entries_by(&self, salt: Salt) -> &[Entry] {
+        if self.salt == salt { &self.entries } else { &[] }
     }
 
     /// Whether this entry is in it.
@@ -122,6 +130,8 @@ pub enum Says {
 #[derive(Debug, Default)]
 pub struct View {
     peers: HashMap<NodeId, Known>,
+    /// This machine relays, and has room for the sets of many.
+    relays: bool,
 }
 
 #[derive(Debug)]
@@ -150,6 +160,24 @@ pub struct SetStatus {
 }
 
 impl View {
+    /// Whether this machine relays from now on.
+    pub const fn set_relays(&mut self, relays: bool) {
+        self.relays = relays;
+    }
+
+    /// The sets that are known, of those who are believed.
+    pub fn sets(&self) -> impl Iterator<Item = &Set> {
+        self.peers.values().filter_map(|known| known.set.as_deref())
+    }
+
+    /// Everybody who is said to have this path, in no particular order. Takes as long as there are peers.
+    #[must_use]
+    pub fn holders(&self, hash: StoreHash) -> Vec<NodeId> {
+        let ids: Vec<NodeId> = self.peers.keys().copied().collect();
+        let says = self.ask(hash, &ids);
+        ids.into_iter().zip(says).filter(|(_, says)| *says == Says::Yes).map(|(id, _)| id).collect()
+    }
+
     /// The state in which a peer's set is known; `None` if it is not known, or is to be told anew, all of it.
     #[must_use]
     pub fn state(&self, id: NodeId) -> Option<IndexState> {
@@ -178,8 +206,9 @@ impl View {
         let claims = self.peers.remove(&id).map_or_else(Claims::default, |before| before.claims);
         let others: usize =
             self.peers.values().filter_map(|known| known.set.as_ref()).map(|set| set.entries.len()).sum();
-        if others + set.entries.len() > TOTAL_MAX {
-            return Err(IndexError::TooMany(others + set.entries.len(), TOTAL_MAX));
+        let most = if self.relays { TOTAL_MAX_RELAY } else { TOTAL_MAX };
+        if others + set.entries.len() > most {
+            return Err(IndexError::TooMany(others + set.entries.len(), most));
         }
         let mut salts: Vec<Salt> = self.salts().collect();
         if !salts.contains(&set.salt) {

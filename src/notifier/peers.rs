@@ -91,7 +91,7 @@ impl Peers {
     pub(super) fn add(&mut self, event: &Event, now: Instant) {
         let change = match (event.from.as_deref(), event.to.as_deref()) {
             // In doubt and back again is nothing to a person.
-            (Some("suspect"), Some("online")) => return,
+            (Some("suspect" | "resting"), Some("online")) => return,
             (_, Some("online")) => Change::Came,
             (Some("online" | "suspect"), Some("offline")) => Change::Went,
             _ => return,

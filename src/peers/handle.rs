@@ -11,6 +11,7 @@ use super::options::PeersOptions;
 use super::peer::Peer;
 use super::persistence;
 use super::record::{PeerStatus, canonical};
+use super::relays::Layout;
 use super::shared::Shared;
 use super::state::{PeerEvent, Provenance, State, Troubles};
 use bytes::Bytes;
@@ -143,6 +144,43 @@ impl Peers {
         if let Some(peer) = self.0.table.get(id) {
             peer.told_index(Some(state));
         }
+    }
+
+    /// Tells the state of what all have whom this machine relays for; `None`: it does not relay.
+    pub fn tell_union(&self, state: Option<IndexState>) {
+        self.0.tell_union(state);
+    }
+
+    /// The peer `id`, which relays, told the state of what all have when it greeted us.
+    pub fn told_union(&self, id: NodeId, state: IndexState) {
+        if let Some(peer) = self.0.table.get(id) {
+            peer.told_union(Some(state));
+        }
+    }
+
+    /// The peer `id` asked what all have: it is greeted when that changes.
+    pub fn asked_for_union(&self, id: NodeId) {
+        if let Some(peer) = self.0.table.get(id) {
+            peer.follows_union.store(true, Relaxed);
+        }
+    }
+
+    /// This machine.
+    #[must_use]
+    pub fn us(&self) -> NodeId {
+        self.0.id
+    }
+
+    /// Who knows whom, as it changes.
+    #[must_use]
+    pub fn layout(&self) -> watch::Receiver<Arc<Layout>> {
+        self.0.layout().subscribe()
+    }
+
+    /// The peer `id`, which a relay says is at `addresses`; `None` if this machine has nothing to do with it.
+    #[must_use]
+    pub fn named(&self, id: NodeId, addresses: &[SocketAddr]) -> Option<Arc<Peer>> {
+        self.0.learn(id, addresses, Provenance::Relay)
     }
 
     /// The peer `id` asked for our index: it is greeted when that changes.

@@ -58,7 +58,15 @@ pub struct Hello {
     /// The state of its index, as text; empty where it tells none. See [`IndexState`].
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub index: String,
+    /// The state of what all have whom it relays for, as text; empty where it does not relay.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub union: String,
 }
+
+/// The feature of those who relay where there are many machines, see [`super::relays`].
+pub const RELAY: &str = "relay";
+/// The header of a greeting that tells the state of what a relay knows that all have.
+const UNION_HEADER: &str = "peernix-union";
 
 /// The feature of those who tell what they offer, at `/peernix/v1/index`.
 pub const INDEX: &str = "index";
@@ -71,10 +79,22 @@ impl Hello {
         serde_json::to_vec(self).unwrap_or_default().into()
     }
 
+    /// Whether it can do this.
+    #[must_use]
+    pub fn has(&self, feature: &str) -> bool {
+        self.features.iter().any(|has| has == feature)
+    }
+
     /// The state of its index; `None` if it tells none.
     #[must_use]
     pub fn index_state(&self) -> Option<IndexState> {
-        self.index.parse().ok().filter(|_| self.features.iter().any(|feature| feature == INDEX))
+        self.index.parse().ok().filter(|_| self.has(INDEX))
+    }
+
+    /// The state of what all have whom it relays for; `None` if it does not relay.
+    #[must_use]
+    pub fn union_state(&self) -> Option<IndexState> {
+        self.union.parse().ok()
     }
 
     /// Reads the body of a response from a stranger.
@@ -94,6 +114,7 @@ impl Hello {
             || bad(&hello.version)
             || bad(&hello.instance)
             || bad(&hello.index)
+            || bad(&hello.union)
             || hello.features.iter().any(bad)
         {
             return Err(LinkError::Hello("a text of more than 64 bytes or with control characters"));
@@ -141,6 +162,8 @@ pub(crate) struct Greeting {
     pub(crate) share_port: u16,
     /// The state of its index, if it tells one.
     pub(crate) index: Option<IndexState>,
+    /// The state of what all have, if it relays.
+    pub(crate) union: Option<IndexState>,
     /// Paths of which what it got was damaged.
     pub(crate) damaged: Vec<StoreHash>,
 }
@@ -154,9 +177,11 @@ impl Greeting {
         if let Some(damaged) = damaged_value(&self.damaged) {
             headers.insert(DAMAGED_HEADER, damaged);
         }
-        // Digits and a dot: nothing that no header may have.
-        if let Some(state) = self.index.and_then(|state| HeaderValue::from_str(&state.to_string()).ok()) {
-            headers.insert(index_state::HEADER, state);
+        for (name, state) in [(index_state::HEADER, self.index), (UNION_HEADER, self.union)] {
+            // Digits and a dot: nothing that no header may have.
+            if let Some(state) = state.and_then(|state| HeaderValue::from_str(&state.to_string()).ok()) {
+                headers.insert(name, state);
+            }
         }
     }
 }
@@ -186,6 +211,12 @@ pub fn index_state(headers: &HeaderMap) -> Option<IndexState> {
     headers.get(index_state::HEADER)?.to_str().ok()?.parse().ok()
 }
 
+/// The state of what all have whom the greeter relays for, if it does.
+#[must_use]
+pub fn union_state(headers: &HeaderMap) -> Option<IndexState> {
+    headers.get(UNION_HEADER)?.to_str().ok()?.parse().ok()
+}
+
 /// The port that the header of a greeting names: where the greeter wants to be called back, if it does.
 #[must_use]
 pub fn share_port(headers: &HeaderMap) -> Option<u16> {
@@ -209,6 +240,7 @@ mod tests {
             features,
             instance: "00ff".into(),
             index: "00000000000000ff.17".into(),
+            union: "00000000000000fe.3".into(),
         }
     }
 

@@ -8,7 +8,7 @@
 //! | | |
 //! |---|---|
 //! | `identity`, `state`, `error`, `node_key`, `index_state` | who a machine is, where it stands, what can go wrong |
-//! | `hello`, `membership`, `trusted_keys` | what machines tell each other, and who may take part |
+//! | `hello`, `membership`, `trusted_keys`, `narinfo_batch`, `holders`, `relays` | what machines tell each other, and who may take part |
 //! | `link/` | connections, both ways |
 //! | `discovery/` | who looks for peers: each sends sightings over one channel |
 //! | `record/` | what is known about one peer |
@@ -27,16 +27,19 @@ pub mod discovery;
 mod error;
 mod handle;
 pub mod hello;
+pub mod holders;
 pub mod identity;
 mod index_state;
 pub mod link;
 pub mod membership;
+pub mod narinfo_batch;
 mod node_key;
 mod options;
 mod peer;
 mod persistence;
 mod presence;
 mod record;
+mod relays;
 mod shared;
 mod state;
 mod table;
@@ -58,4 +61,5 @@ pub use node_key::{KEY_FILE, NodeKey, OLD_KEY_FILE};
 pub use options::PeersOptions;
 pub use peer::{Failure, Peer, Sample};
 pub use record::{BanStatus, Block, PeerStatus};
+pub use relays::{Layout, MESHED_BELOW, Member, RELAYED_ABOVE, RELAYS};
 pub use state::{PeerEvent, Provenance, State, Troubles};

@@ -14,6 +14,8 @@ pub struct PeersOptions {
     pub name: String,
     /// The port that the share listens on, 0 when nothing is shared.
     pub share_port: u16,
+    /// Whether this machine relays where there are many, see [`super::relays`].
+    pub relay: bool,
     /// Who may take part.
     pub admission: Admission,
     /// Where `peers.json` is kept; `None` remembers nothing.

@@ -1,13 +1,15 @@
 //! One peer, as the rooms that use peers see it: ask it for something, and say how it went.
 
 use super::error::LinkError;
-use super::hello::Hello;
+use super::hello::{self, Hello};
 use super::identity::NodeId;
 use super::index_state::IndexState;
-use super::link::{Connection, Transport};
+use super::link::{Call, Connection, Transport};
+use super::narinfo_batch;
 use super::record::{Ban, Block, PeerStatus, Record};
 use super::state::{PeerEvent, Provenance, State};
 use crate::nix::StoreHash;
+use bytes::Bytes;
 use hyper::Response;
 use hyper::body::Incoming;
 use parking_lot::{Mutex, MutexGuard};
@@ -70,6 +72,8 @@ pub(super) struct Notices {
     pub(super) worth_saving: Notify,
     /// Peers whose index is in another state than before.
     pub(super) indexes: broadcast::Sender<NodeId>,
+    /// For whoever decides who relays: a peer says for the first time, or anew, whether it does.
+    pub(super) willing: Notify,
 }
 
 /// A handle to one peer.
@@ -84,10 +88,14 @@ pub struct Peer {
     bytes_out: AtomicU64,
     /// Wakes the task that monitors the peer: have a look at it now.
     pub(super) look: Notify,
+    /// Tells that task to look also while the peer rests.
+    pub(super) wanted: AtomicBool,
     /// Tells that task that whatever it knows of failures is of another network.
     pub(super) afresh: AtomicBool,
     /// It has asked for our index: it wants to know of changes.
     pub(super) follows_us: AtomicBool,
+    /// It has asked what all have whom we relay for: it wants to know of changes.
+    pub(super) follows_union: AtomicBool,
     /// Ends that task.
     pub(super) gone: CancellationToken,
 }
@@ -108,7 +116,8 @@ impl Peer {
             record.block = block;
         }
         let record = Mutex::new(record);
-        let (bytes_in, bytes_out, afresh, follows_us) = Default::default();
+        let (bytes_in, bytes_out) = Default::default();
+        let (wanted, afresh, follows_us, follows_union) = Default::default();
         Self {
             id,
             record,
@@ -118,8 +127,10 @@ impl Peer {
             bytes_in,
             bytes_out,
             look: Notify::new(),
+            wanted,
             afresh,
             follows_us,
+            follows_union,
             gone,
         }
     }
@@ -146,6 +157,30 @@ impl Peer {
     #[must_use]
     pub fn index(&self) -> Option<IndexState> {
         self.record().index
+    }
+
+    /// The state of what all have whom it relays for, as it told last; `None` if it does not relay.
+    #[must_use]
+    pub fn union(&self) -> Option<IndexState> {
+        self.record().union
+    }
+
+    /// Where it may be reached, the best first.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.record().addresses.list()
+    }
+
+    /// When anyone last said that it is there.
+    #[must_use]
+    pub fn heard(&self) -> Instant {
+        self.record().heard
+    }
+
+    /// Whether it answers for several paths at once, see [`narinfo_batch`].
+    #[must_use]
+    pub fn takes_batches(&self) -> bool {
+        self.record().takes_batches
     }
 
     /// All that can be told about it.
@@ -189,6 +224,18 @@ impl Peer {
     /// # Errors
     /// Anything that kept an answer from coming; a status is an answer.
     pub async fn get(&self, path_and_query: &str, range_from: Option<u64>) -> Result<Response<Incoming>, LinkError> {
+        self.request(Call::Get { target: path_and_query, from: range_from }).await
+    }
+
+    /// Sends a POST of `body` to `path`, perhaps twice, and waits for the head of the response; as [`Peer::get`].
+    ///
+    /// # Errors
+    /// As [`Peer::get`].
+    pub async fn post(&self, path: &str, body: Bytes) -> Result<Response<Incoming>, LinkError> {
+        self.request(Call::Post { target: path, body }).await
+    }
+
+    async fn request(&self, call: Call<'_>) -> Result<Response<Incoming>, LinkError> {
         let addresses = {
             let record = self.record();
             if let Some(reason) = record.refusal() {
@@ -196,7 +243,7 @@ impl Peer {
             }
             record.addresses.list()
         };
-        match self.transport.get(path_and_query, range_from, &addresses).await {
+        match self.transport.request(call, &addresses).await {
             Ok((response, latency)) => {
                 self.record().health.answered(latency);
                 Ok(response)
@@ -334,9 +381,21 @@ impl Peer {
 
     /// The peer answered a greeting.
     pub(super) fn answered(&self, hello: Hello, address: SocketAddr, latency: Duration) {
+        self.answered_and_is(State::Online, hello, address, latency);
+    }
+
+    /// The peer answered a greeting, and is left alone again.
+    pub(super) fn answered_and_rests(&self, hello: Hello, address: SocketAddr, latency: Duration) {
+        self.answered_and_is(State::Resting, hello, address, latency);
+    }
+
+    fn answered_and_is(&self, state: State, hello: Hello, address: SocketAddr, latency: Duration) {
         let mut moved = false;
-        let index = hello.index_state();
-        let came = self.change(State::Online, |record| {
+        let (index, union) = (hello.index_state(), hello.union_state());
+        let takes_batches = hello.has(narinfo_batch::FEATURE);
+        let is_willing = Some(hello.has(hello::RELAY) && index.is_some());
+        let mut is_news = false;
+        let came = self.change(state, |record| {
             record.health.answered(latency);
             moved = record.addresses.list().first() != Some(&address);
             record.addresses.worked(address);
@@ -345,6 +404,8 @@ impl Peer {
             record.first_seen.get_or_insert(now);
             record.name = hello.name;
             record.version = hello.version;
+            record.takes_batches = takes_batches;
+            is_news = std::mem::replace(&mut record.is_willing, is_willing) != is_willing;
             if record.state != State::Online {
                 record.breaker.test_now(Instant::now());
             }
@@ -352,8 +413,26 @@ impl Peer {
         if came || moved {
             self.notices.worth_saving.notify_one();
         }
+        if is_news {
+            self.notices.willing.notify_one();
+        }
         self.transport.purge();
         self.told_index(index);
+        self.told_union(union);
+    }
+
+    /// It is left alone from now on.
+    pub(super) fn rests(&self) {
+        self.change(State::Resting, |_| ());
+        self.transport.clear();
+    }
+
+    /// What all have whom it relays for is in this state.
+    pub(super) fn told_union(&self, union: Option<IndexState>) {
+        let before = std::mem::replace(&mut self.record().union, union);
+        if before != union {
+            let _ = self.notices.indexes.send(self.id);
+        }
     }
 
     /// It tells that its index is in this state.
@@ -428,7 +507,9 @@ impl Peer {
         let _ = self.notices.events.send(PeerEvent::Changed { id: self.id, name: name.clone(), from: Some(from), to });
         drop(record);
         match (from, to) {
-            (State::Suspect, State::Online) | (_, State::Suspect | State::Discovered | State::Blocked) => {
+            (State::Suspect, State::Online)
+            | (State::Resting, State::Online)
+            | (_, State::Suspect | State::Discovered | State::Resting | State::Blocked) => {
                 log::debug!(peer:% = self.id, name:% = name; "peer {from} → {to}");
             }
             (State::Discovered, State::Offline) => {

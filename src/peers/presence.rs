@@ -7,13 +7,14 @@ use super::error::LinkError;
 use super::hello::{self, Greeting, Hello};
 use super::link::{Connection, RETRY_PAUSES};
 use super::peer::Peer;
-use super::state::Provenance;
+use super::relays::Layout;
+use super::state::{Provenance, State};
 use crate::resilience::{Backoff, Rounds};
 use parking_lot::RwLock;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until};
 
 /// How often a peer that is online is greeted.
@@ -22,12 +23,18 @@ const GREETING_INTERVAL: Duration = Duration::from_secs(10);
 const GREETING_SPACING: Duration = Duration::from_millis(250);
 /// But not beyond this: shares close connections that are idle for 30 s.
 const GREETING_INTERVAL_MOST: Duration = Duration::from_secs(20);
+/// How often a relay is greeted by those it relays for, each time on a connection of its own: nobody keeps one to each of a thousand.
+const GREETING_INTERVAL_RELAYED: Duration = Duration::from_secs(60);
+/// How often it is looked whether a peer that rests has been heard of.
+const REST_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// How long the answer on a connection that stands may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 /// How long the first answer on a new connection may take.
 const FIRST_ANSWER_LIMIT: Duration = Duration::from_secs(3);
 /// The least time between two looks at one peer, whoever asks for them.
 const LOOK_GAP: Duration = Duration::from_millis(250);
+/// The same where relays tell what a peer has: each look is a connection.
+const LOOK_GAP_RELAYED: Duration = Duration::from_secs(2);
 /// A connection that ended before this age says that the peer is not well, even though it answered.
 const SHORT_LIVED: Duration = Duration::from_secs(3);
 
@@ -46,6 +53,8 @@ pub(super) struct Limits {
     dials_known: Semaphore,
     dials_strangers: Semaphore,
     watched: Semaphore,
+    /// Who knows whom.
+    layout: watch::Sender<Arc<Layout>>,
     /// When peers are greeted: all of them at the same moments, so that an idle machine wakes up once for all.
     rounds: Rounds,
 }
@@ -53,7 +62,19 @@ pub(super) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let [dials_known, dials_strangers, watched] = [DIALS_KNOWN, DIALS_STRANGERS, WATCHED_MAX].map(Semaphore::new);
-        Self { dials_known, dials_strangers, watched, rounds: Rounds::new(GREETING_INTERVAL_MOST) }
+        let (layout, rounds) = (watch::Sender::default(), Rounds::new(GREETING_INTERVAL_MOST));
+        Self { dials_known, dials_strangers, watched, layout, rounds }
+    }
+}
+
+impl Limits {
+    /// Who knows whom.
+    pub(super) const fn layout(&self) -> &watch::Sender<Arc<Layout>> {
+        &self.layout
+    }
+
+    fn is_leaf(&self) -> bool {
+        self.layout.borrow().is_leaf()
     }
 }
 
@@ -84,6 +105,12 @@ impl Monitor {
                 self.pause_until(until).await;
                 continue;
             }
+            if self.rests() {
+                if !self.rest().await {
+                    return;
+                }
+                continue;
+            }
             let begun = Instant::now();
             // In a box of its own, which is gone while the peer is online or away: most of a task's memory is for this.
             match Box::pin(self.reach()).await {
@@ -94,6 +121,9 @@ impl Monitor {
                     }
                     self.peer.answered(hello, connection.address(), latency);
                     let reason = self.watch(connection).await;
+                    if self.rests() {
+                        continue;
+                    }
                     self.peer.doubted();
                     log::debug!(peer:% = self.peer.id(), reason:% = reason; "peer in doubt");
                     // That this machine moved says nothing of the peer.
@@ -133,6 +163,63 @@ impl Monitor {
         }
     }
 
+    /// Whether the peer is left alone.
+    fn rests(&self) -> bool {
+        self.limits.layout.borrow().rests(self.peer.id())
+    }
+
+    /// Waits until the peer is not to be left alone any more.
+    async fn until_rests(&self) {
+        let mut layout = self.limits.layout.subscribe();
+        while !self.rests() {
+            if layout.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Leaves the peer alone, but for a look where there is a reason, until others than before are left alone. False if it has not been
+    /// heard of for so long that it may be dropped.
+    async fn rest(&mut self) -> bool {
+        let mut layout = self.limits.layout.subscribe();
+        self.peer.rests();
+        while self.rests() && self.peer.blocked_until().is_none() {
+            let is_away = self.peer.state() == State::Offline;
+            let looks = tokio::select! {
+                changed = layout.changed() => {
+                    if changed.is_err() {
+                        return true;
+                    }
+                    false
+                }
+                // One that is away and heard of is perhaps back.
+                () = self.peer.look.notified() => is_away || self.peer.wanted.load(Relaxed),
+                () = sleep_until(self.limits.rounds.next(Instant::now(), REST_INTERVAL)) => false,
+            };
+            if self.peer.record().is_stale() {
+                return false;
+            }
+            if !looks {
+                continue;
+            }
+            self.peer.wanted.store(false, Relaxed);
+            let begun = Instant::now();
+            match Box::pin(self.reach()).await {
+                Ok((connection, hello, latency)) => {
+                    self.peer.answered_and_rests(hello, connection.address(), latency);
+                }
+                // Heard of again it is looked at again.
+                Err(LinkError::Busy(_)) => {}
+                Err(error) => {
+                    self.explain(&error);
+                    self.peer.lost();
+                }
+            }
+            sleep_until(begun + LOOK_GAP_RELAYED).await;
+        }
+        true
+    }
+
     /// Waits until `until`, or until someone wants the peer looked at.
     async fn pause_until(&self, until: Instant) {
         tokio::select! {
@@ -169,11 +256,11 @@ impl Monitor {
 
     /// Greets the peer now and then, until it is in doubt. Tells why it is.
     async fn watch(&self, connection: Connection) -> LinkError {
-        let permit = self.limits.watched.try_acquire();
-        if permit.is_ok() {
+        let permit = self.limits.watched.try_acquire().ok().filter(|_| !self.limits.is_leaf());
+        if permit.is_some() {
             self.peer.adopt(&connection);
         }
-        let mut watched: Option<(Connection, SemaphorePermit<'_>)> = permit.ok().map(|permit| (connection, permit));
+        let mut watched: Option<(Connection, SemaphorePermit<'_>)> = permit.map(|permit| (connection, permit));
         loop {
             if !self.wait(watched.as_ref().map(|(connection, _)| connection)).await {
                 return LinkError::Closed;
@@ -201,7 +288,9 @@ impl Monitor {
         let others = WATCHED_MAX - self.limits.watched.available_permits();
         // Lossless: at most WATCHED_MAX.
         #[allow(clippy::cast_possible_truncation)]
-        let interval = (GREETING_SPACING * others as u32).clamp(GREETING_INTERVAL, GREETING_INTERVAL_MOST);
+        let spaced = (GREETING_SPACING * others as u32).clamp(GREETING_INTERVAL, GREETING_INTERVAL_MOST);
+        let (interval, gap) =
+            if self.limits.is_leaf() { (GREETING_INTERVAL_RELAYED, LOOK_GAP_RELAYED) } else { (spaced, LOOK_GAP) };
         let begun = Instant::now();
         let ended = async {
             match connection {
@@ -211,8 +300,9 @@ impl Monitor {
         };
         tokio::select! {
             () = ended => return false,
+            () = self.until_rests() => return false,
             () = sleep_until(self.limits.rounds.next(begun, interval)) => {}
-            () = self.peer.look.notified() => sleep_until(begun + LOOK_GAP).await,
+            () = self.peer.look.notified() => sleep_until(begun + gap).await,
         }
         true
     }

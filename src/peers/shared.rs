@@ -4,16 +4,18 @@ use super::decisions::Decisions;
 use super::discovery::fixed::{self, KnownPeers, Search};
 use super::discovery::{FixedPeer, Sighting, Surroundings};
 use super::error::PeersError;
-use super::hello::{Greeting, Hello, INDEX, OurHello, TEXT_MAX};
+use super::hello::{Greeting, Hello, INDEX, OurHello, RELAY, TEXT_MAX};
 use super::identity::NodeId;
 use super::index_state::IndexState;
 use super::link::{Dialler, Pool};
 use super::membership::{Admission, Audience};
+use super::narinfo_batch;
 use super::node_key::NodeKey;
 use super::options::PeersOptions;
 use super::peer::{Notices, Peer};
 use super::presence;
 use super::record::Block;
+use super::relays::{Layout, Member};
 use super::state::{PeerEvent, Provenance, State, Troubles};
 use super::table::{Inserted, Table};
 use super::trusted_keys::TrustedKeysHeaders;
@@ -23,6 +25,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,6 +36,8 @@ const STRANGERS_PER_SECOND: u32 = 50;
 const SIGHTINGS_MAX: usize = 256;
 /// How many events a slow listener may fall behind.
 const EVENTS_MAX: usize = 1024;
+/// How long after a change it is decided anew who knows whom.
+const ARRANGE_GAP: Duration = Duration::from_millis(500);
 /// Of so many rankings one begins with a peer that is not the best, so that measures of the others stay fresh.
 const EXPLORE_EVERY: u64 = 10;
 
@@ -85,10 +90,15 @@ impl Shared {
             name: said(&options.name),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             share_port: options.share_port,
-            features: Vec::new(),
+            features: [narinfo_batch::FEATURE]
+                .into_iter()
+                .chain(options.relay.then_some(RELAY))
+                .map(str::to_owned)
+                .collect(),
             // Without randomness two machines with one key go unnoticed, which is no reason not to start.
             instance: format!("{:016x}", getrandom::u64().unwrap_or_default()),
             index: String::new(),
+            union: String::new(),
         };
         let (sightings, received) = mpsc::channel(SIGHTINGS_MAX);
         let (twins, hints) = mpsc::channel(HINTS_MAX);
@@ -104,6 +114,7 @@ impl Shared {
                 events: broadcast::channel(EVENTS_MAX).0,
                 worth_saving: Notify::new(),
                 indexes: broadcast::channel(EVENTS_MAX).0,
+                willing: Notify::new(),
             }),
             trusted_keys: Arc::new(TrustedKeysHeaders::new(options.trusted_keys.clone())),
             // A receiver whose sender is gone never moves.
@@ -123,6 +134,7 @@ impl Shared {
             rankings: AtomicU64::new(0),
         });
         shared.tasks.spawn(shared.clone().take_in(received));
+        shared.tasks.spawn(shared.clone().arrange(options.relay));
         let target = shared.dialler.target(Some(shared.id));
         let (instance, troubles) = (hello.instance, shared.troubles.clone());
         let lookout = Lookout { target, instance, hints, troubles };
@@ -149,6 +161,7 @@ impl Shared {
                 Sighting::Goodbye(id) => {
                     if let Some(peer) = self.table.get(id) {
                         log::debug!(peer:% = id; "mDNS goodbye");
+                        peer.wanted.store(true, Ordering::Relaxed);
                         peer.look.notify_one();
                     }
                 }
@@ -172,6 +185,51 @@ impl Shared {
         }
     }
 
+    /// Tells what all have whom this machine relays for, by its state, from now on; `None`: it does not relay. Those who asked for it
+    /// are told at once.
+    pub(super) fn tell_union(&self, state: Option<IndexState>) {
+        self.hello.write().change(|hello| hello.union = state.map(|state| state.to_string()).unwrap_or_default());
+        self.greeting.write().union = state;
+        for peer in self.table.all().iter().filter(|peer| peer.follows_union.load(Ordering::Relaxed)) {
+            peer.wanted.store(true, Ordering::Relaxed);
+            peer.look.notify_one();
+        }
+    }
+
+    /// Who knows whom, as it changes.
+    pub(super) fn layout(&self) -> &watch::Sender<Arc<Layout>> {
+        self.limits.layout()
+    }
+
+    /// Decides anew who knows whom, whenever somebody came or went.
+    pub(super) async fn arrange(self: Arc<Self>, is_willing: bool) {
+        let arranging = async {
+            let mut events = self.subscribe();
+            loop {
+                let us = Member { id: self.id, is_proved: true, is_willing: Some(is_willing) };
+                let members: Vec<Member> =
+                    self.table.all().iter().filter_map(|peer| peer.record().member(peer.id())).collect();
+                self.layout().send_if_modified(|layout| {
+                    let next = Layout::of(layout, us, members.into_iter());
+                    let is_another = next != **layout;
+                    if is_another {
+                        log::info!("{}", next.said());
+                        *layout = Arc::new(next);
+                    }
+                    is_another
+                });
+                tokio::select! {
+                    event = events.recv() => if matches!(event, Err(broadcast::error::RecvError::Closed)) { return },
+                    () = self.notices.willing.notified() => {}
+                }
+                // Many come at once.
+                tokio::time::sleep(ARRANGE_GAP).await; // pace
+                events = events.resubscribe();
+            }
+        };
+        self.stop.run_until_cancelled(arranging).await;
+    }
+
     /// Has it looked into whether another machine with our key is there.
     pub(super) fn suspect_twin(&self, address: SocketAddr) {
         let _ = self.twins.try_send(address);
@@ -188,7 +246,7 @@ impl Shared {
             return None;
         }
         // What the administrator wrote and what was remembered says nothing about now.
-        let alive = matches!(provenance, Provenance::Introduced | Provenance::Mdns);
+        let alive = matches!(provenance, Provenance::Introduced | Provenance::Mdns | Provenance::Relay);
         if let Some(known) = self.table.get(id) {
             let news = known.claimed(addresses, provenance);
             let away = matches!(known.state(), State::Offline | State::Discovered);
@@ -198,7 +256,7 @@ impl Shared {
             }
             return Some(known);
         }
-        let rate = if provenance == Provenance::Introduced { &self.guests } else { &self.strangers };
+        let rate = if provenance == Provenance::Mdns { &self.strangers } else { &self.guests };
         if alive && !rate.lock().permits() {
             log::debug!(peer:% = id, source:% = provenance; "too many new peers at once: this one is ignored");
             return None;

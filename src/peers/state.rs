@@ -13,6 +13,8 @@ pub enum State {
     Discovered,
     /// It answered, and its connection stands.
     Online,
+    /// It is left alone until something is to be had from it: there are so many machines that relays tell what each has.
+    Resting,
     /// Its connection ended or it missed an answer; it is being dialled. It gets no requests meanwhile.
     Suspect,
     /// It could not be reached, and is tried again with growing pauses.
@@ -26,6 +28,7 @@ impl fmt::Display for State {
         f.write_str(match self {
             Self::Discovered => "discovered",
             Self::Online => "online",
+            Self::Resting => "resting",
             Self::Suspect => "suspect",
             Self::Offline => "offline",
             Self::Blocked => "blocked",
@@ -39,6 +42,8 @@ impl fmt::Display for State {
 pub enum Provenance {
     /// It was online before this program started.
     Remembered,
+    /// A relay named it.
+    Relay,
     /// It greeted us.
     Introduced,
     /// It was announced on the link.
@@ -51,6 +56,7 @@ impl fmt::Display for Provenance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Remembered => "remembered",
+            Self::Relay => "relay",
             Self::Introduced => "introduced",
             Self::Mdns => "mdns",
             Self::Fixed => "fixed",

@@ -69,6 +69,7 @@ impl Machine {
             discovery: Discovery { mdns: None, fixed: setup.fixed.iter().map(|peer| peer.parse().unwrap()).collect() },
             network: setup.network,
             moves: None,
+            relay: false,
             handover: setup.handover,
         };
         let peers = Peers::start(options, &key, &CancellationToken::new()).await.unwrap();

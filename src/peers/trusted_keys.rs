@@ -20,6 +20,7 @@
 use crate::keys::{FINGERPRINT_LEN, fingerprint};
 use crate::nix::{PublicKey, TrustedKeys};
 use crate::resilience::Versioned;
+use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 use parking_lot::Mutex;
@@ -31,7 +32,7 @@ pub const TRUSTED_FINGERPRINTS_HEADER: &str = "peernix-trusted-fingerprints";
 /// Of an answer: which of those keys signed what it tells; the sender has verified that.
 pub const SIGNED_BY_HEADER: &str = "peernix-signed-by";
 /// The longest value of each, in bytes.
-const VALUE_MAX: usize = 4096;
+pub(super) const VALUE_MAX: usize = 4096;
 
 /// What peers are told at the moment, with every request.
 #[derive(Debug, Default)]
@@ -176,6 +177,13 @@ impl SignedBy {
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
         Self(headers.get(SIGNED_BY_HEADER).filter(|value| value.len() <= VALUE_MAX).cloned())
+    }
+
+    /// What such a value says that came without a header; one that is none says nothing.
+    #[must_use]
+    pub fn of_value(value: Option<Bytes>) -> Self {
+        let value = value.filter(|value| value.len() <= VALUE_MAX);
+        Self(value.and_then(|value| HeaderValue::from_maybe_shared(value).ok()))
     }
 
     /// Whether it says so of `key`.

@@ -22,5 +22,6 @@ pub mod notify;
 pub mod pressure;
 mod socket_error;
 pub mod sockets;
+pub mod stationary;
 pub mod user_namespace;
 pub mod wake_up;

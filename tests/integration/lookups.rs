@@ -64,6 +64,7 @@ async fn a_path_of_one_machine_among_a_hundred_is_found() {
             features: vec![],
             instance: String::new(),
             index: String::new(),
+            union: String::new(),
         };
         let has = (0..PATHS)
             .filter(|path| u16::from(*path) * 7 % u16::from(MACHINES) == u16::from(number))

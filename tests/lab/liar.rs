@@ -139,6 +139,7 @@ impl FakePeer {
             features: vec![],
             instance: String::new(),
             index: String::new(),
+            union: String::new(),
         };
         let respond: Arc<dyn Fn(&Request) -> Reply + Send + Sync> = Arc::new(move |request| {
             if request.target.starts_with(hello::TARGET) {

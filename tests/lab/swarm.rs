@@ -10,11 +10,11 @@ use anyhow::{Context, Result};
 use hyper::Response;
 use parking_lot::Mutex;
 use peernix::http::{Body, Handler, Limits, Listener, Request, Route, reply, share};
-use peernix::index::Index;
+use peernix::index::{Index, Whose};
 use peernix::metrics::HttpMetrics;
 use peernix::nix::StoreHash;
 use peernix::peers::link::Acceptor;
-use peernix::peers::{Admission, Discovery, NodeId, NodeKey, Peers, PeersOptions};
+use peernix::peers::{Admission, Discovery, NodeId, NodeKey, Peers, PeersOptions, narinfo_batch};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
@@ -61,7 +61,7 @@ impl Handler for Face {
                 let node = request.caller.node;
                 node.map_or_else(reply::not_found, |node| share::hello(&self.peers, node, &request))
             }
-            Route::PeerIndex(known) => match self.forged.clone().or_else(|| self.index.answer(*known)) {
+            Route::PeerIndex(Whose::ItsOwn, known) => match self.forged.clone().or_else(|| self.index.answer(*known)) {
                 Some(bytes) => {
                     request.caller.node.into_iter().for_each(|node| self.peers.asked_for_index(node));
                     self.asked.index_bytes.fetch_add(bytes.len() as u64, Relaxed);
@@ -73,6 +73,14 @@ impl Handler for Face {
                 self.asked.narinfos.fetch_add(1, Relaxed);
                 self.asked.hashes.lock().push(*hash);
                 reply::not_found()
+            }
+            Route::NarInfos => {
+                let Ok(hashes) = narinfo_batch::parse_request(&request.body) else { return reply::bad_request() };
+                self.asked.narinfos.fetch_add(hashes.len() as u64, Relaxed);
+                self.asked.hashes.lock().extend(&hashes);
+                let mut answer = narinfo_batch::Answer::default();
+                hashes.into_iter().for_each(|hash| answer.add(hash, None));
+                reply::ok(octets(), reply::keep::NEVER, answer.into_bytes())
             }
             _ => reply::not_found(),
         }

@@ -8,7 +8,7 @@ use clap::builder::PossibleValuesParser;
 use serde_json::json;
 
 /// The states of a peer.
-const STATES: [&str; 5] = ["discovered", "online", "suspect", "offline", "blocked"];
+const STATES: [&str; 6] = ["discovered", "online", "resting", "suspect", "offline", "blocked"];
 
 /// The arguments of `peers`.
 #[derive(Debug, clap::Args)]

@@ -118,13 +118,13 @@ impl Object<Peer> {
         self.now(|peer| texts(&peer.addresses))
     }
 
-    /// How it came to be known: mdns, fixed, introduced or remembered.
+    /// How it came to be known: mdns, fixed, introduced, relay or remembered.
     #[zbus(property)]
     fn source(&self) -> String {
         self.now(|peer| text(&peer.source))
     }
 
-    /// Where it stands: discovered, online, suspect, offline or blocked.
+    /// Where it stands: discovered, online, resting, suspect, offline or blocked.
     #[zbus(property)]
     fn state(&self) -> String {
         self.now(|peer| text(&peer.state))

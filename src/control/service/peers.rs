@@ -16,7 +16,7 @@ const BLOCKED: &str = "blocked";
 const USEC: u64 = 1_000_000;
 
 pub(super) fn list(controller: &Controller, filter: &PeerFilter) -> Outcome<Vec<Peer>> {
-    const STATES: [&str; 5] = ["discovered", "online", "suspect", "offline", BLOCKED];
+    const STATES: [&str; 6] = ["discovered", "online", "resting", "suspect", "offline", BLOCKED];
     if let Some(state) = filter.state.as_deref().filter(|state| !STATES.contains(state)) {
         let what = format!("'{}' is none of {}", state.escape_default(), STATES.join(", "));
         return Err(ControlError::new(ErrorKind::InvalidArgument, what));

@@ -9,7 +9,7 @@ pub struct PeerFilter {
     /// An id, a beginning of one, or a name.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub id: Option<String>,
-    /// A state: `discovered`, `online`, `suspect`, `offline`, `blocked`.
+    /// A state: `discovered`, `online`, `resting`, `suspect`, `offline`, `blocked`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub state: Option<String>,
 }
@@ -26,9 +26,9 @@ pub struct Peer {
     pub version: String,
     /// Where it may be reached, the best first.
     pub addresses: Vec<String>,
-    /// How it came to be known: `mdns`, `fixed`, `introduced`, `remembered`.
+    /// How it came to be known: `mdns`, `fixed`, `introduced`, `relay`, `remembered`.
     pub source: String,
-    /// Where it stands: `discovered`, `online`, `suspect`, `offline`, `blocked`.
+    /// Where it stands: `discovered`, `online`, `resting`, `suspect`, `offline`, `blocked`.
     pub state: String,
     /// As whom it is served: `anyone` or `enrolled`.
     pub audience: String,

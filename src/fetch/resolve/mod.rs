@@ -1,17 +1,24 @@
 //! From a store hash to a verified path info and its sources.
 //!
 //! [`resolver`] asks; [`plan`] decides whom and when, [`race`] carries it out, [`retries`] says when an upstream is asked again,
-//! [`verify`] says what of an answer counts, [`cache`] remembers, within an [`era`].
+//! [`verify`] says what of an answer counts, [`cache`] remembers, within an [`era`]. Those who are asked are each a [`responder`]; what is
+//! asked of one peer at the same time goes together ([`batches`]).
 
+mod batches;
 pub(crate) mod cache;
 pub(crate) mod era;
+mod exchanges;
+mod peer_responder;
 pub(crate) mod plan;
 pub(crate) mod race;
+mod relay_responder;
 pub(crate) mod resolution;
 pub(crate) mod resolver;
 pub(crate) mod responder;
 pub(crate) mod retries;
 pub(crate) mod source_report;
+pub(crate) mod surroundings;
+mod upstream_responder;
 pub(crate) mod verify;
 
 #[cfg(test)]

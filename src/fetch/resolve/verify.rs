@@ -1,10 +1,13 @@
 //! What of a narinfo may be believed: the signed fields, once a trusted signature over them is verified.
 
-use crate::fetch::error::{Kind, Violation};
+use crate::fetch::error::{Kind, SourceError, Violation};
+use crate::fetch::source::upstream::Upstream;
 use crate::nix::narinfo::NARINFO_MAX;
 use crate::nix::{FormatError, NarInfo, PathInfo, StoreDir, StoreHash, TrustedKeys};
 use crate::peers::trusted_keys::SignedBy;
 use crate::resilience::Version;
+use bytes::Bytes;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Whose word counts, and for which store. A lookup takes it once, before it sends its first question, and judges every answer
@@ -117,6 +120,28 @@ pub(crate) enum Whose<'a> {
 
 /// The most bytes of a narinfo that are read from a source.
 pub(crate) const LIMIT: usize = NARINFO_MAX;
+
+/// Who sent a narinfo.
+pub(super) enum Asked {
+    /// A peer, which says that it was signed by these keys.
+    Peer(SignedBy),
+    Upstream(Arc<Upstream>),
+}
+
+/// Verifies off the reactor.
+pub(super) async fn believe(
+    trust: &Arc<Trust>,
+    text: Bytes,
+    hash: StoreHash,
+    asked: Asked,
+) -> Result<Result<NarInfo, Refusal>, SourceError> {
+    let trust = Arc::clone(trust);
+    let believed = tokio::task::spawn_blocking(move || match &asked {
+        Asked::Peer(signed_by) => trust.believe(&text, hash, Whose::Peer(signed_by)),
+        Asked::Upstream(upstream) => trust.believe(&text, hash, Whose::Upstream(upstream.only())),
+    });
+    believed.await.map_err(|stopped| SourceError::Unavailable(stopped.to_string()))
+}
 
 #[cfg(test)]
 mod tests {

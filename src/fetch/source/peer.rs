@@ -6,6 +6,7 @@ use crate::fetch::error::{SourceError, Violation};
 use crate::nix::{NarHash, StoreHash};
 use crate::peers::{Failure, LinkError, Peer, Sample, State};
 use async_trait::async_trait;
+use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::{Response, StatusCode};
 use std::sync::Arc;
@@ -23,20 +24,24 @@ impl PeerSource {
     /// # Errors
     /// The peer did not answer, has too much to do, or could not be asked, which is not its fault.
     pub(crate) async fn get(&self, target: &str, from: Option<u64>) -> Result<Response<Incoming>, SourceError> {
-        let response = self.0.get(target, from).await.map_err(|error: LinkError| match error {
-            // It has no place for us, or we are the ones who keep it busy.
-            LinkError::Busy(_) | LinkError::AllInUse(_) => SourceError::Busy,
-            error if error.doubts_peer() => SourceError::Connection(error.to_string()),
-            error => SourceError::Unavailable(error.to_string()),
-        })?;
-        match response.status() {
-            StatusCode::SERVICE_UNAVAILABLE => Err(SourceError::Busy),
-            _ => Ok(response),
-        }
+        answered(self.0.get(target, from).await)
+    }
+
+    /// The same for a POST, which may be sent twice.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(crate) async fn post(&self, target: &str, body: Bytes) -> Result<Response<Incoming>, SourceError> {
+        answered(self.0.post(target, body).await)
     }
 }
 
 impl PeerSource {
+    /// Whether it is there, as far as is known.
+    pub(crate) fn may_be_asked(&self) -> bool {
+        !matches!(self.0.state(), State::Offline | State::Blocked)
+    }
+
     /// A path of which it sent damaged content is not asked of it.
     ///
     /// # Errors
@@ -46,6 +51,19 @@ impl PeerSource {
             return Err(SourceError::Barred);
         }
         Ok(())
+    }
+}
+
+fn answered(answer: Result<Response<Incoming>, LinkError>) -> Result<Response<Incoming>, SourceError> {
+    let response = answer.map_err(|error| match error {
+        // It has no place for us, or we are the ones who keep it busy.
+        LinkError::Busy(_) | LinkError::AllInUse(_) => SourceError::Busy,
+        error if error.doubts_peer() => SourceError::Connection(error.to_string()),
+        error => SourceError::Unavailable(error.to_string()),
+    })?;
+    match response.status() {
+        StatusCode::SERVICE_UNAVAILABLE => Err(SourceError::Busy),
+        _ => Ok(response),
     }
 }
 
@@ -98,8 +116,8 @@ impl Source for PeerSource {
     fn standing(&self) -> Standing {
         let state = self.0.state();
         Standing {
-            usable: !matches!(state, State::Offline | State::Blocked),
-            tier: if state == State::Online { Tier::Online } else { Tier::Doubtful },
+            usable: self.may_be_asked(),
+            tier: if matches!(state, State::Online | State::Resting) { Tier::Online } else { Tier::Doubtful },
             latency: self.0.latency(),
             throughput: self.0.throughput(),
         }

@@ -77,7 +77,7 @@ impl Handler for Gateway {
             }
             Route::Peers => reply::json(&self.peers.snapshot()),
             // Between peers, on the share.
-            Route::Hello | Route::PeerIndex(_) => reply::not_found(),
+            Route::Hello | Route::PeerIndex(..) | Route::NarInfos | Route::Holders => reply::not_found(),
         }
     }
 }

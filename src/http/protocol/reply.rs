@@ -108,12 +108,12 @@ pub fn bad_request() -> Response<Body> {
     closing(reply(StatusCode::BAD_REQUEST, media::TEXT, keep::NEVER, "400 Bad Request\n".into()))
 }
 
-/// 405, for anything but GET and HEAD.
+/// 405, for anything but these methods.
 #[must_use]
-pub fn method_not_allowed() -> Response<Body> {
+pub fn method_not_allowed(allowed: &'static str) -> Response<Body> {
     let mut response =
         reply(StatusCode::METHOD_NOT_ALLOWED, media::TEXT, keep::NEVER, "405 Method Not Allowed\n".into());
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
 

@@ -3,10 +3,10 @@
 //! Sources: the requests of Nix 2.8 to 2.35, and the URL forms of nix-serve (`nar/HASH-NARHASH.nar`, before that
 //! `nar/HASH.nar`) and harmonia (`nar/NARHASH.nar?hash=HASH`), which live on for 30 days in the disk caches of clients.
 
-use crate::index;
+use crate::index::{self, Whose};
 use crate::nix::realisation::{BuildTraceKey, DrvOutput};
 use crate::nix::{Compression, NarHash, StoreHash, StorePath};
-use crate::peers::IndexState;
+use crate::peers::{IndexState, holders, narinfo_batch};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -52,7 +52,11 @@ pub enum Route {
     /// `/peernix/v1/hello`, between peers only.
     Hello,
     /// `/peernix/v1/index`, between peers only: what changed since a state, or everything.
-    PeerIndex(Option<IndexState>),
+    PeerIndex(Whose, Option<IndexState>),
+    /// `/peernix/v1/holders`, between peers only: a POST as [`Self::NarInfos`], see [`holders`].
+    Holders,
+    /// `/peernix/v1/narinfo`, between peers only: a POST with up to 256 hash parts, see [`narinfo_batch`].
+    NarInfos,
 }
 
 /// A NAR by its URL. At least one of the two hashes is known, and the NAR hash whenever the form of the URL has it.
@@ -85,6 +89,15 @@ impl Route {
         matches!(self, Self::Nar(_) | Self::Listing(_) | Self::Log(_))
     }
 
+    /// How long the body of a request for it may be, in bytes: then it is a POST. `None`: it is a GET or a HEAD.
+    #[must_use]
+    pub const fn body_max(&self) -> Option<usize> {
+        match self {
+            Self::NarInfos | Self::Holders => Some(narinfo_batch::REQUEST_MAX),
+            _ => None,
+        }
+    }
+
     /// Reads the path of a request with its query. Nothing that could leave the store's top level, or be anything but
     /// the forms documented at each route, comes through.
     #[must_use]
@@ -112,6 +125,8 @@ impl Route {
                 }
                 "debuginfo" => BuildId::parse(rest.strip_suffix(".debug").unwrap_or(rest)).map(Self::DebugInfo),
                 "peernix" if rest == "v1/hello" => Some(Self::Hello),
+                "peernix" if rest == "v1/holders" => Some(Self::Holders),
+                "peernix" if rest == "v1/narinfo" => Some(Self::NarInfos),
                 "peernix" if rest == "v1/index" => Self::peer_index(query),
                 _ => None,
             };
@@ -131,11 +146,19 @@ impl Route {
         }
     }
 
-    /// Reads the query of [`Self::PeerIndex`]: `since=EPOCH.SEQUENCE`, or nothing.
+    /// Reads the query of [`Self::PeerIndex`]: `of=union`, `since=EPOCH.SEQUENCE`, both with `&` between them, or nothing.
     fn peer_index(query: Option<&str>) -> Option<Self> {
         match query {
-            None => Some(Self::PeerIndex(None)),
-            Some(query) => query.strip_prefix("since=")?.parse().ok().map(Some).map(Self::PeerIndex),
+            None => Some(Self::PeerIndex(Whose::ItsOwn, None)),
+            Some("of=union") => Some(Self::PeerIndex(Whose::Everybodys, None)),
+            Some(query) => {
+                let (whose, query) = match query.strip_prefix("of=union&") {
+                    Some(rest) => (Whose::Everybodys, rest),
+                    None => (Whose::ItsOwn, query),
+                };
+                let known = query.strip_prefix("since=")?.parse().ok()?;
+                Some(Self::PeerIndex(whose, Some(known)))
+            }
         }
     }
 
@@ -146,7 +169,7 @@ impl Route {
     }
 
     /// The names of all routes, by [`Self::index`].
-    pub const NAMES: [&'static str; 15] = [
+    pub const NAMES: [&'static str; 17] = [
         "index",
         "nix-cache-info",
         "narinfo",
@@ -162,6 +185,8 @@ impl Route {
         "peers",
         "hello",
         "peer-index",
+        "narinfo-batch",
+        "holders",
     ];
 
     /// The place of the route in [`Self::NAMES`].
@@ -182,7 +207,9 @@ impl Route {
             Self::Metrics => 11,
             Self::Peers => 12,
             Self::Hello => 13,
-            Self::PeerIndex(_) => 14,
+            Self::PeerIndex(..) => 14,
+            Self::NarInfos => 15,
+            Self::Holders => 16,
         }
     }
 }
@@ -208,7 +235,9 @@ impl fmt::Display for Route {
             Self::Metrics => f.write_str("/metrics"),
             Self::Peers => f.write_str("/peers"),
             Self::Hello => f.write_str("/peernix/v1/hello"),
-            Self::PeerIndex(known) => f.write_str(&index::target(*known)),
+            Self::NarInfos => f.write_str(narinfo_batch::TARGET),
+            Self::Holders => f.write_str(holders::TARGET),
+            Self::PeerIndex(whose, known) => f.write_str(&index::target(*whose, *known)),
         }
     }
 }

@@ -9,12 +9,16 @@ use crate::http::protocol::host::Host;
 use crate::http::protocol::reply;
 use crate::http::protocol::routes::Route;
 use crate::peers::Visitor;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, CONTENT_LENGTH};
 use hyper::{Method, Response, StatusCode, Version};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// From what hyper read to an answer; the last one of its connection if the server stops.
@@ -25,7 +29,7 @@ pub(super) async fn answer<H: Handler>(
     in_flight: InFlight,
     stop: &CancellationToken,
 ) -> Result<Response<Tracked>, Infallible> {
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
     let is_head = head.method == Method::HEAD;
     let target = head.uri.path_and_query().map_or("", |target| target.as_str());
     let route = Route::parse(target);
@@ -38,8 +42,8 @@ pub(super) async fn answer<H: Handler>(
         reply::closing(reply::not_found())
     } else if host == Host::Doubtful {
         reply::bad_request()
-    } else if !is_head && head.method != Method::GET {
-        reply::method_not_allowed()
+    } else if let Some(allowed) = allowed_instead(&head.method, route.as_ref()) {
+        reply::method_not_allowed(allowed)
     } else if host == Host::Elsewhere && listener.local_only {
         log::debug!(peer:% = caller.address; "a request meant for another host, perhaps made by a web page");
         reply::not_found()
@@ -47,15 +51,24 @@ pub(super) async fn answer<H: Handler>(
         // A thousand of these on one connection would be a thousand buffers; over HTTP/1.1 they are as many connections.
         reply::misdirected()
     } else if let Some(route) = route {
-        let request = Request { route, head: is_head, headers: head.headers, caller };
-        caught(pin!(listener.handler.answer(request))).await.unwrap_or_else(|panic| {
-            panic.note(caller.address, &listener.metrics);
-            reply::closing(reply::not_found())
-        })
+        let text = match route.body_max() {
+            Some(most) => whole(&mut body, most, listener.limits.header_timeout).await,
+            None => Some(Bytes::new()),
+        };
+        match text {
+            Some(text) => {
+                let request = Request { route, head: is_head, headers: head.headers, body: text, caller };
+                caught(pin!(listener.handler.answer(request))).await.unwrap_or_else(|panic| {
+                    panic.note(caller.address, &listener.metrics);
+                    reply::closing(reply::not_found())
+                })
+            }
+            None => reply::bad_request(),
+        }
     } else {
         reply::not_found()
     };
-    // A body is read by nobody, so that what comes next on this connection would not be a request.
+    // What of a body is left is read by nobody, so that what comes next on this connection would not be a request.
     if !body.is_end_stream() || stop.is_cancelled() {
         response = reply::closing(response);
     }
@@ -69,6 +82,20 @@ pub(super) async fn answer<H: Handler>(
         let body = if is_head { body.into_announced() } else { body };
         Tracked::new(body, visitor, Arc::new(in_flight), Arc::clone(&listener.metrics))
     }))
+}
+
+/// Which methods may be used for this route, if this one may not.
+fn allowed_instead(method: &Method, route: Option<&Route>) -> Option<&'static str> {
+    match route.and_then(Route::body_max) {
+        Some(_) => (method != Method::POST).then_some("POST"),
+        None => (method != Method::GET && method != Method::HEAD).then_some("GET, HEAD"),
+    }
+}
+
+/// All of a body, if it is no longer than `most` bytes and there within `limit`.
+async fn whole(body: &mut Incoming, most: usize, limit: Duration) -> Option<Bytes> {
+    let all = timeout(limit, Limited::new(body, most).collect()).await;
+    Some(all.ok()?.ok()?.to_bytes())
 }
 
 /// The same answer where connections are not ended by a header, and hyper does not know that a HEAD has no body.

@@ -6,6 +6,7 @@ use crate::http::protocol::routes::Route;
 use crate::metrics::HttpMetrics;
 use crate::peers::NodeId;
 use crate::peers::link::Acceptor;
+use bytes::Bytes;
 use hyper::{HeaderMap, Response};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -30,6 +31,8 @@ pub struct Request {
     pub head: bool,
     /// The headers.
     pub headers: HeaderMap,
+    /// What came with it: empty but for a POST.
+    pub body: Bytes,
     /// Who asks.
     pub caller: Caller,
 }

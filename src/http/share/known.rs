@@ -6,9 +6,11 @@
 
 use crate::http::protocol::routes::NarName;
 use crate::nix::{StoreHash, StorePath};
-use crate::peers::trusted_keys::Signer;
+use crate::peers::trusted_keys::{Signer, Verdict, judge};
 use crate::store::{Audience, ValidPath};
 use bytes::Bytes;
+use hyper::HeaderMap;
+use hyper::header::HeaderValue;
 use moka::sync::Cache;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -43,6 +45,18 @@ pub(super) struct KnownPath {
     pub(super) signers: Box<[Signer]>,
     /// When the store last said so, in milliseconds since the start; set by [`KnownPaths`].
     pub(super) checked: AtomicU64,
+}
+
+impl KnownPath {
+    /// Its narinfo for one who accepts signatures as these `headers` say, and what goes with it of them; `None`: there is none that would
+    /// count.
+    pub(super) fn narinfo_for(&self, headers: &HeaderMap) -> Option<(Bytes, Option<HeaderValue>)> {
+        Some(match judge(headers, &self.signers) {
+            Verdict::Nothing => return None,
+            Verdict::InOldWords => (self.old_narinfo.as_ref().unwrap_or(&self.narinfo).clone(), None),
+            Verdict::All(signed_by) => (self.narinfo.clone(), signed_by),
+        })
+    }
 }
 
 /// The paths that were asked for lately, under the same rules.

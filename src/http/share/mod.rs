@@ -127,8 +127,20 @@ impl Handler for ShareHandler {
                 }
                 _ => None,
             }),
-            Route::PeerIndex(known) => Ok(match (&self.towards, request.caller.node) {
-                (Towards::Peers(peers, index, _), Some(node)) => status::index(peers, index, node, *known).await,
+            Route::NarInfos => match self.towards {
+                Towards::Anyone => Ok(None),
+                Towards::Peers(..) => self.in_time(Box::pin(share.narinfos(audience, &request))).await,
+            },
+            Route::PeerIndex(whose, known) => Ok(match (&self.towards, request.caller.node) {
+                (Towards::Peers(peers, index, _), Some(node)) => {
+                    status::index(peers, index, node, *whose, *known).await
+                }
+                _ => None,
+            }),
+            Route::Holders => Ok(match (&self.towards, request.caller.node) {
+                (Towards::Peers(peers, index, _), Some(node)) => {
+                    status::holders(peers, index, node, &request.body).await
+                }
                 _ => None,
             }),
             // The gateway's, and nobody else's business.

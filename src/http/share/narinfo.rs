@@ -6,11 +6,13 @@ use super::rules::Rules;
 use crate::http::protocol::body::Body;
 use crate::http::protocol::reply::{self, keep, media};
 use crate::http::protocol::routes::NarName;
+use crate::http::server::listener::Request;
 use crate::keys::Signing;
 use crate::nix::hash::HashAlgorithm;
 use crate::nix::signature::SIGNATURES_MAX;
 use crate::nix::{Compression, ContentAddress, NarInfo, PathInfo, PublicKey, Signature, StoreDir, StoreHash};
-use crate::peers::trusted_keys::{SIGNED_BY_HEADER, Signer, Verdict, judge};
+use crate::peers::narinfo_batch;
+use crate::peers::trusted_keys::{SIGNED_BY_HEADER, Signer};
 use crate::store::{Audience, Decision, StoreError, ValidPath};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response};
@@ -21,12 +23,23 @@ impl Share {
     /// `/HASH.narinfo`, for one who accepts signatures as these `headers` say.
     pub(super) async fn narinfo(self: &Arc<Self>, hash: StoreHash, audience: Audience, headers: &HeaderMap) -> Answer {
         let Some(known) = self.known(hash, audience).await? else { return Ok(None) };
-        let (text, signed_by) = match judge(headers, &known.signers) {
-            Verdict::Nothing => return Ok(None),
-            Verdict::InOldWords => (known.old_narinfo.as_ref().unwrap_or(&known.narinfo), None),
-            Verdict::All(signed_by) => (&known.narinfo, signed_by),
-        };
-        Ok(Some(signed_by_whom(reply::ok(media::NARINFO, keep::SHORT, text.clone()), signed_by)))
+        let said = known.narinfo_for(headers);
+        Ok(said.map(|(text, signed_by)| signed_by_whom(reply::ok(media::NARINFO, keep::SHORT, text), signed_by)))
+    }
+
+    /// `/peernix/v1/narinfo`: the narinfos of all the paths that the request names, each as [`Self::narinfo`] gives it.
+    pub(super) async fn narinfos(self: &Arc<Self>, audience: Audience, request: &Request) -> Answer {
+        let Ok(hashes) = narinfo_batch::parse_request(&request.body) else { return Ok(Some(reply::bad_request())) };
+        let mut answer = narinfo_batch::Answer::default();
+        for hash in hashes {
+            let known = self.known(hash, audience).await?;
+            let said = known.as_ref().and_then(|known| known.narinfo_for(&request.headers));
+            let said = said
+                .as_ref()
+                .map(|(text, signed_by)| (signed_by.as_ref().map_or(&[][..], |value| value.as_bytes()), &text[..]));
+            answer.add(hash, said);
+        }
+        Ok(Some(reply::ok(media::BYTES, keep::NEVER, answer.into_bytes())))
     }
 
     /// The path with this hash, if it is here and may be shared with `audience`.

@@ -3,10 +3,11 @@
 use crate::http::protocol::body::Body;
 use crate::http::protocol::reply::{self, keep, media};
 use crate::http::server::listener::Request;
-use crate::index::Index;
-use crate::nix::StoreDir;
+use crate::index::{Index, Whose};
 use crate::nix::cache_info::CacheInfo;
-use crate::peers::{IndexState, NodeId, Peers, hello};
+use crate::nix::{StoreDir, StoreHash};
+use crate::peers::holders::{HOLDERS_MAX, Holder};
+use crate::peers::{IndexState, NodeId, Peers, hello, holders, narinfo_batch};
 use crate::store::Store;
 use hyper::Response;
 use tokio::task::spawn_blocking;
@@ -42,6 +43,9 @@ pub fn hello(peers: &Peers, node: NodeId, request: &Request) -> Response<Body> {
     if let Some(state) = hello::index_state(&request.headers) {
         peers.told_index(node, state);
     }
+    if let Some(state) = hello::union_state(&request.headers) {
+        peers.told_union(node, state);
+    }
     // A hundred machines greet each other all day: what they have heard already need not be said again.
     let (body, etag) = peers.hello_response();
     reply::tagged_json(&request.headers, etag, body)
@@ -52,11 +56,38 @@ pub(super) async fn index(
     peers: &Peers,
     index: &Index,
     node: NodeId,
+    whose: Whose,
     known: Option<IndexState>,
 ) -> Option<Response<Body>> {
     let index = index.clone();
     // Thousands of entries may have to be merged. It fails only when the program is being stopped.
-    let answer = spawn_blocking(move || index.answer(known)).await.ok()??;
-    peers.asked_for_index(node);
+    let answer = spawn_blocking(move || match whose {
+        Whose::ItsOwn => index.answer(known),
+        Whose::Everybodys => index.answer_union(known),
+    });
+    let answer = answer.await.ok()??;
+    match whose {
+        Whose::ItsOwn => peers.asked_for_index(node),
+        Whose::Everybodys => peers.asked_for_union(node),
+    }
     Some(reply::ok(media::BYTES, keep::NEVER, answer))
+}
+
+/// `/peernix/v1/holders`: who has the paths that the peer `node` asks for; `None` if this machine does not relay.
+pub(super) async fn holders(peers: &Peers, index: &Index, node: NodeId, body: &[u8]) -> Option<Response<Body>> {
+    let Ok(hashes) = narinfo_batch::parse_request(body) else { return Some(reply::bad_request()) };
+    let (index, peers) = (index.clone(), peers.clone());
+    // A look into a thousand sets for each path.
+    let named = spawn_blocking(move || {
+        let holder = |id: NodeId| {
+            let addresses = peers.get(id).map(|peer| peer.addresses()).unwrap_or_default();
+            Holder { id, addresses }
+        };
+        let of = |hash: StoreHash| {
+            let holders = index.holders(hash, HOLDERS_MAX + 1)?;
+            Some(holders.into_iter().filter(|id| *id != node).map(holder).collect::<Vec<Holder>>())
+        };
+        hashes.into_iter().map(of).collect::<Option<Vec<_>>>()
+    });
+    Some(reply::ok(media::BYTES, keep::NEVER, holders::answer(&named.await.ok()??)))
 }

@@ -5,12 +5,12 @@ use crate::peers::hello::{self, Greeting, Hello};
 use crate::peers::identity::NodeId;
 use crate::resilience::Way;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::header::{ETAG, HOST, HeaderValue, IF_NONE_MATCH, RANGE, USER_AGENT};
 use hyper::http::uri::{Authority, Scheme};
-use hyper::{Request, Response, StatusCode, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -37,6 +37,44 @@ const CONNECTION_WINDOW: u32 = 256 * 1024;
 const HEADER_TABLE: u32 = 4096;
 /// What we call ourselves.
 const AGENT: &str = concat!("peernix/", env!("CARGO_PKG_VERSION"));
+
+/// A request as it is sent.
+pub(super) type Message = Request<Full<Bytes>>;
+
+/// What is asked of a peer. Whatever it is may be asked twice.
+#[derive(Debug, Clone)]
+pub(crate) enum Call<'a> {
+    /// A GET for this path and query, from byte `from` on if given.
+    Get { target: &'a str, from: Option<u64> },
+    /// A POST to this path.
+    Post { target: &'a str, body: Bytes },
+}
+
+impl Call<'_> {
+    /// The path, and the query if there is one.
+    pub(crate) const fn target(&self) -> &str {
+        match self {
+            Self::Get { target, .. } | Self::Post { target, .. } => target,
+        }
+    }
+
+    /// The request to `id`. The host field is its id: the one name that a peer has.
+    pub(super) fn to_message(&self, id: NodeId) -> Result<Message, LinkError> {
+        let target = self.target();
+        let malformed = || LinkError::Target(target.chars().take(100).flat_map(char::escape_default).collect());
+        if !target.starts_with('/') || target.len() > TARGET_MAX {
+            return Err(malformed());
+        }
+        let uri: Uri = target.parse().map_err(|_| malformed())?;
+        let request = Request::builder().uri(uri).header(HOST, id.to_string()).header(USER_AGENT, AGENT);
+        let request = match self {
+            Self::Get { from: None, .. } => request.body(Full::default()),
+            Self::Get { from: Some(from), .. } => request.header(RANGE, format!("bytes={from}-")).body(Full::default()),
+            Self::Post { body, .. } => request.method(Method::POST).body(Full::new(body.clone())),
+        };
+        request.map_err(|_| malformed())
+    }
+}
 
 /// A connection whose two identities are proved.
 pub(crate) struct Connection {
@@ -99,9 +137,9 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 /// What takes requests.
 enum Sender {
     /// HTTP/1.1.
-    Single(http1::SendRequest<Empty<Bytes>>),
+    Single(http1::SendRequest<Full<Bytes>>),
     /// HTTP/2. Clones send over the same connection, which ends when the last of them is gone and nothing is under way.
-    Multiplexed(http2::SendRequest<Empty<Bytes>>),
+    Multiplexed(http2::SendRequest<Full<Bytes>>),
 }
 
 impl Connection {
@@ -186,10 +224,7 @@ impl Connection {
     }
 
     /// Sends a request and waits for the head of its response; tells how long that took.
-    pub(super) async fn request(
-        &mut self,
-        request: Request<Empty<Bytes>>,
-    ) -> Result<(Response<Incoming>, Duration), LinkError> {
+    pub(super) async fn request(&mut self, request: Message) -> Result<(Response<Incoming>, Duration), LinkError> {
         let begun = Instant::now();
         let response = match &mut self.sender {
             Sender::Single(sender) => timeout(RESPONSE_LIMIT, sender.send_request(request)).await,
@@ -201,7 +236,7 @@ impl Connection {
 
     /// Greets the other side with what `greeting` says, all of it within `limit`.
     pub(crate) async fn greet(&mut self, greeting: &Greeting, limit: Duration) -> Result<(Hello, Duration), LinkError> {
-        let mut request = request(self.id, hello::TARGET, None)?;
+        let mut request = Call::Get { target: hello::TARGET, from: None }.to_message(self.id)?;
         greeting.add_to(request.headers_mut());
         if let Some(said) = &self.said {
             request.headers_mut().insert(IF_NONE_MATCH, said.0.clone());
@@ -229,22 +264,8 @@ impl Connection {
     }
 }
 
-/// A GET request to `id`. The host field is its id: the one name that a peer has.
-pub(super) fn request(id: NodeId, target: &str, range_from: Option<u64>) -> Result<Request<Empty<Bytes>>, LinkError> {
-    let malformed = || LinkError::Target(target.chars().take(100).flat_map(char::escape_default).collect());
-    if !target.starts_with('/') || target.len() > TARGET_MAX {
-        return Err(malformed());
-    }
-    let uri: Uri = target.parse().map_err(|_| malformed())?;
-    let mut request = Request::get(uri).header(HOST, id.to_string()).header(USER_AGENT, AGENT);
-    if let Some(first) = range_from {
-        request = request.header(RANGE, format!("bytes={first}-"));
-    }
-    request.body(Empty::new()).map_err(|_| malformed())
-}
-
 /// The same request where the host is no header but a part of the target.
-fn for_http_2(mut request: Request<Empty<Bytes>>) -> Request<Empty<Bytes>> {
+fn for_http_2(mut request: Message) -> Message {
     let host = request.headers_mut().remove(HOST);
     let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
     let mut parts = request.uri().clone().into_parts();

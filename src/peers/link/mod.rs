@@ -15,7 +15,7 @@ mod transport;
 #[cfg(test)]
 mod tests;
 
-pub(super) use connection::Connection;
+pub(super) use connection::{Call, Connection};
 pub(super) use dial::{ADDRESSES_MAX, Dialler, RETRY_PAUSES, Target};
 pub use guard::{Guard, Visitor};
 pub(super) use pool::Pool;

@@ -3,17 +3,15 @@
 //!
 //! A peer that knows HTTP/1.1 only is asked everything as NARs are, and more connections are kept.
 
-use super::connection::{Connection, Life, request};
+use super::connection::{Call, Connection, Life, Message};
 use super::dial::Target;
 use super::transport::{Pending, Transport};
 use crate::peers::error::LinkError;
 use crate::peers::identity::NodeId;
 use crate::peers::trusted_keys::TrustedKeysHeaders;
 use crate::resilience::{Ewma, Way};
-use bytes::Bytes;
-use http_body_util::Empty;
+use hyper::Response;
 use hyper::body::Incoming;
-use hyper::{Request, Response};
 use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -95,7 +93,7 @@ impl Pool {
     }
 
     /// A small request: with others on one connection, if the peer has that.
-    async fn together(&self, message: Request<Empty<Bytes>>, addresses: &[SocketAddr]) -> Result<Answer, LinkError> {
+    async fn together(&self, message: Message, addresses: &[SocketAddr]) -> Result<Answer, LinkError> {
         let turn = timeout(SLOT_LIMIT, self.small.acquire()).await;
         let Ok(Ok(_turn)) = turn else { return Err(LinkError::AllInUse(SMALL_MAX)) };
         let Some(mut shared) = self.shared() else { return self.together_anew(message, addresses).await };
@@ -109,11 +107,7 @@ impl Pool {
     }
 
     /// The same, without a connection to share as yet.
-    async fn together_anew(
-        &self,
-        message: Request<Empty<Bytes>>,
-        addresses: &[SocketAddr],
-    ) -> Result<Answer, LinkError> {
+    async fn together_anew(&self, message: Message, addresses: &[SocketAddr]) -> Result<Answer, LinkError> {
         if self.is_old.load(Relaxed) {
             return self.alone(message, addresses).await;
         }
@@ -200,7 +194,7 @@ impl Pool {
     }
 
     /// A request with a connection of its own: a kept one if there is one, else a new one.
-    async fn alone(&self, message: Request<Empty<Bytes>>, addresses: &[SocketAddr]) -> Result<Answer, LinkError> {
+    async fn alone(&self, message: Message, addresses: &[SocketAddr]) -> Result<Answer, LinkError> {
         let slot = timeout(SLOT_LIMIT, self.slots.clone().acquire_owned()).await;
         let Ok(Ok(slot)) = slot else { return Err(LinkError::AllInUse(CONNECTIONS_MAX)) };
         let (connection, answer) = match self.take() {
@@ -232,7 +226,7 @@ impl Pool {
     ) -> Result<(T, bool), LinkError> {
         tokio::pin!(kept);
         match timeout(self.patience(), &mut kept).await {
-            // The share closes what is idle, perhaps while the request was on its way. A GET may be repeated.
+            // The share closes what is idle, perhaps while the request was on its way. Whatever is asked may be asked twice.
             Ok(Err(LinkError::Http(_))) => fresh.await.map(|answer| (answer, false)),
             Ok(answer) => answer.map(|answer| (answer, false)),
             Err(_) => tokio::select! {
@@ -254,11 +248,7 @@ impl Pool {
         self.idle.lock().len()
     }
 
-    async fn fresh(
-        &self,
-        message: Request<Empty<Bytes>>,
-        addresses: &[SocketAddr],
-    ) -> Result<(Connection, Answer), LinkError> {
+    async fn fresh(&self, message: Message, addresses: &[SocketAddr]) -> Result<(Connection, Answer), LinkError> {
         let mut connection = self.until_moved(|| self.target.dial_single(addresses)).await?;
         self.note(&connection);
         let answer = connection.request(message).await?;
@@ -290,16 +280,11 @@ impl Pool {
 
 impl Transport for Pool {
     /// Over a kept connection if there is one, else over a new one to the first of `addresses` that answers.
-    fn get<'a>(
-        &'a self,
-        path_and_query: &'a str,
-        range_from: Option<u64>,
-        addresses: &'a [SocketAddr],
-    ) -> Pending<'a, Answer> {
+    fn request<'a>(&'a self, call: Call<'a>, addresses: &'a [SocketAddr]) -> Pending<'a, Answer> {
         Box::pin(async move {
-            let mut message = request(self.id, path_and_query, range_from)?;
+            let mut message = call.to_message(self.id)?;
             self.trusted_keys.add_to(message.headers_mut());
-            let answer = if path_and_query.starts_with(NAR) {
+            let answer = if call.target().starts_with(NAR) {
                 self.alone(message, addresses).await
             } else {
                 self.together(message, addresses).await

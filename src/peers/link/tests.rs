@@ -35,6 +35,18 @@ fn key(seed: u8) -> NodeKey {
     NodeKey::from_seed([seed; 32])
 }
 
+impl Pool {
+    /// A GET.
+    fn get<'a>(
+        &'a self,
+        target: &'a str,
+        from: Option<u64>,
+        addresses: &'a [SocketAddr],
+    ) -> Pending<'a, (Response<Incoming>, Duration)> {
+        self.request(Call::Get { target, from }, addresses)
+    }
+}
+
 /// What a test server saw.
 #[derive(Default)]
 struct Seen {
@@ -120,7 +132,7 @@ fn pool(server: &NodeKey) -> Pool {
 /// What the client learns from the first answer: a refusal of its key comes after its own half of the handshake.
 async fn first_answer(target: &Target, address: SocketAddr) -> Result<NodeId, LinkError> {
     let mut connection = target.dial(&[address]).await?;
-    let request = connection::request(connection.id(), "/0", None)?;
+    let request = Call::Get { target: "/0", from: None }.to_message(connection.id())?;
     connection.request(request).await?;
     Ok(connection.id())
 }

@@ -1,6 +1,6 @@
 //! The way to one peer, whatever is under it.
 
-use super::connection::Connection;
+use super::connection::{Call, Connection};
 use crate::peers::error::LinkError;
 use hyper::Response;
 use hyper::body::Incoming;
@@ -13,12 +13,10 @@ pub(crate) type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, LinkError
 
 /// Carries requests to one peer, at any of its addresses (the best first), and keeps connections for the next ones.
 pub(crate) trait Transport: Send + Sync {
-    /// Sends a GET, from byte `range_from` on if given. Gives the head of the response, and how long it took once the
-    /// request was sent.
-    fn get<'a>(
+    /// Asks. Gives the head of the response, and how long it took once the request was sent.
+    fn request<'a>(
         &'a self,
-        path_and_query: &'a str,
-        range_from: Option<u64>,
+        call: Call<'a>,
         addresses: &'a [SocketAddr],
     ) -> Pending<'a, (Response<Incoming>, Duration)>;
 

@@ -14,6 +14,7 @@ pub use status::{BanStatus, Block, PeerStatus};
 use super::identity::NodeId;
 use super::index_state::IndexState;
 use super::link::RETRY_PAUSES;
+use super::relays::Member;
 use super::state::{Provenance, State};
 use crate::resilience::Breaker;
 use addresses::Addresses;
@@ -43,6 +44,12 @@ pub(super) struct Record {
     pub(super) breaker: Breaker,
     /// The state of its index, as it told last; `None` if it tells none.
     pub(super) index: Option<IndexState>,
+    /// The state of what all have whom it relays for, as it told last.
+    pub(super) union: Option<IndexState>,
+    /// Whether it relays, as it said last; `None`: it has said nothing yet.
+    pub(super) is_willing: Option<bool>,
+    /// Whether it answers for several paths at once, as it said last.
+    pub(super) takes_batches: bool,
     /// The paths of which it sent damaged content.
     pub(super) barred: Barred,
     pub(super) ban: Option<Ban>,
@@ -73,6 +80,9 @@ impl Record {
             health: Health::default(),
             breaker: Breaker::new(FAILURES_MAX, RETRY_PAUSES),
             index: None,
+            union: None,
+            is_willing: None,
+            takes_batches: false,
             barred: Barred::default(),
             ban: None,
             block: None,
@@ -100,12 +110,23 @@ impl Record {
         usable.then(|| self.health.score() - doubt)
     }
 
+    /// As one of those who may relay; `None`: it is not there, as far as is known.
+    pub(super) fn member(&self, id: NodeId) -> Option<Member> {
+        let (is_there, is_away) = match self.state {
+            State::Online | State::Suspect => (true, false),
+            State::Resting => (self.last_seen.is_some(), false),
+            State::Discovered => (false, false),
+            State::Offline | State::Blocked => (false, true),
+        };
+        (!is_away).then_some(Member { id, is_proved: is_there, is_willing: self.is_willing })
+    }
+
     /// Whether it is there, as far as is known, and gets no requests all the same: it is being dialled anew, or kept failing.
     pub(super) fn is_left_alone(&self, now: Instant) -> bool {
         match self.state {
             State::Online => !self.breaker.permits(now),
             State::Suspect => !self.is_settling(now) || !self.breaker.permits(now),
-            State::Discovered | State::Offline | State::Blocked => false,
+            State::Discovered | State::Resting | State::Offline | State::Blocked => false,
         }
     }
 

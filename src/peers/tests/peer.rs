@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::peers::hello::Hello;
-use crate::peers::link::{Connection, Pending, Transport};
+use crate::peers::link::{Call, Connection, Pending, Transport};
 use crate::peers::peer::Notices;
 use crate::peers::table::Table;
 use bytes::Bytes;
@@ -21,12 +21,7 @@ struct Scripted {
 }
 
 impl Transport for Arc<Scripted> {
-    fn get<'a>(
-        &'a self,
-        _: &'a str,
-        _: Option<u64>,
-        _: &'a [SocketAddr],
-    ) -> Pending<'a, (Response<Incoming>, Duration)> {
+    fn request<'a>(&'a self, _: Call<'a>, _: &'a [SocketAddr]) -> Pending<'a, (Response<Incoming>, Duration)> {
         Box::pin(async {
             self.requests.fetch_add(1, Ordering::Relaxed);
             if self.fails.load(Ordering::Relaxed) {
@@ -61,6 +56,7 @@ fn peer() -> (Arc<Peer>, Table, Arc<Scripted>) {
         events: broadcast::channel(16).0,
         worth_saving: Notify::new(),
         indexes: broadcast::channel(16).0,
+        willing: Notify::new(),
     });
     let boxed = Box::new(transport.clone());
     let peer = Peer::new(id, Provenance::Mdns, boxed, notices, CancellationToken::new(), false, None);
@@ -74,6 +70,7 @@ fn peer() -> (Arc<Peer>, Table, Arc<Scripted>) {
         features: Vec::new(),
         instance: String::new(),
         index: String::new(),
+        union: String::new(),
     };
     peer.answered(hello, "192.0.2.1:1".parse().unwrap(), LATENCY);
     (peer, table, transport)

@@ -9,6 +9,7 @@ use peernix::index::{Says, Update};
 use peernix::nix::StoreHash;
 use peernix::peers::{NodeId, NodeKey, Peers, PeersOptions};
 use peernix::store::SharePolicyMode;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 impl Two {
@@ -26,11 +27,39 @@ impl Two {
         .await;
     }
 
-    /// How many narinfos the first one was asked for.
+    /// How often the first one was asked for a narinfo.
     fn asked(&self) -> u64 {
-        let narinfos = self.serving.metrics.requests().filter(|(route, ..)| *route == "narinfo");
-        narinfos.map(|(_, _, count)| count).sum()
+        self.requests("narinfo")
     }
+
+    /// How many requests of a kind the first one had.
+    fn requests(&self, kind: &str) -> u64 {
+        self.serving.metrics.requests().filter(|(route, ..)| *route == kind).map(|(_, _, count)| count).sum()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_at_the_same_time_goes_together() {
+    let store = NixStore::make();
+    let two = Two::over(&store, store.key.clone(), false).await;
+    let mut wanted: Vec<StoreHash> = (0..100).map(|number| StoreHash::new([number; 20])).collect();
+    wanted.push(store.paths["app"].hash());
+    let mut asked = JoinSet::new();
+    for hash in wanted {
+        let fetcher = two.fetcher.clone();
+        asked.spawn(async move { (hash, fetcher.narinfo(hash).await) });
+    }
+    let found: Vec<StoreHash> =
+        asked.join_all().await.into_iter().filter(|(_, found)| found.is_some()).map(|(hash, _)| hash).collect();
+    assert_eq!(found, [store.paths["app"].hash()]);
+    let (alone, together) = (two.requests("narinfo"), two.requests("narinfo-batch"));
+    assert!(together > 0 && alone + together < 20, "{alone} alone, {together} together");
+    // One after another they wait for nobody.
+    for number in 100..110 {
+        assert!(two.fetcher.narinfo(StoreHash::new([number; 20])).await.is_none());
+    }
+    assert_eq!((two.requests("narinfo") - alone, two.requests("narinfo-batch")), (10, together));
+    two.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

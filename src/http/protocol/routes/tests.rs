@@ -27,6 +27,8 @@ fn fixed_routes() {
         ("/metrics", Route::Metrics),
         ("/peers", Route::Peers),
         ("/peernix/v1/hello", Route::Hello),
+        ("/peernix/v1/narinfo", Route::NarInfos),
+        ("/peernix/v1/holders", Route::Holders),
     ];
     for (path, route) in routes {
         assert_eq!(Route::parse(path), Some(route.clone()), "{path}");
@@ -34,6 +36,24 @@ fn fixed_routes() {
         assert_eq!(Route::parse(&format!("{path}?x=y")), Some(route), "{path}");
     }
     assert_eq!(Route::parse("/nix-cache"), Some(Route::Index));
+}
+
+#[test]
+fn the_index_of_one_and_of_all() {
+    let known = Some(IndexState { epoch: 255, seq: 7 });
+    for (path, whose, known) in [
+        ("/peernix/v1/index", Whose::ItsOwn, None),
+        ("/peernix/v1/index?since=00000000000000ff.7", Whose::ItsOwn, known),
+        ("/peernix/v1/index?of=union", Whose::Everybodys, None),
+        ("/peernix/v1/index?of=union&since=00000000000000ff.7", Whose::Everybodys, known),
+    ] {
+        let route = Route::PeerIndex(whose, known);
+        assert_eq!(route.to_string(), path);
+        assert_eq!(Route::parse(path), Some(route));
+    }
+    for path in ["?since=7", "?of=me", "?of=union&", "?since=00000000000000ff.7&of=union", "?x=y"] {
+        assert_eq!(Route::parse(&format!("/peernix/v1/index{path}")), None, "{path}");
+    }
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Which requests share a connection, and what a full share is taken for.
 
 use super::*;
-use crate::peers::link::connection::request;
 use crate::peers::link::pool::IDLE_MAX;
 
 /// A server that knows HTTP/2.
@@ -75,7 +74,7 @@ async fn old_and_new_machines_understand_each_other() {
     // An old client, which offers nothing else: a new server.
     let old = target(&key(2), Admission::Open, None);
     let mut connection = old.dial_single(&[address]).await.unwrap();
-    let message = request(connection.id(), "/10", None).unwrap();
+    let message = Call::Get { target: "/10", from: None }.to_message(connection.id()).unwrap();
     let (response, _) = connection.request(message).await.unwrap();
     assert_eq!((connection.is_multiplexed(), response.version()), (false, hyper::Version::HTTP_11));
 }

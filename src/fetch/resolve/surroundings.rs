@@ -1,0 +1,131 @@
+//! The peers of this machine and its upstreams, as those who can be asked.
+
+use super::batches::Batches;
+use super::exchanges::{Holders, NarInfos};
+use super::peer_responder::PeerResponder;
+use super::relay_responder::RelayResponder;
+use super::responder::{Network, Responder, Responders};
+use super::upstream_responder::cache;
+use crate::fetch::blame::Blame;
+use crate::fetch::source::peer::PeerSource;
+use crate::fetch::source::upstreams::Upstreams;
+use crate::index::Index;
+use crate::nix::StoreHash;
+use crate::peers::{Layout, NodeId, Peer, PeerEvent, Peers, State};
+use std::sync::Arc;
+use tokio::sync::{broadcast, watch};
+
+/// How many holders are asked at most, where this machine relays: it knows of all.
+const HOLDERS: usize = 16;
+
+/// The peers of this machine and its upstreams.
+pub(crate) struct Surroundings {
+    peers: Peers,
+    /// Who of them has what.
+    index: Index,
+    /// Who knows whom.
+    layout: watch::Receiver<Arc<Layout>>,
+    /// What is asked of them at the moment, and of relays.
+    narinfos: Arc<Batches<NarInfos>>,
+    holders: Arc<Batches<Holders>>,
+    upstreams: Arc<Upstreams>,
+    blame: Arc<Blame>,
+}
+
+impl Surroundings {
+    pub(crate) fn new(peers: Peers, index: Index, upstreams: Arc<Upstreams>, blame: Arc<Blame>) -> Self {
+        let (layout, narinfos, holders) = (peers.layout(), Arc::default(), Arc::default());
+        Self { peers, index, layout, narinfos, holders, upstreams, blame }
+    }
+
+    fn with(&self, peers: Vec<Arc<dyn Responder>>, holders: usize, is_partial: bool) -> Responders {
+        let all = self.upstreams.now();
+        let upstreams: Vec<_> = all.iter().filter(|upstream| upstream.is_available()).map(cache).collect();
+        let is_partial = is_partial || upstreams.len() < all.len();
+        Responders { peers, holders, upstreams, is_partial }
+    }
+
+    /// As those who are asked for what they have themselves.
+    fn themselves(&self, peers: Vec<Arc<Peer>>) -> Vec<Arc<dyn Responder>> {
+        let peers = peers.into_iter().map(|peer| {
+            let (source, batches) = (Arc::new(PeerSource(peer)), Arc::clone(&self.narinfos));
+            Arc::new(PeerResponder { source, batches }) as Arc<dyn Responder>
+        });
+        peers.collect()
+    }
+
+    /// As those who say who has what.
+    fn as_relays(&self, relays: impl Iterator<Item = Arc<Peer>>) -> Vec<Arc<dyn Responder>> {
+        let relays = relays.map(|relay| {
+            Arc::new(RelayResponder {
+                relay: Arc::new(PeerSource(relay)),
+                peers: self.peers.clone(),
+                holders: Arc::clone(&self.holders),
+                narinfos: Arc::clone(&self.narinfos),
+                blame: Arc::clone(&self.blame),
+            }) as Arc<dyn Responder>
+        });
+        relays.collect()
+    }
+
+    /// The relays that are there, the one first that this machine turns to; `None` where there are none, as everybody knows everybody.
+    fn relays(&self) -> Option<Vec<Arc<Peer>>> {
+        let layout = self.layout.borrow().clone();
+        let is_there = |peer: &Arc<Peer>| peer.state() == State::Online && peer.union().is_some();
+        let relays = layout.preferred(self.peers.us()).into_iter().filter_map(|id| self.peers.get(id)).filter(is_there);
+        layout.is_leaf().then(|| relays.collect())
+    }
+
+    /// Those who have a path, where this machine relays and so knows of all; `None` where it does not.
+    fn known_holders(&self, hash: StoreHash) -> Option<Vec<Arc<Peer>>> {
+        let holders = self.index.holders(hash, HOLDERS)?;
+        Some(holders.into_iter().filter_map(|id| self.peers.get(id)).collect())
+    }
+}
+
+impl Network for Surroundings {
+    fn responders(&self) -> Responders {
+        match self.relays() {
+            Some(relays) => {
+                let is_partial = relays.is_empty();
+                self.with(self.as_relays(relays.into_iter()), 0, is_partial)
+            }
+            None => self.with(self.themselves(self.peers.candidates()), 0, self.peers.has_others()),
+        }
+    }
+
+    fn responders_for(&self, hash: StoreHash) -> Responders {
+        if let Some(relays) = self.relays() {
+            let is_partial = relays.is_empty();
+            // What the first of them says holds for all.
+            let (picked, holders) = self.index.pick(hash, relays.into_iter().take(1).collect());
+            return self.with(self.as_relays(picked.into_iter()), holders, is_partial);
+        }
+        if let Some(holders) = self.known_holders(hash) {
+            let count = holders.len();
+            return self.with(self.themselves(holders), count, false);
+        }
+        let (peers, holders) = self.index.pick(hash, self.peers.candidates());
+        self.with(self.themselves(peers), holders, self.peers.has_others())
+    }
+
+    fn tried(&self, id: NodeId, hash: StoreHash, had_it: bool) {
+        self.index.tried(id, hash, had_it);
+    }
+
+    fn trust_changed(&self) {
+        self.index.forgive();
+    }
+
+    fn more(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.index.more())
+    }
+
+    fn upstreams(&self) -> Vec<Arc<dyn Responder>> {
+        self.upstreams.now().iter().map(cache).collect()
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<PeerEvent> {
+        self.peers.subscribe()
+    }
+}
