@@ -393,7 +393,7 @@ impl Peer {
         let mut moved = false;
         let (index, union) = (hello.index_state(), hello.union_state());
         let takes_batches = hello.has(narinfo_batch::FEATURE);
-        let is_willing = Some(hello.has(hello::RELAY) && index.is_some());
+        let is_willing = Some(hello.has(hello::RELAY));
         let mut is_news = false;
         let came = self.change(state, |record| {
             record.health.answered(latency);
@@ -429,7 +429,16 @@ impl Peer {
 
     /// What all have whom it relays for is in this state.
     pub(super) fn told_union(&self, union: Option<IndexState>) {
-        let before = std::mem::replace(&mut self.record().union, union);
+        let (before, is_news) = {
+            let mut record = self.record();
+            // Who relays is willing to, whatever it said before.
+            let is_willing = if union.is_some() { Some(true) } else { record.is_willing };
+            let is_news = std::mem::replace(&mut record.is_willing, is_willing) != is_willing;
+            (std::mem::replace(&mut record.union, union), is_news)
+        };
+        if is_news {
+            self.notices.willing.notify_one();
+        }
         if before != union {
             let _ = self.notices.indexes.send(self.id);
         }

@@ -168,16 +168,6 @@ impl Monitor {
         self.limits.layout.borrow().rests(self.peer.id())
     }
 
-    /// Waits until the peer is not to be left alone any more.
-    async fn until_rests(&self) {
-        let mut layout = self.limits.layout.subscribe();
-        while !self.rests() {
-            if layout.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
     /// Leaves the peer alone, but for a look where there is a reason, until others than before are left alone. False if it has not been
     /// heard of for so long that it may be dropped.
     async fn rest(&mut self) -> bool {
@@ -261,8 +251,13 @@ impl Monitor {
             self.peer.adopt(&connection);
         }
         let mut watched: Option<(Connection, SemaphorePermit<'_>)> = permit.map(|permit| (connection, permit));
+        let mut layout = self.limits.layout.subscribe();
         loop {
-            if !self.wait(watched.as_ref().map(|(connection, _)| connection)).await {
+            if self.limits.is_leaf() && watched.take().is_some() {
+                // A relay has no room for a lasting connection to everybody.
+                self.peer.close();
+            }
+            if !self.wait(watched.as_ref().map(|(connection, _)| connection), &mut layout).await || self.rests() {
                 return LinkError::Closed;
             }
             if self.peer.blocked_until().is_some() {
@@ -283,14 +278,18 @@ impl Monitor {
         }
     }
 
-    /// Waits until the peer should be greeted. False if its connection ended.
-    async fn wait(&self, connection: Option<&Connection>) -> bool {
+    /// Waits until the peer should be greeted, or others know whom than before. False if its connection ended.
+    async fn wait(&self, connection: Option<&Connection>, layout: &mut watch::Receiver<Arc<Layout>>) -> bool {
         let others = WATCHED_MAX - self.limits.watched.available_permits();
         // Lossless: at most WATCHED_MAX.
         #[allow(clippy::cast_possible_truncation)]
         let spaced = (GREETING_SPACING * others as u32).clamp(GREETING_INTERVAL, GREETING_INTERVAL_MOST);
-        let (interval, gap) =
-            if self.limits.is_leaf() { (GREETING_INTERVAL_RELAYED, LOOK_GAP_RELAYED) } else { (spaced, LOOK_GAP) };
+        let (interval, gap) = match (self.limits.is_leaf(), self.peer.union()) {
+            (true, Some(_)) => (GREETING_INTERVAL_RELAYED, LOOK_GAP_RELAYED),
+            // It does not know yet that it relays.
+            (true, None) => (GREETING_INTERVAL, LOOK_GAP_RELAYED),
+            (false, _) => (spaced, LOOK_GAP),
+        };
         let begun = Instant::now();
         let ended = async {
             match connection {
@@ -300,7 +299,7 @@ impl Monitor {
         };
         tokio::select! {
             () = ended => return false,
-            () = self.until_rests() => return false,
+            Ok(()) = layout.changed() => {}
             () = sleep_until(self.limits.rounds.next(begun, interval)) => {}
             () = self.peer.look.notified() => sleep_until(begun + gap).await,
         }

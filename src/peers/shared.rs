@@ -189,8 +189,10 @@ impl Shared {
     /// are told at once.
     pub(super) fn tell_union(&self, state: Option<IndexState>) {
         self.hello.write().change(|hello| hello.union = state.map(|state| state.to_string()).unwrap_or_default());
-        self.greeting.write().union = state;
-        for peer in self.table.all().iter().filter(|peer| peer.follows_union.load(Ordering::Relaxed)) {
+        let before = std::mem::replace(&mut self.greeting.write().union, state);
+        // That it relays everybody has to hear: they tell it what they have from then on.
+        let is_to_hear = |peer: &&Arc<Peer>| before.is_none() || peer.follows_union.load(Ordering::Relaxed);
+        for peer in self.table.all().iter().filter(is_to_hear) {
             peer.wanted.store(true, Ordering::Relaxed);
             peer.look.notify_one();
         }

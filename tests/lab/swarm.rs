@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use http_body_util::BodyExt;
 use hyper::Response;
 use parking_lot::Mutex;
 use peernix::http::{Body, Handler, Limits, Listener, Request, Route, reply, share};
-use peernix::index::{Index, Whose};
+use peernix::index::Index;
 use peernix::metrics::HttpMetrics;
 use peernix::nix::StoreHash;
 use peernix::peers::link::Acceptor;
@@ -30,6 +31,8 @@ pub(crate) struct Asked {
     pub(crate) narinfos: AtomicU64,
     /// The hashes of those, in their order.
     pub(crate) hashes: Mutex<Vec<StoreHash>>,
+    /// How often one was asked who has what.
+    pub(crate) holders: AtomicU64,
     /// Bytes of indexes sent.
     pub(crate) index_bytes: AtomicU64,
 }
@@ -61,14 +64,22 @@ impl Handler for Face {
                 let node = request.caller.node;
                 node.map_or_else(reply::not_found, |node| share::hello(&self.peers, node, &request))
             }
-            Route::PeerIndex(Whose::ItsOwn, known) => match self.forged.clone().or_else(|| self.index.answer(*known)) {
-                Some(bytes) => {
-                    request.caller.node.into_iter().for_each(|node| self.peers.asked_for_index(node));
-                    self.asked.index_bytes.fetch_add(bytes.len() as u64, Relaxed);
-                    reply::ok(octets(), reply::keep::NEVER, bytes)
+            Route::PeerIndex(whose, known) => {
+                if let Some(forged) = &self.forged {
+                    return reply::ok(octets(), reply::keep::NEVER, forged.clone());
                 }
-                None => reply::not_found(),
-            },
+                let Some(node) = request.caller.node else { return reply::not_found() };
+                let answer = share::index(&self.peers, &self.index, node, *whose, *known).await;
+                let length = answer.as_ref().and_then(|answer| answer.body().length()).unwrap_or_default();
+                self.asked.index_bytes.fetch_add(length, Relaxed);
+                answer.unwrap_or_else(reply::not_found)
+            }
+            Route::Holders => {
+                self.asked.holders.fetch_add(1, Relaxed);
+                let Some(node) = request.caller.node else { return reply::not_found() };
+                let answer = share::holders(&self.peers, &self.index, node, &request.body).await;
+                answer.unwrap_or_else(reply::not_found)
+            }
             Route::NarInfo(hash) => {
                 self.asked.narinfos.fetch_add(1, Relaxed);
                 self.asked.hashes.lock().push(*hash);
@@ -87,6 +98,10 @@ impl Handler for Face {
     }
 }
 
+fn key(number: u16) -> Result<NodeKey> {
+    Ok(NodeKey::from_seed([u8::try_from(number % 250)? + 1; 32]))
+}
+
 /// Machines on one host, which know one other machine and not each other.
 pub(crate) struct Swarm {
     pub(crate) machines: Vec<Machine>,
@@ -95,9 +110,20 @@ pub(crate) struct Swarm {
 }
 
 impl Swarm {
-    /// `count` machines on `host`, whose share is on consecutive ports. They greet `other`, an address with a port, if there is one.
+    /// `count` machines on `host`, whose share is on consecutive ports. They greet `other`, an address with a port.
     /// The machine whose number is `forges` sends these bytes for its index.
     pub(crate) fn start(host: &Host, count: u16, other: &str, forges: Option<&(u16, bytes::Bytes)>) -> Result<Self> {
+        Self::with_relays(host, count, 0, other, forges)
+    }
+
+    /// The same, of whom the first `relays` know all the others, are known by them, and relay if there are enough.
+    pub(crate) fn with_relays(
+        host: &Host,
+        count: u16,
+        relays: u16,
+        other: &str,
+        forges: Option<&(u16, bytes::Bytes)>,
+    ) -> Result<Self> {
         let address = host.address();
         let asked = Arc::<Asked>::default();
         // Its threads are on the host, and so is every socket that they make.
@@ -107,8 +133,13 @@ impl Swarm {
         })?;
         let mut machines = Vec::new();
         for number in 0..count {
-            let key = NodeKey::from_seed([u8::try_from(number % 250)? + 1; 32]);
-            let fixed = vec![other.parse().context("the address of the other machine")?];
+            let key = key(number)?;
+            let known = if number < relays { 0..count } else { 0..relays };
+            let mut fixed = vec![other.parse().context("the address of the other machine")?];
+            for known in known.filter(|known| *known != number) {
+                let peer = format!("{}@{address}:{}", self::key(known)?.id(), FIRST_PORT + known);
+                fixed.push(peer.parse().context("the address of a machine")?);
+            }
             let (address, forged, asked) = (
                 format!("{address}:{}", FIRST_PORT + number).parse::<SocketAddr>()?,
                 forges.filter(|(forger, _)| *forger == number).map(|(_, bytes)| bytes.clone()),
@@ -120,14 +151,19 @@ impl Swarm {
                     name: format!("swarm-{number}"),
                     share_port: address.port(),
                     discovery: Discovery { mdns: None, fixed },
+                    relay: number < relays,
                     ..PeersOptions::default()
                 };
                 let peers = Peers::start(options, &key, &stop).await?;
                 let index = Index::new(peers.clone(), true, Arc::default());
+                if number < relays {
+                    tokio::spawn(index.clone().run(stop.clone()));
+                }
                 let face = Face { peers: peers.clone(), index: index.clone(), forged, asked };
                 let serving = Listener {
                     handler: Arc::new(face),
-                    limits: Limits::share(),
+                    // All of them have one address.
+                    limits: Limits { connections: 4096, per_address: None, ..Limits::share() },
                     metrics: Arc::new(HttpMetrics::new(&Route::NAMES)),
                     tls: Some(Acceptor::new(&key, Admission::Open)?.multiplexed()),
                     local_only: false,
@@ -158,6 +194,26 @@ impl Swarm {
         machine.stop.cancel();
         let peers = machine.peers.clone();
         let _ = self.runtime.block_on(self.runtime.spawn(async move { peers.shutdown().await }));
+    }
+
+    /// What the machine answers whose id is `id` and which `machine` knows: a POST with `body`, or a GET without.
+    pub(crate) fn ask(
+        &self,
+        machine: usize,
+        id: NodeId,
+        target: &'static str,
+        body: Option<bytes::Bytes>,
+    ) -> Result<bytes::Bytes> {
+        let peer = self.machines[machine].peers.get(id).context("it is not known")?;
+        let asking = self.runtime.spawn(async move {
+            let answer = match body {
+                Some(body) => peer.post(target, body).await?,
+                None => peer.get(target, None).await?,
+            };
+            ensure!(answer.status() == 200, "{target}: {}", answer.status());
+            Ok(answer.into_body().collect().await?.to_bytes())
+        });
+        self.runtime.block_on(asking)?
     }
 
     /// Whether any machine was asked for this path.

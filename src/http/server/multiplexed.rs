@@ -13,6 +13,7 @@ use super::serving::Serving;
 use super::tracked::Tracked;
 use crate::metrics::HttpMetrics;
 use crate::peers::Visitor;
+use crate::peers::narinfo_batch;
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -23,9 +24,9 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How many bytes of a body a client may send: no request has one. (Of the connection as a whole HTTP/2 allows no less than
-/// [`CONNECTION_WINDOW`].)
-const STREAM_WINDOW: u32 = 0;
+/// How many bytes of a body a client may send: those of the longest request that has one. (Of the connection as a whole HTTP/2 allows no
+/// less than [`CONNECTION_WINDOW`].)
+const STREAM_WINDOW: usize = narinfo_batch::REQUEST_MAX;
 /// How many bytes of all bodies together.
 const CONNECTION_WINDOW: u32 = 65_535;
 /// How many requests may be given up before we have even seen them; with one more the connection ends.
@@ -42,7 +43,8 @@ pub(super) fn builder(executor: Requests) -> http2::Builder<Requests> {
         .max_concurrent_streams(STREAMS_MAX)
         .max_pending_accept_reset_streams(RESETS_MAX)
         .max_local_error_reset_streams(ERRORS_MAX)
-        .initial_stream_window_size(STREAM_WINDOW)
+        // Lossless: 5 KiB.
+        .initial_stream_window_size(u32::try_from(STREAM_WINDOW).unwrap_or(CONNECTION_WINDOW))
         .initial_connection_window_size(CONNECTION_WINDOW)
         .header_table_size(HEADER_TABLE)
         // Whose answers are kept has them from a store, not from a time; and it would be half of what a greeting costs.

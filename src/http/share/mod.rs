@@ -21,7 +21,7 @@ mod upload_slots;
 
 pub use self::check_queue::ShareEvent;
 pub use self::core::{Explanation, Share, ShareOptions};
-pub use self::status::hello;
+pub use self::status::{hello, holders, index};
 
 use self::core::Answer;
 use super::protocol::body::Body;
@@ -132,15 +132,11 @@ impl Handler for ShareHandler {
                 Towards::Peers(..) => self.in_time(Box::pin(share.narinfos(audience, &request))).await,
             },
             Route::PeerIndex(whose, known) => Ok(match (&self.towards, request.caller.node) {
-                (Towards::Peers(peers, index, _), Some(node)) => {
-                    status::index(peers, index, node, *whose, *known).await
-                }
+                (Towards::Peers(peers, told, _), Some(node)) => index(peers, told, node, *whose, *known).await,
                 _ => None,
             }),
             Route::Holders => Ok(match (&self.towards, request.caller.node) {
-                (Towards::Peers(peers, index, _), Some(node)) => {
-                    status::holders(peers, index, node, &request.body).await
-                }
+                (Towards::Peers(peers, index, _), Some(node)) => holders(peers, index, node, &request.body).await,
                 _ => None,
             }),
             // The gateway's, and nobody else's business.

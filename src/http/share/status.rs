@@ -52,7 +52,7 @@ pub fn hello(peers: &Peers, node: NodeId, request: &Request) -> Response<Body> {
 }
 
 /// `/peernix/v1/index`: what changed since the state that the peer `node` knows; `None` if nothing is told.
-pub(super) async fn index(
+pub async fn index(
     peers: &Peers,
     index: &Index,
     node: NodeId,
@@ -74,7 +74,7 @@ pub(super) async fn index(
 }
 
 /// `/peernix/v1/holders`: who has the paths that the peer `node` asks for; `None` if this machine does not relay.
-pub(super) async fn holders(peers: &Peers, index: &Index, node: NodeId, body: &[u8]) -> Option<Response<Body>> {
+pub async fn holders(peers: &Peers, index: &Index, node: NodeId, body: &[u8]) -> Option<Response<Body>> {
     let Ok(hashes) = narinfo_batch::parse_request(body) else { return Some(reply::bad_request()) };
     let (index, peers) = (index.clone(), peers.clone());
     // A look into a thousand sets for each path.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use peernix::index::{Entry, Salt, Update};
 use peernix::nix::StoreHash;
-use peernix::peers::IndexState;
+use peernix::peers::{IndexState, NodeId, holders, narinfo_batch};
 
 use super::Case;
 use crate::ctx::Ctx;
@@ -33,6 +33,8 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("index/100-peers", hundred).alone(),
         Case::new("index/fresh", fresh).alone(),
         Case::new("index/idle", idle).alone(),
+        Case::new("index/relays", relays).alone(),
+        Case::new("index/relaying", relaying).alone(),
         Case::new("index/liars", liars),
         Case::new("index/mixed", mixed),
     ]
@@ -246,6 +248,122 @@ fn liars(ctx: &Ctx) -> Result<()> {
         Ok(peernixd.log().matches("its index is ignored").count() == 2)
     })?;
     ctx.check("they are not banned for that", gauge(&peernixd, "peernix_peers_online")? == 3.0, "");
+    peernixd.stop()
+}
+
+/// Machines in all where some relay: more than know each other.
+const MANY: u16 = 140;
+/// How many of them relay if they are asked to, of whom four do.
+const WILLING: u16 = 6;
+/// Paths of each.
+const FEW: u64 = 500;
+
+/// What each of many machines has: half of it is what all have.
+fn few_of(peer: u64) -> impl Iterator<Item = StoreHash> {
+    let own = 1_000_000 * (peer + 1);
+    (0..FEW / 2).chain(own..own + FEW / 2).map(hash)
+}
+
+/// How many paths `machines` of them have between them.
+fn between_them(machines: u16) -> f64 {
+    (FEW / 2 * (u64::from(machines) + 1)) as f64
+}
+
+/// They all come from one address, which may have some connections only.
+fn settings_for_many(ctx: &Ctx) -> Settings {
+    let settings = Settings::new(ctx).set("log.level", "info").set("discovery.mdns", false);
+    settings.set("limits.per_address", 4 * i64::from(MANY))
+}
+
+/// A machine among so many that relays know them all.
+fn relays(ctx: &Ctx) -> Result<()> {
+    let network = ctx.network()?;
+    let (a, b) = (network.host("a")?, network.host("b")?);
+    let swarm = Swarm::with_relays(&a, MANY, WILLING, &format!("{}:{SHARE_PORT}", b.address()), None)?;
+    for peer in 0..MANY {
+        swarm.offer(usize::from(peer), few_of(u64::from(peer)));
+    }
+    let settings = settings_for_many(ctx).set("share.relay", false);
+    let peernixd = Peernixd::start(ctx, &b, &settings.fixed_peers(&swarm.fixed()))?;
+    let took = wait::until_true("what all have, from a relay", Duration::from_secs(60), || {
+        Ok(gauge(&peernixd, "peernix_index_peers")? == 1.0
+            && gauge(&peernixd, "peernix_index_entries")? >= between_them(MANY))
+    })?;
+    ctx.measure("from start until what all have is known", took.as_secs_f64(), "s", 30.0);
+    ctx.measure("own memory with 140 peers", peernixd.own_memory()? as f64 / f64::from(1 << 20), "MiB", 40.0);
+    let lasting = || -> Result<u64> {
+        let sockets =
+            b.sh("ss --no-header --tcp --numeric state established dport >= :20000 and dport <= :20200 | wc -l")?;
+        Ok(sockets.trim().parse()?)
+    };
+    wait::until_true("the connections to the others to end", Duration::from_secs(60), || Ok(lasting()? <= 64))?;
+    ctx.measure("connections that it keeps", lasting()? as f64, "", 64.0);
+
+    let mut client = Client::gateway(ctx, &b)?;
+    let (narinfos, holders) = (swarm.asked.narinfos.load(Relaxed), swarm.asked.holders.load(Relaxed));
+    let mut times = Vec::new();
+    for number in 0..1000 {
+        let (status, time) = look_up(&mut client, nobodys(number))?;
+        ensure!(status == 404, "a miss is {status}");
+        times.push(time);
+    }
+    ctx.measure("a miss, p99", percentile(&mut times, 0.99).as_secs_f64() * 1e3, "ms", 1.0 * SLACK);
+    let asked = swarm.asked.narinfos.load(Relaxed) - narinfos + swarm.asked.holders.load(Relaxed) - holders;
+    ctx.measure("questions for them", asked as f64, "", 0.0);
+
+    let one = few_of(100).last().context("a path")?;
+    let (_, time) = look_up(&mut client, one)?;
+    ctx.check("who has it is asked, and nobody else", swarm.was_asked_for(one) && swarm.repeats() == 0, "not so");
+    let asked = swarm.asked.narinfos.load(Relaxed) - narinfos;
+    ctx.measure("machines asked for a path that one has", asked as f64, "", 1.0);
+    ctx.note("a lookup of that", time.as_secs_f64() * 1e3, "ms");
+
+    let new = nobodys(5000);
+    let (_, before) = (look_up(&mut client, new)?, swarm.was_asked_for(new));
+    ctx.check("nobody is asked for what nobody has", !before, "somebody was");
+    swarm.offer(130, few_of(130).chain([new]));
+    let took = wait::until_true("the new path", Duration::from_secs(60), || {
+        look_up(&mut client, new)?;
+        Ok(swarm.was_asked_for(new))
+    })?;
+    ctx.measure("from a new path until it is known", took.as_secs_f64(), "s", 10.0);
+    peernixd.stop()
+}
+
+/// A machine that relays for many others.
+fn relaying(ctx: &Ctx) -> Result<()> {
+    if !peernix::system::stationary::is_stationary() {
+        ctx.note("this machine may relay", "no: it has a battery, or no wire", "");
+        return Ok(());
+    }
+    let network = ctx.network()?;
+    let (a, b) = (network.host("a")?, network.host("b")?);
+    let swarm = Swarm::start(&a, MANY, &format!("{}:{SHARE_PORT}", b.address()), None)?;
+    for peer in 0..MANY {
+        swarm.offer(usize::from(peer), few_of(u64::from(peer)));
+    }
+    let settings = settings_for_many(ctx);
+    let peernixd = Peernixd::start(ctx, &b, &settings.fixed_peers(&swarm.fixed()))?;
+    wait_for_entries(&peernixd, f64::from(MANY) * FEW as f64)?;
+    let id: NodeId = peernixd.node_id()?.parse().context("a node id")?;
+    let (told, _) = wait::until("what all have", Duration::from_secs(60), || {
+        let answer = swarm.ask(7, id, "/peernix/v1/index?of=union", None).ok();
+        let Some(Ok(Update::Snapshot { entries, .. })) = answer.map(|answer| Update::parse(&answer)) else {
+            return Ok(None);
+        };
+        Ok((entries.len() as f64 >= between_them(MANY)).then_some(entries.len()))
+    })?;
+    ctx.check("it tells what all have, once", told as f64 == between_them(MANY), &told.to_string());
+    let wanted = [few_of(100).last().context("a path")?, hash(0), nobodys(1)];
+    let request = narinfo_batch::request(wanted.into_iter());
+    let answer = swarm.ask(7, id, holders::TARGET, Some(request))?;
+    let named = holders::parse_answer(answer, wanted.len())?;
+    let ids: Vec<NodeId> = named[0].iter().map(|holder| holder.id).collect();
+    ctx.check("it names the one that has a path", ids == [swarm.machines[100].id], &format!("{ids:?}"));
+    ctx.check("it says where that one is", !named[0][0].addresses.is_empty(), "it does not");
+    ctx.check("of many it names some", named[1].len() == holders::HOLDERS_MAX, &named[1].len().to_string());
+    ctx.check("nobody has what nobody has", named[2].is_empty(), &format!("{:?}", named[2]));
+    ctx.measure("own memory as a relay of 140", peernixd.own_memory()? as f64 / f64::from(1 << 20), "MiB", 40.0);
     peernixd.stop()
 }
 
