@@ -67,7 +67,7 @@ impl Index {
         let mut union = self.0.relay.union();
         let mut log = log.lock();
         if let Some(union) = &mut *union {
-            union.replace(log.entries(), &entries);
+            union.replace(log.entries().iter().copied(), entries.iter().copied());
         }
         drop(union);
         // The first time also of nothing: that there is an index is news.
@@ -225,7 +225,8 @@ impl Index {
         // Nobody else has to wait for this: only one follows a peer.
         let before = self.0.view.read().set(id);
         let set = Set::updated(before.as_deref(), update);
-        let put = set.and_then(|set| {
+        let bases = self.0.view.read().bases();
+        let put = set.map(|set| set.shrunk(&bases)).and_then(|set| {
             let mut union = self.0.relay.union();
             let mut view = self.0.view.write();
             view.put(id, set, all, Instant::now())?;
@@ -248,7 +249,7 @@ impl Index {
         let mut union = self.0.relay.union();
         let mut view = self.0.view.write();
         if let (Some(union), Some(set)) = (&mut *union, view.set(id)) {
-            union.replace(entries(Some(&set)), &[]);
+            union.replace(entries(Some(&set)), std::iter::empty());
         }
         view.forget(id);
         drop((union, view));
@@ -283,10 +284,10 @@ impl Index {
         let Some(union) = &mut *union else { return };
         union.clear();
         if let Some(log) = &self.0.log {
-            union.replace(&[], log.lock().entries());
+            union.replace(std::iter::empty(), log.lock().entries().iter().copied());
         }
         for set in self.0.view.read().sets() {
-            union.replace(&[], entries(Some(set)));
+            union.replace(std::iter::empty(), entries(Some(set)));
         }
         self.0.relay.wake();
     }
@@ -337,6 +338,6 @@ impl Index {
 }
 
 /// The entries of a set that count in a union.
-fn entries(set: Option<&Set>) -> &[Entry] {
-    set.map_or(&[], |set| set.entries_by(Salt::OPEN))
+fn entries(set: Option<&Set>) -> impl Iterator<Item = Entry> {
+    set.into_iter().flat_map(|set| set.entries_by(Salt::OPEN))
 }

@@ -1,5 +1,6 @@
 //! What this machine offers, and how that changed: from which every peer is told what it does not know yet.
 
+use super::entries::without;
 use super::entry::{Entry, Salt};
 use super::update::{self, Update};
 use crate::peers::IndexState;
@@ -75,6 +76,7 @@ impl Log {
 
     /// These are the entries now, in order and without repetition. Whether that changes anything.
     pub fn set(&mut self, entries: Vec<Entry>) -> bool {
+        let missing = |of: &[Entry], others: &[Entry]| without(of.iter().copied(), others.iter().copied()).collect();
         let change = Change { added: missing(&entries, &self.entries), removed: missing(&self.entries, &entries) };
         if change.len() == 0 {
             return false;
@@ -130,17 +132,6 @@ impl Log {
         self.since = Some((first, told.clone()));
         told
     }
-}
-
-/// What of `entries` is not among `others`; both are in order.
-fn missing(entries: &[Entry], others: &[Entry]) -> Vec<Entry> {
-    let mut others = others.iter().copied().peekable();
-    let is_missing = |entry: &Entry| {
-        while others.next_if(|other| other < entry).is_some() {}
-        others.peek() != Some(entry)
-    };
-    let mut is_missing = is_missing;
-    entries.iter().copied().filter(|entry| is_missing(entry)).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Who has what: each machine tells its peers which paths it offers, and how that changes, so that a question for a path that nobody has
 //! costs no packet, and one that somebody has goes to that one.
 //!
-//! * [`entry`]: what stands for a path; [`set`]: many of them as bytes; [`update`]: what one machine tells another.
+//! * [`entry`]: what stands for a path; [`set`]: many of them as bytes; [`update`]: what one machine tells another;
+//!   [`entries`]: sets that have much in common, in little memory.
 //! * [`log`]: what this machine offers, and what changed. * [`view`]: what the others offer; [`claims`]: whether they have it.
 //!   [`union`]: what several have between them.
 //! * [`handle`]: what the rooms above ask and tell; [`relay`]: the union, where this machine relays;
@@ -11,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod claims;
+mod entries;
 mod entry;
 mod error;
 mod handle;
@@ -23,6 +25,7 @@ mod update;
 mod view;
 
 pub use claims::Verdict;
+pub use entries::Bases;
 pub use entry::{Entry, Salt};
 pub use error::IndexError;
 pub use handle::Index;

@@ -27,8 +27,8 @@ impl Union {
     }
 
     /// One machine's set is another than before; both are in order.
-    pub fn replace(&mut self, before: &[Entry], after: &[Entry]) {
-        let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
+    pub fn replace(&mut self, before: impl Iterator<Item = Entry>, after: impl Iterator<Item = Entry>) {
+        let (mut before, mut after) = (before.peekable(), after.peekable());
         loop {
             match (before.peek(), after.peek()) {
                 (None, None) => return,
@@ -37,14 +37,13 @@ impl Union {
                     after.next();
                 }
                 (Some(one), other) if other.is_none_or(|other| one < other) => {
-                    self.lost(**one);
+                    self.lost(*one);
                     before.next();
                 }
-                (_, Some(other)) => {
-                    self.gained(**other);
+                (_, other) => {
+                    other.into_iter().for_each(|other| self.gained(*other));
                     after.next();
                 }
-                (Some(_), None) => return,
             }
         }
     }
@@ -104,7 +103,7 @@ mod tests {
             let entries = |set: &BTreeSet<u64>| set.iter().filter_map(|number| Entry::new(*number)).collect::<Vec<_>>();
             for (whose, set) in changes {
                 let before: BTreeSet<u64> = sets.iter().flatten().copied().collect();
-                union.replace(&entries(&sets[whose]), &entries(&set));
+                union.replace(entries(&sets[whose]).into_iter(), entries(&set).into_iter());
                 sets[whose] = set;
                 let all: BTreeSet<u64> = sets.iter().flatten().copied().collect();
                 prop_assert_eq!(union.cut(), before != all);

@@ -1,10 +1,11 @@
 //! Who has what: the sets of all peers that tell theirs, in memory.
 //!
-//! Each peer's entries are one sorted array of six bytes each, so that a hundred machines with twenty thousand paths take 12 MB, whatever
-//! they have in common, a change is one pass over one of them, and one that is gone leaves nothing behind. A question looks at each
-//! once: entries are spread evenly, so that where one would be follows from its value.
+//! Each peer's entries are sorted arrays of six bytes each ([`super::entries`]): what machines have in common is kept once, a change takes as
+//! long as there are differences, and a peer that is gone leaves nothing behind. A question looks at each peer once: entries are spread
+//! evenly, so that where one would be follows from its value.
 
 use super::claims::{Claims, Verdict};
+use super::entries::{Bases, Entries};
 use super::entry::{Entry, Salt};
 use super::error::IndexError;
 use super::set::ENTRIES_MAX;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The most entries of all peers together: 24 MB. Peers whose sets do not fit any more are asked as those are that tell none.
+/// The most entries that are kept of all peers together: 24 MB. Peers whose sets do not fit any more are asked as those are that tell none.
 const TOTAL_MAX: usize = 4_000_000;
 /// The same where this machine relays: 144 MB.
 const TOTAL_MAX_RELAY: usize = 24_000_000;
@@ -30,7 +31,7 @@ const SALTS_MAX: usize = 4;
 pub struct Set {
     state: IndexState,
     salt: Salt,
-    entries: Vec<Entry>,
+    entries: Entries,
 }
 
 impl Set {
@@ -40,9 +41,9 @@ impl Set {
     /// It is a change of another state, or makes the set too large.
     pub fn updated(before: Option<&Self>, update: Update) -> Result<Self, IndexError> {
         match (update, before) {
-            (Update::Snapshot { state, salt, entries }, _) => Ok(Self { state, salt, entries }),
+            (Update::Snapshot { state, salt, entries }, _) => Ok(Self { state, salt, entries: Entries::new(entries) }),
             (Update::Changes { state, added, removed }, Some(before)) if state.epoch == before.state.epoch => {
-                let entries = merged(&before.entries, &added, &removed);
+                let entries = before.entries.changed(&added, &removed);
                 if entries.len() > ENTRIES_MAX {
                     return Err(IndexError::TooMany(entries.len(), ENTRIES_MAX));
                 }
@@ -59,60 +60,21 @@ impl Set {
     }
 
     /// Its entries, in order, if they are made with `salt`; none otherwise.
+    pub(super) fn entries_by(&self, salt: Salt) -> impl Iterator<Item = Entry> {
+        self.entries.iter().take(if self.salt == salt { usize::MAX } else { 0 })
+    }
+
+    /// The same in less memory, where others have much of it as well. Takes as long as the set is large.
     #[must_use]
-    pub fn entries_by(&self, salt: Salt) -> &[Entry] {
-        if self.salt == salt { &self.entries } else { &[] }
+    pub fn shrunk(self, bases: &Bases) -> Self {
+        Self { entries: bases.shrink(self.entries), ..self }
     }
 
     /// Whether this entry is in it.
     #[must_use]
     pub fn has(&self, entry: Entry) -> bool {
-        position(&self.entries, entry).is_ok()
+        self.entries.has(entry)
     }
-}
-
-/// Where `entry` is or would be. Begins where it should be if entries are spread evenly, and doubles the steps away from there: what is
-/// spread otherwise takes no longer than a binary search would, but for a factor.
-fn position(entries: &[Entry], entry: Entry) -> Result<usize, usize> {
-    if entries.is_empty() {
-        return Err(0);
-    }
-    // Below the length: the value is below 2^48.
-    let guess = usize::try_from((u128::from(entry.number()) * entries.len() as u128) >> 48).unwrap_or_default();
-    let mut step = 16;
-    let (mut low, mut high) = (guess, guess);
-    while low > 0 && entries[low] > entry {
-        low = low.saturating_sub(step);
-        step *= 2;
-    }
-    step = 16;
-    while high < entries.len() && entries[high] < entry {
-        high = (high + step).min(entries.len());
-        step *= 2;
-    }
-    let high = (high + 1).min(entries.len());
-    match entries[low..high].binary_search(&entry) {
-        Ok(place) => Ok(low + place),
-        Err(place) => Err(low + place),
-    }
-}
-
-/// `entries` with what was added and without what was removed. What is removed and was not there, or added and was, is no matter.
-fn merged(entries: &[Entry], added: &[Entry], removed: &[Entry]) -> Vec<Entry> {
-    let mut result = Vec::with_capacity(entries.len() + added.len());
-    let (mut added, mut removed) = (added.iter().copied().peekable(), removed.iter().copied().peekable());
-    for entry in entries.iter().copied() {
-        while let Some(new) = added.next_if(|new| *new < entry) {
-            result.push(new);
-        }
-        let again = added.next_if_eq(&entry).is_some();
-        while removed.next_if(|gone| *gone < entry).is_some() {}
-        if removed.next_if_eq(&entry).is_none() || again {
-            result.push(entry);
-        }
-    }
-    result.extend(added);
-    result
 }
 
 /// What the index says of a peer and a path.
@@ -130,6 +92,8 @@ pub enum Says {
 #[derive(Debug, Default)]
 pub struct View {
     peers: HashMap<NodeId, Known>,
+    /// What sets have in common.
+    bases: Bases,
     /// This machine relays, and has room for the sets of many.
     relays: bool,
 }
@@ -163,6 +127,18 @@ impl View {
     /// Whether this machine relays from now on.
     pub const fn set_relays(&mut self, relays: bool) {
         self.relays = relays;
+    }
+
+    /// What sets have in common, to tell another one by.
+    #[must_use]
+    pub fn bases(&self) -> Bases {
+        self.bases.clone()
+    }
+
+    /// How many entries take memory: what sets have in common counts once.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.bases.kept() + self.sets().map(|set| set.entries.kept()).sum::<usize>()
     }
 
     /// The sets that are known, of those who are believed.
@@ -202,13 +178,14 @@ impl View {
     ///
     /// # Errors
     /// There are too many entries or salts of all peers together. What was known of this one is forgotten then.
-    pub fn put(&mut self, id: NodeId, set: Set, all: bool, now: Instant) -> Result<(), IndexError> {
+    pub fn put(&mut self, id: NodeId, mut set: Set, all: bool, now: Instant) -> Result<(), IndexError> {
         let claims = self.peers.remove(&id).map_or_else(Claims::default, |before| before.claims);
-        let others: usize =
-            self.peers.values().filter_map(|known| known.set.as_ref()).map(|set| set.entries.len()).sum();
+        self.bases.prune();
+        self.bases.adopt(&mut set.entries);
+        let kept = self.kept() + set.entries.kept();
         let most = if self.relays { TOTAL_MAX_RELAY } else { TOTAL_MAX };
-        if others + set.entries.len() > most {
-            return Err(IndexError::TooMany(others + set.entries.len(), most));
+        if kept > most {
+            return Err(IndexError::TooMany(kept, most));
         }
         let mut salts: Vec<Salt> = self.salts().collect();
         if !salts.contains(&set.salt) {
@@ -226,6 +203,7 @@ impl View {
     /// Nothing is known of this peer any more.
     pub fn forget(&mut self, id: NodeId) {
         self.peers.remove(&id);
+        self.bases.prune();
     }
 
     /// What each of these peers is said to have: the answer is in their order.
