@@ -39,3 +39,5 @@ pub mod system;
 
 #[cfg(test)]
 mod documents;
+#[cfg(test)]
+mod simulation;

@@ -30,8 +30,9 @@ impl House {
             if module.last().is_some_and(|last| last == "mod" || (module.len() == 1 && last == "lib")) {
                 module.pop();
             }
-            let is_test =
-                |part: &String| part.contains("test") || part == "scripted" || part == "documents" || part == "bin";
+            let is_test = |part: &String| {
+                part.contains("test") || ["scripted", "documents", "simulation", "bin"].contains(&part.as_str())
+            };
             if module.iter().any(is_test) {
                 continue;
             }

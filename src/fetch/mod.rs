@@ -30,6 +30,8 @@ pub use activity::FetchEvent;
 pub use error::{SourceError, TransferError, Violation};
 pub use fetcher::{Fetcher, Options};
 pub use nar::Nar;
+#[cfg(test)]
+pub(crate) use resolve::plan::{Plan, Rank};
 pub use resolve::resolution::Resolution;
 pub use resolve::source_report::{SourceReport, SourceView};
 pub use source::SourceName;

@@ -172,8 +172,12 @@ impl Index {
             let body = Limited::new(response.into_body(), UPDATE_MAX).collect().await;
             Ok(body.map_err(|error| link(&error))?.to_bytes())
         };
-        let bytes =
-            timeout(PULL_LIMIT, exchange).await.map_err(|_| link(&format_args!("not within {PULL_LIMIT:?}")))??;
+        let bytes = timeout(PULL_LIMIT, exchange).await;
+        if peer.state() == State::Resting || whose == Whose::Everybodys {
+            // Nobody keeps a connection to each of a thousand.
+            peer.close();
+        }
+        let bytes = bytes.map_err(|_| link(&format_args!("not within {PULL_LIMIT:?}")))??;
         // Up to two million entries: not on the reactor.
         let (index, id) = (self.clone(), peer.id());
         let taken = tokio::task::spawn_blocking(move || {

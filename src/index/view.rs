@@ -60,7 +60,7 @@ impl Set {
     }
 
     /// Its entries, in order, if they are made with `salt`; none otherwise.
-    pub(super) fn entries_by(&self, salt: Salt) -> impl Iterator<Item = Entry> {
+    pub(crate) fn entries_by(&self, salt: Salt) -> impl Iterator<Item = Entry> {
         self.entries.iter().take(if self.salt == salt { usize::MAX } else { 0 })
     }
 
@@ -68,6 +68,18 @@ impl Set {
     #[must_use]
     pub fn shrunk(self, bases: &Bases) -> Self {
         Self { entries: bases.shrink(self.entries), ..self }
+    }
+
+    /// How many entries it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Whether this entry is in it.

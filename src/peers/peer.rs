@@ -464,7 +464,7 @@ impl Peer {
     }
 
     /// Closes the connections that nobody uses.
-    pub(super) fn close(&self) {
+    pub fn close(&self) {
         self.transport.clear();
     }
 
