@@ -18,7 +18,7 @@ PROFILE ?= release
 PROGRAMS ?= $(target)/$(PROFILE)
 stage = @scripts/stage.sh
 
-.PHONY: help run demo test unit lab vm-test lint lint-files format fuzz bench release debug install install-files uninstall setup cc nixos-check nixos-docs
+.PHONY: help run demo test unit lab vm-test lint lint-files format fuzz bench scale release debug install install-files uninstall setup cc nixos-check nixos-docs
 
 help:
 	@echo 'make run      build and start peernixd, without root and without configuration'
@@ -31,6 +31,7 @@ help:
 	@echo 'make format   format the Rust and Nix files'
 	@echo 'make fuzz     every decoder, FUZZ_SECONDS each ($(FUZZ_SECONDS))'
 	@echo 'make bench    measure: single functions, and our caches beside nginx in one run (benches/README.md)'
+	@echo 'make scale    simulate rooms of up to 10,000 machines, and write docs/scale.md anew'
 	@echo 'make nixos-check  the NixOS module and the flake, evaluated; PEERNIX_NIXPKGS_LIB names the lib of nixpkgs'
 	@echo 'make nixos-docs   write docs/nixos-options.md anew'
 	@echo 'make install  programs, units and documents below DESTDIR and PREFIX ($(PREFIX); PROFILE=debug builds faster)'
@@ -86,6 +87,10 @@ format: cc
 
 fuzz:
 	scripts/fuzz.sh $(FUZZ_SECONDS) $(ARGS)
+
+# Thousands of machines, simulated: writes docs/scale.md anew.
+scale: cc
+	$(CARGO) test --locked --release --lib -- --ignored simulation::scale
 
 # Everything it measures is optimised. ARGS go to the suite: `make bench ARGS='narinfo --rounds 9'`.
 bench: cc

@@ -61,5 +61,5 @@ pub use node_key::{KEY_FILE, NodeKey, OLD_KEY_FILE};
 pub use options::PeersOptions;
 pub use peer::{Failure, Peer, Sample};
 pub use record::{BanStatus, Block, PeerStatus};
-pub use relays::{Layout, MESHED_BELOW, Member, RELAYED_ABOVE, RELAYS};
+pub use relays::{KNOWN_MAX, Layout, MESHED_BELOW, Member, RELAYED_ABOVE, RELAYS};
 pub use state::{PeerEvent, Provenance, State, Troubles};

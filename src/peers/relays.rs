@@ -14,6 +14,9 @@ pub const RELAYS: usize = 4;
 /// How many machines are asked at once whether they relay.
 const TRIED_MAX: usize = 8;
 
+/// How many machines a machine knows that leaves it to relays to know all: those that are first in line to relay.
+pub const KNOWN_MAX: usize = 512;
+
 /// A machine, as one that may relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {
@@ -52,7 +55,7 @@ impl Layout {
         if members.iter().filter(|member| member.is_proved).count() <= most {
             return Self::Mesh;
         }
-        members.sort_by_cached_key(|member| std::cmp::Reverse(rank(b"relay", member.id, None)));
+        members.sort_by_cached_key(|member| std::cmp::Reverse(place(member.id)));
         let (mut relays, mut tried) = (Vec::new(), Vec::new());
         for member in members {
             match member.is_willing {
@@ -112,6 +115,11 @@ impl Layout {
         relays.sort_by_cached_key(|relay| std::cmp::Reverse(rank(b"leaf", *relay, Some(us))));
         relays
     }
+}
+
+/// The place of a machine in line to relay: the highest is first.
+pub(super) fn place(id: NodeId) -> [u8; 32] {
+    rank(b"relay", id, None)
 }
 
 /// Rendezvous hashing: the highest wins, and one that comes or goes changes nothing among the others.

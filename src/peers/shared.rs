@@ -220,13 +220,19 @@ impl Shared {
                     }
                     is_another
                 });
+                if self.layout().borrow().is_leaf() {
+                    self.table.shorten().iter().for_each(|peer| self.dismiss(peer));
+                }
                 tokio::select! {
                     event = events.recv() => if matches!(event, Err(broadcast::error::RecvError::Closed)) { return },
                     () = self.notices.willing.notified() => {}
                 }
-                // Many come at once.
-                tokio::time::sleep(ARRANGE_GAP).await; // pace
-                events = events.resubscribe();
+                // Many come at once. The moment in which there are too many for everybody to know everybody is not to be missed: each one
+                // more is a connection.
+                if **self.layout().borrow() != Layout::Mesh {
+                    tokio::time::sleep(ARRANGE_GAP).await; // pace
+                    events = events.resubscribe();
+                }
             }
         };
         self.stop.run_until_cancelled(arranging).await;
@@ -270,7 +276,7 @@ impl Shared {
             let block = self.decisions.block_of(id);
             Arc::new(Peer::new(id, provenance, transport, notices, gone, enrolled, block))
         };
-        match self.table.get_or_insert(id, make) {
+        match self.table.get_or_insert(id, &self.layout().borrow(), make) {
             Inserted::Known(peer) => {
                 peer.claimed(addresses, provenance);
                 Some(peer)

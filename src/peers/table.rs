@@ -2,6 +2,7 @@
 
 use super::identity::NodeId;
 use super::peer::Peer;
+use super::relays::{KNOWN_MAX, Layout, place};
 use super::state::State;
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -11,6 +12,8 @@ use tokio::time::Instant;
 
 /// The most peers in the table.
 pub(super) const PEERS_MAX: usize = 4096;
+/// The same where this machine relays.
+const PEERS_MAX_RELAY: usize = 16_384;
 
 /// All peers by identity.
 #[derive(Default)]
@@ -40,14 +43,21 @@ impl Table {
         self.0.write().remove(&id)
     }
 
-    /// The peer `id`, made by `make` if it is new. When the table is full, the most dispensable one goes.
-    pub(super) fn get_or_insert(&self, id: NodeId, make: impl FnOnce() -> Arc<Peer>) -> Inserted {
+    /// The peer `id`, made by `make` if it is new. When the table is full, which depends on who knows whom, the most dispensable one goes.
+    pub(super) fn get_or_insert(&self, id: NodeId, layout: &Layout, make: impl FnOnce() -> Arc<Peer>) -> Inserted {
         let mut peers = self.0.write();
         if let Some(known) = peers.get(&id) {
             return Inserted::Known(known.clone());
         }
         let mut evicted = None;
-        if peers.len() >= PEERS_MAX {
+        let most = if layout.is_relay() { PEERS_MAX_RELAY } else { PEERS_MAX };
+        if layout.is_leaf() && peers.len() >= KNOWN_MAX {
+            match last_in_line(&peers) {
+                Some((last, _)) if last < place(id) => {}
+                _ => return Inserted::Full,
+            }
+            evicted = last_in_line(&peers).and_then(|(_, last)| peers.remove(&last));
+        } else if peers.len() >= most {
             let dispensable = peers.values().filter_map(|peer| Some((peer.record().eviction_order()?, peer.id())));
             let Some((_, least)) = dispensable.min() else { return Inserted::Full };
             evicted = peers.remove(&least);
@@ -55,6 +65,15 @@ impl Table {
         let peer = make();
         peers.insert(id, peer.clone());
         Inserted::New(peer, evicted)
+    }
+
+    /// Takes out those that are too many where relays know all: the last ones in line to relay.
+    pub(super) fn shorten(&self) -> Vec<Arc<Peer>> {
+        let mut peers = self.0.write();
+        let mut line: Vec<([u8; 32], NodeId)> = line(&peers).collect();
+        line.sort_unstable();
+        let surplus = peers.len().saturating_sub(KNOWN_MAX);
+        line.into_iter().take(surplus).filter_map(|(_, id)| peers.remove(&id)).collect()
     }
 
     /// A peer that proved its identity at one of `addresses` and is still there.
@@ -82,4 +101,15 @@ impl Table {
         let now = Instant::now();
         self.0.read().values().any(|peer| peer.record().is_left_alone(now))
     }
+}
+
+/// Those of whom this machine needs to know nothing, with their places in line to relay.
+fn line(peers: &HashMap<NodeId, Arc<Peer>>) -> impl Iterator<Item = ([u8; 32], NodeId)> {
+    let is_dispensable = |peer: &&Arc<Peer>| peer.record().eviction_order().is_some();
+    peers.values().filter(is_dispensable).map(|peer| (place(peer.id()), peer.id()))
+}
+
+/// The last of them.
+fn last_in_line(peers: &HashMap<NodeId, Arc<Peer>>) -> Option<([u8; 32], NodeId)> {
+    line(peers).min()
 }

@@ -23,14 +23,8 @@ fn in_a_room_with_relays_everybody_knows_what_all_have() {
 #[ignore = "takes minutes; `make scale` runs it"]
 fn scale() {
     let sizes = [150, 300, 1_000, 3_000, 10_000];
-    let figures: Vec<Figures> = sizes
-        .into_iter()
-        .map(|machines| {
-            let figures = Room::run(Shape { machines, paths: 5_000, own: 50, sampled: 40 }, 1);
-            println!("{}", figures.row());
-            figures
-        })
-        .collect();
+    let shape = |machines| Shape { machines, paths: 5_000, own: 50, sampled: 40 };
+    let figures: Vec<Figures> = sizes.into_iter().map(|machines| Room::run(shape(machines), 1)).collect();
     figures.iter().for_each(Figures::judge);
     figures::write(&figures).expect("docs/scale.md and docs/scale.svg can be written");
 }

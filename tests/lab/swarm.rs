@@ -116,7 +116,8 @@ impl Swarm {
         Self::with_relays(host, count, 0, other, forges)
     }
 
-    /// The same, of whom the first `relays` know all the others, are known by them, and relay if there are enough.
+    /// The same, of whom the first `relays` know all the others, are known by them, and relay if there are enough. If there are any, only they
+    /// greet `other`: the others would if they were so many that each leaves it to relays, and these know few.
     pub(crate) fn with_relays(
         host: &Host,
         count: u16,
@@ -135,7 +136,10 @@ impl Swarm {
         for number in 0..count {
             let key = key(number)?;
             let known = if number < relays { 0..count } else { 0..relays };
-            let mut fixed = vec![other.parse().context("the address of the other machine")?];
+            let mut fixed = Vec::new();
+            if number < relays || relays == 0 {
+                fixed.push(other.parse().context("the address of the other machine")?);
+            }
             for known in known.filter(|known| *known != number) {
                 let peer = format!("{}@{address}:{}", self::key(known)?.id(), FIRST_PORT + known);
                 fixed.push(peer.parse().context("the address of a machine")?);

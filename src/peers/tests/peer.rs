@@ -4,6 +4,7 @@ use super::*;
 use crate::peers::hello::Hello;
 use crate::peers::link::{Call, Connection, Pending, Transport};
 use crate::peers::peer::Notices;
+use crate::peers::relays::Layout;
 use crate::peers::table::Table;
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -61,7 +62,7 @@ fn peer() -> (Arc<Peer>, Table, Arc<Scripted>) {
     let boxed = Box::new(transport.clone());
     let peer = Peer::new(id, Provenance::Mdns, boxed, notices, CancellationToken::new(), false, None);
     let peer = Arc::new(peer);
-    table.get_or_insert(id, || peer.clone());
+    table.get_or_insert(id, &Layout::Mesh, || peer.clone());
     let hello = Hello {
         id,
         name: "tower".into(),
