@@ -16,8 +16,26 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
+
+/// How many updates a slow listener may fall behind.
+const UPDATES_MAX: usize = 64;
+
+/// A peer told what it has, or what changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// Who.
+    pub id: NodeId,
+    /// How long what it told is, in bytes.
+    pub bytes: u64,
+    /// How many entries it has more and less than were known.
+    pub added: u64,
+    /// See [`Self::added`].
+    pub removed: u64,
+    /// How many it has now.
+    pub entries: u64,
+}
 
 /// The index of this machine: what it offers, and what its peers do. A cheap handle: clones are the same.
 #[derive(Clone)]
@@ -35,6 +53,8 @@ struct Inner {
     news: Mutex<HashMap<NodeId, watch::Sender<()>>>,
     /// Counts how often somebody may have more than before.
     more: watch::Sender<u64>,
+    /// For whoever wants to hear of each update.
+    updates: broadcast::Sender<Told>,
     /// One moment by both clocks.
     began: (Instant, SystemTime),
 }
@@ -47,7 +67,17 @@ impl Index {
         let log = getrandom::u64().ok().filter(|_| offers).map(|epoch| Mutex::new(Log::new(epoch, Salt::OPEN)));
         let (view, news, relay) = Default::default();
         let began = (Instant::now(), SystemTime::now());
-        Self(Arc::new(Inner { peers, metrics, log, view, relay, news, more: watch::Sender::new(0), began }))
+        Self(Arc::new(Inner {
+            peers,
+            metrics,
+            log,
+            view,
+            relay,
+            news,
+            more: watch::Sender::new(0),
+            updates: broadcast::channel(UPDATES_MAX).0,
+            began,
+        }))
     }
 
     /// Whether this machine tells what it has.
@@ -184,6 +214,12 @@ impl Index {
         self.0.more.subscribe()
     }
 
+    /// Tells of each update from now on. A listener that falls far behind misses some and is told so.
+    #[must_use]
+    pub fn updates(&self) -> broadcast::Receiver<Told> {
+        self.0.updates.subscribe()
+    }
+
     /// How the indexes of the peers are.
     #[must_use]
     pub fn status(&self) -> Vec<SetStatus> {
@@ -216,12 +252,13 @@ impl Index {
         self.0.view.read().ignored_until(id)
     }
 
-    /// Takes in what a peer told, which takes as long as its set is large. When that is no good, nothing is known of the peer any more.
+    /// Takes in what a peer told in so many `bytes`, which takes as long as its set is large. When that is no good, nothing is known of the peer any more.
     ///
     /// # Errors
     /// As [`Set::updated`] and [`View::put`].
-    pub fn update(&self, id: NodeId, update: Update) -> Result<(), IndexError> {
+    pub fn update(&self, id: NodeId, update: Update, bytes: usize) -> Result<(), IndexError> {
         let (all, adds) = (update.is_all(), update.adds());
+        let (added, removed) = update.counts();
         // Nobody else has to wait for this: only one follows a peer.
         let before = self.0.view.read().set(id);
         let set = Set::updated(before.as_deref(), update);
@@ -230,18 +267,22 @@ impl Index {
             let mut union = self.0.relay.union();
             let mut view = self.0.view.write();
             view.put(id, set, all, Instant::now())?;
+            let after = view.set(id);
             if let Some(union) = &mut *union {
-                union.replace(entries(before.as_deref()), entries(view.set(id).as_deref()));
+                union.replace(entries(before.as_deref()), entries(after.as_deref()));
             }
-            Ok(())
+            Ok(after.map_or(0, |set| set.len()) as u64)
         });
         self.0.relay.wake();
-        match put {
-            Ok(()) if adds => self.0.more.send_modify(|count| *count += 1),
-            Ok(()) => {}
-            Err(_) => self.forget(id),
+        let entries = put.inspect_err(|_| self.forget(id))?;
+        self.0.metrics.index_updates.add(1);
+        self.0.metrics.index_bytes.add(bytes as u64);
+        // Nobody may listen.
+        let _ = self.0.updates.send(Told { id, bytes: bytes as u64, added, removed, entries });
+        if adds {
+            self.0.more.send_modify(|count| *count += 1);
         }
-        put
+        Ok(())
     }
 
     /// Nothing is known any more of what a peer has.

@@ -28,7 +28,7 @@ pub use claims::Verdict;
 pub use entries::Bases;
 pub use entry::{Entry, Salt};
 pub use error::IndexError;
-pub use handle::Index;
+pub use handle::{Index, Told};
 pub use log::Log;
 pub use set::ENTRIES_MAX;
 pub use sync::{TARGET, Whose, target};

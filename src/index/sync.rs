@@ -182,7 +182,7 @@ impl Index {
         let (index, id) = (self.clone(), peer.id());
         let taken = tokio::task::spawn_blocking(move || {
             let update = Update::parse(&bytes);
-            update.inspect_err(|_| index.forget(id)).and_then(|update| index.update(id, update))
+            update.inspect_err(|_| index.forget(id)).and_then(|update| index.update(id, update, bytes.len()))
         });
         taken.await.map_err(|error| link(&error))?
     }

@@ -44,6 +44,15 @@ impl Update {
         matches!(self, Self::Snapshot { .. })
     }
 
+    /// How many entries are told as added, and as removed.
+    #[must_use]
+    pub const fn counts(&self) -> (u64, u64) {
+        match self {
+            Self::Snapshot { entries, .. } => (entries.len() as u64, 0),
+            Self::Changes { added, removed, .. } => (added.len() as u64, removed.len() as u64),
+        }
+    }
+
     /// Whether there may be something that was not there before.
     #[must_use]
     pub const fn adds(&self) -> bool {

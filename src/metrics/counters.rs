@@ -130,6 +130,8 @@ metrics! {
     read_ahead_used_bytes: "peernix_read_ahead_bytes_total", "result=\"used\""; "Bytes of NARs fetched before Nix asked for them.";
     read_ahead_wasted_bytes: "peernix_read_ahead_bytes_total", "result=\"wasted\""; "Bytes of NARs fetched before Nix asked for them.";
     index_saved: "peernix_index_saved_requests_total"; "Requests to peers for a path that were not made because their index says that they do not have it.";
+    index_updates: "peernix_index_updates_total"; "Answers of peers that told their index, or what changed in it.";
+    index_bytes: "peernix_index_bytes_total"; "Bytes of those.";
     index_wrong_claims: "peernix_index_wrong_claims_total"; "Times a peer did not have what its index says.";
     verification_failures: "peernix_verification_failures_total"; "NARs whose content was not what was signed.";
     peers_banned: "peernix_peers_banned_total"; "Bans pronounced on peers that lied.";

@@ -140,6 +140,10 @@ impl Default for Stub {
                 "lookups": { "peer": 90, "upstream": 10, "absent": 7, "unknown": 1, "remembered": 40 },
                 "hitRate": 0.9,
                 "transfers": { "started": 100, "completed": 98, "failed": 1, "joined": 5, "failedOver": 2 },
+                "index": {
+                    "peers": 3, "entries": 60_000, "offered": 20_000, "updatedTimestamp": NOW - 5_000_000, "updates": 12,
+                    "savedRequests": 4321, "wrongClaims": 1,
+                },
                 "bytesFromPeers": 12_u64 << 30, "bytesFromUpstreams": 1 << 30,
                 "sources": [
                     { "kind": "peer", "source": long("a"), "name": "tower", "bytes": 12_u64 << 30 },

@@ -73,6 +73,7 @@ const fn paint(kind: EventKind) -> Option<Paint> {
         EventKind::TransferStarted
         | EventKind::TransferWaiting
         | EventKind::TransferFinished
+        | EventKind::IndexUpdated
         | EventKind::StatisticsReset => Some(Paint::Faint),
         EventKind::PeerAdded
         | EventKind::PeerRemoved

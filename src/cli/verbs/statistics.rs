@@ -73,6 +73,18 @@ fn render(statistics: &Statistics, screen: &Screen) -> String {
         ("Peers banned", bad(statistics.peers_banned)),
     ]));
 
+    let index = &statistics.index;
+    text.push_str(&heading("Index"));
+    text.push_str(&facts(&[
+        ("Peers that tell theirs", number(index.peers)),
+        ("Entries", number(index.entries)),
+        ("Offered by this machine", number(index.offered)),
+        ("Last told", index.updated_timestamp.map_or_else(|| "-".to_owned(), |last| clock.ago(last))),
+        ("Updates", number(index.updates)),
+        ("Requests saved", number(index.saved_requests)),
+        ("Wrong claims", bad(index.wrong_claims)),
+    ]));
+
     text.push_str(&heading("Faces"));
     let mut faces = Table::new(&["FACE", ">REQUESTS", ">SERVED", ">CONNECTIONS"]);
     for face in &statistics.faces {

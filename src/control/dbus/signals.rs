@@ -54,7 +54,10 @@ fn message(event: &Event) -> zbus::Result<Option<Message>> {
         EventKind::IdentityConflict => signal("IdentityConflict", &(event.to.as_deref() == Some("found"), message)),
         EventKind::JobStarted => signal("JobStarted", &(number, job(), message)),
         EventKind::JobFinished => signal("JobFinished", &(number, job(), to)),
-        EventKind::TransferStarted | EventKind::TransferWaiting | EventKind::TransferFinished => return Ok(None),
+        EventKind::TransferStarted
+        | EventKind::TransferWaiting
+        | EventKind::TransferFinished
+        | EventKind::IndexUpdated => return Ok(None),
     };
     signal.map(Some)
 }

@@ -4,6 +4,7 @@ use super::Controller;
 use crate::control::types::{Event, EventKind};
 use crate::fetch::FetchEvent;
 use crate::http::ShareEvent;
+use crate::index::Told;
 use crate::peers::{PeerEvent, State, Troubles};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::watch;
@@ -14,6 +15,7 @@ pub(super) fn start(controller: &Controller) {
     spawn(controller, peers(controller.clone(), parts.peers.subscribe()));
     spawn(controller, troubles(controller.clone(), parts.peers.troubles()));
     spawn(controller, fetches(controller.clone(), parts.fetcher.subscribe()));
+    spawn(controller, indexes(controller.clone(), parts.index.updates()));
     spawn(controller, shares(controller.clone(), parts.share.subscribe()));
     spawn(controller, parts.keys.clone().tend());
     spawn(controller, super::store::expire_pins(controller.clone()));
@@ -31,6 +33,26 @@ async fn peers(controller: Controller, mut events: Receiver<PeerEvent>) {
         match events.recv().await {
             Ok(event) => controller.tell(peer_event(event)),
             Err(RecvError::Lagged(missed)) => log::debug!("{missed} changes of peers came too fast to be told"),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Tells what peers tell of what they have.
+async fn indexes(controller: Controller, mut updates: Receiver<Told>) {
+    loop {
+        match updates.recv().await {
+            Ok(told) => {
+                let peer = controller.0.parts.peers.get(told.id).map(|peer| peer.name());
+                controller.tell(Event {
+                    peer: Some(told.id.to_string()),
+                    name: peer.filter(|name| !name.is_empty()),
+                    bytes: Some(told.bytes),
+                    message: Some(format!("{} paths, {} more and {} less", told.entries, told.added, told.removed)),
+                    ..Event::new(EventKind::IndexUpdated)
+                });
+            }
+            Err(RecvError::Lagged(missed)) => log::debug!("{missed} updates of indexes came too fast to be told"),
             Err(RecvError::Closed) => return,
         }
     }

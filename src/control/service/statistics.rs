@@ -1,7 +1,9 @@
 //! What the service did, since somebody last wanted it counted anew.
 
 use super::controller::Controller;
-use crate::control::types::{Face, Lookups, SourceBytes, SourceKind, Statistics, TransferCounts, timestamp};
+use crate::control::types::{
+    Face, IndexCounts, Lookups, SourceBytes, SourceKind, Statistics, TransferCounts, timestamp,
+};
 use crate::metrics::Snapshot;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -51,11 +53,27 @@ pub(super) fn read(controller: &Controller) -> Statistics {
             joined: count("transfers_joined"),
             failed_over: count("transfers_failed_over"),
         },
+        index: index(controller, &counted),
         bytes_from_peers: count("fetched_peer_bytes"),
         bytes_from_upstreams: count("fetched_upstream_bytes"),
         sources: sources(controller, &counted),
         verification_failures: count("verification_failures"),
         peers_banned: count("peers_banned"),
+    }
+}
+
+/// What peers tell of what they have.
+fn index(controller: &Controller, counted: &Snapshot) -> IndexCounts {
+    let index = &controller.0.parts.index;
+    let status = index.status();
+    IndexCounts {
+        peers: status.len() as u64,
+        entries: status.iter().map(|peer| peer.entries).sum(),
+        offered: index.offered() as u64,
+        updated_timestamp: status.iter().map(|peer| peer.updated).max().map(|last| timestamp(index.when(last))),
+        updates: counted.get("index_updates"),
+        saved_requests: counted.get("index_saved"),
+        wrong_claims: counted.get("index_wrong_claims"),
     }
 }
 

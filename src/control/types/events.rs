@@ -26,6 +26,8 @@ words! {
         TransferWaiting = "transfer-waiting",
         /// A transfer ended; `message` says how if not well.
         TransferFinished = "transfer-finished",
+        /// A peer told what it has, or what changed; `bytes` of an update, `message` says how much it is.
+        IndexUpdated = "index-updated",
         /// Another key signs; `from` and `to` are fingerprints.
         KeyRotated = "key-rotated",
         /// A key must not sign any more.
@@ -61,7 +63,7 @@ impl EventKind {
     /// Whether it may happen very often, so that only those hear of it who asked for events.
     #[must_use]
     pub const fn is_frequent(self) -> bool {
-        matches!(self, Self::TransferStarted | Self::TransferWaiting | Self::TransferFinished)
+        matches!(self, Self::TransferStarted | Self::TransferWaiting | Self::TransferFinished | Self::IndexUpdated)
     }
 }
 

@@ -129,6 +129,9 @@ pub struct Statistics {
     pub hit_rate: Option<f64>,
     /// Transfers of NARs.
     pub transfers: TransferCounts,
+    /// What peers tell of what they have; an older service says nothing of it.
+    #[serde(default)]
+    pub index: IndexCounts,
     /// Bytes that came from peers, which is what the Internet was spared.
     pub bytes_from_peers: u64,
     /// Bytes that came from the Internet.
@@ -185,6 +188,27 @@ pub struct TransferCounts {
     pub joined: u64,
     /// Went on from another source.
     pub failed_over: u64,
+}
+
+/// What peers tell of what they have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IndexCounts {
+    /// Peers whose index is known now.
+    pub peers: u64,
+    /// Entries in them now, all together.
+    pub entries: u64,
+    /// Paths that peers are told of this machine now.
+    pub offered: u64,
+    /// When a peer last told anything; left out before the first.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub updated_timestamp: Option<u64>,
+    /// How often peers told what they have, or what changed.
+    pub updates: u64,
+    /// Requests to peers that were not made, because they do not have the path.
+    pub saved_requests: u64,
+    /// Times a peer did not have what its index says.
+    pub wrong_claims: u64,
 }
 
 /// Bytes from one source.

@@ -55,16 +55,23 @@ impl Health {
 pub(super) type Gauge = (&'static str, &'static str, u64);
 
 /// The numbers of now that `/metrics` has beside the counters.
-pub(super) fn gauges(health: &Health, index: &Index) -> [Gauge; 6] {
+pub(super) fn gauges(health: &Health, index: &Index) -> [Gauge; 7] {
     let Health { peers_known, peers_online, transfers, .. } = health;
     let indexes = index.status();
     let entries = indexes.iter().map(|index| index.entries).sum();
+    let last = indexes.iter().map(|status| status.updated).max();
+    let last = last.and_then(|last| index.when(last).duration_since(SystemTime::UNIX_EPOCH).ok());
     [
         ("peernix_peers_known", "Peers in the table.", *peers_known as u64),
         ("peernix_peers_online", "Peers that answer.", *peers_online as u64),
         ("peernix_transfers", "Transfers under way.", *transfers as u64),
         ("peernix_index_peers", "Peers whose index is known.", indexes.len() as u64),
         ("peernix_index_entries", "Entries in the indexes of peers, all together.", entries),
+        (
+            "peernix_index_updated_timestamp_seconds",
+            "When a peer last told what it has, in seconds since 1970; 0 before the first.",
+            last.map_or(0, |last| last.as_secs()),
+        ),
         ("peernix_index_offered", "Paths that peers are told.", index.offered() as u64),
     ]
 }

@@ -113,7 +113,7 @@ async fn what_is_claimed_and_not_there_costs_one_request() {
     let state = two.peer.index().unwrap();
     let entry = peernix::index::Salt::OPEN.entry(gone.prefix());
     let claim = Update::Changes { state, added: vec![entry], removed: vec![] };
-    two.index.update(id, claim).unwrap();
+    two.index.update(id, claim, 0).unwrap();
     let before = two.asked();
     for _ in 0..3 {
         assert!(two.fetcher.narinfo(gone).await.is_none());
