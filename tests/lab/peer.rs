@@ -66,6 +66,8 @@ pub(crate) struct Start {
     pub(crate) http_proxy: Option<String>,
     /// With the certificates in `etc/certificates.pem` of its host instead of the machine's.
     pub(crate) own_certificates: bool,
+    /// Another program than the one that is tried.
+    pub(crate) program: Option<PathBuf>,
 }
 
 /// A running `peernixd`.
@@ -101,11 +103,16 @@ impl<'a> Peernixd<'a> {
         if start.unprivileged {
             std::os::unix::fs::chown(&notify, Some(65534), Some(65534))?;
         }
+        let mut program = "/run/bin/peernixd".to_owned();
+        if let Some(other) = &start.program {
+            std::fs::copy(other, host.dir.join("run/peernixd")).with_context(|| format!("{other:?}"))?;
+            program = format!("{HERE}/run/peernixd");
+        }
         let mut command = match start.unprivileged {
-            false => host.command("/run/bin/peernixd"),
+            false => host.command(&program),
             true => {
                 let mut command = host.command("setpriv");
-                command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "/run/bin/peernixd"]);
+                command.args(["--reuid=65534", "--regid=65534", "--clear-groups", &program]);
                 command
             }
         };

@@ -3,8 +3,10 @@
 use crate::support::client::Client;
 use crate::support::{TestFace, serve};
 use peernix::http::Limits;
+use peernix::peers::narinfo_batch;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_serves_many_requests() {
@@ -66,6 +68,37 @@ async fn bodies_of_requests_are_not_read() {
     }
     let mut client = Client::connect(server.address).await;
     assert!(!client.request("GET", "/health", "Content-Length: 0\r\n").await.closes(), "no body is no body");
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_taken_where_one_is_due_and_no_longer_one() {
+    let limits = Limits { header_timeout: Duration::from_millis(300), ..Limits::share() };
+    let server = serve(TestFace::simple(), limits).await;
+    let post =
+        |length: &str, body: &str| format!("POST /peernix/v1/narinfo HTTP/1.1\r\nHost: a\r\n{length}\r\n\r\n{body}");
+    let most = "x".repeat(narinfo_batch::REQUEST_MAX);
+    let mut client = Client::connect(server.address).await;
+    for (length, body) in [("Content-Length: 3", "abc"), ("Content-Length: 5120", &most), ("Content-Length: 0", "")] {
+        client.send(&post(length, body)).await;
+        let answer = client.answer(true).await.unwrap();
+        assert_eq!((answer.status, String::from_utf8(answer.body).unwrap()), (200, body.len().to_string()), "{length}");
+    }
+    for (length, body) in [
+        ("Content-Length: 5121", format!("{most}x")),
+        ("Content-Length: 1000000000000", "abc".to_owned()),
+        ("Transfer-Encoding: chunked", format!("1401\r\n{most}x\r\n0\r\n\r\n")),
+        // The rest does not come.
+        ("Content-Length: 20", "abc".to_owned()),
+    ] {
+        let mut client = Client::connect(server.address).await;
+        client.send(&post(length, &body)).await;
+        let answer = client.answer(true).await.unwrap();
+        assert_eq!((answer.status, answer.closes()), (400, true), "{length}");
+    }
+    let mut client = Client::connect(server.address).await;
+    let answer = client.request("GET", narinfo_batch::TARGET, "").await;
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
     server.end().await;
 }
 

@@ -93,6 +93,7 @@ impl Handler for TestFace {
             Route::Metrics => reply::text(Body::stream(Some(1 << 40), Endless)),
             Route::CacheInfo => reply::text(Body::stream(Some(100), Breaking(2))),
             Route::Listing(_) => reply::text(Body::stream(Some(100), Panicking)),
+            Route::NarInfos => reply::text(request.body.len().to_string()),
             Route::Hello => reply::text(request.caller.node.map_or_else(String::new, |node| node.to_string())),
             Route::Peers => {
                 let mut given_up = GivenUp(Arc::clone(&self.given_up), true);

@@ -22,7 +22,7 @@ use crate::process::output;
 use crate::real_nix::{self, Generation};
 use crate::store::Signed;
 
-const NOBODY: Start = Start { unprivileged: true, http_proxy: None, own_certificates: false };
+const NOBODY: Start = Start { unprivileged: true, http_proxy: None, own_certificates: false, program: None };
 
 /// The tree of 12,000 files is 16 MB: some seconds, during which its files are opened one after the other.
 const RATE: u32 = 60;

@@ -13,7 +13,7 @@ use crate::ctx::Ctx;
 use crate::host::Host;
 use crate::http::{Client, percentile};
 use crate::liar::SHARE_PORT;
-use crate::peer::{Peernixd, Settings};
+use crate::peer::{Peernixd, Settings, Start};
 use crate::swarm::Swarm;
 use crate::wait;
 
@@ -37,6 +37,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("index/relaying", relaying).alone(),
         Case::new("index/liars", liars),
         Case::new("index/mixed", mixed),
+        Case::new("index/before", before).long_only(),
     ]
 }
 
@@ -365,6 +366,57 @@ fn relaying(ctx: &Ctx) -> Result<()> {
     ctx.check("nobody has what nobody has", named[2].is_empty(), &format!("{:?}", named[2]));
     ctx.measure("own memory as a relay of 140", peernixd.own_memory()? as f64 / f64::from(1 << 20), "MiB", 40.0);
     peernixd.stop()
+}
+
+/// A machine whose program is the release before, in the folder that `PEERNIX_BEFORE` names, among new ones.
+fn before(ctx: &Ctx) -> Result<()> {
+    let Some(folder) = std::env::var_os("PEERNIX_BEFORE") else {
+        ctx.note("the release before", "not tried: PEERNIX_BEFORE does not name the folder of its peernixd", "");
+        return Ok(());
+    };
+    let network = ctx.network()?;
+    let (a, b, c) = (network.host("a")?, network.host("b")?, network.host("c")?);
+    let set = ctx.world.many()?;
+    let (first, second) = (&set.paths[0], &set.paths[10]);
+    set.install_some(&a, &set.closure_of([first]), crate::store::Signed::Yes)?;
+    set.install_some(&b, &set.closure_of([second]), crate::store::Signed::Yes)?;
+    let settings = || Settings::new(ctx).set("log.level", "info");
+    let program = Some(std::path::Path::new(&folder).join("peernixd"));
+    let old = Peernixd::start_as(ctx, &a, &settings(), Start { program, ..Start::default() })?;
+    let on_b = Peernixd::start(ctx, &b, &settings())?;
+    let on_c = Peernixd::start(ctx, &c, &settings())?;
+    for peernixd in [&old, &on_b, &on_c] {
+        peernixd.wait_online(2, Duration::from_secs(20))?;
+    }
+    wait::until_true("the index of the new one", Duration::from_secs(20), || {
+        Ok(gauge(&on_c, "peernix_index_peers")? == 1.0 && gauge(&on_c, "peernix_index_entries")? > 0.0)
+    })?;
+    for (asks, wanted, what) in [
+        (&c, first, "a new one gets what the old one has"),
+        (&c, second, "a new one gets what a new one has"),
+        (&a, second, "the old one gets what a new one has"),
+    ] {
+        let mut client = Client::gateway(ctx, asks)?;
+        for info in set.closure_of([wanted]) {
+            let (head, narinfo) = client.get(&format!("/{}.narinfo", info.path.hash()))?;
+            ensure!(head.status == 200, "{what}: {} for the narinfo of {}", head.status, info.path);
+            let narinfo = String::from_utf8(narinfo)?;
+            let url = narinfo.lines().find_map(|line| line.strip_prefix("URL: ")).context("a URL")?;
+            let (head, nar) = client.get(&format!("/{url}"))?;
+            let is_whole = head.status == 200 && nar.len() as u64 == info.nar_size;
+            ensure!(is_whole, "{what}: {} and {} bytes of {}", head.status, nar.len(), info.path);
+        }
+        ctx.note(what, "yes", "");
+    }
+    ctx.check(
+        "nobody bans anybody",
+        gauge(&on_c, "peernix_peers_online")? == 2.0 && gauge(&old, "peernix_peers_online")? == 2.0,
+        "",
+    );
+    for peernixd in [old, on_b, on_c] {
+        peernixd.stop()?;
+    }
+    Ok(())
 }
 
 /// Machines with and without an index.
