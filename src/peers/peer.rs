@@ -421,9 +421,10 @@ impl Peer {
         self.told_union(union);
     }
 
-    /// It is left alone from now on.
+    /// It is left alone from now on; one that is away is so still.
     pub(super) fn rests(&self) {
-        self.change(State::Resting, |_| ());
+        let is_there = |record: &Record| matches!(record.state, State::Discovered | State::Online | State::Suspect);
+        self.change_if(is_there, State::Resting, |_| ());
         self.transport.clear();
     }
 

@@ -604,20 +604,17 @@ impl Room {
         let now = self.began;
         let mut plan = Plan::new(1, BUDGET, now).and_holders(Some(Duration::from_millis(2)));
         assert_eq!(plan.due(now), 0..1);
-        let mut time = latency(&mut self.random) + latency(&mut self.random);
-        let mut is_found = false;
-        for holder in holders {
+        let named = latency(&mut self.random) + latency(&mut self.random);
+        let mut first = None;
+        for (place, holder) in (0u32..).zip(holders) {
             let holder = &self.machines[self.numbers[&holder]];
-            if holder.is_there && holder.has.contains(&path) {
-                time += latency(&mut self.random) + latency(&mut self.random);
-                is_found = true;
-                break;
-            }
-            time += HEDGE;
+            let answers = holder.is_there && holder.has.contains(&path);
+            let time = named + HEDGE * place + latency(&mut self.random) + latency(&mut self.random);
+            first = first.into_iter().chain(answers.then_some(time)).min();
         }
-        let in_time = !plan.is_over(now + time);
+        let in_time = first.filter(|time| !plan.is_over(now + *time));
         plan.answered(Rank::Peer);
-        if is_found && in_time {
+        if let Some(time) = in_time {
             self.figures.hits_found += 1;
             self.figures.hit_times.push(time);
         }

@@ -18,6 +18,7 @@ use tokio::time::sleep;
 
 /// How long questions are gathered.
 const GATHER: Duration = Duration::from_millis(1);
+
 /// What is asked of a peer about paths, of many at a time.
 #[async_trait]
 pub(crate) trait Exchange: Send + Sync + 'static {
@@ -69,11 +70,10 @@ impl<E: Exchange> Default for Asked<E> {
 
 /// What to do with a question.
 enum Turn {
+    /// It goes at once.
     Alone,
-    /// It goes with others, the first of whom sees to it.
-    Gathered {
-        is_first: bool,
-    },
+    /// It goes with others; whoever is the first sees to it.
+    Gathered { is_first: bool },
 }
 
 impl<E: Exchange> Batches<E> {
