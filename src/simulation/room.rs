@@ -585,7 +585,7 @@ impl Room {
         // Of one that was there for a while: what came this moment is measured elsewhere.
         let of = self.random.below(self.machines.len());
         let Some(path) = self.machines[of].has.iter().nth_back(self.random.below(5)).copied() else { return };
-        if !self.machines[of].is_there || self.pending.iter().any(|(new, ..)| *new == path) {
+        if of == machine || !self.machines[of].is_there || self.pending.iter().any(|(new, ..)| *new == path) {
             return;
         }
         match self.says(machine, path) {
@@ -595,6 +595,9 @@ impl Room {
         self.figures.hits += 1;
         let Some(held) = &self.machines[relay].relay else { return };
         let mut holders = held.view.holders(hash(path));
+        if self.machines[relay].has.contains(&path) {
+            holders.push(self.machines[relay].id);
+        }
         holders.sort_unstable();
         holders.retain(|id| *id != self.machines[machine].id);
         let first = self.random.below(holders.len().max(1));
