@@ -159,13 +159,13 @@ in {
       "a new file or new keys reload" =
         is config.systemd.services.peernix.reloadTriggers [(configOf config) config.environment.etc."nix/nix.conf".source];
       "src/daemon/reload.rs takes over what the module says that it does" = is (lib.sort lib.lessThan reloaded) (
-        lib.sort lib.lessThan ["upstreams" "budget_ms" "proxy" "policy" "public_keys" "deny" "peers"]
+        lib.sort lib.lessThan ["upstreams" "budget_ms" "read_ahead" "proxy" "policy" "public_keys" "deny" "peers"]
       );
       "what a reload does not take over restarts" =
         is (lib.mapAttrs (_: lib.attrNames) (builtins.fromJSON (lib.head config.systemd.services.peernix.restartTriggers)))
         {
           gateway = ["listen" "priority"];
-          share = ["listen" "max_connections" "plain_listen" "upload_limit"];
+          share = ["index" "listen" "max_connections" "plain_listen" "relay" "upload_limit"];
           store = ["dir" "root" "state_dir"];
           trust = [];
           keys = ["signing"];
@@ -255,6 +255,8 @@ in {
       "the plain share says that it is one" = is (units.parse plain.text).Unit.Description ["Nix store sharing: plain share for any Nix"];
       "the file says it all" = is (builtins.fromTOML config.test.text).share {
         listen = ["192.0.2.1:8002" "[2001:db8::1]:8002"];
+        index = true;
+        relay = true;
         plain_listen = ["[::]:5000"];
         policy = "signed+own";
         public_keys = [];
