@@ -124,7 +124,7 @@ impl Index {
     /// Whether this machine relays.
     #[must_use]
     pub fn relays(&self) -> bool {
-        self.0.relay.union().is_some()
+        self.0.relay.is_on()
     }
 
     /// Up to `most` machines that are said to have a path, not always the same; `None` if this machine does not relay. This machine is among
@@ -197,7 +197,10 @@ impl Index {
                 self.wake(id);
             }
             Verdict::Ignore => {
-                self.rebuild_union();
+                if self.relays() {
+                    let index = self.clone();
+                    tokio::task::spawn_blocking(move || index.rebuild_union());
+                }
                 log::warn!(peer:% = id; "a peer does not have what it says: its index is ignored for ten minutes");
             }
         }
@@ -265,13 +268,18 @@ impl Index {
         let bases = self.0.view.read().bases();
         let put = set.map(|set| set.shrunk(&bases)).and_then(|set| {
             let mut union = self.0.relay.union();
-            let mut view = self.0.view.write();
-            view.put(id, set, all, Instant::now())?;
-            let after = view.set(id);
+            // Not the one from above: it may have turned out that the peer lies meanwhile.
+            let (before, put, after) = {
+                let mut view = self.0.view.write();
+                let before = view.set(id);
+                let put = view.put(id, set, all, Instant::now());
+                (before, put, view.set(id))
+            };
+            // Also when it was not put: what was known of the peer is forgotten then.
             if let Some(union) = &mut *union {
                 union.replace(entries(before.as_deref()), entries(after.as_deref()));
             }
-            Ok(after.map_or(0, |set| set.len()) as u64)
+            put.map(|()| after.map_or(0, |set| set.len()) as u64)
         });
         self.0.relay.wake();
         let entries = put.inspect_err(|_| self.forget(id))?;
@@ -311,10 +319,10 @@ impl Index {
         if relays {
             // Without randomness: as at the start.
             let Ok(epoch) = getrandom::u64() else { return };
-            *self.0.relay.union() = Some(Union::new(Log::new(epoch, Salt::OPEN)));
+            self.0.relay.set(Some(Union::new(Log::new(epoch, Salt::OPEN))));
             self.rebuild_union();
         } else {
-            *self.0.relay.union() = None;
+            self.0.relay.set(None);
             self.0.peers.tell_union(None);
         }
     }
@@ -333,13 +341,16 @@ impl Index {
         self.0.relay.wake();
     }
 
-    /// Has the union's log say what is so now. Its state, if that is another one.
-    pub(super) fn cut_union(&self) -> Option<IndexState> {
+    /// Has the union's log say what is so now, and the peers hear of it if that is something else than before.
+    pub(super) fn cut_union(&self) {
         let mut union = self.0.relay.union();
-        let union = union.as_mut()?;
+        let Some(union) = &mut *union else { return };
         // The first time also of nothing: that there is a relay is news.
         let is_first = union.log().state().seq == 0;
-        (union.cut() || is_first).then(|| union.log().state())
+        if union.cut() || is_first {
+            // While it is locked: nobody hears of one that is told no more.
+            self.0.peers.tell_union(Some(union.log().state()));
+        }
     }
 
     /// How many peers are followed.

@@ -3,6 +3,7 @@
 
 use super::union::Union;
 use parking_lot::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tokio::sync::Notify;
 
 /// What a relay tells.
@@ -10,11 +11,26 @@ use tokio::sync::Notify;
 pub(super) struct Relay {
     /// `None`: this machine does not relay.
     union: Mutex<Option<Union>>,
+    /// The same without a lock, which may be held for as long as it takes to put millions of entries in order.
+    is_on: AtomicBool,
     /// It may be another than before.
     news: Notify,
 }
 
 impl Relay {
+    /// Whether this machine relays.
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on.load(Relaxed)
+    }
+
+    /// It does from now on, or no longer.
+    pub(super) fn set(&self, union: Option<Union>) {
+        let mut before = self.union.lock();
+        self.is_on.store(union.is_some(), Relaxed);
+        *before = union;
+    }
+
+    /// What it tells, for a moment.
     pub(super) fn union(&self) -> MutexGuard<'_, Option<Union>> {
         self.union.lock()
     }

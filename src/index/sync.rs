@@ -204,9 +204,8 @@ impl Index {
             }
             let index = self.clone();
             // Millions of entries may have to be put in order.
-            let Ok(state) = tokio::task::spawn_blocking(move || index.cut_union()).await else { return };
-            if let Some(state) = state {
-                self.peers().tell_union(Some(state));
+            if tokio::task::spawn_blocking(move || index.cut_union()).await.is_err() {
+                return;
             }
             let peers = u32::try_from(self.followed()).unwrap_or(u32::MAX);
             sleep(UNION_GAP + UNION_GAP_EACH * peers).await; // pace

@@ -2,6 +2,7 @@
 
 use super::entry::Entry;
 use super::log::Log;
+use super::set::ENTRIES_MAX;
 use std::collections::HashMap;
 
 /// The union of many sets.
@@ -74,8 +75,12 @@ impl Union {
         if !std::mem::take(&mut self.is_stale) {
             return false;
         }
-        let mut entries: Vec<Entry> = self.holders.keys().copied().collect();
+        // What does not fit into an answer is left out, and of that first what one machine alone claims.
+        let least = u32::from(self.holders.len() > ENTRIES_MAX) + 1;
+        let held = self.holders.iter().filter(|(_, count)| **count >= least);
+        let mut entries: Vec<Entry> = held.map(|(entry, _)| *entry).collect();
         entries.sort_unstable();
+        entries.truncate(ENTRIES_MAX);
         self.log.set(entries)
     }
 
@@ -91,6 +96,22 @@ mod tests {
     use crate::index::entry::Salt;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn one_that_claims_everything_hides_nothing_that_two_have() {
+        let mut union = Union::new(Log::new(7, Salt::OPEN));
+        let entries = |numbers: std::ops::Range<u64>| numbers.filter_map(Entry::new);
+        for _ in 0..2 {
+            union.replace(std::iter::empty(), entries(0..100));
+        }
+        union.replace(std::iter::empty(), entries(100..200));
+        union.replace(std::iter::empty(), entries(1 << 40..(1 << 40) + ENTRIES_MAX as u64));
+        assert!(union.cut());
+        assert!(union.log().entries().iter().copied().eq(entries(0..100)));
+        union.replace(entries(1 << 40..(1 << 40) + ENTRIES_MAX as u64), std::iter::empty());
+        assert!(union.cut());
+        assert!(union.log().entries().iter().copied().eq(entries(0..200)));
+    }
 
     proptest! {
         /// It is what the sets are together, whatever changes in which of them.

@@ -250,7 +250,7 @@ impl Peer {
             }
             Err(error) => {
                 if error.doubts_peer() {
-                    self.look.notify_one();
+                    self.look_at();
                 }
                 Err(error)
             }
@@ -286,8 +286,14 @@ impl Peer {
             log::info!(peer:% = self.id, reason:% = failure; "peer keeps failing: no requests for {pause:.1?}");
         }
         if matches!(failure, Failure::Link | Failure::Stalled | Failure::Broken) {
-            self.look.notify_one();
+            self.look_at();
         }
+    }
+
+    /// Has it looked at now, also if it is left alone otherwise.
+    pub(super) fn look_at(&self) {
+        self.wanted.store(true, Relaxed);
+        self.look.notify_one();
     }
 
     /// Has nothing to do with this peer any more for as long as `duration`, and logs why.
@@ -484,6 +490,8 @@ impl Peer {
 
     /// It could not be reached.
     pub(super) fn lost(&self) {
+        // It asks again when it is back.
+        self.follows_union.store(false, Relaxed);
         self.change(State::Offline, |_| ());
         self.transport.clear();
     }

@@ -253,6 +253,9 @@ impl Monitor {
         let mut watched: Option<(Connection, SemaphorePermit<'_>)> = permit.map(|permit| (connection, permit));
         let mut layout = self.limits.layout.subscribe();
         loop {
+            if self.rests() {
+                return LinkError::Closed;
+            }
             if self.limits.is_leaf() && watched.take().is_some() {
                 // A relay has no room for a lasting connection to everybody.
                 self.peer.close();
@@ -297,13 +300,23 @@ impl Monitor {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            () = ended => return false,
-            Ok(()) = layout.changed() => {}
-            () = sleep_until(self.limits.rounds.next(begun, interval)) => {}
-            () = self.peer.look.notified() => sleep_until(begun + gap).await,
+        tokio::pin!(ended);
+        let due = self.limits.rounds.next(begun, interval);
+        loop {
+            tokio::select! {
+                () = &mut ended => return false,
+                () = sleep_until(due) => return true,
+                () = self.peer.look.notified() => {}
+                // One that is to be left alone is, at once; one that is to relay has to say so.
+                Ok(()) = layout.changed() => match (self.rests(), self.limits.is_leaf()) {
+                    (true, _) => return true,
+                    (false, true) if connection.is_some() || self.peer.union().is_none() => {}
+                    _ => continue,
+                }
+            }
+            sleep_until(begun + gap).await;
+            return true;
         }
-        true
     }
 
     /// Says why the peer could not be reached, loudly where the administrator can do something about it.

@@ -161,8 +161,7 @@ impl Shared {
                 Sighting::Goodbye(id) => {
                     if let Some(peer) = self.table.get(id) {
                         log::debug!(peer:% = id; "mDNS goodbye");
-                        peer.wanted.store(true, Ordering::Relaxed);
-                        peer.look.notify_one();
+                        peer.look_at();
                     }
                 }
                 Sighting::Ourselves(address) => self.suspect_twin(address),
@@ -191,10 +190,12 @@ impl Shared {
         self.hello.write().change(|hello| hello.union = state.map(|state| state.to_string()).unwrap_or_default());
         let before = std::mem::replace(&mut self.greeting.write().union, state);
         // That it relays everybody has to hear: they tell it what they have from then on.
-        let is_to_hear = |peer: &&Arc<Peer>| before.is_none() || peer.follows_union.load(Ordering::Relaxed);
+        let is_to_hear = |peer: &&Arc<Peer>| {
+            let is_there = !matches!(peer.state(), State::Offline | State::Blocked);
+            is_there && (before.is_none() || peer.follows_union.load(Ordering::Relaxed))
+        };
         for peer in self.table.all().iter().filter(is_to_hear) {
-            peer.wanted.store(true, Ordering::Relaxed);
-            peer.look.notify_one();
+            peer.look_at();
         }
     }
 
@@ -265,7 +266,8 @@ impl Shared {
             return Some(known);
         }
         let rate = if provenance == Provenance::Mdns { &self.strangers } else { &self.guests };
-        if alive && !rate.lock().permits() {
+        // Whom a relay names was asked for.
+        if alive && provenance != Provenance::Relay && !rate.lock().permits() {
             log::debug!(peer:% = id, source:% = provenance; "too many new peers at once: this one is ignored");
             return None;
         }
@@ -276,7 +278,7 @@ impl Shared {
             let block = self.decisions.block_of(id);
             Arc::new(Peer::new(id, provenance, transport, notices, gone, enrolled, block))
         };
-        match self.table.get_or_insert(id, &self.layout().borrow(), make) {
+        match self.table.get_or_insert(id, (&self.layout().borrow(), provenance == Provenance::Relay), make) {
             Inserted::Known(peer) => {
                 peer.claimed(addresses, provenance);
                 Some(peer)

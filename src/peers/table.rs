@@ -44,7 +44,13 @@ impl Table {
     }
 
     /// The peer `id`, made by `make` if it is new. When the table is full, which depends on who knows whom, the most dispensable one goes.
-    pub(super) fn get_or_insert(&self, id: NodeId, layout: &Layout, make: impl FnOnce() -> Arc<Peer>) -> Inserted {
+    /// One that is `wanted` now gets a place in any case.
+    pub(super) fn get_or_insert(
+        &self,
+        id: NodeId,
+        (layout, wanted): (&Layout, bool),
+        make: impl FnOnce() -> Arc<Peer>,
+    ) -> Inserted {
         let mut peers = self.0.write();
         if let Some(known) = peers.get(&id) {
             return Inserted::Known(known.clone());
@@ -52,11 +58,11 @@ impl Table {
         let mut evicted = None;
         let most = if layout.is_relay() { PEERS_MAX_RELAY } else { PEERS_MAX };
         if layout.is_leaf() && peers.len() >= KNOWN_MAX {
-            match last_in_line(&peers) {
-                Some((last, _)) if last < place(id) => {}
-                _ => return Inserted::Full,
+            let Some((last, dispensable)) = last_in_line(&peers) else { return Inserted::Full };
+            if !wanted && last >= place(id) {
+                return Inserted::Full;
             }
-            evicted = last_in_line(&peers).and_then(|(_, last)| peers.remove(&last));
+            evicted = peers.remove(&dispensable);
         } else if peers.len() >= most {
             let dispensable = peers.values().filter_map(|peer| Some((peer.record().eviction_order()?, peer.id())));
             let Some((_, least)) = dispensable.min() else { return Inserted::Full };

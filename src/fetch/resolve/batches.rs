@@ -134,21 +134,29 @@ impl<E: Exchange> Batches<E> {
             [one] => E::about_one(peer, *one).await.map(|said| HashMap::from([(*one, said)])),
             _ => E::about_many(peer, &hashes).await,
         };
+        let mut unsaid = Vec::new();
         for (hash, waiting) in gathered {
-            let mut answer = match &mut said {
+            match &mut said {
                 Ok(said) => match said.remove(&hash) {
-                    Some(said) => Ok(said),
-                    // Nothing was said of it: it did not fit.
-                    None => E::about_one(peer, hash).await,
+                    Some(said) => tell::<E>(&Ok(said), waiting),
+                    None => unsaid.push((hash, waiting)),
                 },
-                Err(error) => Err(error.again()),
-            };
-            for waiting in waiting {
-                let copy = answer.as_ref().map_err(SourceError::again).cloned();
-                // Nobody may be waiting any more.
-                let _ = waiting.send(std::mem::replace(&mut answer, copy));
+                Err(error) => tell::<E>(&Err(error.again()), waiting),
             }
         }
+        // Of these nothing was said: they did not fit, or could not be read at the moment.
+        for (hash, waiting) in unsaid {
+            let peer = Arc::clone(peer);
+            tokio::spawn(async move { tell::<E>(&E::about_one(&peer, hash).await, waiting) });
+        }
+    }
+}
+
+/// Tells everybody who waits for it.
+fn tell<E: Exchange>(answer: &Said<E>, waiting: Vec<oneshot::Sender<Said<E>>>) {
+    for waiting in waiting {
+        // Nobody may be waiting any more.
+        let _ = waiting.send(answer.as_ref().map_err(SourceError::again).cloned());
     }
 }
 

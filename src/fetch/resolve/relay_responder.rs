@@ -32,9 +32,12 @@ pub(crate) struct RelayResponder {
 }
 
 impl RelayResponder {
-    /// Those whom the relay names and who may be asked, the best first.
-    async fn named(&self, hash: StoreHash) -> Result<Vec<PeerResponder>, SourceError> {
+    /// Those whom the relay names and who may be asked, the best first; `None`: it names nobody.
+    async fn named(&self, hash: StoreHash) -> Result<Option<Vec<PeerResponder>>, SourceError> {
         let named = self.holders.ask(&self.relay, hash).await?;
+        if named.is_empty() {
+            return Ok(None);
+        }
         let may_be_asked = |peer: &Arc<PeerSource>| peer.must_not_be_barred(hash).is_ok() && peer.may_be_asked();
         let mut sources: Vec<Arc<PeerSource>> = named
             .into_iter()
@@ -44,7 +47,8 @@ impl RelayResponder {
             .collect();
         // Those that are known by their answers first.
         sources.sort_by_key(|source| source.0.latency().unwrap_or(HEDGE));
-        Ok(sources.into_iter().map(|source| PeerResponder { source, batches: Arc::clone(&self.narinfos) }).collect())
+        let asked = |source| PeerResponder { source, batches: Arc::clone(&self.narinfos) };
+        Ok(Some(sources.into_iter().map(asked).collect()))
     }
 }
 
@@ -63,8 +67,10 @@ impl Responder for RelayResponder {
         if trust.keys.is_empty() {
             return Ok(None);
         }
-        let mut asked = JoinSet::new();
-        for (place, holder) in (0u32..).zip(self.named(hash).await?) {
+        let (named, mut asked) = (self.named(hash).await?, JoinSet::new());
+        // Whether somebody who was named says that it is not so: then the relay was wrong, or it named nobody.
+        let mut is_wrong = named.is_none();
+        for (place, holder) in (0u32..).zip(named.into_iter().flatten()) {
             let trust = Arc::clone(trust);
             asked.spawn(async move {
                 sleep(HEDGE * place).await; // backoff
@@ -77,12 +83,15 @@ impl Responder for RelayResponder {
             let Ok((holder, answer)) = answered else { continue };
             match answer {
                 Ok(Some(found)) => return Ok(Some(found)),
-                Ok(None) => {}
+                Ok(None) => is_wrong = true,
                 // Theirs, and not the relay's.
                 Err(error) => self.blame.blame(holder.remote(), About::Lookup(hash), &error),
             }
         }
-        Ok(None)
+        if is_wrong {
+            return Ok(None);
+        }
+        Err(SourceError::Unavailable("none of those that the relay names could be asked".to_owned()))
     }
 
     async fn document(&self, target: &str, limit: usize) -> Result<Option<Bytes>, SourceError> {

@@ -96,9 +96,11 @@ impl Network for Surroundings {
 
     fn responders_for(&self, hash: StoreHash) -> Responders {
         if let Some(relays) = self.relays() {
-            let is_partial = relays.is_empty();
-            // What the first of them says holds for all.
-            let (picked, holders) = self.index.pick(hash, relays.into_iter().take(1).collect());
+            // What the first of them says holds for all; one that is not believed says nothing.
+            let is_believed = |relay: &Arc<Peer>| self.index.status_of(relay.id()).is_none_or(|status| !status.ignored);
+            let first: Vec<Arc<Peer>> = relays.into_iter().find(is_believed).into_iter().collect();
+            let is_partial = first.is_empty();
+            let (picked, holders) = self.index.pick(hash, first);
             return self.with(self.as_relays(picked.into_iter()), holders, is_partial);
         }
         if let Some(holders) = self.known_holders(hash) {

@@ -62,7 +62,7 @@ fn peer() -> (Arc<Peer>, Table, Arc<Scripted>) {
     let boxed = Box::new(transport.clone());
     let peer = Peer::new(id, Provenance::Mdns, boxed, notices, CancellationToken::new(), false, None);
     let peer = Arc::new(peer);
-    table.get_or_insert(id, &Layout::Mesh, || peer.clone());
+    table.get_or_insert(id, (&Layout::Mesh, false), || peer.clone());
     let hello = Hello {
         id,
         name: "tower".into(),
