@@ -43,10 +43,12 @@ impl Index {
         loop {
             let news = tokio::select! {
                 news = told.recv() => news,
-                // Whom a relay knows may be gone: nobody asks for it then.
+                // Whom a relay knows may be gone, and back with the same index as before: it is followed while it is there.
                 event = events.recv(), if relaying.is_some() => {
-                    if let Ok(PeerEvent::Changed { id, to: State::Offline | State::Blocked, .. }) = event {
-                        self.wake(id);
+                    match event {
+                        Ok(PeerEvent::Changed { id, .. }) => self.heard(id, &pulls, &stop),
+                        Err(broadcast::error::RecvError::Lagged(_)) => self.heard_all(&pulls, &stop),
+                        Ok(_) | Err(broadcast::error::RecvError::Closed) => {}
                     }
                     continue;
                 }
@@ -60,22 +62,23 @@ impl Index {
                         relaying = relays.then(|| AbortOnDropHandle::new(tokio::spawn(self.clone().tell_union())));
                     }
                     // Others are followed than before.
-                    for peer in self.peers().snapshot() {
-                        self.heard(peer.id, &pulls, &stop);
-                    }
+                    self.heard_all(&pulls, &stop);
                     continue;
                 }
                 () = stop.cancelled() => return,
             };
             match news {
                 Ok(id) => self.heard(id, &pulls, &stop),
-                Err(broadcast::error::RecvError::Lagged(_)) => {
-                    for peer in self.peers().snapshot() {
-                        self.heard(peer.id, &pulls, &stop);
-                    }
-                }
+                Err(broadcast::error::RecvError::Lagged(_)) => self.heard_all(&pulls, &stop),
                 Err(broadcast::error::RecvError::Closed) => return,
             }
+        }
+    }
+
+    /// Any peer may tell another state than before.
+    fn heard_all(&self, pulls: &Arc<Semaphore>, stop: &CancellationToken) {
+        for peer in self.peers().snapshot() {
+            self.heard(peer.id, pulls, stop);
         }
     }
 
@@ -92,6 +95,12 @@ impl Index {
         tokio::spawn(async move {
             stop.run_until_cancelled(index.follow(id, news, &pulls)).await;
             index.follow_no_longer(id);
+            // A relay that lost sight of a peer has to be told again what it may have known: its next greeting is news.
+            if index.relays()
+                && let Some(peer) = index.peers().get(id)
+            {
+                peer.forget_index();
+            }
             // What was told between its last look and now.
             if !stop.is_cancelled() && index.peers().get(id).is_some_and(|peer| !is_away(&peer)) {
                 index.heard(id, &pulls, &stop);

@@ -427,6 +427,11 @@ impl Peer {
         self.told_union(union);
     }
 
+    /// Whatever state of its index it tells next is news.
+    pub fn forget_index(&self) {
+        self.record().index = None;
+    }
+
     /// It is left alone from now on; one that is away is so still.
     pub(super) fn rests(&self) {
         let is_there = |record: &Record| matches!(record.state, State::Discovered | State::Online | State::Suspect);
