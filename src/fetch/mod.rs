@@ -32,6 +32,8 @@ pub use fetcher::{Fetcher, Options};
 pub use nar::Nar;
 #[cfg(test)]
 pub(crate) use resolve::plan::{Plan, Rank};
+#[cfg(test)]
+pub(crate) use resolve::relay_responder::HEDGE;
 pub use resolve::resolution::Resolution;
 pub use resolve::source_report::{SourceReport, SourceView};
 pub use source::SourceName;

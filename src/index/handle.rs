@@ -7,7 +7,7 @@ use super::log::Log;
 use super::relay::Relay;
 use super::union::Union;
 use super::update::Update;
-use super::view::{Says, Set, SetStatus, View};
+use super::view::{Says, Set, SetStatus, View, told_together};
 use crate::metrics::Metrics;
 use crate::nix::StoreHash;
 use crate::peers::{IndexState, NodeId, Peer, Peers};
@@ -100,6 +100,7 @@ impl Index {
             union.replace(log.entries().iter().copied(), entries.iter().copied());
         }
         drop(union);
+        self.0.relay.wake();
         // The first time also of nothing: that there is an index is news.
         let is_first = log.state().seq == 0;
         if log.set(entries) || is_first {
@@ -277,7 +278,7 @@ impl Index {
             };
             // Also when it was not put: what was known of the peer is forgotten then.
             if let Some(union) = &mut *union {
-                union.replace(entries(before.as_deref()), entries(after.as_deref()));
+                union.replace(told_together(before.as_deref()), told_together(after.as_deref()));
             }
             put.map(|()| after.map_or(0, |set| set.len()) as u64)
         });
@@ -298,7 +299,7 @@ impl Index {
         let mut union = self.0.relay.union();
         let mut view = self.0.view.write();
         if let (Some(union), Some(set)) = (&mut *union, view.set(id)) {
-            union.replace(entries(Some(&set)), std::iter::empty());
+            union.replace(told_together(Some(&set)), std::iter::empty());
         }
         view.forget(id);
         drop((union, view));
@@ -336,7 +337,7 @@ impl Index {
             union.replace(std::iter::empty(), log.lock().entries().iter().copied());
         }
         for set in self.0.view.read().sets() {
-            union.replace(std::iter::empty(), entries(Some(set)));
+            union.replace(std::iter::empty(), told_together(Some(set)));
         }
         self.0.relay.wake();
     }
@@ -387,9 +388,4 @@ impl Index {
         let news = self.0.news.lock();
         news.get(&id).map(|sender| sender.send_replace(())).is_some()
     }
-}
-
-/// The entries of a set that count in a union.
-fn entries(set: Option<&Set>) -> impl Iterator<Item = Entry> {
-    set.into_iter().flat_map(|set| set.entries_by(Salt::OPEN))
 }

@@ -34,4 +34,6 @@ pub use set::ENTRIES_MAX;
 pub use sync::{TARGET, Whose, target};
 pub use union::Union;
 pub use update::{UPDATE_MAX, Update};
+#[cfg(test)]
+pub(crate) use view::told_together;
 pub use view::{Says, Set, SetStatus, View};

@@ -4,6 +4,7 @@
 use super::error::IndexError;
 use super::handle::Index;
 use super::update::{UPDATE_MAX, Update};
+use crate::peers::relays::{SILENT, UNION_GAP, UNION_GAP_EACH};
 use crate::peers::{IndexState, NodeId, Peer, PeerEvent, State};
 use crate::resilience::{Backoff, Schedule};
 use http_body_util::{BodyExt, Limited};
@@ -28,8 +29,6 @@ const PAUSES: Schedule =
     Schedule { first: Duration::from_secs(1), factor: 2, most: Duration::from_secs(60), spread: true };
 /// and after one that was no good.
 const NO_GOOD: Duration = Duration::from_secs(10 * 60);
-/// How long a machine that a relay knows may say nothing: it greets once a minute.
-const SILENT: Duration = Duration::from_secs(4 * 60);
 /// How long it is remembered what a peer has that is away.
 const REMEMBERED: Duration = Duration::from_secs(10 * 60);
 
@@ -197,10 +196,6 @@ impl Index {
     }
 }
 
-/// What a relay tells is another no more often than this,
-const UNION_GAP: Duration = Duration::from_secs(2);
-/// and with many machines less often, by this for each: a relay greets all it relays for, each on a connection of its own.
-const UNION_GAP_EACH: Duration = Duration::from_millis(5);
 /// How often a relay looks who has not been heard of.
 const UNION_LOOK: Duration = Duration::from_secs(60);
 

@@ -59,11 +59,6 @@ impl Set {
         self.state
     }
 
-    /// Its entries, in order, if they are made with `salt`; none otherwise.
-    pub(crate) fn entries_by(&self, salt: Salt) -> impl Iterator<Item = Entry> {
-        self.entries.iter().take(if self.salt == salt { usize::MAX } else { 0 })
-    }
-
     /// The same in less memory, where others have much of it as well. Takes as long as the set is large.
     #[must_use]
     pub fn shrunk(self, bases: &Bases) -> Self {
@@ -87,6 +82,11 @@ impl Set {
     pub fn has(&self, entry: Entry) -> bool {
         self.entries.has(entry)
     }
+}
+
+/// The entries of a set that count in a union, in order: those that machines make which talk to everybody.
+pub(crate) fn told_together(set: Option<&Set>) -> impl Iterator<Item = Entry> {
+    set.into_iter().filter(|set| set.salt == Salt::OPEN).flat_map(|set| set.entries.iter())
 }
 
 /// What the index says of a peer and a path.

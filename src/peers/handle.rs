@@ -1,5 +1,6 @@
 //! The room's handle: begins to look for peers, tells who is there and whom to ask, and ends.
 
+use super::arrange;
 use super::decisions::Decisions;
 use super::discovery::mdns;
 use super::error::PeersError;
@@ -65,6 +66,7 @@ impl Peers {
         if let Some(mdns) = options.discovery.mdns {
             shared.tasks.spawn(mdns::run(shared.surroundings(&shared.stop), mdns));
         }
+        shared.tasks.spawn(arrange::keep(shared.clone(), options.relay));
         shared.tasks.spawn(shared.clone().watch_network());
         Ok(Self(shared))
     }

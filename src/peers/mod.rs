@@ -16,12 +16,14 @@
 //! | `presence` | the task that monitors one peer |
 //! | `decisions`, `options` | what the administrator decided, and what this room is told at the start |
 //! | `shared` | what the tasks share; takes the sightings in |
+//! | `arrange` | who knows whom, anew when somebody comes or goes |
 //! | `twin` | another machine with our key |
 //! | `persistence` | what is remembered over restarts |
 //! | `handle`, `administration` | what the rooms above use |
 #![forbid(unsafe_code)]
 
 mod administration;
+mod arrange;
 mod decisions;
 pub mod discovery;
 mod error;
@@ -39,7 +41,7 @@ mod peer;
 mod persistence;
 mod presence;
 mod record;
-mod relays;
+pub mod relays;
 mod shared;
 mod state;
 mod table;
@@ -61,5 +63,5 @@ pub use node_key::{KEY_FILE, NodeKey, OLD_KEY_FILE};
 pub use options::PeersOptions;
 pub use peer::{Failure, Peer, Sample};
 pub use record::{BanStatus, Block, PeerStatus};
-pub use relays::{KNOWN_MAX, Layout, MESHED_BELOW, Member, RELAYED_ABOVE, RELAYS};
+pub use relays::Layout;
 pub use state::{PeerEvent, Provenance, State, Troubles};

@@ -7,7 +7,7 @@ use super::error::LinkError;
 use super::hello::{self, Greeting, Hello};
 use super::link::{Connection, RETRY_PAUSES};
 use super::peer::Peer;
-use super::relays::Layout;
+use super::relays::{self, Layout};
 use super::state::{Provenance, State};
 use crate::resilience::{Backoff, Rounds};
 use parking_lot::RwLock;
@@ -23,8 +23,6 @@ const GREETING_INTERVAL: Duration = Duration::from_secs(10);
 const GREETING_SPACING: Duration = Duration::from_millis(250);
 /// But not beyond this: shares close connections that are idle for 30 s.
 const GREETING_INTERVAL_MOST: Duration = Duration::from_secs(20);
-/// How often a relay is greeted by those it relays for, each time on a connection of its own: nobody keeps one to each of a thousand.
-const GREETING_INTERVAL_RELAYED: Duration = Duration::from_secs(60);
 /// How often it is looked whether a peer that rests has been heard of.
 const REST_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// How long the answer on a connection that stands may take.
@@ -33,8 +31,6 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 const FIRST_ANSWER_LIMIT: Duration = Duration::from_secs(3);
 /// The least time between two looks at one peer, whoever asks for them.
 const LOOK_GAP: Duration = Duration::from_millis(250);
-/// The same where relays tell what a peer has: each look is a connection.
-const LOOK_GAP_RELAYED: Duration = Duration::from_secs(2);
 /// A connection that ended before this age says that the peer is not well, even though it answered.
 const SHORT_LIVED: Duration = Duration::from_secs(3);
 
@@ -205,7 +201,7 @@ impl Monitor {
                     self.peer.lost();
                 }
             }
-            sleep_until(begun + LOOK_GAP_RELAYED).await;
+            sleep_until(begun + relays::LOOK_GAP).await;
         }
         true
     }
@@ -288,9 +284,9 @@ impl Monitor {
         #[allow(clippy::cast_possible_truncation)]
         let spaced = (GREETING_SPACING * others as u32).clamp(GREETING_INTERVAL, GREETING_INTERVAL_MOST);
         let (interval, gap) = match (self.limits.is_leaf(), self.peer.union()) {
-            (true, Some(_)) => (GREETING_INTERVAL_RELAYED, LOOK_GAP_RELAYED),
+            (true, Some(_)) => (relays::GREETING_INTERVAL, relays::LOOK_GAP),
             // It does not know yet that it relays.
-            (true, None) => (GREETING_INTERVAL, LOOK_GAP_RELAYED),
+            (true, None) => (GREETING_INTERVAL, relays::LOOK_GAP),
             (false, _) => (spaced, LOOK_GAP),
         };
         let begun = Instant::now();

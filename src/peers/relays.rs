@@ -4,6 +4,7 @@
 
 use super::identity::NodeId;
 use sha2::{Digest, Sha256};
+use std::time::Duration;
 
 /// With more machines than this, itself included, a machine leaves it to relays to know them all,
 pub const RELAYED_ABOVE: usize = 128;
@@ -11,6 +12,16 @@ pub const RELAYED_ABOVE: usize = 128;
 pub const MESHED_BELOW: usize = 96;
 /// How many relays there are.
 pub const RELAYS: usize = 4;
+/// How often a relay is greeted by those it relays for, each time on a connection of its own: nobody keeps one to each of a thousand.
+pub const GREETING_INTERVAL: Duration = Duration::from_secs(60);
+/// The least time between two looks at one peer where relays tell what it has: each is a connection.
+pub const LOOK_GAP: Duration = Duration::from_secs(2);
+/// How long a machine that a relay knows may say nothing.
+pub const SILENT: Duration = Duration::from_secs(4 * 60);
+/// What a relay tells is another no more often than this,
+pub const UNION_GAP: Duration = Duration::from_secs(2);
+/// and with many machines less often, by this for each: a relay greets all it relays for.
+pub const UNION_GAP_EACH: Duration = Duration::from_millis(5);
 /// How many machines are asked at once whether they relay.
 const TRIED_MAX: usize = 8;
 

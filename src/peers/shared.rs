@@ -15,7 +15,7 @@ use super::options::PeersOptions;
 use super::peer::{Notices, Peer};
 use super::presence;
 use super::record::Block;
-use super::relays::{Layout, Member};
+use super::relays::Layout;
 use super::state::{PeerEvent, Provenance, State, Troubles};
 use super::table::{Inserted, Table};
 use super::trusted_keys::TrustedKeysHeaders;
@@ -25,7 +25,6 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -36,8 +35,6 @@ const STRANGERS_PER_SECOND: u32 = 50;
 const SIGHTINGS_MAX: usize = 256;
 /// How many events a slow listener may fall behind.
 const EVENTS_MAX: usize = 1024;
-/// How long after a change it is decided anew who knows whom.
-const ARRANGE_GAP: Duration = Duration::from_millis(500);
 /// Of so many rankings one begins with a peer that is not the best, so that measures of the others stay fresh.
 const EXPLORE_EVERY: u64 = 10;
 
@@ -134,7 +131,6 @@ impl Shared {
             rankings: AtomicU64::new(0),
         });
         shared.tasks.spawn(shared.clone().take_in(received));
-        shared.tasks.spawn(shared.clone().arrange(options.relay));
         let target = shared.dialler.target(Some(shared.id));
         let (instance, troubles) = (hello.instance, shared.troubles.clone());
         let lookout = Lookout { target, instance, hints, troubles };
@@ -202,41 +198,6 @@ impl Shared {
     /// Who knows whom, as it changes.
     pub(super) fn layout(&self) -> &watch::Sender<Arc<Layout>> {
         self.limits.layout()
-    }
-
-    /// Decides anew who knows whom, whenever somebody came or went.
-    pub(super) async fn arrange(self: Arc<Self>, is_willing: bool) {
-        let arranging = async {
-            let mut events = self.subscribe();
-            loop {
-                let us = Member { id: self.id, is_proved: true, is_willing: Some(is_willing) };
-                let members: Vec<Member> =
-                    self.table.all().iter().filter_map(|peer| peer.record().member(peer.id())).collect();
-                self.layout().send_if_modified(|layout| {
-                    let next = Layout::of(layout, us, members.into_iter());
-                    let is_another = next != **layout;
-                    if is_another {
-                        log::info!("{}", next.said());
-                        *layout = Arc::new(next);
-                    }
-                    is_another
-                });
-                if self.layout().borrow().is_leaf() {
-                    self.table.shorten().iter().for_each(|peer| self.dismiss(peer));
-                }
-                tokio::select! {
-                    event = events.recv() => if matches!(event, Err(broadcast::error::RecvError::Closed)) { return },
-                    () = self.notices.willing.notified() => {}
-                }
-                // Many come at once. The moment in which there are too many for everybody to know everybody is not to be missed: each one
-                // more is a connection.
-                if **self.layout().borrow() != Layout::Mesh {
-                    tokio::time::sleep(ARRANGE_GAP).await; // pace
-                    events = events.resubscribe();
-                }
-            }
-        };
-        self.stop.run_until_cancelled(arranging).await;
     }
 
     /// Has it looked into whether another machine with our key is there.
@@ -365,7 +326,7 @@ impl Shared {
         ended
     }
 
-    fn dismiss(&self, peer: &Peer) {
+    pub(super) fn dismiss(&self, peer: &Peer) {
         peer.gone.cancel();
         peer.close();
         log::debug!(peer:% = peer.id(); "peer forgotten");

@@ -3,12 +3,16 @@
 //! All machines hear of each other at once, as multicast DNS has it; everything else takes messages. Some are looked at closely, and hold all
 //! that a machine holds; of the others only their own paths and what they have been told last is kept, so that ten thousand fit here.
 
+mod phases;
+
 use super::figures::Figures;
 use super::network::{Queue, Random, latency};
-use crate::fetch::{Plan, Rank};
-use crate::index::{Bases, Entry, Log, Salt, Says, Set, Union, Update, View};
+use crate::fetch::{HEDGE, Plan, Rank};
+use crate::index::{Bases, Entry, Log, Salt, Says, Set, Union, Update, View, told_together};
 use crate::nix::StoreHash;
-use crate::peers::{IndexState, KNOWN_MAX, Layout, Member, NodeId, NodeKey};
+use crate::peers::holders::HOLDERS_MAX;
+use crate::peers::relays::{GREETING_INTERVAL, KNOWN_MAX, LOOK_GAP, Member, SILENT, UNION_GAP, UNION_GAP_EACH};
+use crate::peers::{IndexState, Layout, NodeId, NodeKey};
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -26,26 +30,9 @@ const PEER: f64 = 22.0 * 1024.0;
 const ENTRY: f64 = 6.0;
 const UNION_ENTRY: f64 = 6.0 + 16.0;
 
-/// As `peers/presence.rs` and `index/sync.rs` have them.
-const GREETING_INTERVAL: Duration = Duration::from_secs(60);
-const LOOK_GAP: Duration = Duration::from_secs(2);
-const SILENT: Duration = Duration::from_secs(4 * 60);
-const UNION_GAP: Duration = Duration::from_secs(2);
-const UNION_GAP_EACH: Duration = Duration::from_millis(5);
-/// As `fetch/resolve/relay_responder.rs` has it, and how long a lookup waits for peers.
-const HEDGE: Duration = Duration::from_millis(80);
+/// How long a lookup waits for peers.
 const BUDGET: Duration = Duration::from_millis(300);
-/// How many holders a relay names.
-const NAMED: usize = 4;
 
-/// The phases: machines start, are idle, come and go, are all upgraded while a relay ends, and rest.
-const START: Duration = Duration::from_secs(5 * 60);
-const IDLE: Duration = Duration::from_secs(10 * 60);
-const CHURN: Duration = Duration::from_secs(10 * 60);
-const WAVE: Duration = Duration::from_secs(10 * 60);
-const REST: Duration = Duration::from_secs(6 * 60);
-/// How often a machine leaves and another one comes while they do, for each hundred machines.
-const CHURN_EVERY: Duration = Duration::from_secs(30);
 /// How often a lookup is made at each machine that is looked at.
 const LOOKUP_EVERY: Duration = Duration::from_secs(5);
 /// How many paths an upgrade brings and takes.
@@ -154,27 +141,6 @@ fn hash(path: u64) -> StoreHash {
 }
 
 impl Room {
-    /// What is measured of such a room; `seed` decides all that is at random.
-    pub(super) fn run(shape: Shape, seed: u64) -> Figures {
-        let mut room = Self::new(shape, seed);
-        for machine in 0..shape.machines {
-            let delay = room.random.time(Duration::from_secs(60));
-            room.queue.after(delay, Event::Greets(machine));
-        }
-        room.passes(START);
-        room.passes(IDLE);
-        (room.figures.leaf_idle, room.figures.relay_idle) = room.rates(IDLE);
-        room.churn();
-        room.passes(CHURN);
-        room.rates(CHURN);
-        room.wave();
-        let ended = room.passes_until_a_relay_is_replaced();
-        (room.figures.leaf_wave, room.figures.relay_wave) = room.rates(WAVE);
-        room.figures.recovered_after = ended;
-        room.passes(REST);
-        room.finish()
-    }
-
     fn new(shape: Shape, seed: u64) -> Self {
         let figures = Figures {
             shape,
@@ -402,7 +368,7 @@ impl Room {
         let bases: Bases = held.view.bases();
         held.view.put(id, set.shrunk(&bases), all, began).expect("there is room for all");
         let after = held.view.set(id);
-        held.union.replace(entries(before.as_deref()), entries(after.as_deref()));
+        held.union.replace(told_together(before.as_deref()), told_together(after.as_deref()));
         self.will_cut(relay);
     }
 
@@ -503,7 +469,7 @@ impl Room {
         held.heard.remove(&machine);
         held.followers.remove(&machine);
         if let Some(set) = held.view.set(id) {
-            held.union.replace(entries(Some(&set)), std::iter::empty());
+            held.union.replace(told_together(Some(&set)), std::iter::empty());
             held.view.forget(id);
         }
         self.will_cut(relay);
@@ -602,7 +568,7 @@ impl Room {
         holders.retain(|id| *id != self.machines[machine].id);
         let first = self.random.below(holders.len().max(1));
         holders.rotate_left(first);
-        holders.truncate(NAMED);
+        holders.truncate(HOLDERS_MAX);
         // There and back, to the relay and to the first holder that is there; those that are gone cost a moment each.
         let now = self.began;
         let mut plan = Plan::new(1, BUDGET, now).and_holders(Some(Duration::from_millis(2)));
@@ -622,93 +588,4 @@ impl Room {
             self.figures.hit_times.push(time);
         }
     }
-
-    fn churn(&mut self) {
-        let (count, machines) = (self.shape.machines / 100 + 1, self.machines.len());
-        let sampled = self.shape.sampled;
-        let rounds = u32::try_from(CHURN.as_secs() / CHURN_EVERY.as_secs()).unwrap();
-        for round in 0..rounds {
-            for _ in 0..count {
-                let machine = sampled + self.random.below(machines - sampled);
-                let leaves = CHURN_EVERY * round + self.random.time(CHURN_EVERY);
-                self.queue.after(leaves, Event::Leaves(machine));
-                let away = Duration::from_secs(30) + self.random.time(Duration::from_secs(120));
-                self.queue.after(leaves + away, Event::Comes(machine));
-            }
-            self.queue.after(CHURN_EVERY * round, Event::New);
-        }
-        for machine in 0..sampled {
-            let delay = self.random.time(LOOKUP_EVERY);
-            self.queue.after(delay, Event::LooksUp(machine));
-        }
-    }
-
-    fn wave(&mut self) {
-        for machine in 0..self.machines.len() {
-            let delay = self.random.time(WAVE);
-            self.queue.after(delay, Event::Upgrades(machine));
-        }
-    }
-
-    /// The wave, in the middle of which a relay ends; tells how long it takes until those who turned to it know again what is.
-    fn passes_until_a_relay_is_replaced(&mut self) -> Duration {
-        self.passes(WAVE / 2);
-        let gone = self.relays()[0];
-        let turned: Vec<usize> = (0..self.shape.sampled).filter(|it| self.preferred(*it) == Some(gone)).collect();
-        let begun = self.queue.now();
-        self.leaves(gone);
-        let mut took = Duration::ZERO;
-        let step = Duration::from_millis(500);
-        while self.queue.now() < begun + WAVE / 2 {
-            self.passes(step);
-            let knows = |it: &usize| self.says(*it, 1_000_000 * (*it as u64 % 4) + UPGRADE + 1) == Some(Says::Yes);
-            if took.is_zero() && turned.iter().all(knows) {
-                took = self.queue.now() - begun;
-            }
-        }
-        took
-    }
-
-    /// The most bytes a second of one machine in the phase that ends: of those that do not relay, and of those that do.
-    fn rates(&mut self, phase: Duration) -> (f64, f64) {
-        let (mut leaf, mut relay) = (0.0_f64, 0.0_f64);
-        for machine in &mut self.machines {
-            let rate = std::mem::take(&mut machine.traffic) / phase.as_secs_f64();
-            let most = if machine.relay.is_some() { &mut relay } else { &mut leaf };
-            *most = most.max(rate);
-        }
-        (leaf, relay)
-    }
-
-    fn finish(mut self) -> Figures {
-        let known = PEER * self.machines.len() as f64;
-        let known_to_leaves = PEER * self.machines.len().min(KNOWN_MAX) as f64;
-        let all: BTreeSet<u64> =
-            self.machines.iter().filter(|it| it.is_there).flat_map(|it| it.has.iter().copied()).collect();
-        for machine in &mut self.machines {
-            if let Some(held) = &mut machine.relay {
-                let union = held.union.log().len() as f64 * UNION_ENTRY;
-                let memory = DAEMON + known + held.view.kept() as f64 * ENTRY + union;
-                self.figures.relay_memory = self.figures.relay_memory.max(memory);
-            }
-        }
-        // Relays keep one to each other; all others are closed after each greeting, answer and lookup.
-        self.figures.lasting = self.relays().len() - 1;
-        for machine in 0..self.shape.sampled {
-            let view = self.machines[machine].view.as_ref().expect("it is looked at");
-            self.figures.leaf_memory =
-                self.figures.leaf_memory.max(DAEMON + known_to_leaves + view.kept() as f64 * ENTRY);
-            let entries = view.sets().next().map_or(0, Set::len);
-            self.figures.is_true &= entries == all.len() && view.sets().count() == 1;
-            let knows =
-                all.iter().step_by(all.len() / 1000 + 1).all(|path| self.says(machine, *path) == Some(Says::Yes));
-            self.figures.is_true &= knows;
-        }
-        self.figures
-    }
-}
-
-/// The entries of a set.
-fn entries(set: Option<&Set>) -> impl Iterator<Item = Entry> {
-    set.into_iter().flat_map(|set| set.entries_by(Salt::OPEN))
 }

@@ -11,7 +11,7 @@ mod exchanges;
 mod peer_responder;
 pub(crate) mod plan;
 pub(crate) mod race;
-mod relay_responder;
+pub(crate) mod relay_responder;
 pub(crate) mod resolution;
 pub(crate) mod resolver;
 pub(crate) mod responder;

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 /// How long one holder is waited for before the next one is asked as well.
-const HEDGE: Duration = Duration::from_millis(80);
+pub(crate) const HEDGE: Duration = Duration::from_millis(80);
 
 /// A relay, and how to ask those whom it names.
 pub(crate) struct RelayResponder {
