@@ -3,7 +3,7 @@
 use super::*;
 
 /// The phases: machines start, are idle, come and go, are all upgraded while a relay ends, and rest.
-const START: Duration = Duration::from_secs(5 * 60);
+const START: Duration = Duration::from_secs(15 * 60);
 const IDLE: Duration = Duration::from_secs(10 * 60);
 const CHURN: Duration = Duration::from_secs(10 * 60);
 const WAVE: Duration = Duration::from_secs(10 * 60);
