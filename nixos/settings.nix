@@ -127,6 +127,13 @@ in {
     '';
     nodes = option texts [] "Node ids, as `peernixd --print-node-id` prints them.";
   };
+  swarm.claims = option types.bool true ''
+    Whether a NAR that no machine of the network has is downloaded by one of them for all; the others stream it from that one while it comes.
+  '';
+  cache = {
+    max_size = option size "4GiB" "How much is kept for other machines while it is fetched, in the cache directory and in memory.";
+    keep = option types.str "15min" "How long it is kept after the last machine that streams it.";
+  };
   limits = {
     header_timeout = option types.str "5s" "How long the head of a request may take to arrive, on gateway and share.";
     idle_timeout = option types.str "30s" "How long a connection of the share may be idle, or its transfer make no progress.";

@@ -22,6 +22,8 @@ const IDLE_TIMEOUTS: [Duration; 2] = [Duration::from_millis(100), Duration::from
 const MEMORY_MIN: u64 = 16 * 1024 * 1024;
 /// The longest name of a network interface on Linux, in bytes (`IFNAMSIZ` less its zero).
 const INTERFACE_NAME_MAX: usize = 15;
+/// The longest time that is kept what was fetched for others.
+const CACHE_KEEP_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Lists everything that is wrong.
 pub(super) fn check(config: &Config) -> Vec<Problem> {
@@ -32,6 +34,7 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
     keys(config, &mut problems);
     discovery(config, &mut problems);
     fleet(config, &mut problems);
+    cache(config, &mut problems);
     limits(config, &mut problems);
     collisions(config, &mut problems);
     problems
@@ -181,6 +184,13 @@ fn limits(config: &Config, problems: &mut Vec<Problem>) {
     }
     if limits.memory < MEMORY_MIN {
         wrong("memory", "less than the 16 MiB that one NAR may take".into(), "64MiB is a good value");
+    }
+}
+
+fn cache(config: &Config, problems: &mut Vec<Problem>) {
+    if config.cache.keep > CACHE_KEEP_MAX {
+        let what = format!("more than {}", humantime::format_duration(CACHE_KEEP_MAX));
+        problems.push(Problem::of("cache", "keep", what, "15min is a good value"));
     }
 }
 

@@ -1,11 +1,12 @@
 //! Which sections and keys there are: asked of the structs themselves, so that messages and documents cannot fall behind.
 
-use super::sections::{Discovery, Fleet, Gateway, Keys, Limits, Log, Share, Store, Trust};
+use super::sections::{Cache, Discovery, Fleet, Gateway, Keys, Limits, Log, Share, Store, Swarm, Trust};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use std::fmt;
 
 /// The sections, in the order in which they are documented.
-pub const SECTIONS: [&str; 9] = ["gateway", "share", "store", "trust", "keys", "discovery", "fleet", "limits", "log"];
+pub const SECTIONS: [&str; 11] =
+    ["gateway", "share", "store", "trust", "keys", "discovery", "fleet", "swarm", "cache", "limits", "log"];
 
 /// The keys of a section; `None` if there is no such section.
 #[must_use]
@@ -18,6 +19,8 @@ pub fn keys_of(section: &str) -> Option<&'static [&'static str]> {
         "keys" => Some(names::<Keys>()),
         "discovery" => Some(names::<Discovery>()),
         "fleet" => Some(names::<Fleet>()),
+        "swarm" => Some(names::<Swarm>()),
+        "cache" => Some(names::<Cache>()),
         "limits" => Some(names::<Limits>()),
         "log" => Some(names::<Log>()),
         _ => None,

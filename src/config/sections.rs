@@ -37,6 +37,10 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const PER_ADDRESS: usize = 128;
 /// How much memory NARs may take that are verified whole, in bytes.
 pub const MEMORY: u64 = 64 * 1024 * 1024;
+/// How much NARs may take that are kept for others while they are fetched, in bytes.
+pub const CACHE_SIZE: u64 = 4 * 1024 * 1024 * 1024;
+/// How long they are kept.
+pub const CACHE_KEEP: Duration = Duration::from_secs(15 * 60);
 /// How long a signing key that was replaced still signs.
 pub const GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// What is logged.
@@ -60,6 +64,10 @@ pub struct Config {
     pub discovery: Discovery,
     /// Who is admitted.
     pub fleet: Fleet,
+    /// What machines do together.
+    pub swarm: Swarm,
+    /// What is kept for others while it is fetched.
+    pub cache: Cache,
     /// What one client may take.
     pub limits: Limits,
     /// What is logged.
@@ -260,6 +268,38 @@ pub enum FleetMode {
     Open,
     /// The machines of `[fleet] nodes`, and nobody else.
     Static,
+}
+
+/// `[swarm]`: what machines do together.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Swarm {
+    /// Whether a NAR that no machine has is downloaded by one of them for all, which stream it from there.
+    pub claims: bool,
+}
+
+impl Default for Swarm {
+    fn default() -> Self {
+        Self { claims: true }
+    }
+}
+
+/// `[cache]`: what is kept for others while it is fetched, in the cache directory and in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cache {
+    /// How much it takes at most, in bytes.
+    #[serde(deserialize_with = "value::size")]
+    pub max_size: u64,
+    /// How long it is kept after the last machine that streams it.
+    #[serde(deserialize_with = "value::duration")]
+    pub keep: Duration,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { max_size: CACHE_SIZE, keep: CACHE_KEEP }
+    }
 }
 
 /// `[limits]`: what one client may take.

@@ -174,7 +174,7 @@ fn every_problem_is_found_and_placed() {
         "c.toml:4: [gateway] prioritty = 3: there is no such key; did you mean priority? the keys of [gateway] are listen, \
          priority, upstreams, budget_ms, read_ahead, proxy",
         "c.toml:5: there is no section or key 'shares'; did you mean share? the sections are gateway, share, store, trust, \
-         keys, discovery, fleet, limits, log",
+         keys, discovery, fleet, swarm, cache, limits, log",
     ];
     assert_eq!(shown[..4], expected);
     let lines: Vec<(usize, &str)> =

@@ -1,7 +1,7 @@
 //! From the sections of the configuration to what each room wants to be told.
 
 use crate::config::{Config, FleetMode, NixConf, Policy, Signing};
-use crate::fetch::Proxies;
+use crate::fetch::{Proxies, SpoolOptions};
 use crate::http::Limits;
 use crate::keys::{KeySource, Origin, SigningOptions};
 use crate::nix::TrustedKeys;
@@ -68,6 +68,11 @@ pub(super) fn discovery(config: &Config) -> Discovery {
 pub(super) fn proxies(config: &Config) -> Proxies {
     let configured = config.gateway.proxy.as_ref().map(|proxy| proxy.0.as_str());
     Proxies::new(configured, |name| std::env::var(name).ok())
+}
+
+/// Where NARs are kept for others while they are fetched.
+pub(super) fn spools(config: &Config, cache: &Path) -> SpoolOptions {
+    SpoolOptions { dir: Some(cache.to_owned()), max_size: config.cache.max_size, keep: config.cache.keep }
 }
 
 pub(super) fn gateway_limits(config: &Config) -> Limits {

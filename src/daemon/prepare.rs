@@ -74,6 +74,7 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         network: Some(network),
         moves: Some(moves.clone()),
         relay: relays && offers,
+        claims: config.swarm.claims,
     };
     let peers = Peers::start(peers_options, &key, &CancellationToken::new()).await?;
 
@@ -87,7 +88,15 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
     for left_out in &upstreams.left_out {
         log::error!(reason = left_out.as_str(); "{left_out}");
     }
+    let policy = Versioned::new(options::share_policy(&config)?);
+    let shared = policy.clone();
+    let site = fetch::SiteOptions {
+        spools: options::spools(&config, &directories.cache),
+        // Whoever gives nothing to others gives none of this.
+        may_share: Arc::new(move |info| offers && shared.now().may_pass_on(info)),
+    };
     let fetch_options = fetch::Options {
+        site: config.swarm.claims.then_some(site),
         trusted_keys: trust.trusted(),
         store_dir: config.store.dir.clone(),
         upstreams: upstreams.options,
@@ -118,7 +127,6 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         started,
         http_metrics: faces.clone(),
     };
-    let policy = Versioned::new(options::share_policy(&config)?);
     let share = Share::new(ShareOptions {
         store: store.clone(),
         policy: policy.clone(),
@@ -162,7 +170,7 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         tokio::spawn(drop_caches(pressure.watch(stop.clone()), store, fetcher.clone()));
     }
     tokio::spawn(Arc::clone(&share).offer(index.clone(), options::audience(&config), stop.clone()));
-    let peers_share = Arc::new(share.towards_peers(peers.clone(), index, admission.clone()));
+    let peers_share = Arc::new(share.towards_peers(peers.clone(), index, admission.clone()).with_site(fetcher.site()));
     let acceptor = peers::link::Acceptor::new(&key, admission)?.multiplexed().guarded_by(&peers);
     let events = controller.event_log().clone();
     Ok(Daemon {
@@ -171,6 +179,7 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
             config,
             trusted,
             fetcher,
+            cache: directories.cache.clone(),
             peers,
             policy,
             keys,

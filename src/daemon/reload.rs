@@ -13,6 +13,7 @@ use crate::system::host_name::HostName;
 use crate::system::journal;
 use crate::system::message_ids as ids;
 use crate::system::sockets::Addresses;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 /// The configuration in force, and the rooms that follow it.
@@ -23,6 +24,8 @@ pub(super) struct Current {
     /// The keys that it, or Nix, trusts.
     pub(super) trusted: TrustedBy,
     pub(super) fetcher: Fetcher,
+    /// The cache directory.
+    pub(super) cache: PathBuf,
     pub(super) peers: Peers,
     /// What may be shared.
     pub(super) policy: Versioned<SharePolicy>,
@@ -103,6 +106,7 @@ impl Current {
         self.state.trust_unknown(None);
         self.fetcher.set_budget(Duration::from_millis(new.gateway.budget_ms));
         self.fetcher.set_read_ahead(new.gateway.read_ahead);
+        self.fetcher.set_spools(options::spools(&new, &self.cache));
         self.peers.set_fixed(&new.discovery.peers);
         let waiting = waiting(&self.started, &new);
         (self.config, self.trusted) = (new, trusted);
@@ -174,6 +178,7 @@ fn waiting(old: &Config, new: &Config) -> Vec<String> {
         ("discovery", discovery(old) != discovery(new)),
         ("fleet", old.fleet != new.fleet),
         ("keys", old.keys.signing != new.keys.signing),
+        ("swarm", old.swarm != new.swarm),
         ("limits", old.limits != new.limits),
     ];
     // Every section is named here, so that a new one is not forgotten.
@@ -185,6 +190,8 @@ fn waiting(old: &Config, new: &Config) -> Vec<String> {
         discovery: _,
         fleet: _,
         keys: _,
+        swarm: _,
+        cache: _,
         limits: _,
         log: _,
         origin: _,

@@ -40,12 +40,12 @@ impl Blame {
         let hash = about.hash();
         let path = if let About::Nar(path) = about { Some(path) } else { None };
         match (remote.id(), error, path) {
-            (SourceId::Peer(peer), SourceError::Violation(violation), _) => {
+            (SourceId::Peer(peer) | SourceId::Partial(peer), SourceError::Violation(violation), _) => {
                 let Some(reason) = self.punish(remote, hash, violation) else { return };
                 let path = path.cloned();
                 self.activity.tell(|| FetchEvent::Violation { peer, hash, path, reason });
             }
-            (SourceId::Peer(peer), error, _) => {
+            (SourceId::Peer(peer) | SourceId::Partial(peer), error, _) => {
                 if let Some(failure) = error.as_failure() {
                     log::debug!(peer:% = peer, path:% = hash, reason:% = error; "a peer failed: {error}");
                     remote.failed(failure);

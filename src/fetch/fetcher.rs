@@ -2,6 +2,7 @@
 
 use super::activity::{Activity, FetchEvent};
 use super::blame::Blame;
+use super::claims::handle::Claims;
 use super::nar::Nar;
 use super::read_ahead::ReadAhead;
 use super::resolve::cache::Answer;
@@ -16,7 +17,9 @@ use super::source::upstream_health::Nothing;
 use super::source::upstream_options::UpstreamOptions;
 use super::source::upstreams::Upstreams;
 use super::traces;
+use super::transfer::driver::{MayShare, Place};
 use super::transfer::registry::Registry;
+use super::transfer::spool::{SpoolOptions, Spools};
 use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::nix::trace::TraceId;
@@ -53,6 +56,25 @@ pub struct Options {
     pub memory: u64,
     /// Whether the small NARs that Nix will ask for next are fetched before it does.
     pub read_ahead: bool,
+    /// What this machine does together with others; `None`: it downloads what it needs itself.
+    pub site: Option<SiteOptions>,
+}
+
+/// What a machine does that agrees with others on who downloads what.
+pub struct SiteOptions {
+    /// Where NARs are kept for others while they are fetched.
+    pub spools: SpoolOptions,
+    /// Whether a path may be given to others.
+    pub may_share: MayShare,
+}
+
+/// What other machines may ask of this one while it fetches. Cheap to clone.
+#[derive(Clone)]
+pub struct SiteDesk {
+    /// The directory of some NARs.
+    pub claims: Claims,
+    /// NARs that are on their way.
+    pub spools: Spools,
 }
 
 /// The room's handle; cheap to clone.
@@ -68,17 +90,26 @@ struct Inner {
     traces: Semaphore,
     activity: Arc<Activity>,
     metrics: Arc<Metrics>,
+    desk: Option<SiteDesk>,
 }
 
 impl Fetcher {
     /// Sets up the room. Nothing is sent before somebody asks.
     #[must_use]
-    pub fn new(options: Options, peers: Peers, index: Index, metrics: Arc<Metrics>, tasks: TaskTracker) -> Self {
+    pub fn new(mut options: Options, peers: Peers, index: Index, metrics: Arc<Metrics>, tasks: TaskTracker) -> Self {
         let upstreams = Arc::new(Upstreams::new(&options.upstreams, &metrics));
         let activity = Arc::new(Activity::new());
         let blame = Arc::new(Blame { metrics: Arc::clone(&metrics), activity: Arc::clone(&activity) });
+        let (site, desk): (Place, _) = match options.site.take() {
+            None => (Place::alone(), None),
+            Some(SiteOptions { spools, may_share }) => {
+                let (claims, spools) = (Claims::new(peers.clone(), Arc::clone(&metrics)), Spools::new(spools));
+                let site = Place { site: Arc::new(claims.clone()), spools: spools.clone(), may_share };
+                (site, Some(SiteDesk { claims, spools }))
+            }
+        };
         let surroundings = Surroundings::new(peers, index, Arc::clone(&upstreams), blame);
-        Self::assemble(Arc::new(surroundings), upstreams, options, (metrics, activity), tasks)
+        Self::assemble((Arc::new(surroundings), site, desk), upstreams, options, (metrics, activity), tasks)
     }
 
     /// The same in surroundings of one's own.
@@ -90,11 +121,12 @@ impl Fetcher {
         metrics: Arc<Metrics>,
         tasks: TaskTracker,
     ) -> Self {
-        Self::assemble(network, upstreams, options, (metrics, Arc::new(Activity::new())), tasks)
+        let surroundings = (network, Place::alone(), None);
+        Self::assemble(surroundings, upstreams, options, (metrics, Arc::new(Activity::new())), tasks)
     }
 
     fn assemble(
-        network: Arc<dyn Network>,
+        (network, site, desk): (Arc<dyn Network>, Place, Option<SiteDesk>),
         upstreams: Arc<Upstreams>,
         options: Options,
         (metrics, activity): (Arc<Metrics>, Arc<Activity>),
@@ -105,11 +137,11 @@ impl Fetcher {
         let notes = (Arc::clone(&metrics), Arc::clone(&blame));
         let resolver = Arc::new(Resolver::new(network, (trusted_keys, store_dir), budget, notes));
         let notes = (Arc::clone(&metrics), Arc::clone(&activity), blame);
-        let registry = Registry::new(Arc::clone(&resolver), notes, memory, tasks);
+        let registry = Registry::new(Arc::clone(&resolver), notes, site, memory, tasks);
         let read_ahead = ReadAhead::new(registry.clone(), memory, Arc::clone(&metrics));
         read_ahead.turn(ahead);
         let (documents, traces) = (Semaphore::new(DOCUMENTS), Semaphore::new(TRACES));
-        Self(Arc::new(Inner { resolver, registry, read_ahead, upstreams, documents, traces, activity, metrics }))
+        Self(Arc::new(Inner { resolver, registry, read_ahead, upstreams, documents, traces, activity, metrics, desk }))
     }
 
     /// Who has `hash`, as a verified path info; `None` if nobody is known to have it. Nix is promised it with this.
@@ -211,6 +243,19 @@ impl Fetcher {
     /// Lets a lookup wait so long for peers from now on.
     pub fn set_budget(&self, budget: Duration) {
         self.0.resolver.set_budget(budget);
+    }
+
+    /// What other machines may ask of this one; `None`: nothing.
+    #[must_use]
+    pub fn site(&self) -> Option<SiteDesk> {
+        self.0.desk.clone()
+    }
+
+    /// Keeps what is fetched for others as these options say, from now on.
+    pub fn set_spools(&self, options: SpoolOptions) {
+        if let Some(desk) = &self.0.desk {
+            desk.spools.set(options);
+        }
     }
 
     /// Whether the small NARs that Nix will ask for next are fetched before it does, from now on.

@@ -7,11 +7,13 @@
 //! * [`fetcher`]: the handle; [`nar`]: a NAR that was found.
 //! * [`read_ahead`]: what Nix will ask for next.
 //! * [`resolve`]: who has a path. * [`transfer`]: how its NAR comes. * [`source`]: where it comes from.
+//! * [`claims`]: who downloads for the site.
 //! * [`blame`]: what a failure means for the one who failed, [`promises`]: and for the path. [`activity`]: what goes on, for those who watch.
 #![forbid(unsafe_code)]
 
 mod activity;
 mod blame;
+pub mod claims;
 mod error;
 mod fetcher;
 mod nar;
@@ -28,7 +30,7 @@ mod tests;
 
 pub use activity::FetchEvent;
 pub use error::{SourceError, TransferError, Violation};
-pub use fetcher::{Fetcher, Options};
+pub use fetcher::{Fetcher, Options, SiteDesk, SiteOptions};
 pub use nar::Nar;
 #[cfg(test)]
 pub(crate) use resolve::plan::{Plan, Rank};
@@ -39,5 +41,8 @@ pub use resolve::source_report::{SourceReport, SourceView};
 pub use source::SourceName;
 pub use source::http_client::{Proxies, is_proxy};
 pub use source::login::{Login, LoginError};
+pub(crate) use source::partial;
 pub use source::upstream_options::UpstreamOptions;
+pub use transfer::driver::MayShare;
 pub use transfer::fanout::NarBody;
+pub use transfer::spool::{SpoolOptions, Spools};

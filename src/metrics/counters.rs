@@ -129,6 +129,10 @@ metrics! {
     fetched_upstream_bytes: "peernix_fetched_bytes_total", "source=\"upstream\""; "Bytes of NARs received, by source.";
     read_ahead_used_bytes: "peernix_read_ahead_bytes_total", "result=\"used\""; "Bytes of NARs fetched before Nix asked for them.";
     read_ahead_wasted_bytes: "peernix_read_ahead_bytes_total", "result=\"wasted\""; "Bytes of NARs fetched before Nix asked for them.";
+    claims_granted: "peernix_claims_total", "result=\"granted\""; "NARs that no peer had, by what the other machines said: download it for all, take over the download of one that was lost, stream it from a machine that fetches it, or nothing.";
+    claims_taken_over: "peernix_claims_total", "result=\"taken_over\""; "NARs that no peer had, by what the other machines said: download it for all, take over the download of one that was lost, stream it from a machine that fetches it, or nothing.";
+    claims_followed: "peernix_claims_total", "result=\"followed\""; "NARs that no peer had, by what the other machines said: download it for all, take over the download of one that was lost, stream it from a machine that fetches it, or nothing.";
+    claims_alone: "peernix_claims_total", "result=\"alone\""; "NARs that no peer had, by what the other machines said: download it for all, take over the download of one that was lost, stream it from a machine that fetches it, or nothing.";
     index_saved: "peernix_index_saved_requests_total"; "Requests to peers for a path that were not made because their index says that they do not have it.";
     index_updates: "peernix_index_updates_total"; "Answers of peers that told their index, or what changed in it.";
     index_bytes: "peernix_index_bytes_total"; "Bytes of those.";

@@ -79,6 +79,12 @@ impl Peers {
         self.0.candidates()
     }
 
+    /// The peers that are there and agree with others on who downloads what.
+    #[must_use]
+    pub fn claimants(&self) -> Vec<NodeId> {
+        self.0.table.claimants()
+    }
+
     /// Whether there are peers besides the candidates that may have what is looked for, and get no requests at the moment.
     #[must_use]
     pub fn has_others(&self) -> bool {

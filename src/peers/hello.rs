@@ -68,6 +68,9 @@ pub const RELAY: &str = "relay";
 /// The header of a greeting that tells the state of what a relay knows that all have.
 const UNION_HEADER: &str = "peernix-union";
 
+/// The feature of those who agree with others on who downloads what, see `fetch::claims`.
+pub const CLAIM: &str = "claim";
+
 /// The feature of those who tell what they offer, at `/peernix/v1/index`.
 pub const INDEX: &str = "index";
 

@@ -33,6 +33,46 @@ pub struct Holder {
     pub addresses: Vec<SocketAddr>,
 }
 
+impl Holder {
+    /// Appends it as it is written. Addresses that are too many are left out.
+    pub(crate) fn write(&self, body: &mut Vec<u8>) {
+        let addresses = &self.addresses[..self.addresses.len().min(ADDRESSES_MAX)];
+        body.extend_from_slice(self.id.as_bytes());
+        body.push(count(addresses.len()));
+        for address in addresses {
+            let ip = match address.ip() {
+                IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                IpAddr::V6(ip) => ip,
+            };
+            body.extend_from_slice(&ip.octets());
+            body.extend_from_slice(&address.port().to_be_bytes());
+        }
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn read(body: &mut Bytes) -> Result<Self, BatchError> {
+        let short = |_| BatchError::Short;
+        let mut id = [0; 32];
+        body.try_copy_to_slice(&mut id).map_err(short)?;
+        let many = usize::from(body.try_get_u8().map_err(short)?);
+        if many > ADDRESSES_MAX {
+            return Err(BatchError::Long(many));
+        }
+        let mut addresses = Vec::with_capacity(many);
+        for _ in 0..many {
+            let mut ip = [0; 16];
+            body.try_copy_to_slice(&mut ip).map_err(short)?;
+            let port = body.try_get_u16().map_err(short)?;
+            addresses.push(SocketAddr::new(Ipv6Addr::from(ip).to_canonical(), port));
+        }
+        let id = NodeId::from_bytes(id).map_err(|_| BatchError::Node)?;
+        Ok(Self { id, addresses })
+    }
+}
+
 /// The body of an answer: the holders of each path that was asked for. What is too much is left out.
 #[must_use]
 pub fn answer(holders: &[Vec<Holder>]) -> Bytes {
@@ -40,19 +80,7 @@ pub fn answer(holders: &[Vec<Holder>]) -> Bytes {
     for holders in holders {
         let holders = &holders[..holders.len().min(HOLDERS_MAX)];
         body.push(count(holders.len()));
-        for holder in holders {
-            let addresses = &holder.addresses[..holder.addresses.len().min(ADDRESSES_MAX)];
-            body.extend_from_slice(holder.id.as_bytes());
-            body.push(count(addresses.len()));
-            for address in addresses {
-                let ip = match address.ip() {
-                    IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-                    IpAddr::V6(ip) => ip,
-                };
-                body.extend_from_slice(&ip.octets());
-                body.extend_from_slice(&address.port().to_be_bytes());
-            }
-        }
+        holders.iter().for_each(|holder| holder.write(&mut body));
     }
     body.into()
 }
@@ -76,21 +104,7 @@ pub fn parse_answer(mut body: Bytes, paths: usize) -> Result<Vec<Vec<Holder>>, B
             return Err(BatchError::Long(many));
         }
         for _ in 0..many {
-            let mut id = [0; 32];
-            body.try_copy_to_slice(&mut id).map_err(short)?;
-            let many = usize::from(body.try_get_u8().map_err(short)?);
-            if many > ADDRESSES_MAX {
-                return Err(BatchError::Long(many));
-            }
-            let mut addresses = Vec::with_capacity(many);
-            for _ in 0..many {
-                let mut ip = [0; 16];
-                body.try_copy_to_slice(&mut ip).map_err(short)?;
-                let port = body.try_get_u16().map_err(short)?;
-                addresses.push(SocketAddr::new(Ipv6Addr::from(ip).to_canonical(), port));
-            }
-            let id = NodeId::from_bytes(id).map_err(|_| BatchError::Node)?;
-            holders.push(Holder { id, addresses });
+            holders.push(Holder::read(&mut body)?);
         }
         all.push(holders);
     }

@@ -33,7 +33,7 @@ impl NodeId {
     }
 
     /// The public half of a key of our own.
-    pub(super) fn of(key: &VerifyingKey) -> Self {
+    pub(crate) fn of(key: &VerifyingKey) -> Self {
         Self(key.to_bytes())
     }
 

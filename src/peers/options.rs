@@ -16,6 +16,8 @@ pub struct PeersOptions {
     pub share_port: u16,
     /// Whether this machine relays where there are many, see [`super::relays`].
     pub relay: bool,
+    /// Whether this machine agrees with others on who downloads what.
+    pub claims: bool,
     /// Who may take part.
     pub admission: Admission,
     /// Where `peers.json` is kept; `None` remembers nothing.

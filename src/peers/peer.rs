@@ -398,7 +398,7 @@ impl Peer {
     fn answered_and_is(&self, state: State, hello: Hello, address: SocketAddr, latency: Duration) {
         let mut moved = false;
         let (index, union) = (hello.index_state(), hello.union_state());
-        let takes_batches = hello.has(narinfo_batch::FEATURE);
+        let (takes_batches, claims) = (hello.has(narinfo_batch::FEATURE), hello.has(hello::CLAIM));
         let is_willing = Some(hello.has(hello::RELAY));
         let mut is_news = false;
         let came = self.change(state, |record| {
@@ -410,7 +410,7 @@ impl Peer {
             record.first_seen.get_or_insert(now);
             record.name = hello.name;
             record.version = hello.version;
-            record.takes_batches = takes_batches;
+            (record.takes_batches, record.claims) = (takes_batches, claims);
             is_news = std::mem::replace(&mut record.is_willing, is_willing) != is_willing;
             if record.state != State::Online {
                 record.breaker.test_now(Instant::now());

@@ -4,7 +4,7 @@ use super::decisions::Decisions;
 use super::discovery::fixed::{self, KnownPeers, Search};
 use super::discovery::{FixedPeer, Sighting, Surroundings};
 use super::error::PeersError;
-use super::hello::{Greeting, Hello, INDEX, OurHello, RELAY, TEXT_MAX};
+use super::hello::{CLAIM, Greeting, Hello, INDEX, OurHello, RELAY, TEXT_MAX};
 use super::identity::NodeId;
 use super::index_state::IndexState;
 use super::link::{Dialler, Pool};
@@ -90,6 +90,7 @@ impl Shared {
             features: [narinfo_batch::FEATURE]
                 .into_iter()
                 .chain(options.relay.then_some(RELAY))
+                .chain(options.claims.then_some(CLAIM))
                 .map(str::to_owned)
                 .collect(),
             // Without randomness two machines with one key go unnoticed, which is no reason not to start.

@@ -102,6 +102,15 @@ impl Table {
         ranked.into_iter().map(|(_, peer)| peer.clone()).collect()
     }
 
+    /// Those that are there and agree with others on who downloads what.
+    pub(super) fn claimants(&self) -> Vec<NodeId> {
+        let claims = |peer: &&Arc<Peer>| {
+            let record = peer.record();
+            record.state == State::Online && record.claims
+        };
+        self.0.read().values().filter(claims).map(|peer| peer.id()).collect()
+    }
+
     /// Whether a peer that was there a moment ago cannot be asked now.
     pub(super) fn has_others(&self) -> bool {
         let now = Instant::now();

@@ -70,6 +70,7 @@ impl Machine {
             network: setup.network,
             moves: None,
             relay: false,
+            claims: false,
             handover: setup.handover,
         };
         let peers = Peers::start(options, &key, &CancellationToken::new()).await.unwrap();

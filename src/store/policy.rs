@@ -5,7 +5,7 @@
 
 use super::pattern::Patterns;
 use super::{StoreError, ValidPath};
-use crate::nix::{PublicKey, Signature, StoreDir, TrustedKeys};
+use crate::nix::{PathInfo, PublicKey, Signature, StoreDir, TrustedKeys};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
@@ -157,7 +157,7 @@ impl SharePolicy {
         if let Some(reason) = self.denied(path.info.path.name()) {
             return Decision::Refuse(reason);
         }
-        let standing = self.standing(path);
+        let standing = self.standing(&path.info);
         if standing.is_public {
             return Decision::Serve;
         }
@@ -169,6 +169,12 @@ impl SharePolicy {
             (false, _, _) => Reason::NoCountingSignature,
         };
         Decision::Refuse(reason)
+    }
+
+    /// Whether a path that is on its way into the store may be given to anyone: then it was not built here.
+    #[must_use]
+    pub fn may_pass_on(&self, info: &PathInfo) -> bool {
+        self.mode != SharePolicyMode::Off && self.denied(info.path.name()).is_none() && self.standing(info).is_public
     }
 
     /// Whether a path with this name, signatures by keys of these names, and perhaps built here, may turn out to be one for
@@ -211,22 +217,21 @@ impl SharePolicy {
         self.deny.matching(name).map(|pattern| Reason::Denied(pattern.to_owned()))
     }
 
-    fn standing(&self, path: &ValidPath) -> Standing {
+    fn standing(&self, info: &PathInfo) -> Standing {
         const NOTHING: Standing = Standing { is_public: false, is_own: false };
-        if path.info.signatures.is_empty() {
+        if info.signatures.is_empty() {
             return NOTHING;
         }
-        let key = (digest(path, &self.hashers.0), digest(path, &self.hashers.1));
+        let key = (digest(info, &self.hashers.0), digest(info, &self.hashers.1));
         self.standings.get_with(key, || Standing {
-            is_public: self.public_keys.voucher(&path.info, &self.dir).is_some(),
-            is_own: self.own_keys.voucher(&path.info, &self.dir).is_some(),
+            is_public: self.public_keys.voucher(info, &self.dir).is_some(),
+            is_own: self.own_keys.voucher(info, &self.dir).is_some(),
         })
     }
 }
 
 /// A hash over everything that a signature covers, and the signatures.
-fn digest(path: &ValidPath, state: &RandomState) -> u64 {
-    let info = &path.info;
+fn digest(info: &PathInfo, state: &RandomState) -> u64 {
     state.hash_one((&info.path, info.nar_hash, info.nar_size, &info.references, &info.signatures))
 }
 

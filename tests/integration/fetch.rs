@@ -51,6 +51,7 @@ impl Client {
             budget: BUDGET,
             memory,
             read_ahead: true,
+            site: None,
         };
         let metrics = Arc::new(Metrics::default());
         let fetcher = Fetcher::new(options, peers.clone(), no_index(&peers), Arc::clone(&metrics), TaskTracker::new());

@@ -90,6 +90,7 @@ async fn a_path_of_one_machine_among_a_hundred_is_found() {
         budget,
         memory: 1,
         read_ahead: true,
+        site: None,
     };
     let fetcher = Fetcher::new(options, peers.clone(), no_index(&peers), Arc::clone(&metrics), TaskTracker::new());
     // The first question to each machine makes a connection, which takes this program, all hundred of them, longer than the budget.

@@ -164,14 +164,7 @@ impl Host {
 
     /// Bytes that it has sent through its cable so far.
     pub(crate) fn sent(&self) -> Result<u64> {
-        let table = self.enter(|| Ok(std::fs::read_to_string("/proc/thread-self/net/dev")?))?;
-        // Columns: eight of what was received, then bytes sent.
-        let sent = table
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("eth0:"))
-            .and_then(|numbers| numbers.split_whitespace().nth(8))
-            .context("no eth0")?;
-        Ok(sent.parse()?)
+        self.ns.sent("eth0")
     }
 
     /// A path on the host, as seen from outside.

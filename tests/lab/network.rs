@@ -24,6 +24,18 @@ impl NetNs {
         PathBuf::from("/run/netns").join(&self.0)
     }
 
+    /// Bytes that an interface in it has sent so far.
+    pub(crate) fn sent(&self, interface: &str) -> Result<u64> {
+        let table = self.enter(|| Ok(std::fs::read_to_string("/proc/thread-self/net/dev")?))?;
+        // Columns: eight of what was received, then bytes sent.
+        let sent = table
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(&format!("{interface}:")))
+            .and_then(|numbers| numbers.split_whitespace().nth(8))
+            .with_context(|| format!("no {interface}"))?;
+        Ok(sent.parse()?)
+    }
+
     /// Runs `action` inside: sockets that it makes stay there for their whole life, whichever thread uses them later.
     pub(crate) fn enter<T: Send>(&self, action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         std::thread::scope(|scope| {
@@ -84,6 +96,35 @@ impl<'a> Network<'a> {
         format!("10.77.0.{OUTSIDE}")
     }
 
+    /// Limits what servers on the Internet can send to all hosts together, in megabits per second.
+    pub(crate) fn slow_internet(&self, mbit: u32) -> Result<()> {
+        // What goes from host to host is bridged, and does not come this way.
+        shape(&self.outside.0, "br0", mbit)
+    }
+
+    /// Bytes that servers on the Internet have sent so far.
+    pub(crate) fn internet_sent(&self) -> Result<u64> {
+        self.outside.sent("br0")
+    }
+
+    /// Lets nothing through between these hosts and those, either way.
+    pub(crate) fn part(&self, these: &[Arc<Host>], those: &[Arc<Host>]) -> Result<()> {
+        let set = |hosts: &[Arc<Host>]| hosts.iter().map(|host| host.port.port.clone()).collect::<Vec<_>>().join(", ");
+        let (net, these, those) = (&self.outside.0, set(these), set(those));
+        sh(&format!(
+            "nsenter --net=/run/netns/{net} nft -f - <<'END'
+table bridge lab {{
+  chain forward {{
+    type filter hook forward priority 0;
+    iifname {{ {these} }} oifname {{ {those} }} drop
+    iifname {{ {those} }} oifname {{ {these} }} drop
+  }}
+}}
+END"
+        ))
+        .map(drop)
+    }
+
     /// Connects a new host.
     pub(crate) fn host(&self, name: &str) -> Result<Arc<Host>> {
         self.host_with(name, Cable::default())
@@ -124,6 +165,14 @@ impl Drop for Network<'_> {
     }
 }
 
+/// Limits what leaves by an interface of this network, in megabits per second.
+fn shape(net: &str, interface: &str, mbit: u32) -> Result<()> {
+    // A hundredth of a second's worth: less, and the timer of the kernel is the limit.
+    let burst = (mbit * 1_000_000 / 8 / 100).max(64 << 10);
+    sh(&format!("tc -n {net} qdisc replace dev {interface} root tbf rate {mbit}mbit burst {burst} latency 50ms"))
+        .map(drop)
+}
+
 /// The bridge's end of a host's cable.
 #[derive(Debug)]
 pub(crate) struct Port {
@@ -140,11 +189,7 @@ impl Port {
 
     /// Limits what arrives at the host, in megabits per second.
     pub(crate) fn slow(&self, mbit: u32) -> Result<()> {
-        // A hundredth of a second's worth: less, and the timer of the kernel is the limit.
-        let burst = (mbit * 1_000_000 / 8 / 100).max(64 << 10);
-        let (net, port) = (&self.net, &self.port);
-        sh(&format!("tc -n {net} qdisc replace dev {port} root tbf rate {mbit}mbit burst {burst} latency 50ms"))
-            .map(drop)
+        shape(&self.net, &self.port, mbit)
     }
 
     /// Lets everything vanish on the way while the carrier stays, as a switch somewhere between does when it dies.

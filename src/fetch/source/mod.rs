@@ -10,6 +10,7 @@ pub(crate) mod download;
 pub(crate) mod http_client;
 mod location;
 pub(crate) mod login;
+pub(crate) mod partial;
 pub(crate) mod peer;
 pub(crate) mod redirect;
 pub(crate) mod upstream;
@@ -35,8 +36,10 @@ use tokio::time::Instant;
 /// Which source it is. The same for all NARs that it has.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum SourceId {
-    /// A peer.
+    /// A peer that has the path.
     Peer(NodeId),
+    /// A peer that is fetching it.
+    Partial(NodeId),
     /// An upstream, by its base.
     Upstream(Uri),
 }
@@ -45,21 +48,21 @@ impl SourceId {
     /// The same, as shown to people.
     pub(crate) fn name(&self) -> SourceName {
         match self {
-            Self::Peer(id) => SourceName::Peer(*id),
+            Self::Peer(id) | Self::Partial(id) => SourceName::Peer(*id),
             Self::Upstream(base) => SourceName::Upstream(host(base)),
         }
     }
 
     /// Whether it is a peer.
     pub(crate) const fn is_peer(&self) -> bool {
-        matches!(self, Self::Peer(_))
+        matches!(self, Self::Peer(_) | Self::Partial(_))
     }
 }
 
 impl fmt::Display for SourceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Peer(id) => write!(f, "peer {id}"),
+            Self::Peer(id) | Self::Partial(id) => write!(f, "peer {id}"),
             Self::Upstream(base) => write!(f, "upstream {}", base.to_string().trim_end_matches('/')),
         }
     }
@@ -148,6 +151,8 @@ pub(crate) struct Abilities {
     pub(crate) silence: Duration,
     /// It may begin in its own time, and be as slow as it is while nobody else could go on: it is far away.
     pub(crate) is_far: bool,
+    /// It is fetching the NAR itself: it is as fast as what it waits for, and vouches for nothing before its end.
+    pub(crate) is_partial: bool,
 }
 
 /// What is known of a source at the moment.

@@ -110,7 +110,7 @@ impl Source for PeerSource {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { begins_anywhere: true, silence: SILENCE, is_far: false }
+        Abilities { begins_anywhere: true, silence: SILENCE, is_far: false, is_partial: false }
     }
 
     fn standing(&self) -> Standing {

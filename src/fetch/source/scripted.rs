@@ -103,7 +103,12 @@ impl Scripted {
         Self {
             id: SourceId::Peer(NodeKey::from_seed([number; 32]).id()),
             content: content.clone(),
-            abilities: Abilities { begins_anywhere: true, silence: Duration::from_secs(5), is_far: false },
+            abilities: Abilities {
+                begins_anywhere: true,
+                silence: Duration::from_secs(5),
+                is_far: false,
+                is_partial: false,
+            },
             standing: Mutex::new(standing),
             scripts: Mutex::new(scripts.into_iter().collect()),
             last: Script::at_once(&[]),
@@ -115,9 +120,18 @@ impl Scripted {
     /// An upstream, which has the NAR compressed.
     pub(crate) fn upstream(number: u8, content: &Bytes, scripts: impl IntoIterator<Item = Script>) -> Self {
         let id = SourceId::Upstream(format!("http://{number}.example.org").parse().unwrap());
-        let abilities = Abilities { begins_anywhere: false, silence: Duration::from_secs(30), is_far: true };
+        let abilities =
+            Abilities { begins_anywhere: false, silence: Duration::from_secs(30), is_far: true, is_partial: false };
         let standing = Standing { usable: true, tier: Tier::Upstream, latency: None, throughput: None };
         Self { id, abilities, standing: Mutex::new(standing), ..Self::peer(0, content, scripts) }
+    }
+
+    /// A peer that is fetching `content` itself.
+    pub(crate) fn partial(number: u8, content: &Bytes, scripts: impl IntoIterator<Item = Script>) -> Self {
+        let id = SourceId::Partial(NodeKey::from_seed([number; 32]).id());
+        let silence = Duration::from_secs(3);
+        let abilities = Abilities { begins_anywhere: true, silence, is_far: false, is_partial: true };
+        Self { id, abilities, ..Self::peer(number, content, scripts) }
     }
 
     /// The same, with its last script for all further requests.

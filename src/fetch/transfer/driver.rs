@@ -4,20 +4,24 @@ use super::assembly::Assembly;
 use super::events::{Action, Candidate, Event};
 use super::flight::Flight;
 use super::scheduler::Scheduler;
+use super::spool::{SpoolOptions, Spools, Writer};
 use super::suspects::Suspects;
 use crate::fetch::activity::{Activity, Trace};
 use crate::fetch::blame::{About, Blame};
+use crate::fetch::claims::lease::Lease;
+use crate::fetch::claims::site::{Granted, Nobody, Site};
 use crate::fetch::error::{SourceError, TransferError};
 use crate::fetch::promises::BrokenPromises;
 use crate::fetch::resolve::resolution::Resolution;
 use crate::fetch::resolve::resolver::Late;
-use crate::fetch::source::{NarId, Source};
+use crate::fetch::source::{Abilities, NarId, Source, SourceId};
 use crate::metrics::Metrics;
 use crate::nix::{NarHash, PathInfo};
 use crate::peers::Sample;
 use bytes::Bytes;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Sleep, sleep};
 
@@ -28,6 +32,28 @@ pub(crate) struct Shared {
     pub(crate) blame: Arc<Blame>,
     pub(crate) suspects: Suspects,
     pub(crate) promises: BrokenPromises,
+    pub(crate) place: Place,
+}
+
+/// Whether a path may be given to other machines.
+pub type MayShare = Arc<dyn Fn(&PathInfo) -> bool + Send + Sync>;
+
+/// The place of this machine among the others, which may want the same.
+pub(crate) struct Place {
+    /// The others.
+    pub(crate) site: Arc<dyn Site>,
+    /// What is kept for them.
+    pub(crate) spools: Spools,
+    /// Whether what comes of a path may be given to them.
+    pub(crate) may_share: MayShare,
+}
+
+impl Place {
+    /// There are no others.
+    pub(crate) fn alone() -> Self {
+        let spools = Spools::new(SpoolOptions { dir: None, max_size: 0, keep: Duration::ZERO });
+        Self { site: Arc::new(Nobody), spools, may_share: Arc::new(|_| false) }
+    }
 }
 
 /// Who looks for more sources, and adds them to the resolution: ready when those have answered who do so at once.
@@ -52,13 +78,22 @@ pub(crate) struct Transfer<F> {
     search: Option<Search>,
     late: Option<Late>,
     pause: Option<Pin<Box<Sleep>>>,
+    /// Its place among the transfers of the site, once others were asked…
+    lease: Option<Lease>,
+    claim: Option<Asking>,
+    /// … and where what comes is kept for them.
+    spool: Option<Writer>,
 }
+
+/// What the others say.
+type Asking = Pin<Box<dyn Future<Output = Granted> + Send>>;
 
 /// What is waited for.
 enum Step {
     Chunk(Option<Result<Bytes, SourceError>>),
     Searched(Late),
     HeardAll,
+    Claimed(Granted),
     Known,
     Rested,
 }
@@ -77,7 +112,7 @@ where
     ) -> Self {
         let PathInfo { nar_hash, nar_size, .. } = resolution.info;
         Self {
-            scheduler: Scheduler::new(nar_hash, nar_size, assembly.is_restartable()),
+            scheduler: Scheduler::new(nar_hash, nar_size, assembly.is_restartable(), shared.place.site.has_others()),
             known: resolution.subscribe(),
             shared,
             resolution,
@@ -90,6 +125,9 @@ where
             search: None,
             late: None,
             pause: None,
+            lease: None,
+            claim: None,
+            spool: None,
         }
     }
 
@@ -125,9 +163,18 @@ where
                         self.announce_wait();
                         self.pause = Some(Box::pin(sleep(pause))); // backoff
                     }
+                    Action::Claim => self.claim(),
+                    Action::Lost(key, how) => {
+                        if let (Some(lease), SourceId::Partial(id)) = (&mut self.lease, self.sources[key].remote().id())
+                        {
+                            lease.lost(id, how);
+                        }
+                    }
                     Action::Search => self.search = Some((self.find)(&self.resolution)),
                     Action::StartOver { set_aside } => {
                         self.samples.clear();
+                        // What others got of it is as wrong.
+                        self.spool = None;
                         self.assembly.start_over(set_aside);
                     }
                     Action::Verify => {
@@ -140,8 +187,10 @@ where
                     }
                     Action::Blame(key, error) => {
                         let (path, remote) = (&self.resolution.info.path, self.sources[key].remote());
-                        self.shared.promises.note(path.hash(), &remote.id(), &error);
-                        self.resolution.remove(&remote.id());
+                        if !matches!(remote.id(), SourceId::Partial(_)) {
+                            self.shared.promises.note(path.hash(), &remote.id(), &error);
+                            self.resolution.remove(&remote.id());
+                        }
                         self.shared.blame.blame(remote, About::Nar(path), &error);
                     }
                     Action::Suspect(keys) => {
@@ -168,6 +217,10 @@ where
                     self.found(self.resolution.sources());
                     self.handle(Event::HeardAll);
                 }
+                Step::Claimed(granted) => {
+                    self.claim = None;
+                    self.claimed(granted);
+                }
                 Step::Known => self.found(self.resolution.sources()),
                 Step::Rested => {
                     self.pause = None;
@@ -182,7 +235,7 @@ where
         let sources = &self.sources;
         let has_other = self.scheduler.has_other(|key| sources[key].standing());
         let (flight, search, late) = (&mut self.flight, &mut self.search, &mut self.late);
-        let (pause, known) = (&mut self.pause, &mut self.known);
+        let (pause, known, claim) = (&mut self.pause, &mut self.known, &mut self.claim);
         let chunk = async {
             match flight {
                 Some(flight) => flight.next(has_other).await,
@@ -193,6 +246,7 @@ where
             chunk = chunk => Step::Chunk(chunk),
             late = present(search) => Step::Searched(late),
             () = present(late) => Step::HeardAll,
+            granted = present(claim) => Step::Claimed(granted),
             () = present(pause) => Step::Rested,
             // The resolution is ours: its sender lives.
             Ok(()) = known.changed() => Step::Known,
@@ -213,13 +267,43 @@ where
             if self.sources.iter().all(|known| known.remote().id() != id) {
                 let suspicion = self.shared.suspects.suspicion(nar, &id);
                 let broke_promise = self.shared.promises.is_broken(self.resolution.info.path.hash(), &id);
-                let begins_anywhere = source.abilities().begins_anywhere;
-                new.push(Candidate { begins_anywhere, suspicion, broke_promise });
+                let Abilities { begins_anywhere, is_far, is_partial, .. } = source.abilities();
+                new.push(Candidate { begins_anywhere, suspicion, broke_promise, is_far, is_partial });
                 self.sources.push(source);
             }
         }
         if !new.is_empty() {
             self.handle(Event::Found(new));
+        }
+    }
+
+    /// Asks the others what they do about this NAR.
+    fn claim(&mut self) {
+        let (shared, info) = (&self.shared, &self.resolution.info);
+        if self.lease.is_none() {
+            // What did not come from its first byte on cannot be kept whole.
+            let may_serve = self.scheduler.offset() == 0 && (shared.place.may_share)(info);
+            self.spool = if may_serve { shared.place.spools.open(info) } else { None };
+        }
+        let lease = self.lease.get_or_insert_with(|| {
+            let site = Arc::clone(&shared.place.site);
+            Lease::new(site, info.nar_hash, self.spool.is_some(), shared.place.spools.clone())
+        });
+        lease.reached(self.scheduler.offset());
+        self.claim = Some(Box::pin(lease.want()));
+    }
+
+    /// Takes in what they say.
+    fn claimed(&mut self, granted: Granted) {
+        match granted {
+            Granted::Download | Granted::Alone => self.handle(Event::MayDownload),
+            Granted::Follow(_, source) => {
+                let id = source.remote().id();
+                self.found(vec![source]);
+                if let Some(key) = self.sources.iter().position(|known| known.remote().id() == id) {
+                    self.handle(Event::Follow(key));
+                }
+            }
         }
     }
 
@@ -246,11 +330,18 @@ where
             self.assembly.comes_from(&name);
             self.trace.flows_from(name);
         }
+        let spooled = self.spool.as_ref().map(|_| chunk.clone());
         match self.assembly.take(chunk).await? {
             Ok(bytes) => {
+                if let (Some(spool), Some(chunk)) = (&mut self.spool, spooled) {
+                    spool.push(chunk).await;
+                }
                 flight.taken(bytes);
                 self.handle(Event::Received(bytes));
                 self.trace.reached(self.scheduler.offset());
+                if let Some(lease) = &self.lease {
+                    lease.reached(self.scheduler.offset());
+                }
             }
             Err(error) => self.failed(error),
         }
@@ -286,6 +377,12 @@ where
                 source.remote().succeeded(sample);
             }
             self.shared.suspects.clear(*nar_hash);
+            if let Some(spool) = self.spool.take() {
+                spool.proved().await;
+            }
+            if let Some(lease) = self.lease.take() {
+                lease.complete();
+            }
         } else {
             self.shared.metrics.verification_failures.add(1);
             log::warn!(path:% = path; "wrong content came for {path}");

@@ -1,5 +1,6 @@
 //! What the scheduler of a transfer hears and says.
 
+use crate::fetch::claims::directory::Loss;
 use crate::fetch::error::{SourceError, TransferError};
 use crate::nix::NarHash;
 use std::ops::Range;
@@ -24,6 +25,10 @@ pub(crate) struct Candidate {
     pub(crate) suspicion: u32,
     /// It said that it has this path before, and did not give it.
     pub(crate) broke_promise: bool,
+    /// It is on the Internet: who downloads from there is agreed on with the other machines.
+    pub(crate) is_far: bool,
+    /// It is fetching the NAR itself, and vouches for nothing before its end.
+    pub(crate) is_partial: bool,
 }
 
 /// What happened.
@@ -35,6 +40,10 @@ pub(crate) enum Event {
     Searched,
     /// Nobody is left who was asked again and could still answer.
     HeardAll,
+    /// This machine may download the NAR: for all, or for itself.
+    MayDownload,
+    /// The NAR is to be streamed from this source, which fetches it itself. What it failed before is over.
+    Follow(Key),
     /// The source that was asked sent so many bytes, which were taken in. Never more than are missing.
     Received(u64),
     /// The source that was asked failed, or stalled.
@@ -65,6 +74,10 @@ pub(crate) enum Action {
     Wait(Duration),
     /// Ask everybody who has it.
     Search,
+    /// Only those on the Internet are left: ask what the other machines do.
+    Claim,
+    /// This one, which fetches the NAR itself, is of no use any more.
+    Lost(Key, Loss),
     /// Throw away what came, or set it aside for [`Action::Compare`].
     StartOver {
         /// Whether it is set aside.

@@ -3,7 +3,7 @@
 use super::min_rate::MinRate;
 use super::stall_timeout::StallTimeout;
 use crate::fetch::error::SourceError;
-use crate::fetch::source::{ByteFlow, NarId, Source};
+use crate::fetch::source::{Abilities, ByteFlow, NarId, Source};
 use crate::peers::Sample;
 use bytes::Bytes;
 use std::future::poll_fn;
@@ -133,7 +133,8 @@ impl Flight {
         (self.received, self.noticed) = (received, received);
         self.source.gave(self.fresh);
         let rate = self.rate.note(self.waiting_since.elapsed(), self.fresh, self.source.given());
-        if has_other || !self.source.abilities().is_far {
+        let Abilities { is_far, is_partial, .. } = self.source.abilities();
+        if has_other || !(is_far || is_partial) {
             rate?;
         }
         Ok(chunk)

@@ -14,6 +14,7 @@ pub(crate) mod min_rate;
 pub(crate) mod ranking;
 pub(crate) mod registry;
 pub(crate) mod scheduler;
+pub(crate) mod spool;
 pub(crate) mod stall_timeout;
 pub(crate) mod suspects;
 

@@ -1,7 +1,7 @@
 //! The transfers that are under way: one a NAR, however many want it, within limits on their number and memory.
 
 use super::assembly::Assembly;
-use super::driver::{Search, Shared, Transfer};
+use super::driver::{Place, Search, Shared, Transfer};
 use super::fanout::{Fanout, NarBody};
 use super::memory::{Memory, Reserved};
 use super::suspects::Suspects;
@@ -74,13 +74,14 @@ impl Registry {
     pub(crate) fn new(
         resolver: Arc<Resolver>,
         (metrics, activity, blame): (Arc<Metrics>, Arc<Activity>, Arc<Blame>),
+        place: Place,
         memory: u64,
         tasks: TaskTracker,
     ) -> Self {
         let promises = resolver.promises.clone();
         Self(Arc::new(Inner {
             resolver,
-            shared: Arc::new(Shared { metrics, activity, blame, suspects: Suspects::new(), promises }),
+            shared: Arc::new(Shared { metrics, activity, blame, suspects: Suspects::new(), promises, place }),
             running: Mutex::default(),
             tainted: Cache::builder().max_capacity(TAINTED_MAX).time_to_live(TAINTED).build(),
             slots: Arc::new(Semaphore::new(TRANSFERS_MAX)),

@@ -9,6 +9,8 @@
 //!   that it has the NAR is it over.
 //! * A source that is busy has not failed. Another is asked at once; where there is none, everybody is asked again, and then it is waited
 //!   for, with pauses that grow, [`BUSY_WAITS`] times in all.
+//! * What nobody near has is downloaded by one machine for all. Before anything far away is asked, the others are: then this one downloads, or
+//!   streams from one that does. When that one fails, they are asked again, [`CLAIMS`] times until it comes to something.
 //! * A NAR that is kept whole until it is verified can be begun anew. If a single source sent it and it is wrong, that source is
 //!   to blame. If several did, nobody is blamed on suspicion: from then on one source alone has to send all of it, and the
 //!   right content, once it is there, shows whose part was wrong.
@@ -17,6 +19,7 @@
 
 use super::events::{Action, Candidate, Event, Key, Part};
 use super::ranking::{Rank, rank};
+use crate::fetch::claims::directory::Loss;
 use crate::fetch::error::{SourceError, TransferError, Violation};
 use crate::fetch::source::Standing;
 use crate::nix::NarHash;
@@ -35,6 +38,8 @@ const BUSY_PAUSES: Schedule =
 /// How often a transfer waits for one that is busy without getting anything in between: 27 s in all. Nix waits as long without a word, and
 /// after that its next cache may be the quicker way.
 const BUSY_WAITS: u32 = 8;
+/// How often the others are asked who downloads until something worth mentioning comes: after that this machine does what it would do alone.
+const CLAIMS: u32 = 6;
 /// How much a source has to send, in bytes, until what it failed before is forgiven.
 const GOOD_WAY: u64 = 1024 * 1024;
 
@@ -67,6 +72,17 @@ impl Entry {
     }
 }
 
+/// Whether what is far away may be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    /// The others are to be asked before.
+    Wanted,
+    /// They are being asked.
+    Asked,
+    /// It may.
+    Granted,
+}
+
 /// Whether everybody was asked again who has the NAR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Search {
@@ -95,6 +111,9 @@ pub(crate) struct Scheduler {
     restartable: bool,
     entries: Vec<Entry>,
     search: Search,
+    claim: Claim,
+    /// How often the others were asked since something worth mentioning came.
+    claims: u32,
     flight: Option<Flight>,
     offset: u64,
     /// Who sent what of the bytes up to `offset`.
@@ -111,14 +130,16 @@ pub(crate) struct Scheduler {
 }
 
 impl Scheduler {
-    /// For the NAR of `size` bytes with the hash `wanted`.
-    pub(crate) fn new(wanted: NarHash, size: u64, restartable: bool) -> Self {
+    /// For the NAR of `size` bytes with the hash `wanted`. `has_others`: there are machines that may want it as well.
+    pub(crate) fn new(wanted: NarHash, size: u64, restartable: bool, has_others: bool) -> Self {
         Self {
             wanted,
             size,
             restartable,
             entries: Vec::new(),
             search: Search::NotYet,
+            claim: if has_others { Claim::Wanted } else { Claim::Granted },
+            claims: 0,
             flight: None,
             offset: 0,
             parts: Vec::new(),
@@ -151,6 +172,7 @@ impl Scheduler {
         self.entries.iter().enumerate().any(|(key, entry)| {
             Some(key) != sends
                 && entry.is_fresh()
+                && !(entry.candidate.is_far && self.claim != Claim::Granted)
                 && (self.offset == 0 || entry.candidate.begins_anywhere)
                 && standing(key).usable
         })
@@ -172,15 +194,35 @@ impl Scheduler {
                     self.proceed(standing);
                 }
             }
+            Event::MayDownload => {
+                self.claim = Claim::Granted;
+                if self.flight.is_none() {
+                    self.proceed(standing);
+                }
+            }
+            Event::Follow(key) => {
+                self.claim = Claim::Wanted;
+                let entry = &mut self.entries[key];
+                (entry.failures, entry.busy, entry.is_doubtful, entry.must_rest) = (0, 0, false, false);
+                if !standing(key).usable {
+                    self.lost(key, Loss::Broke);
+                }
+                if self.flight.is_none() {
+                    self.proceed(standing);
+                }
+            }
             Event::Received(bytes) => self.received(bytes),
             Event::Failed(error) => {
                 if let Some(flight) = self.flight.take() {
+                    let loss = if matches!(error, SourceError::Stalled(_)) { Loss::Stalled } else { Loss::Broke };
+                    self.lost(flight.key, loss);
                     self.failed(flight.key, error);
                     self.proceed(standing);
                 }
             }
             Event::Busy => {
                 if let Some(flight) = self.flight.take() {
+                    self.lost(flight.key, Loss::Stalled);
                     let entry = &mut self.entries[flight.key];
                     (entry.busy, entry.must_rest) = (entry.busy.saturating_add(1), true);
                     self.last_failure = Some((flight.key, SourceError::Busy.to_string()));
@@ -200,9 +242,14 @@ impl Scheduler {
             },
             Event::PieceDone(hash) => self.wrong(hash, standing),
             Event::Compared(wrong) => {
-                for Part { from, range } in wrong {
+                // Who only passes on what it gets itself does not vouch for it before the end.
+                let vouches =
+                    |part: &Part| !self.entries[part.from].candidate.is_partial || part.range.end == self.size;
+                let (liars, others): (Vec<Part>, Vec<Part>) = wrong.into_iter().partition(vouches);
+                for Part { from, range } in liars {
                     self.actions.push_back(Action::Blame(from, Violation::Segment(range.start, range.end).into()));
                 }
+                self.suspect(&others);
                 self.finish(Ok(()));
             }
         }
@@ -219,6 +266,7 @@ impl Scheduler {
         self.offset = end;
         // Begun anew again and again, it could go the same way for ever.
         if end - from >= GOOD_WAY && self.mixed_failure.is_none() {
+            self.claims = 0;
             let entry = &mut self.entries[*key];
             (entry.failures, entry.is_doubtful, self.waits) = (0, false, 0);
         }
@@ -248,6 +296,7 @@ impl Scheduler {
         let parts = std::mem::take(&mut self.parts);
         let is_mixed = parts.len() > 1;
         if let [part] = parts.as_slice() {
+            self.lost(part.from, Loss::Broke);
             self.failed(part.from, violation.into());
         }
         if !self.restartable {
@@ -276,6 +325,14 @@ impl Scheduler {
                 Search::Running | Search::Done => {}
             };
         };
+        match self.claim {
+            Claim::Wanted if entry.candidate.is_far && self.claims < CLAIMS => {
+                (self.claim, self.claims) = (Claim::Asked, self.claims + 1);
+                return self.actions.push_back(Action::Claim);
+            }
+            Claim::Asked if entry.candidate.is_far => return,
+            Claim::Wanted | Claim::Asked | Claim::Granted => {}
+        }
         // Before it settles for one that has failed or is busy, it asks everybody again.
         match self.search {
             _ if entry.is_fresh() => self.request(key),
@@ -300,6 +357,14 @@ impl Scheduler {
         self.waits += 1;
         self.is_resting = true;
         self.actions.push_back(Action::Wait(BUSY_PAUSES.after(self.waits)));
+    }
+
+    /// One that fetches the NAR itself is of no use any more: the others have to say who is.
+    fn lost(&mut self, key: Key, how: Loss) {
+        if self.entries[key].candidate.is_partial {
+            self.claim = Claim::Wanted;
+            self.actions.push_back(Action::Lost(key, how));
+        }
     }
 
     fn search(&mut self) {
@@ -329,11 +394,16 @@ impl Scheduler {
             let against = entry.against() + detour;
             rank(&standing(*key), entry.candidate.suspicion, against, self.size - self.offset)
         };
-        let usable = |(key, entry): &(Key, &Entry)| entry.failures < CHANCES && standing(*key).usable;
+        // One that fetches it itself is asked once: then the others know better who does.
+        let is_out = |entry: &Entry| entry.failures >= CHANCES || (entry.candidate.is_partial && !entry.is_fresh());
+        let usable = |(key, entry): &(Key, &Entry)| !is_out(entry) && standing(*key).usable;
         self.entries.iter().enumerate().filter(usable).min_by_key(rank)
     }
 
     fn suspect(&mut self, parts: &[Part]) {
+        if parts.is_empty() {
+            return;
+        }
         let mut keys: Vec<Key> = parts.iter().map(|part| part.from).collect();
         keys.sort_unstable();
         keys.dedup();

@@ -6,10 +6,11 @@ const SIZE: u64 = 100;
 const RIGHT: [u8; 32] = [1; 32];
 const WRONG: [u8; 32] = [2; 32];
 const STANDING: Standing = Standing { usable: true, tier: Tier::Online, latency: None, throughput: None };
-const HONEST: Candidate = Candidate { begins_anywhere: true, suspicion: 0, broke_promise: false };
+const HONEST: Candidate =
+    Candidate { begins_anywhere: true, suspicion: 0, broke_promise: false, is_far: false, is_partial: false };
 
 fn scheduler(restartable: bool) -> Scheduler {
-    Scheduler::new(NarHash::new(RIGHT), SIZE, restartable)
+    Scheduler::new(NarHash::new(RIGHT), SIZE, restartable, false)
 }
 
 /// What is to be done after `event`, in words.
@@ -24,6 +25,8 @@ fn words(action: &Action) -> String {
         Action::Pause(pause) => format!("pause {pause:?}"),
         Action::Wait(pause) => format!("wait {pause:?}"),
         Action::Search => "search".to_owned(),
+        Action::Claim => "claim".to_owned(),
+        Action::Lost(key, how) => format!("lost {key}: {how:?}"),
         Action::StartOver { set_aside: true } => "set aside".to_owned(),
         Action::StartOver { set_aside: false } => "start over".to_owned(),
         Action::Verify => "verify".to_owned(),
@@ -90,7 +93,7 @@ fn a_stall_costs_two_chances_and_a_good_way_forgives() {
     after(&mut one, Event::HeardAll);
     after(&mut one, Event::Tick);
     assert!(after(&mut one, stalled()).last().unwrap().starts_with("failed"));
-    let mut long = Scheduler::new(NarHash::new(RIGHT), 10 * GOOD_WAY, false);
+    let mut long = Scheduler::new(NarHash::new(RIGHT), 10 * GOOD_WAY, false, false);
     after(&mut long, Event::Found(vec![HONEST]));
     after(&mut long, stalled());
     after(&mut long, Event::Searched);
@@ -103,7 +106,7 @@ fn a_stall_costs_two_chances_and_a_good_way_forgives() {
 
 #[test]
 fn a_little_way_forgives_nothing_and_a_way_that_is_gone_again_nothing_either() {
-    let mut scheduler = Scheduler::new(NarHash::new(RIGHT), 10 * GOOD_WAY, true);
+    let mut scheduler = Scheduler::new(NarHash::new(RIGHT), 10 * GOOD_WAY, true, false);
     after(&mut scheduler, Event::Found(vec![HONEST]));
     for pause in ["search", "pause 400ms"] {
         after(&mut scheduler, Event::Received(GOOD_WAY - 1));
@@ -112,7 +115,7 @@ fn a_little_way_forgives_nothing_and_a_way_that_is_gone_again_nothing_either() {
         after(&mut scheduler, Event::Tick);
     }
     // Two that were mixed and wrong: each has to send all of it, and neither ever does.
-    let mut scheduler = Scheduler::new(NarHash::new(RIGHT), 10 * GOOD_WAY, true);
+    let mut scheduler = Scheduler::new(NarHash::new(RIGHT), 10 * GOOD_WAY, true, false);
     after(&mut scheduler, Event::Found(vec![HONEST, HONEST]));
     after(&mut scheduler, Event::Received(GOOD_WAY));
     after(&mut scheduler, broken());
@@ -281,15 +284,23 @@ proptest! {
     /// Whatever happens in whatever order: one request at a time, always from the byte that is missing; never more than one is
     /// blamed for one failure, and only the one that was asked; what was read is never begun anew; and it ends.
     #[test]
-    fn any_order_of_events_ends(fates in prop::collection::vec(fate(), 0..60), restartable: bool, count in 1..5_usize) {
-        let mut scheduler = scheduler(restartable);
+    fn any_order_of_events_ends(
+        fates in prop::collection::vec(fate(), 0..60), restartable: bool, far in prop::collection::vec(any::<bool>(), 1..5),
+        has_others: bool,
+    ) {
+        let mut scheduler = Scheduler::new(NarHash::new(RIGHT), SIZE, restartable, has_others);
+        let count = far.len();
+        // Who is far, and who fetches it itself.
+        let mut kinds: Vec<(bool, bool)> = far.iter().map(|far| (*far, false)).collect();
+        let (mut may_download, mut claiming, mut claims) = (!has_others, false, 0);
+        let mut pending = VecDeque::new();
         let mut fates = fates.into_iter();
         let (mut asked, mut offset, mut verifying, mut aside) = (None, 0, false, false);
         let (mut searching, mut hearing, mut waits) = (false, false, 0);
-        let mut sources = count;
-        let mut event = Event::Found(vec![HONEST; count]);
+        let mut event = Event::Found(far.iter().map(|far| Candidate { is_far: *far, ..HONEST }).collect());
         for step in 0.. {
             prop_assert!(step < 1000, "it goes on for ever");
+            prop_assert!(kinds.len() >= count);
             let failed = matches!(event, Event::Failed(_) | Event::Busy).then_some(asked).flatten();
             let was_busy = matches!(event, Event::Busy);
             scheduler.handle(event, |_| STANDING);
@@ -300,6 +311,9 @@ proptest! {
                     Action::Request { key, from } => {
                         prop_assert!(asked.is_none() || asked == failed, "one at a time");
                         prop_assert_eq!(from, offset);
+                        let (is_far, is_partial) = kinds[key];
+                        prop_assert!(!is_far || may_download || claims >= CLAIMS, "the others were not asked");
+                        prop_assert!(!is_partial || has_others);
                         asked = Some(key);
                     }
                     Action::StartOver { set_aside } => {
@@ -310,7 +324,7 @@ proptest! {
                         prop_assert_eq!(offset, SIZE);
                         (verifying, asked) = (true, None);
                     }
-                    Action::Blame(key, SourceError::Violation(Violation::NarHash(_))) => prop_assert!(key < sources),
+                    Action::Blame(key, SourceError::Violation(Violation::NarHash(_))) => prop_assert!(key < kinds.len()),
                     Action::Blame(key, _) => {
                         prop_assert!(!was_busy, "who is busy has not failed");
                         prop_assert_eq!(Some(key), failed);
@@ -326,6 +340,15 @@ proptest! {
                         prop_assert!(!searching, "everybody was asked before");
                     }
                     Action::Finish(_) => finished = true,
+                    Action::Claim => {
+                        prop_assert!(has_others && !claiming && asked.is_none_or(|asked| Some(asked) == failed));
+                        (claiming, claims) = (true, claims + 1);
+                        prop_assert!(claims <= CLAIMS, "no NAR of this length makes it forget that it asked");
+                    }
+                    Action::Lost(key, _) => {
+                        prop_assert!(kinds[key].1);
+                        may_download = false;
+                    }
                     Action::Pause(_) | Action::Suspect(_) => {}
                 }
             }
@@ -335,6 +358,10 @@ proptest! {
             if failed.is_some() && asked == failed && scheduler.flight.is_none() {
                 asked = None;
             }
+            if let Some(next) = pending.pop_front() {
+                event = next;
+                continue;
+            }
             event = match (comparing, verifying, asked, fates.next().unwrap_or(Fate::Break)) {
                 (Some(_), ..) => Event::Compared(Vec::new()),
                 (None, true, _, fate) => {
@@ -342,10 +369,27 @@ proptest! {
                     let right = matches!(fate, Fate::End(true) | Fate::Receive(_));
                     piece(if right { RIGHT } else { WRONG })
                 }
-                (_, _, _, Fate::Find) if sources < 8 => {
-                    sources += 1;
+                (_, _, _, Fate::Find) if kinds.len() < 8 => {
+                    kinds.push((false, false));
                     Event::Found(vec![HONEST])
                 }
+                (_, _, None, fate) if std::mem::take(&mut claiming) => match fate {
+                    Fate::Receive(_) | Fate::Busy | Fate::Stall => {
+                        let known = kinds.iter().position(|(_, is_partial)| *is_partial);
+                        let key = known.filter(|_| matches!(fate, Fate::Busy)).unwrap_or(kinds.len());
+                        pending.push_back(Event::Follow(key));
+                        if key == kinds.len() {
+                            kinds.push((false, true));
+                            Event::Found(vec![Candidate { is_partial: true, ..HONEST }])
+                        } else {
+                            pending.pop_back().expect("just put there")
+                        }
+                    }
+                    _ => {
+                        may_download = true;
+                        Event::MayDownload
+                    }
+                },
                 (_, _, Some(_), Fate::Receive(bytes)) => {
                     let bytes = bytes.min(SIZE - offset);
                     offset += bytes;

@@ -1,13 +1,16 @@
 //! Whole transfers with scripted sources, in virtual time.
 
+mod claims;
 mod properties;
 
 use super::assembly::{Assembly, WITHHELD};
-use super::driver::{Search, Shared, Transfer};
+use super::driver::{Place, Search, Shared, Transfer};
 use super::fanout::Fanout;
+use super::spool::{SpoolOptions, Spools};
 use super::suspects::Suspects;
 use crate::fetch::activity::{Activity, FetchEvent};
 use crate::fetch::blame::Blame;
+use crate::fetch::claims::site::Site;
 use crate::fetch::error::TransferError;
 use crate::fetch::promises::BrokenPromises;
 use crate::fetch::resolve::resolution::{Holder, Resolution};
@@ -56,8 +59,21 @@ impl World {
         let (metrics, activity) = (Arc::<Metrics>::default(), Arc::new(Activity::new()));
         let blame = Arc::new(Blame { metrics: Arc::clone(&metrics), activity: Arc::clone(&activity) });
         let (suspects, promises) = (Suspects::new(), BrokenPromises::new());
-        let shared = Arc::new(Shared { metrics, activity, blame, suspects, promises });
+        let shared = Arc::new(Shared { metrics, activity, blame, suspects, promises, place: Place::alone() });
         Self { content: content(size), window, shared }
+    }
+
+    /// The same among others, who want the same.
+    fn among(mut self, site: &Arc<claims::Others>) -> Self {
+        let options =
+            SpoolOptions { dir: Some(std::env::temp_dir()), max_size: 1 << 30, keep: Duration::from_secs(60) };
+        let site = Arc::clone(site) as Arc<dyn Site>;
+        let place = Place { site, spools: Spools::new(options), may_share: Arc::new(|_| true) };
+        // Nobody else has it yet.
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.place = place;
+        }
+        self
     }
 
     /// A NAR that is kept whole until it is verified.

@@ -77,7 +77,12 @@ impl Handler for Gateway {
             }
             Route::Peers => reply::json(&self.peers.snapshot()),
             // Between peers, on the share.
-            Route::Hello | Route::PeerIndex(..) | Route::NarInfos | Route::Holders => reply::not_found(),
+            Route::Hello
+            | Route::PeerIndex(..)
+            | Route::NarInfos
+            | Route::Holders
+            | Route::Claim
+            | Route::Partial(_) => reply::not_found(),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Sources: the requests of Nix 2.8 to 2.35, and the URL forms of nix-serve (`nar/HASH-NARHASH.nar`, before that
 //! `nar/HASH.nar`) and harmonia (`nar/NARHASH.nar?hash=HASH`), which live on for 30 days in the disk caches of clients.
 
+use crate::fetch::claims::message;
+use crate::fetch::partial;
 use crate::index::{self, Whose};
 use crate::nix::realisation::{BuildTraceKey, DrvOutput};
 use crate::nix::{Compression, NarHash, StoreHash, StorePath};
@@ -55,6 +57,10 @@ pub enum Route {
     PeerIndex(Whose, Option<IndexState>),
     /// `/peernix/v1/holders`, between peers only: a POST as [`Self::NarInfos`], see [`holders`].
     Holders,
+    /// `/peernix/v1/claim`, between peers only: a POST, see [`message`].
+    Claim,
+    /// `/peernix/v1/partial/NARHASH`, between peers only: a NAR that is on its way.
+    Partial(NarHash),
     /// `/peernix/v1/narinfo`, between peers only: a POST with up to 256 hash parts, see [`narinfo_batch`].
     NarInfos,
 }
@@ -86,7 +92,7 @@ impl Route {
     /// Whether its answer is a stream from the store rather than a text in memory.
     #[must_use]
     pub const fn is_stream(&self) -> bool {
-        matches!(self, Self::Nar(_) | Self::Listing(_) | Self::Log(_))
+        matches!(self, Self::Nar(_) | Self::Partial(_) | Self::Listing(_) | Self::Log(_))
     }
 
     /// How long the body of a request for it may be, in bytes: then it is a POST. `None`: it is a GET or a HEAD.
@@ -94,6 +100,7 @@ impl Route {
     pub const fn body_max(&self) -> Option<usize> {
         match self {
             Self::NarInfos | Self::Holders => Some(narinfo_batch::REQUEST_MAX),
+            Self::Claim => Some(message::REQUEST_MAX),
             _ => None,
         }
     }
@@ -127,6 +134,10 @@ impl Route {
                 "peernix" if rest == "v1/hello" => Some(Self::Hello),
                 "peernix" if rest == "v1/holders" => Some(Self::Holders),
                 "peernix" if rest == "v1/narinfo" => Some(Self::NarInfos),
+                "peernix" if rest == "v1/claim" => Some(Self::Claim),
+                "peernix" if rest.starts_with("v1/partial/") => {
+                    NarHash::from_nix32(rest.strip_prefix("v1/partial/")?).ok().map(Self::Partial)
+                }
                 "peernix" if rest == "v1/index" => Self::peer_index(query),
                 _ => None,
             };
@@ -169,7 +180,7 @@ impl Route {
     }
 
     /// The names of all routes, by [`Self::index`].
-    pub const NAMES: [&'static str; 17] = [
+    pub const NAMES: [&'static str; 19] = [
         "index",
         "nix-cache-info",
         "narinfo",
@@ -187,6 +198,8 @@ impl Route {
         "peer-index",
         "narinfo-batch",
         "holders",
+        "claim",
+        "partial",
     ];
 
     /// The place of the route in [`Self::NAMES`].
@@ -210,6 +223,8 @@ impl Route {
             Self::PeerIndex(..) => 14,
             Self::NarInfos => 15,
             Self::Holders => 16,
+            Self::Claim => 17,
+            Self::Partial(_) => 18,
         }
     }
 }
@@ -237,6 +252,8 @@ impl fmt::Display for Route {
             Self::Hello => f.write_str("/peernix/v1/hello"),
             Self::NarInfos => f.write_str(narinfo_batch::TARGET),
             Self::Holders => f.write_str(holders::TARGET),
+            Self::Claim => f.write_str(message::TARGET),
+            Self::Partial(nar) => f.write_str(&partial::target(nar)),
             Self::PeerIndex(whose, known) => f.write_str(&index::target(*whose, *known)),
         }
     }

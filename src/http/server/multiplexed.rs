@@ -11,6 +11,7 @@ use super::listener::{Caller, Handler};
 use super::marks::Marks;
 use super::serving::Serving;
 use super::tracked::Tracked;
+use crate::fetch::claims::message;
 use crate::metrics::HttpMetrics;
 use crate::peers::Visitor;
 use crate::peers::narinfo_batch;
@@ -27,6 +28,7 @@ use tokio_util::task::TaskTracker;
 /// How many bytes of a body a client may send: those of the longest request that has one. (Of the connection as a whole HTTP/2 allows no
 /// less than [`CONNECTION_WINDOW`].)
 const STREAM_WINDOW: usize = narinfo_batch::REQUEST_MAX;
+const _: () = assert!(message::REQUEST_MAX <= STREAM_WINDOW, "whoever claims is heard to the end");
 /// How many bytes of all bodies together.
 const CONNECTION_WINDOW: u32 = 65_535;
 /// How many requests may be given up before we have even seen them; with one more the connection ends.

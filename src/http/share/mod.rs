@@ -1,6 +1,6 @@
 //! The face towards other machines: what this machine's own store offers, as far as the policy shares it.
 //!
-//! It answers from the store and nothing else; nothing is ever fetched on somebody's behalf. What may not be shared looks
+//! It answers from the store, and peers also from what is on its way into it; nothing is ever fetched on somebody's behalf. What may not be shared looks
 //! like what is not there, and so does everything that fails for good before its first byte: whoever asks has other sources, and
 //! a Nix that asks us directly must not see an error without end. But a store that cannot be read at the moment is no answer, and
 //! a 404 would be remembered as one: that is 503, which Nix asks again, and which peers take for what it is.
@@ -12,6 +12,7 @@ mod known;
 mod nar;
 mod narinfo;
 mod offer;
+mod partial;
 mod rules;
 mod self_check;
 mod status;
@@ -28,6 +29,7 @@ use super::protocol::body::Body;
 use super::protocol::reply;
 use super::protocol::routes::Route;
 use super::server::listener::{Handler, Request};
+use crate::fetch::SiteDesk;
 use crate::index::Index;
 use crate::peers::{self, Admission, Peers};
 use crate::resilience::LogThrottle;
@@ -47,13 +49,13 @@ impl Share {
     /// What it answers as an ordinary binary cache, to anyone (`[share] plain_listen`).
     #[must_use]
     pub fn plain(self: &Arc<Self>) -> ShareHandler {
-        ShareHandler { share: Arc::clone(self), towards: Towards::Anyone }
+        ShareHandler { share: Arc::clone(self), towards: Towards::Anyone, site: None }
     }
 
     /// What it answers to peers, on a TLS listener that lets in whom `admission` admits; they are told `index`.
     #[must_use]
     pub fn towards_peers(self: &Arc<Self>, peers: Peers, index: Index, admission: Admission) -> ShareHandler {
-        ShareHandler { share: Arc::clone(self), towards: Towards::Peers(peers, index, admission) }
+        ShareHandler { share: Arc::clone(self), towards: Towards::Peers(peers, index, admission), site: None }
     }
 }
 
@@ -67,9 +69,16 @@ enum Towards {
 pub struct ShareHandler {
     share: Arc<Share>,
     towards: Towards,
+    site: Option<SiteDesk>,
 }
 
 impl ShareHandler {
+    /// The same, where peers agree on who downloads what, and stream what is on its way.
+    #[must_use]
+    pub fn with_site(self, site: Option<SiteDesk>) -> Self {
+        Self { site, ..self }
+    }
+
     fn audience(&self, request: &Request) -> Audience {
         match (&self.towards, request.caller.node) {
             (Towards::Peers(_, _, admission), Some(node)) => match admission.audience(node) {
@@ -139,6 +148,14 @@ impl Handler for ShareHandler {
                 (Towards::Peers(peers, index, _), Some(node)) => holders(peers, index, node, &request.body).await,
                 _ => None,
             }),
+            Route::Claim => Ok(match (&self.site, request.caller.node) {
+                (Some(site), Some(node)) => Some(partial::claim(&site.claims, node, &request)),
+                _ => None,
+            }),
+            Route::Partial(nar) => match &self.site {
+                Some(site) => Box::pin(share.partial(&site.spools, *nar, &request)).await,
+                None => Ok(None),
+            },
             // The gateway's, and nobody else's business.
             Route::Metrics | Route::Peers => Ok(None),
         };

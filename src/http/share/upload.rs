@@ -60,19 +60,32 @@ impl Upload {
             None => Body::begun(length, stream).await,
         }
     }
+
+    /// The same for what may be waited for: its head does not wait for its first bytes.
+    pub(super) fn waiting_body<B>(&self, length: u64, stream: B, slot: Slot) -> Body
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let stream = InSlot { inner: stream, _slot: slot };
+        match &self.throttle {
+            Some(throttle) => Body::stream(Some(length), Throttled::new(stream, Arc::clone(throttle))),
+            None => Body::stream(Some(length), stream),
+        }
+    }
 }
 
 /// A stream that gives its slot back when it is dropped.
-struct InSlot {
-    inner: ByteStream,
+struct InSlot<B> {
+    inner: B,
     _slot: Slot,
 }
 
-impl HttpBody for InSlot {
+impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for InSlot<B> {
     type Data = Bytes;
-    type Error = StoreError;
+    type Error = B::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StoreError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         Pin::new(&mut self.inner).poll_frame(cx)
     }
 

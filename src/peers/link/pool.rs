@@ -43,8 +43,10 @@ const PATIENCE_MAX: Duration = Duration::from_millis(1500);
 const BETWEEN_ADDRESSES: Duration = Duration::from_millis(500);
 /// How long a request waits for its turn when too many are under way.
 const SLOT_LIMIT: Duration = Duration::from_secs(1);
-/// What a NAR's target begins with.
-const NAR: &str = "/nar/";
+/// What the target of a NAR begins with, one that is there and one that is on its way.
+const NARS: [&str; 2] = ["/nar/", PARTIAL];
+/// The request target of a NAR that is on its way, but for its hash.
+pub(crate) const PARTIAL: &str = "/peernix/v1/partial/";
 
 /// The connections to one peer.
 pub(crate) struct Pool {
@@ -284,7 +286,7 @@ impl Transport for Pool {
         Box::pin(async move {
             let mut message = call.to_message(self.id)?;
             self.trusted_keys.add_to(message.headers_mut());
-            let answer = if call.target().starts_with(NAR) {
+            let answer = if NARS.iter().any(|nar| call.target().starts_with(nar)) {
                 self.alone(message, addresses).await
             } else {
                 self.together(message, addresses).await

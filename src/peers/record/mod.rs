@@ -50,6 +50,8 @@ pub(super) struct Record {
     pub(super) is_willing: Option<bool>,
     /// Whether it answers for several paths at once, as it said last.
     pub(super) takes_batches: bool,
+    /// Whether it agrees with others on who downloads what.
+    pub(super) claims: bool,
     /// The paths of which it sent damaged content.
     pub(super) barred: Barred,
     pub(super) ban: Option<Ban>,
@@ -83,6 +85,7 @@ impl Record {
             union: None,
             is_willing: None,
             takes_batches: false,
+            claims: false,
             barred: Barred::default(),
             ban: None,
             block: None,

@@ -3,7 +3,7 @@
 use super::*;
 
 /// The phases: machines start, are idle, come and go, are all upgraded while a relay ends, and rest.
-const START: Duration = Duration::from_secs(15 * 60);
+const START: Duration = Duration::from_secs(10 * 60);
 const IDLE: Duration = Duration::from_secs(10 * 60);
 const CHURN: Duration = Duration::from_secs(10 * 60);
 const WAVE: Duration = Duration::from_secs(10 * 60);
@@ -20,6 +20,8 @@ impl Room {
             room.queue.after(delay, Event::Greets(machine));
         }
         room.passes(START);
+        // What is downloaded at the start is not what machines say to each other when nothing happens.
+        room.rates(START);
         room.passes(IDLE);
         (room.figures.leaf_idle, room.figures.relay_idle) = room.rates(IDLE);
         room.churn();

@@ -19,6 +19,7 @@ mod promises;
 mod proxy;
 mod restart;
 mod roaming;
+mod together;
 mod upstream;
 
 use std::time::Duration;
@@ -93,6 +94,7 @@ pub(crate) fn all() -> Vec<Case> {
         multicast::cases(),
         misses::cases(),
         index::cases(),
+        together::cases(),
         load::cases(),
         alone::cases(),
     ];

@@ -29,6 +29,7 @@ fn fixed_routes() {
         ("/peernix/v1/hello", Route::Hello),
         ("/peernix/v1/narinfo", Route::NarInfos),
         ("/peernix/v1/holders", Route::Holders),
+        ("/peernix/v1/claim", Route::Claim),
     ];
     for (path, route) in routes {
         assert_eq!(Route::parse(path), Some(route.clone()), "{path}");

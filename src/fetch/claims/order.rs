@@ -1,0 +1,46 @@
+//! Which machine is the directory of a NAR: all who know the same machines agree without a word.
+
+use crate::nix::NarHash;
+use crate::peers::NodeId;
+use sha2::{Digest, Sha256};
+use std::cmp::Reverse;
+
+/// The machines in the order in which they are the directory of `nar`: the second is it when the first is gone. Rendezvous hashing, so
+/// that a machine that comes or goes changes nothing among the others.
+#[must_use]
+pub fn order(nar: &NarHash, mut machines: Vec<NodeId>) -> Vec<NodeId> {
+    let weight = |id: &NodeId| -> [u8; 32] {
+        let digest = Sha256::new().chain_update(b"claim").chain_update(nar.as_bytes());
+        digest.chain_update(id.as_bytes()).finalize().into()
+    };
+    machines.sort_by_cached_key(|id| Reverse(weight(id)));
+    machines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ed25519_dalek::SigningKey;
+    use std::collections::HashMap;
+
+    fn ids(count: u8) -> Vec<NodeId> {
+        (0..count).map(|seed| NodeId::of(&SigningKey::from_bytes(&[seed; 32]).verifying_key())).collect()
+    }
+
+    #[test]
+    fn all_agree_and_who_goes_changes_only_its_own() {
+        let all = ids(10);
+        let backwards: Vec<NodeId> = all.iter().rev().copied().collect();
+        let mut first: HashMap<NodeId, usize> = HashMap::new();
+        for number in 0..=255 {
+            let nar = NarHash::new([number; 32]);
+            let order_of = order(&nar, all.clone());
+            assert_eq!(order_of, order(&nar, backwards.clone()));
+            let gone = order_of[0];
+            *first.entry(gone).or_default() += 1;
+            let rest: Vec<NodeId> = all.iter().copied().filter(|id| *id != gone).collect();
+            assert_eq!(order(&nar, rest), order_of[1..]);
+        }
+        assert!(first.len() == 10 && first.values().all(|count| *count > 8), "{first:?}");
+    }
+}

@@ -1,0 +1,56 @@
+//! What directories are told of one transfer while it runs.
+
+use super::directory::{Renewal, Role};
+use crate::fetch::transfer::spool::Spools;
+use crate::nix::NarHash;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// What is told of a transfer.
+pub(crate) struct Tenure {
+    nar: NarHash,
+    serves: bool,
+    came: AtomicU64,
+    /// `None`: nobody was told of it, or it was given up.
+    role: Mutex<Option<Role>>,
+    spools: Spools,
+}
+
+impl Tenure {
+    /// Of a transfer of `nar` that nobody was told of. `serves`: what comes can be streamed on.
+    pub(crate) fn new(nar: NarHash, serves: bool, spools: Spools) -> Self {
+        Self { nar, serves, came: AtomicU64::new(0), role: Mutex::default(), spools }
+    }
+
+    /// So many bytes are there.
+    pub(crate) fn reached(&self, came: u64) {
+        self.came.store(came, Relaxed);
+    }
+
+    /// It does this from now on; `None`: nobody is told of it.
+    pub(crate) fn plays(&self, role: Option<Role>) {
+        *self.role.lock() = role;
+    }
+
+    /// Whether what comes can be streamed on.
+    pub(crate) const fn serves(&self) -> bool {
+        self.serves
+    }
+
+    /// Ends it: what is told last; `None`: nobody knows of it.
+    pub(crate) fn end(&self, last: Option<Role>) -> Option<Renewal> {
+        self.role.lock().take().map(|_| self.with(last))
+    }
+
+    /// What is told now; `None`: nothing.
+    pub(crate) fn renewal(&self) -> Option<Renewal> {
+        let role = (*self.role.lock())?;
+        Some(self.with(Some(role)))
+    }
+
+    /// What is told of it if it does this.
+    pub(crate) fn with(&self, role: Option<Role>) -> Renewal {
+        let (came, sends) = (self.came.load(Relaxed), self.spools.sends());
+        Renewal { nar: self.nar, role, came, serves: self.serves, sends }
+    }
+}

@@ -1,0 +1,434 @@
+//! NARs on their way, kept so that other machines can stream them from here: each once, from its first byte, as far as it has come.
+//!
+//! A spool is a file without a name: small ones in memory, others in the cache directory. Whatever ends the program, or the machine, leaves
+//! nothing behind. What others are given of it is never its end before all of it is proved: whoever sends the end vouches for the whole, and
+//! a NAR that turns out wrong has no end.
+//!
+//! What fails here fails nobody's transfer: without a spool it is not streamed on, and that is all.
+
+use super::assembly::WITHHELD;
+use crate::nix::{NarHash, PathInfo};
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::statvfs::fstatvfs;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until};
+
+/// Up to this size a spool is in memory, in bytes, and all of those together take this much at most.
+const IN_MEMORY: u64 = 1024 * 1024;
+const IN_MEMORY_ALL: u64 = 32 * 1024 * 1024;
+/// So much of the disk is left free, in bytes.
+const DISK_FREE: u64 = 512 * 1024 * 1024;
+/// How many spools there are at most: each is an open file.
+const SPOOLS_MAX: usize = 1024;
+/// How many chunks may wait to be written.
+const QUEUE: usize = 16;
+/// How much is read at a time for whoever streams it, in bytes.
+const BLOCK: u64 = 256 * 1024;
+/// How many blocks wait for whoever streams them.
+const AHEAD: usize = 1;
+
+/// Where spools are, how much they take and how long they last.
+#[derive(Debug, Clone)]
+pub struct SpoolOptions {
+    /// The directory for those that are not in memory; `None`: there are none.
+    pub dir: Option<PathBuf>,
+    /// How much all of them take at most, in bytes.
+    pub max_size: u64,
+    /// How long one is kept that nobody reads any more.
+    pub keep: Duration,
+}
+
+/// Why a spool gives no more.
+#[derive(Debug, Clone, Error)]
+pub enum SpoolError {
+    /// What it is of did not come to its end, or was wrong.
+    #[error("the NAR is not on its way any more")]
+    Ended,
+    /// It cannot be read.
+    #[error("the spool cannot be read: {0}")]
+    Read(Arc<io::Error>),
+}
+
+/// All spools. A cheap handle: clones are the same.
+#[derive(Clone)]
+pub struct Spools(Arc<Inner>);
+
+struct Inner {
+    options: Mutex<SpoolOptions>,
+    spools: Mutex<HashMap<NarHash, Arc<Spool>>>,
+    /// How many streams are sent from spools.
+    sends: Arc<AtomicU16>,
+}
+
+/// The NAR of one path, as far as it has come.
+pub(crate) struct Spool {
+    info: PathInfo,
+    file: File,
+    in_memory: bool,
+    state: watch::Sender<State>,
+    /// When somebody read it last, or wrote.
+    used: Mutex<Instant>,
+}
+
+/// How far a spool is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// So many bytes are there.
+    Growing(u64),
+    /// All of it is there and right.
+    Proved,
+    /// No more will come.
+    Failed,
+}
+
+impl Spool {
+    /// Up to which byte others may have it; `None`: they may have nothing any more.
+    fn open_to(&self) -> Option<u64> {
+        let size = self.info.nar_size;
+        match *self.state.borrow() {
+            State::Growing(written) => Some(written.min(size.saturating_sub(WITHHELD))),
+            State::Proved => Some(size),
+            State::Failed => None,
+        }
+    }
+
+    fn is_read(&self) -> bool {
+        self.state.receiver_count() > 0
+    }
+}
+
+impl Spools {
+    /// There are none yet.
+    #[must_use]
+    pub fn new(options: SpoolOptions) -> Self {
+        Self(Arc::new(Inner { options: Mutex::new(options), spools: Mutex::default(), sends: Arc::default() }))
+    }
+
+    /// Keeps to these options from now on.
+    pub fn set(&self, options: SpoolOptions) {
+        *self.0.options.lock() = options;
+        self.sweep();
+    }
+
+    /// How many streams are sent from spools at the moment.
+    pub(crate) fn sends(&self) -> u16 {
+        self.0.sends.load(Relaxed)
+    }
+
+    /// How many bytes they take, or will.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.0.spools.lock().values().map(|spool| spool.info.nar_size).sum()
+    }
+
+    /// A spool for the NAR of this path. `None` if there is no room for it, or one is there.
+    pub(crate) fn open(&self, info: &PathInfo) -> Option<Writer> {
+        let (nar, size) = (info.nar_hash, info.nar_size);
+        self.make_room(nar, size)?;
+        let in_memory = size <= IN_MEMORY && self.in_memory() + size <= IN_MEMORY_ALL;
+        let file = self.file(in_memory, size).inspect_err(|error| {
+            log::debug!(path:% = info.path, reason:% = error; "no spool: what comes is not streamed on");
+        });
+        let used = Mutex::new(Instant::now());
+        let state = watch::Sender::new(State::Growing(0));
+        let spool = Arc::new(Spool { info: info.clone(), file: file.ok()?, in_memory, state, used });
+        let mut spools = self.0.spools.lock();
+        if spools.contains_key(&nar) {
+            return None;
+        }
+        let is_first = spools.is_empty();
+        spools.insert(nar, Arc::clone(&spool));
+        drop(spools);
+        if is_first {
+            tokio::spawn(self.clone().keep());
+        }
+        let (chunks, queue) = mpsc::channel(QUEUE);
+        tokio::spawn(write(Arc::clone(&spool), queue));
+        Some(Writer { spools: self.clone(), spool, chunks: Some(chunks) })
+    }
+
+    /// The path of whose NAR something is here.
+    #[must_use]
+    pub fn info(&self, nar: NarHash) -> Option<PathInfo> {
+        self.0.spools.lock().get(&nar).map(|spool| spool.info.clone())
+    }
+
+    /// What is here and will come of a NAR, from byte `from` on; `None`: nothing.
+    #[must_use]
+    pub fn read(&self, nar: NarHash, from: u64) -> Option<SpoolBody> {
+        let spool = self.0.spools.lock().get(&nar).map(Arc::clone)?;
+        let state = spool.state.subscribe();
+        spool.open_to()?;
+        let left = spool.info.nar_size.checked_sub(from)?;
+        let sending = Sending::begin(&self.0.sends);
+        let (blocks, receiver) = mpsc::channel(AHEAD);
+        tokio::spawn(send(spool, state, from, blocks, sending));
+        Some(SpoolBody { blocks: receiver, left })
+    }
+
+    fn in_memory(&self) -> u64 {
+        self.0.spools.lock().values().filter(|spool| spool.in_memory).map(|spool| spool.info.nar_size).sum()
+    }
+
+    /// Lets go of those that were not used for longest, until another one of `size` bytes fits.
+    fn make_room(&self, nar: NarHash, size: u64) -> Option<()> {
+        let max_size = self.0.options.lock().max_size;
+        let mut spools = self.0.spools.lock();
+        // One that failed makes room for the next try.
+        if spools.get(&nar).is_some_and(|spool| spool.open_to().is_none()) {
+            spools.remove(&nar);
+        }
+        if size > max_size || spools.contains_key(&nar) {
+            return None;
+        }
+        let mut taken: u64 = spools.values().map(|spool| spool.info.nar_size).sum();
+        while taken + size > max_size || spools.len() >= SPOOLS_MAX {
+            let idle = spools.iter().filter(|(_, spool)| !spool.is_read() && !is_growing(spool));
+            let (oldest, spool) = idle.min_by_key(|(_, spool)| *spool.used.lock())?;
+            taken -= spool.info.nar_size;
+            let oldest = *oldest;
+            spools.remove(&oldest);
+        }
+        Some(())
+    }
+
+    /// A file for `size` bytes, which is gone when it is closed.
+    fn file(&self, in_memory: bool, size: u64) -> io::Result<File> {
+        if in_memory {
+            return Ok(memfd_create(c"peernix-spool", MFdFlags::MFD_CLOEXEC)?.into());
+        }
+        let dir = self.0.options.lock().dir.clone();
+        let dir = dir.ok_or_else(|| io::Error::other("there is no cache directory"))?;
+        let file = tempfile::tempfile_in(dir)?;
+        let disk = fstatvfs(&file)?;
+        let free = disk.blocks_available() * disk.fragment_size();
+        if free < size.saturating_add(DISK_FREE) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let length = i64::try_from(size).map_err(io::Error::other)?;
+        match fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, length) {
+            // Where a file system does not know that, room is taken as it is written.
+            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(file),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Lets go of what nobody used for long, for as long as there are spools.
+    async fn keep(self) {
+        while let Some(next) = self.sweep() {
+            sleep_until(next).await;
+        }
+    }
+
+    /// Lets go of what nobody used for long; when to look again, if there is something left.
+    fn sweep(&self) -> Option<Instant> {
+        let (now, keep) = (Instant::now(), self.0.options.lock().keep);
+        let mut spools = self.0.spools.lock();
+        spools.retain(|_, spool| {
+            if spool.is_read() || is_growing(spool) {
+                *spool.used.lock() = now;
+            }
+            *spool.state.borrow() != State::Failed && now < *spool.used.lock() + keep
+        });
+        spools.values().map(|spool| *spool.used.lock() + keep).min()
+    }
+}
+
+fn is_growing(spool: &Spool) -> bool {
+    matches!(*spool.state.borrow(), State::Growing(_))
+}
+
+/// Writes what comes into a spool. A NAR that does not come to its end leaves none.
+pub(crate) struct Writer {
+    spools: Spools,
+    spool: Arc<Spool>,
+    /// `None`: it is proved.
+    chunks: Option<mpsc::Sender<Write>>,
+}
+
+enum Write {
+    Chunk(Bytes),
+    Proved,
+}
+
+impl Writer {
+    /// Appends the next bytes.
+    pub(crate) async fn push(&mut self, chunk: Bytes) {
+        if let Some(chunks) = &self.chunks {
+            // One that failed takes no more.
+            let _ = chunks.send(Write::Chunk(chunk)).await;
+        }
+    }
+
+    /// All of it came and is right.
+    pub(crate) async fn proved(mut self) {
+        if let Some(chunks) = self.chunks.take() {
+            let _ = chunks.send(Write::Proved).await;
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.chunks.is_some() {
+            self.spool.state.send_replace(State::Failed);
+            let mut spools = self.spools.0.spools.lock();
+            let nar = self.spool.info.nar_hash;
+            if spools.get(&nar).is_some_and(|spool| Arc::ptr_eq(spool, &self.spool)) {
+                spools.remove(&nar);
+            }
+        }
+    }
+}
+
+/// Writes what comes to the file, off the reactor.
+async fn write(spool: Arc<Spool>, mut queue: mpsc::Receiver<Write>) {
+    let mut written = 0;
+    let mut batch = Vec::new();
+    while queue.recv_many(&mut batch, QUEUE).await > 0 {
+        let (mut chunks, mut is_proved) = (Vec::new(), false);
+        for write in batch.drain(..) {
+            match write {
+                Write::Chunk(chunk) => chunks.push(chunk),
+                Write::Proved => is_proved = true,
+            }
+        }
+        let (file, from) = (Arc::clone(&spool), written);
+        let done = spawn_blocking(move || {
+            let mut at = from;
+            for chunk in chunks {
+                file.file.write_all_at(&chunk, at)?;
+                at += chunk.len() as u64;
+            }
+            Ok(at)
+        });
+        match done.await.unwrap_or_else(|stopped| Err(io::Error::other(stopped))) {
+            Ok(at) => written = at,
+            Err(error) => {
+                log::debug!(path:% = spool.info.path, reason:% = error; "what comes is not streamed on: {error}");
+                spool.state.send_replace(State::Failed);
+                return;
+            }
+        }
+        let is_whole = is_proved && written == spool.info.nar_size;
+        spool.state.send_if_modified(|state| {
+            let is_open = *state != State::Failed;
+            if is_open {
+                *state = if is_whole { State::Proved } else { State::Growing(written) };
+            }
+            is_open
+        });
+    }
+    if *spool.state.borrow() != State::Proved {
+        spool.state.send_replace(State::Failed);
+    }
+}
+
+/// One stream more, until this is dropped.
+struct Sending(Arc<AtomicU16>);
+
+impl Sending {
+    fn begin(sends: &Arc<AtomicU16>) -> Self {
+        sends.fetch_add(1, Relaxed);
+        Self(Arc::clone(sends))
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Reads a spool for whoever streams it, as far as it may be and as it comes.
+async fn send(
+    spool: Arc<Spool>,
+    mut state: watch::Receiver<State>,
+    mut at: u64,
+    blocks: mpsc::Sender<Result<Bytes, SpoolError>>,
+    _sending: Sending,
+) {
+    while at < spool.info.nar_size {
+        state.mark_unchanged();
+        let Some(end) = spool.open_to() else {
+            let _ = blocks.send(Err(SpoolError::Ended)).await;
+            return;
+        };
+        if at >= end {
+            tokio::select! {
+                // The spool is held: its sender lives.
+                _ = state.changed() => continue,
+                () = blocks.closed() => return,
+            }
+        }
+        let (file, length) = (Arc::clone(&spool), (end - at).min(BLOCK));
+        let block = spawn_blocking(move || {
+            // Lossless: at most a block.
+            let mut block = vec![0; usize::try_from(length).unwrap_or_default()];
+            file.file.read_exact_at(&mut block, at)?;
+            Ok(Bytes::from(block))
+        });
+        let block = block.await.unwrap_or_else(|stopped| Err(io::Error::other(stopped)));
+        let is_over = block.is_err();
+        at += length;
+        if blocks.send(block.map_err(|error| SpoolError::Read(Arc::new(error)))).await.is_err() || is_over {
+            return;
+        }
+    }
+    *spool.used.lock() = Instant::now();
+}
+
+/// The bytes of a NAR as they come. An error is the end of it: nobody takes a part for the whole.
+pub struct SpoolBody {
+    blocks: mpsc::Receiver<Result<Bytes, SpoolError>>,
+    left: u64,
+}
+
+impl Body for SpoolBody {
+    type Data = Bytes;
+    type Error = SpoolError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, SpoolError>>> {
+        self.blocks.poll_recv(context).map(|block| {
+            let block = match block {
+                None if self.left > 0 => Err(SpoolError::Ended),
+                None => return None,
+                Some(block) => block,
+            };
+            self.left -= block.as_ref().map_or(self.left, |block| block.len() as u64);
+            Some(block.map(Frame::data))
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+#[path = "spool_tests.rs"]
+mod tests;

@@ -1,0 +1,336 @@
+//! Machines that want the same at the same time: the Internet is asked once, whoever dies meanwhile.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use peernix::fetch::claims::order::order;
+use peernix::nix::PathInfo;
+use peernix::peers::NodeId;
+
+use super::Case;
+use crate::ctx::Ctx;
+use crate::host::Host;
+use crate::internet::{Internet, flat_cache};
+use crate::network::Network;
+use crate::peer::{Peernixd, Settings};
+use crate::real_nix::{self, Generation, NixRun, Retries};
+use crate::store::Signed;
+use crate::wait;
+
+/// How much more than one copy all machines together may download; what is repeated is narinfos and what was on its way.
+const COPIES: f64 = 1.05;
+const COPIES_AFTER_A_DEATH: f64 = 1.1;
+/// How much longer than alone the last of them may take.
+const LAST: f64 = 1.5;
+
+const NIX_LIMIT: Duration = Duration::from_secs(300);
+
+/// How many machines, how fast the line to the Internet is that all share, and about how many bytes of NARs they want.
+#[derive(Clone, Copy)]
+struct Scale {
+    machines: usize,
+    mbit: u32,
+    bytes: u64,
+}
+
+/// Few enough for a build that is not optimised, on two processors: the line is what is waited for.
+const SMALL: Scale = Scale { machines: 4, mbit: 16, bytes: 24 << 20 };
+const LARGE: Scale = Scale { machines: 10, mbit: 100, bytes: u64::MAX };
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = vec![
+        Case::new("together/one-download", |ctx| one_download(ctx, SMALL)).alone(),
+        Case::new("together/one-download-for-ten", |ctx| one_download(ctx, LARGE)).alone().limit(900).long_only(),
+        Case::new("together/one-of-them-dies", |ctx| one_dies(ctx, SMALL)).alone(),
+        Case::new("together/one-of-ten-dies", |ctx| one_dies(ctx, LARGE)).alone().limit(900).long_only(),
+        Case::new("together/two-halves", two_halves).alone(),
+        Case::new("together/what-is-not-shared", not_shared),
+    ];
+    for who in [Who::Downloader, Who::Directory, Who::Nobody] {
+        let name = format!("together/large/{}", who.name());
+        cases.push(Case::new(name, move |ctx| large(ctx, who)).alone());
+    }
+    cases
+}
+
+/// Who is killed while one large NAR is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Downloader,
+    Directory,
+    Nobody,
+}
+
+impl Who {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Downloader => "downloader-dies",
+            Self::Directory => "directory-dies",
+            Self::Nobody => "nobody-dies",
+        }
+    }
+}
+
+/// A cache on the Internet, and what is wanted of it.
+struct Wanted {
+    internet: Internet,
+    paths: Vec<String>,
+    /// Bytes of its NARs as files.
+    files: u64,
+}
+
+/// Puts these paths into a cache on the Internet.
+fn offer(network: &Network<'_>, maker: &Host, infos: &[&PathInfo], compression: &str) -> Result<Wanted> {
+    let paths: Vec<String> = infos.iter().map(|info| format!("/nix/store/{}", info.path)).collect();
+    let dir: PathBuf = flat_cache(maker, "cache", compression, &paths)?;
+    let files = std::fs::read_dir(dir.join("nar"))?.map(|entry| Ok(entry?.metadata()?.len()));
+    let files = files.sum::<std::io::Result<u64>>().context("the cache's files")?;
+    Ok(Wanted { internet: Internet::start(network, 8080, &dir)?, paths, files })
+}
+
+/// Some packages of the closure.
+fn some_packages(ctx: &Ctx, maker: &Host, most: u64) -> Result<Vec<PathInfo>> {
+    let set = ctx.world.closure()?;
+    let mut bytes = 0;
+    let some = set.paths.iter().filter(|info| info.path.name().starts_with("deb-")).take_while(|info| {
+        bytes += info.nar_size;
+        bytes < most
+    });
+    let infos = set.closure_of(some);
+    set.install_some(maker, &infos, Signed::Yes)?;
+    Ok(infos.into_iter().cloned().collect())
+}
+
+/// Starts the service on each host, and waits until all know each other.
+fn start_all<'a>(ctx: &'a Ctx, hosts: &'a [Arc<Host>], settings: &Settings) -> Result<Vec<Peernixd<'a>>> {
+    let all = hosts.iter().map(|host| Peernixd::start(ctx, host, settings)).collect::<Result<Vec<_>>>()?;
+    for one in &all {
+        one.wait_online(hosts.len() - 1, Duration::from_secs(30))?;
+    }
+    Ok(all)
+}
+
+/// Has Nix realise the paths on each host at the same time; `meanwhile` is done while it runs.
+fn realise_all(
+    ctx: &Ctx,
+    hosts: &[Arc<Host>],
+    paths: &[String],
+    meanwhile: impl FnOnce() -> Result<()>,
+) -> Result<Vec<NixRun>> {
+    let command: Vec<&str> = ["nix-store", "--realise"].into_iter().chain(paths.iter().map(String::as_str)).collect();
+    let running = hosts
+        .iter()
+        .map(|host| real_nix::start(ctx, host, Generation::Machine, &host.name, &command, Retries::Allowed))
+        .collect::<Result<Vec<_>>>()?;
+    meanwhile()?;
+    running.into_iter().map(|run| run.finish(NIX_LIMIT)).collect()
+}
+
+/// How many bytes of NARs a machine has downloaded from the Internet.
+fn downloaded(on: &Peernixd<'_>) -> Result<u64> {
+    counted(on, "peernix_fetched_bytes_total{source=\"upstream\"}")
+}
+
+fn counted(on: &Peernixd<'_>, name: &str) -> Result<u64> {
+    let metrics = on.metrics()?;
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+    Ok(line.trim().parse()?)
+}
+
+/// What one machine needs, alone: its time, and the bytes that the Internet sent, headers of packets and all.
+fn alone(ctx: &Ctx, network: &Network<'_>, settings: &Settings, wanted: &Wanted) -> Result<(Duration, u64)> {
+    let host = network.host("alone")?;
+    let on = Peernixd::start(ctx, &host, &settings.clone().fixed_peers(&[]))?;
+    let before = network.internet_sent()?;
+    let runs = realise_all(ctx, std::slice::from_ref(&host), &wanted.paths, || Ok(()))?;
+    let sent = network.internet_sent()? - before;
+    let time = runs.into_iter().next().context("no run")?.must("alone")?.time;
+    on.stop()?;
+    Ok((time, sent))
+}
+
+fn one_download(ctx: &Ctx, scale: Scale) -> Result<()> {
+    let network = ctx.network()?;
+    let maker = network.host("maker")?;
+    let infos = some_packages(ctx, &maker, scale.bytes)?;
+    let wanted = offer(&network, &maker, &infos.iter().collect::<Vec<_>>(), "zstd")?;
+    ctx.note("paths", infos.len(), "");
+    ctx.note("machines", scale.machines, "");
+    ctx.measure("files of the cache", wanted.files as f64 / 1e6, "MB", None);
+    network.slow_internet(scale.mbit)?;
+    let settings = Settings::new(ctx).upstreams(&[&wanted.internet.url]).set("log.level", "info");
+    let (time, one_copy) = alone(ctx, &network, &settings, &wanted)?;
+    ctx.measure("one machine alone", time.as_secs_f64(), "s", None);
+
+    let hosts: Vec<_> = (0..scale.machines).map(|number| network.host(&format!("h{number}"))).collect::<Result<_>>()?;
+    let all = start_all(ctx, &hosts, &settings)?;
+    let before = network.internet_sent()?;
+    let runs = realise_all(ctx, &hosts, &wanted.paths, || Ok(()))?;
+    let sent = network.internet_sent()? - before;
+    let mut last = Duration::ZERO;
+    for (run, host) in runs.into_iter().zip(&hosts) {
+        last = last.max(run.must(&host.name)?.time);
+        real_nix::verify_store(host, Generation::Machine)?;
+    }
+    let nars = all.iter().map(downloaded).sum::<Result<u64>>()?;
+    ctx.measure("NARs that all downloaded, as a multiple of the files", nars as f64 / wanted.files as f64, "", COPIES);
+    ctx.measure("what the Internet sent, as a multiple of one copy", sent as f64 / one_copy as f64, "", COPIES);
+    ctx.measure("the last machine's time", last.as_secs_f64(), "s", None);
+    ctx.measure("as a multiple of one machine's", last.as_secs_f64() / time.as_secs_f64(), "", LAST);
+    let counts = |name: &str| -> Result<Vec<u64>> {
+        all.iter().map(|on| counted(on, &format!("peernix_claims_total{{result=\"{name}\"}}"))).collect()
+    };
+    ctx.note("granted", format!("{:?}", counts("granted")?), "");
+    ctx.note("followed", format!("{:?}", counts("followed")?), "");
+    ctx.note("alone", format!("{:?}", counts("alone")?), "");
+    all.into_iter().try_for_each(Peernixd::stop)
+}
+
+/// The machine that has downloaded most is killed when half of it is there: it downloads some NARs, and is the directory of others.
+fn one_dies(ctx: &Ctx, scale: Scale) -> Result<()> {
+    let network = ctx.network()?;
+    let maker = network.host("maker")?;
+    let infos = some_packages(ctx, &maker, scale.bytes)?;
+    let wanted = offer(&network, &maker, &infos.iter().collect::<Vec<_>>(), "zstd")?;
+    network.slow_internet(scale.mbit)?;
+    let settings = Settings::new(ctx).upstreams(&[&wanted.internet.url]).set("log.level", "info");
+    let hosts: Vec<_> = (0..scale.machines).map(|number| network.host(&format!("h{number}"))).collect::<Result<_>>()?;
+    let mut all = start_all(ctx, &hosts, &settings)?;
+    let (mut killed, mut lost) = (0, 0);
+    let runs = realise_all(ctx, &hosts, &wanted.paths, || {
+        wait::until_true("half of it to be there", NIX_LIMIT, || {
+            Ok(all.iter().map(downloaded).sum::<Result<u64>>()? >= wanted.files / 2)
+        })?;
+        let each = all.iter().map(downloaded).collect::<Result<Vec<u64>>>()?;
+        let most = each.iter().enumerate().max_by_key(|(_, bytes)| **bytes).context("no machine")?;
+        (killed, lost) = (most.0, *most.1);
+        all[killed].kill9()
+    })?;
+    for (number, (run, host)) in runs.into_iter().zip(&hosts).enumerate() {
+        if number != killed {
+            run.must(&host.name)?;
+            real_nix::verify_store(host, Generation::Machine)?;
+        }
+    }
+    all.remove(killed);
+    let nars = all.iter().map(downloaded).sum::<Result<u64>>()? + lost;
+    let copies = nars as f64 / wanted.files as f64;
+    ctx.measure("NARs that all downloaded, as a multiple of the files", copies, "", COPIES_AFTER_A_DEATH);
+    all.into_iter().try_for_each(Peernixd::stop)
+}
+
+/// One NAR of 24 MiB, three machines that want it, and one of them dies when half of it is there.
+fn large(ctx: &Ctx, who: Who) -> Result<()> {
+    let network = ctx.network()?;
+    let maker = network.host("maker")?;
+    let set = ctx.world.pieces()?;
+    let info = set.named("piece-24m")?;
+    set.install_some(&maker, &[info], Signed::Yes)?;
+    // As it is, so that whoever goes on need not begin at the beginning.
+    let wanted = offer(&network, &maker, &[info], "none")?;
+    network.slow_internet(40)?;
+    let settings = Settings::new(ctx).upstreams(&[&wanted.internet.url]);
+    let hosts: Vec<_> = (0..4).map(|number| network.host(&format!("h{number}"))).collect::<Result<_>>()?;
+    let mut all = start_all(ctx, &hosts, &settings)?;
+    let ids = all.iter().map(|on| Ok(on.node_id()?.parse()?)).collect::<Result<Vec<NodeId>>>()?;
+    let first = order(&info.nar_hash, ids.clone())[0];
+    let directory = ids.iter().position(|id| *id == first).context("no directory")?;
+    // Neither the directory nor, so that this shows something, those that want it are the same machine.
+    let wanting: Vec<usize> = (0..4).filter(|number| *number != directory).collect();
+    let some: Vec<_> = wanting.iter().map(|number| Arc::clone(&hosts[*number])).collect();
+    let (mut dead, mut lost, mut struck) = (None, 0, Instant::now());
+    let runs = realise_all(ctx, &some, &wanted.paths, || {
+        wait::until_true("half of it to be there", NIX_LIMIT, || {
+            Ok(all.iter().map(downloaded).sum::<Result<u64>>()? >= wanted.files / 2)
+        })?;
+        struck = Instant::now();
+        dead = match who {
+            Who::Nobody => None,
+            Who::Directory => Some(directory),
+            Who::Downloader => {
+                let each = all.iter().map(downloaded).collect::<Result<Vec<u64>>>()?;
+                ensure!(each.iter().filter(|bytes| **bytes > 0).count() == 1, "several download it: {each:?}");
+                lost = *each.iter().max().context("no machine")?;
+                each.iter().position(|bytes| *bytes == lost)
+            }
+        };
+        dead.map_or(Ok(()), |dead| all[dead].kill9())
+    })?;
+    ctx.measure("from the middle to the end", struck.elapsed().as_secs_f64(), "s", 15.0);
+    for (number, run) in wanting.iter().zip(runs) {
+        if Some(*number) != dead {
+            run.must(&hosts[*number].name)?;
+            real_nix::verify_store(&hosts[*number], Generation::Machine)?;
+        }
+    }
+    if let Some(dead) = dead {
+        all.remove(dead);
+    }
+    let nars = all.iter().map(downloaded).sum::<Result<u64>>()? + lost;
+    let limit = if who == Who::Nobody { COPIES } else { COPIES_AFTER_A_DEATH };
+    ctx.measure("what all downloaded, as a multiple of the file", nars as f64 / wanted.files as f64, "", limit);
+    all.into_iter().try_for_each(Peernixd::stop)
+}
+
+/// The network falls into two halves before anything is wanted: two copies, and no error.
+fn two_halves(ctx: &Ctx) -> Result<()> {
+    let network = ctx.network()?;
+    let maker = network.host("maker")?;
+    let infos = some_packages(ctx, &maker, 6 << 20)?;
+    let wanted = offer(&network, &maker, &infos.iter().collect::<Vec<_>>(), "zstd")?;
+    let settings = Settings::new(ctx).upstreams(&[&wanted.internet.url]).set("log.level", "info");
+    let hosts: Vec<_> = (0..4).map(|number| network.host(&format!("h{number}"))).collect::<Result<_>>()?;
+    let all = start_all(ctx, &hosts, &settings)?;
+    network.part(&hosts[..2], &hosts[2..])?;
+    let runs = realise_all(ctx, &hosts, &wanted.paths, || Ok(()))?;
+    for (run, host) in runs.into_iter().zip(&hosts) {
+        run.must(&host.name)?;
+    }
+    let nars = all.iter().map(downloaded).sum::<Result<u64>>()?;
+    // Lookups of the first moment are asked of those who do not answer any more; then each downloads for itself.
+    ctx.measure("NARs that all downloaded, as a multiple of the files", nars as f64 / wanted.files as f64, "", 4.0);
+    all.into_iter().try_for_each(Peernixd::stop)
+}
+
+/// What a machine may not share it does not pass on either, and still takes part.
+fn not_shared(ctx: &Ctx) -> Result<()> {
+    let network = ctx.network()?;
+    let maker = network.host("maker")?;
+    let set = ctx.world.pieces()?;
+    let info = set.named("piece-24m")?;
+    set.install_some(&maker, &[info], Signed::Yes)?;
+    let wanted = offer(&network, &maker, &[info], "none")?;
+    network.slow_internet(80)?;
+    let settings = Settings::new(ctx).upstreams(&[&wanted.internet.url]);
+    let hosts: Vec<_> = (0..3).map(|number| network.host(&format!("h{number}"))).collect::<Result<_>>()?;
+    let secretive = settings.clone().set("share.deny", vec!["piece-*".to_owned()]);
+    let all: Vec<Peernixd<'_>> = hosts
+        .iter()
+        .enumerate()
+        .map(|(number, host)| Peernixd::start(ctx, host, if number == 0 { &secretive } else { &settings }))
+        .collect::<Result<_>>()?;
+    for on in &all {
+        on.wait_online(2, Duration::from_secs(30))?;
+    }
+    let runs = realise_all(ctx, &hosts, &wanted.paths, || Ok(()))?;
+    for (run, host) in runs.into_iter().zip(&hosts) {
+        run.must(&host.name)?;
+    }
+    let logs: BTreeSet<bool> =
+        all[1..].iter().map(|on| on.log().contains(&format!("from peer {}", ids(&all[0])))).collect();
+    ctx.check("nobody streams from the one that does not share it", !logs.contains(&true), "somebody does");
+    let sent = counted(&all[0], "peernix_http_sent_bytes_total{face=\"share\"}")?;
+    ctx.measure("what it sent to others", sent as f64 / 1e6, "MB", 1.0);
+    let each = all.iter().map(downloaded).collect::<Result<Vec<u64>>>()?;
+    let nars = each.iter().sum::<u64>() as f64 / wanted.files as f64;
+    ctx.note("downloaded", format!("{each:?}"), "bytes");
+    ctx.measure("what all downloaded, as a multiple of the file", nars, "", 2.05);
+    all.into_iter().try_for_each(Peernixd::stop)
+}
+
+fn ids(on: &Peernixd<'_>) -> String {
+    on.node_id().unwrap_or_default()
+}
