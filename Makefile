@@ -90,7 +90,7 @@ fuzz:
 
 # Thousands of machines, simulated: writes docs/scale.md anew.
 scale: cc
-	$(CARGO) test --locked --release --lib -- --ignored simulation::scale
+	$(CARGO) test --locked --release --lib -- --ignored --test-threads=1 simulation::scale
 
 # Everything it measures is optimised. ARGS go to the suite: `make bench ARGS='narinfo --rounds 9'`.
 bench: cc

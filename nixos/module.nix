@@ -41,6 +41,7 @@
     trust = ["public_keys"];
     keys = ["name" "grace"];
     discovery = ["peers"];
+    cache = ["max_size" "keep"];
     log = ["level"];
   };
   fixed = lib.mapAttrs (section: keys:

@@ -171,6 +171,8 @@ in {
           keys = ["signing"];
           discovery = ["interfaces" "mdns"];
           fleet = ["mode" "nodes"];
+          swarm = ["claims"];
+          cache = [];
           limits = ["header_timeout" "idle_timeout" "memory" "per_address"];
           log = [];
         };

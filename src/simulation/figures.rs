@@ -1,8 +1,9 @@
 //! What a simulation measured, what it has to be, and `docs/scale.md`.
 
 use super::room::Shape;
+use super::together;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What is measured of one room. Rates are bytes a second, sent and received together; memory is in bytes.
@@ -86,16 +87,33 @@ impl Figures {
 const MARKS: [&str; 2] = ["<!-- figures: written by `make scale` -->\n", "<!-- end of figures -->\n"];
 const HEAD: &str = "| machines | leaf, idle, kB/s | leaf, wave, kB/s | leaf, MiB | relay, idle, kB/s | relay, wave, kB/s | relay, MiB | lasting connections, most | new path known after, median / 99 %, s | a relay's end made good after, s | found of what somebody had | a hit, median / 99 %, ms |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n";
 
+const UPGRADE_MARKS: [&str; 2] = ["<!-- upgrades: written by `make scale` -->\n", "<!-- end of upgrades -->\n"];
+const UPGRADE_HEAD: &str = "| machines | NARs each | begin within, s | die meanwhile | downloads, in copies | streams of one NAR from one machine that fetches it, most | streams from one machine, most | time, median / last, as a multiple of one alone |\n|---|---|---|---|---|---|---|---|\n";
+
 /// Writes the figures into `docs/scale.md`, and the picture beside it.
 pub(super) fn write(figures: &[Figures]) -> std::io::Result<()> {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    let path = docs.join("scale.md");
-    let text = std::fs::read_to_string(&path)?;
-    let (before, rest) = text.split_once(MARKS[0]).expect("docs/scale.md has the mark before the figures");
-    let (_, after) = rest.split_once(MARKS[1]).expect("docs/scale.md has the mark after the figures");
     let rows: String = figures.iter().map(|figures| figures.row() + "\n").collect();
-    std::fs::write(&path, [before, MARKS[0], HEAD, &rows, MARKS[1], after].concat())?;
-    std::fs::write(docs.join("scale.svg"), picture(figures))
+    put(MARKS, &[HEAD, &rows].concat())?;
+    std::fs::write(docs().join("scale.svg"), picture(figures))
+}
+
+/// Writes the figures of upgrades into `docs/scale.md`.
+pub(super) fn write_upgrades(upgrades: &[together::Figures]) -> std::io::Result<()> {
+    let rows: String = upgrades.iter().map(|figures| figures.row() + "\n").collect();
+    put(UPGRADE_MARKS, &[UPGRADE_HEAD, &rows].concat())
+}
+
+fn docs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")
+}
+
+/// Puts a table between its marks.
+fn put(marks: [&str; 2], table: &str) -> std::io::Result<()> {
+    let path = docs().join("scale.md");
+    let text = std::fs::read_to_string(&path)?;
+    let (before, rest) = text.split_once(marks[0]).expect("docs/scale.md has the mark before the figures");
+    let (_, after) = rest.split_once(marks[1]).expect("docs/scale.md has the mark after the figures");
+    std::fs::write(&path, [before, marks[0], table, marks[1], after].concat())
 }
 
 /// A curve: its name, its colour, and what it shows.
