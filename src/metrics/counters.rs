@@ -133,6 +133,8 @@ metrics! {
     claims_taken_over: "peernix_claims_total", "result=\"taken_over\""; "NARs that no peer had, by what the other machines said: download it for all, take over the download of one that was lost, stream it from a machine that fetches it, or nothing.";
     claims_followed: "peernix_claims_total", "result=\"followed\""; "NARs that no peer had, by what the other machines said: download it for all, take over the download of one that was lost, stream it from a machine that fetches it, or nothing.";
     claims_alone: "peernix_claims_total", "result=\"alone\""; "NARs that no peer had, by what the other machines said: download it for all, take over the download of one that was lost, stream it from a machine that fetches it, or nothing.";
+    site_downloaded_bytes: "peernix_site_downloaded_bytes_total"; "Bytes of NARs that machines downloaded, as they say, of those NARs that this machine is the directory of.";
+    site_unique_bytes: "peernix_site_unique_bytes_total"; "The same, each NAR once: over all machines, the quotient is how often the site downloads what it needs.";
     index_saved: "peernix_index_saved_requests_total"; "Requests to peers for a path that were not made because their index says that they do not have it.";
     index_updates: "peernix_index_updates_total"; "Answers of peers that told their index, or what changed in it.";
     index_bytes: "peernix_index_bytes_total"; "Bytes of those.";

@@ -144,6 +144,10 @@ impl Default for Stub {
                     "peers": 3, "entries": 60_000, "offered": 20_000, "updatedTimestamp": NOW - 5_000_000, "updates": 12,
                     "savedRequests": 4321, "wrongClaims": 1,
                 },
+                "claims": {
+                    "granted": 40, "takenOver": 1, "followed": 59, "alone": 0,
+                    "siteDownloadedBytes": 2_u64 << 30, "siteUniqueBytes": 2_000_000_000,
+                },
                 "bytesFromPeers": 12_u64 << 30, "bytesFromUpstreams": 1 << 30,
                 "sources": [
                     { "kind": "peer", "source": long("a"), "name": "tower", "bytes": 12_u64 << 30 },

@@ -85,6 +85,16 @@ fn render(statistics: &Statistics, screen: &Screen) -> String {
         ("Wrong claims", bad(index.wrong_claims)),
     ]));
 
+    let claims = &statistics.claims;
+    text.push_str(&heading("Downloads for all"));
+    text.push_str(&facts(&[
+        ("Downloaded here", number(claims.granted + claims.taken_over)),
+        ("Taken over", number(claims.taken_over)),
+        ("Streamed from others", number(claims.followed)),
+        ("Without an answer", number(claims.alone)),
+        ("Copies that machines download", copies(claims.site_downloaded_bytes, claims.site_unique_bytes)),
+    ]));
+
     text.push_str(&heading("Faces"));
     let mut faces = Table::new(&["FACE", ">REQUESTS", ">SERVED", ">CONNECTIONS"]);
     for face in &statistics.faces {
@@ -106,4 +116,15 @@ fn render(statistics: &Statistics, screen: &Screen) -> String {
         text.push_str(&screen.table(&sources, &footer));
     }
     text
+}
+
+/// How often what was needed was downloaded, of what this machine knows; before the first nothing is known.
+fn copies(downloaded: u64, unique: u64) -> String {
+    if unique == 0 {
+        return "-".to_owned();
+    }
+    // Far below where a float cannot tell numbers apart.
+    #[allow(clippy::cast_precision_loss)]
+    let copies = downloaded as f64 / unique as f64;
+    format!("{copies:.2}")
 }

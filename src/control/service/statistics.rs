@@ -2,7 +2,7 @@
 
 use super::controller::Controller;
 use crate::control::types::{
-    Face, IndexCounts, Lookups, SourceBytes, SourceKind, Statistics, TransferCounts, timestamp,
+    ClaimCounts, Face, IndexCounts, Lookups, SourceBytes, SourceKind, Statistics, TransferCounts, timestamp,
 };
 use crate::metrics::Snapshot;
 use std::sync::atomic::Ordering::Relaxed;
@@ -54,6 +54,14 @@ pub(super) fn read(controller: &Controller) -> Statistics {
             failed_over: count("transfers_failed_over"),
         },
         index: index(controller, &counted),
+        claims: ClaimCounts {
+            granted: count("claims_granted"),
+            taken_over: count("claims_taken_over"),
+            followed: count("claims_followed"),
+            alone: count("claims_alone"),
+            site_downloaded_bytes: count("site_downloaded_bytes"),
+            site_unique_bytes: count("site_unique_bytes"),
+        },
         bytes_from_peers: count("fetched_peer_bytes"),
         bytes_from_upstreams: count("fetched_upstream_bytes"),
         sources: sources(controller, &counted),

@@ -132,6 +132,9 @@ pub struct Statistics {
     /// What peers tell of what they have; an older service says nothing of it.
     #[serde(default)]
     pub index: IndexCounts,
+    /// NARs that no peer had; an older service says nothing of it.
+    #[serde(default)]
+    pub claims: ClaimCounts,
     /// Bytes that came from peers, which is what the Internet was spared.
     pub bytes_from_peers: u64,
     /// Bytes that came from the Internet.
@@ -209,6 +212,24 @@ pub struct IndexCounts {
     pub saved_requests: u64,
     /// Times a peer did not have what its index says.
     pub wrong_claims: u64,
+}
+
+/// NARs that no peer had, by what became of them; and what the machines downloaded that this one is the directory of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimCounts {
+    /// This machine downloaded them for all.
+    pub granted: u64,
+    /// The same, after the one was lost that did.
+    pub taken_over: u64,
+    /// They were streamed from a machine that fetched them.
+    pub followed: u64,
+    /// Nobody could say anything.
+    pub alone: u64,
+    /// Bytes of NARs that machines downloaded, as they say, of those that this machine is the directory of.
+    pub site_downloaded_bytes: u64,
+    /// The same, each NAR once.
+    pub site_unique_bytes: u64,
 }
 
 /// Bytes from one source.

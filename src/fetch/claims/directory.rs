@@ -184,12 +184,27 @@ pub(crate) struct Directory {
     machines: HashMap<NodeId, Machine>,
     places: usize,
     swept: Instant,
+    tally: Tally,
+}
+
+/// What was downloaded, as machines say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Bytes of NARs.
+    pub(crate) downloaded: u64,
+    /// The same, each NAR once.
+    pub(crate) unique: u64,
 }
 
 impl Directory {
     /// Nothing is known.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { trees: HashMap::new(), machines: HashMap::new(), places: 0, swept: now }
+        Self { trees: HashMap::new(), machines: HashMap::new(), places: 0, swept: now, tally: Tally::default() }
+    }
+
+    /// What was downloaded since this was asked last.
+    pub(crate) fn tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
     }
 
     /// How many NARs are on their way or were of late, and how many places they have.
@@ -248,6 +263,7 @@ impl Directory {
             machine.places += 1;
             self.places += 1;
         }
+        self.count(who, renewal);
         let before = self.trees.entry(nar).or_default().entry(who);
         let new = Place { role, came, serves, renewed: now, moved: now, is_gone: false, accused_by: None };
         let mut refuted = None;
@@ -263,6 +279,20 @@ impl Directory {
             self.machines.entry(accuser).or_default().refuted.add(now);
         }
         true
+    }
+
+    /// Counts what somebody has downloaded since it was heard of last.
+    fn count(&mut self, who: NodeId, renewal: &Renewal) {
+        let tree = self.trees.get(&renewal.nar);
+        let before = tree.and_then(|tree| tree.get(&who));
+        if before.is_some_and(|place| place.role == Role::Downloads) {
+            let more = renewal.came.saturating_sub(before.map_or(0, |place| place.came));
+            self.tally.downloaded = self.tally.downloaded.saturating_add(more);
+        }
+        let is_known = tree.is_some_and(|tree| tree.values().any(|place| place.role == Role::Complete));
+        if renewal.role == Some(Role::Complete) && !is_known {
+            self.tally.unique = self.tally.unique.saturating_add(renewal.came);
+        }
     }
 
     /// Somebody complains of a source.

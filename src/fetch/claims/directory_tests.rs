@@ -148,6 +148,20 @@ fn what_is_over_is_forgotten() {
 }
 
 #[test]
+fn what_is_downloaded_is_counted_and_what_is_needed_once() {
+    let (mut directory, now) = directory();
+    directory.want(id(0), &want(0, &[]), now);
+    directory.want(id(1), &want(0, &[]), now);
+    directory.renew(id(0), &renewal(Role::Downloads, 30), now);
+    directory.renew(id(1), &renewal(Role::Follows(id(0)), 20), now);
+    assert_eq!(directory.want(id(1), &want(25, &[(0, Loss::Broke)]), now), Decision::Download);
+    directory.renew(id(0), &renewal(Role::Complete, 100), now);
+    directory.renew(id(1), &renewal(Role::Complete, 100), now);
+    assert_eq!(directory.tally(), Tally { downloaded: 100 + 75, unique: 100 });
+    assert_eq!(directory.tally(), Tally::default());
+}
+
+#[test]
 fn one_machine_does_not_fill_it() {
     let (mut directory, now) = directory();
     let mut decisions = HashSet::new();

@@ -1,6 +1,6 @@
 //! Asks the directory of a NAR, and answers as one.
 
-use super::directory::{Decision, Directory, RENEWAL, Renewal, Want};
+use super::directory::{Decision, Directory, RENEWAL, Renewal, Tally, Want};
 use super::message::{self, Answer, CLAIMS_MAX, Claim};
 use super::order::order;
 use super::site::{Granted, Site};
@@ -74,7 +74,16 @@ impl Claims {
                 }
             });
         }
+        self.count(&mut directory);
+        drop(directory);
         Ok(message::answer(&answers))
+    }
+
+    /// Counts what was downloaded of late.
+    fn count(&self, directory: &mut Directory) {
+        let Tally { downloaded, unique } = directory.tally();
+        self.0.metrics.site_downloaded_bytes.add(downloaded);
+        self.0.metrics.site_unique_bytes.add(unique);
     }
 
     /// Where a machine may be reached; those who ask know where we are.
@@ -170,6 +179,7 @@ impl Claims {
                         ours.renew(directory, renewal, Instant::now());
                     }
                 }
+                self.count(&mut ours);
                 continue;
             }
             for claims in claims.chunks(CLAIMS_MAX) {

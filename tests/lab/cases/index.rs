@@ -328,6 +328,26 @@ fn relays(ctx: &Ctx) -> Result<()> {
         Ok(swarm.was_asked_for(new))
     })?;
     ctx.measure("from a new path until it is known", took.as_secs_f64(), "s", 10.0);
+
+    // None of them has what the relays say that they have: each lookup costs what it may, and the relays are believed no longer, one after the
+    // other. Nobody is banned: those who were named said the truth, and those who named them may have been misled.
+    let mut times = Vec::new();
+    let mut claimed = (0..MANY).flat_map(|peer| few_of(u64::from(peer)).skip(250));
+    let ignored = || peernixd.log().matches("its index is ignored").count();
+    wait::until_true("a relay that is wrong to be ignored", Duration::from_secs(60), || {
+        for hash in claimed.by_ref().take(50) {
+            times.push(look_up(&mut client, hash)?.1);
+        }
+        Ok(ignored() > 0)
+    })?;
+    ctx.measure(
+        "a lookup of what a relay says is there and is not, p99",
+        percentile(&mut times, 0.99).as_secs_f64() * 1e3,
+        "ms",
+        400.0,
+    );
+    let banned = gauge(&peernixd, "peernix_peers_banned_total")?;
+    ctx.check("nobody is banned for that", banned == 0.0, &banned.to_string());
     peernixd.stop()
 }
 
