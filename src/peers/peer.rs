@@ -177,6 +177,12 @@ impl Peer {
         self.record().heard
     }
 
+    /// Whether it agrees with others on who downloads what.
+    #[must_use]
+    pub fn claims(&self) -> bool {
+        self.record().claims
+    }
+
     /// Whether it answers for several paths at once, see [`narinfo_batch`].
     #[must_use]
     pub fn takes_batches(&self) -> bool {

@@ -107,8 +107,9 @@ struct Site {
     numbers: HashMap<NodeId, usize>,
     nars: Vec<Nar>,
     directories: Vec<Directory>,
-    /// How many streams each machine sends.
+    /// How many streams each machine sends, in all and of each NAR.
     sends: Vec<usize>,
+    given: HashMap<(usize, usize), usize>,
     downloaded: f64,
     children: usize,
     streams: usize,
@@ -174,8 +175,8 @@ impl Site {
         let numbers = machines.iter().enumerate().map(|(number, machine)| (machine.id, number)).collect();
         let directories = (0..RELAYS).map(|_| Directory::new(now)).collect();
         let (downloaded, children, streams) = (0.0, 0, 0);
-        let sends = vec![0; shape.machines];
-        Self { shape, now, random, machines, numbers, nars, directories, sends, downloaded, children, streams }
+        let (sends, given) = (vec![0; shape.machines], HashMap::new());
+        Self { shape, now, random, machines, numbers, nars, directories, sends, given, downloaded, children, streams }
     }
 
     fn step(&mut self) {
@@ -235,16 +236,19 @@ impl Site {
             };
             if let From::Partial(source) | From::Store(source) = from {
                 self.sends[source] += 1;
+                *self.given.entry((source, nar)).or_default() += 1;
             }
             let transfer = &mut self.machines[number].running[at];
             (transfer.from, transfer.waited, transfer.lost) = (from, Duration::ZERO, lost);
         }
     }
 
-    /// One who has it in its store, as far as is known: of two at random the one that sends less.
+    /// One who has it in its store, as far as is known, and does not send it to too many already: of two at random the one that sends less.
     fn holder(&mut self, nar: usize) -> Option<usize> {
         let (now, machines) = (self.now, &self.machines);
-        let known = self.nars[nar].holders.iter().filter(|(who, since)| *since <= now && machines[*who].is_alive);
+        let is_free = |who: usize| self.given.get(&(who, nar)).is_none_or(|given| *given < CHILDREN_MAX);
+        let may = |(who, since): &&(usize, Instant)| *since <= now && machines[*who].is_alive && is_free(*who);
+        let known = self.nars[nar].holders.iter().filter(may);
         let known: Vec<usize> = known.map(|(who, _)| *who).collect();
         let pick = |random: &mut Random| known.get(random.below(known.len().max(1))).copied();
         let two = [pick(&mut self.random), pick(&mut self.random)];
@@ -289,13 +293,17 @@ impl Site {
         let downloads = all().filter(|transfer| transfer.from == From::Internet).count();
         let mut sends = vec![0_usize; self.machines.len()];
         let mut children: HashMap<(usize, usize), usize> = HashMap::new();
+        let mut given: HashMap<(usize, usize), usize> = HashMap::new();
         for transfer in all() {
             match transfer.from {
                 From::Partial(source) => {
                     sends[source] += 1;
                     *children.entry((source, transfer.nar)).or_default() += 1;
                 }
-                From::Store(source) => sends[source] += 1,
+                From::Store(source) => {
+                    sends[source] += 1;
+                    *given.entry((source, transfer.nar)).or_default() += 1;
+                }
                 From::Nowhere | From::Internet => {}
             }
         }
@@ -303,6 +311,10 @@ impl Site {
         self.streams = self.streams.max(sends.iter().copied().max().unwrap_or_default());
         // How far each was before this step: nobody passes on what is not there.
         self.sends.clone_from(&sends);
+        for (what, count) in children {
+            *given.entry(what).or_default() += count;
+        }
+        self.given = given;
         let mut there: HashMap<(usize, usize), f64> = HashMap::new();
         for (number, machine) in self.machines.iter().enumerate() {
             there.extend(machine.running.iter().map(|transfer| ((number, transfer.nar), transfer.came)));
@@ -381,6 +393,7 @@ impl Figures {
         assert!(self.copies <= limit, "{self:?}");
         assert!(self.children <= CHILDREN_MAX, "{self:?}");
         assert_eq!(self.done, self.alive, "{self:?}");
+        assert!(self.times.1 <= 4.0, "{self:?}");
     }
 
     pub(super) fn row(&self) -> String {

@@ -28,7 +28,7 @@ const STALL: Duration = Duration::from_secs(3);
 /// How long those who have all of it are named: for as long they surely keep it.
 const COMPLETE: Duration = Duration::from_secs(10 * 60);
 /// How many stream one NAR from one machine.
-pub(crate) const CHILDREN_MAX: usize = 4;
+pub const CHILDREN_MAX: usize = 4;
 /// How many download one NAR at a time, if the first seems to get nowhere.
 const DOWNLOADS_MAX: usize = 2;
 /// So many downloads that were let lie within [`BARRED`] are too many, and so many complaints that were not so: until that time is over no
@@ -39,6 +39,10 @@ const BARRED: Duration = Duration::from_secs(10 * 60);
 const DEPTH_COST: u32 = 4;
 /// How deep a tree may be.
 const DEPTH_MAX: u32 = 32;
+/// How many places a tree has, and how many of them that may be followed are looked at for one who wants the NAR: the cheapest of so many is
+/// cheap enough.
+const TREE_MAX: usize = 4 * 1024;
+const LOOKED_AT: usize = 64;
 /// How many places there are in all trees together.
 const PLACES_MAX: usize = 64 * 1024;
 /// How many of them one machine may have.
@@ -118,6 +122,8 @@ struct Place {
     renewed: Instant,
     /// When it had come further than before last.
     moved: Instant,
+    /// How many follow it.
+    children: usize,
     /// Nothing comes from it, as far as is known…
     is_gone: bool,
     /// … and if that is because somebody said that it broke, who said so.
@@ -220,6 +226,9 @@ impl Directory {
             self.lose(want.nar, asker, (*lost, *how), now);
         }
         self.end_all_that_are_over(want.nar, now);
+        if !self.has_room_for(asker, want.nar) {
+            return Decision::Alone;
+        }
         let decision = match self.source_for(asker, want) {
             Some(source) => Decision::Follow(source),
             None if self.may_download(asker, want.nar, now) => Decision::Download,
@@ -231,9 +240,7 @@ impl Directory {
             Decision::Alone => None,
         };
         let Want { nar, came, serves, sends, .. } = *want;
-        if !self.place(asker, &Renewal { nar, role, came, serves, sends }, now) {
-            return Decision::Alone;
-        }
+        self.place(asker, &Renewal { nar, role, came, serves, sends }, now);
         if let Decision::Follow(source) = decision {
             self.machines.entry(source).or_default().sends += 1;
         }
@@ -243,42 +250,58 @@ impl Directory {
     /// Takes in how far somebody is. What was not known before is known with this: its directory was another one.
     pub(crate) fn renew(&mut self, who: NodeId, renewal: &Renewal, now: Instant) {
         self.sweep(now);
-        self.place(who, renewal, now);
+        if self.has_room_for(who, renewal.nar) {
+            self.place(who, renewal, now);
+        }
     }
 
-    /// Puts somebody into the tree, or takes it out; false if there is no room.
-    fn place(&mut self, who: NodeId, renewal: &Renewal, now: Instant) -> bool {
+    /// Whether somebody has a place in a tree, or may have one.
+    fn has_room_for(&self, who: NodeId, nar: NarHash) -> bool {
+        let tree = self.trees.get(&nar);
+        tree.is_some_and(|tree| tree.contains_key(&who))
+            || (self.places < PLACES_MAX
+                && tree.is_none_or(|tree| tree.len() < TREE_MAX)
+                && self.machines.get(&who).is_none_or(|machine| machine.places < PLACES_EACH_MAX))
+    }
+
+    /// Puts somebody into the tree, or takes it out.
+    fn place(&mut self, who: NodeId, renewal: &Renewal, now: Instant) {
         let Renewal { nar, role, came, serves, sends } = *renewal;
-        let Some(role) = role else {
-            self.end(nar, who);
-            return true;
-        };
-        let is_new = !self.trees.get(&nar).is_some_and(|tree| tree.contains_key(&who));
+        let Some(role) = role else { return self.end(nar, who) };
+        self.count(who, renewal);
         let machine = self.machines.entry(who).or_default();
         machine.sends = u32::from(sends);
-        if is_new {
-            if self.places >= PLACES_MAX || machine.places >= PLACES_EACH_MAX {
-                return false;
-            }
-            machine.places += 1;
-            self.places += 1;
+        let tree = self.trees.entry(nar).or_default();
+        let before = tree.remove(&who);
+        if let Some(Place { role: Role::Follows(source), .. }) = &before {
+            follows(tree, *source, false);
         }
-        self.count(who, renewal);
-        let before = self.trees.entry(nar).or_default().entry(who);
-        let new = Place { role, came, serves, renewed: now, moved: now, is_gone: false, accused_by: None };
+        if let Role::Follows(source) = role {
+            follows(tree, source, true);
+        }
+        let mut new =
+            Place { role, came, serves, renewed: now, moved: now, children: 0, is_gone: false, accused_by: None };
         let mut refuted = None;
-        before
-            .and_modify(|place| {
-                let has_moved = came > place.came || role != place.role;
-                let Place { moved, is_gone, accused_by, .. } = *place;
-                *place = if has_moved { new.clone() } else { Place { moved, is_gone, accused_by, ..new.clone() } };
-                refuted = accused_by.filter(|_| came > 0 && has_moved);
-            })
-            .or_insert(new);
+        match before {
+            None => {
+                // Its followers may have been heard of before.
+                new.children = tree.values().filter(|place| place.role == Role::Follows(who)).count();
+                machine.places += 1;
+                self.places += 1;
+            }
+            Some(Place { children, moved, is_gone, accused_by, came: had, role: was, .. }) => {
+                new.children = children;
+                if came > had || role != was {
+                    refuted = accused_by.filter(|_| came > 0);
+                } else {
+                    (new.moved, new.is_gone, new.accused_by) = (moved, is_gone, accused_by);
+                }
+            }
+        }
+        tree.insert(who, new);
         if let Some(accuser) = refuted {
             self.machines.entry(accuser).or_default().refuted.add(now);
         }
-        true
     }
 
     /// Counts what somebody has downloaded since it was heard of last.
@@ -315,19 +338,16 @@ impl Directory {
     /// The best that `asker` can follow.
     fn source_for(&self, asker: NodeId, want: &Want) -> Option<NodeId> {
         let tree = self.trees.get(&want.nar)?;
-        let mut children: HashMap<NodeId, usize> = HashMap::new();
-        for (who, place) in tree {
-            if let Role::Follows(source) = place.role
-                && *who != asker
-            {
-                *children.entry(source).or_default() += 1;
-            }
-        }
+        // Whom it follows already has room for it.
+        let followed = match tree.get(&asker).map(|place| place.role) {
+            Some(Role::Follows(source)) => Some(source),
+            _ => None,
+        };
         let is_open = |(who, place): &(&NodeId, &Place)| {
             place.serves
                 && !place.is_gone
                 && **who != asker
-                && children.get(*who).is_none_or(|count| *count < CHILDREN_MAX)
+                && place.children - usize::from(followed == Some(**who)) < CHILDREN_MAX
                 && want.lost.iter().all(|(lost, _)| lost != *who)
         };
         let cost = |(who, place): (&NodeId, &Place)| {
@@ -340,7 +360,7 @@ impl Directory {
             let cost = sends.saturating_add(DEPTH_COST * standing.depth);
             Some(((!standing.is_rooted, cost, std::cmp::Reverse(place.came), *who), *who))
         };
-        tree.iter().filter(is_open).filter_map(cost).min().map(|(_, who)| who)
+        tree.iter().filter(is_open).take(LOOKED_AT).filter_map(cost).min().map(|(_, who)| who)
     }
 
     /// Whether `asker` may download it.
@@ -365,9 +385,11 @@ impl Directory {
     fn end_all_that_are_over(&mut self, nar: NarHash, now: Instant) {
         let Some(tree) = self.trees.get(&nar) else { return };
         let over = tree.iter().filter(|(_, place)| place.is_over(now));
-        let over: Vec<(NodeId, Role)> = over.map(|(who, place)| (*who, place.role)).collect();
-        for (who, role) in over {
-            if role == Role::Downloads {
+        // Who was not complained of may have told another directory.
+        let lay = |place: &Place| place.role == Role::Downloads && place.is_gone;
+        let over: Vec<(NodeId, bool)> = over.map(|(who, place)| (*who, lay(place))).collect();
+        for (who, lay) in over {
+            if lay {
                 self.machines.entry(who).or_default().broken.add(now);
             }
             self.end(nar, who);
@@ -376,7 +398,10 @@ impl Directory {
 
     fn end(&mut self, nar: NarHash, who: NodeId) {
         let Some(tree) = self.trees.get_mut(&nar) else { return };
-        if tree.remove(&who).is_some() {
+        if let Some(place) = tree.remove(&who) {
+            if let Role::Follows(source) = place.role {
+                follows(tree, source, false);
+            }
             self.places -= 1;
             if let Some(machine) = self.machines.get_mut(&who) {
                 machine.places -= 1;
@@ -385,6 +410,13 @@ impl Directory {
         if tree.is_empty() {
             self.trees.remove(&nar);
         }
+    }
+}
+
+/// Somebody follows `source`, or does so no longer.
+fn follows(tree: &mut HashMap<NodeId, Place>, source: NodeId, more: bool) {
+    if let Some(place) = tree.get_mut(&source) {
+        place.children = if more { place.children + 1 } else { place.children.saturating_sub(1) };
     }
 }
 

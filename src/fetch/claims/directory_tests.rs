@@ -124,11 +124,26 @@ fn who_lets_downloads_lie_is_granted_none_for_a_while() {
         assert_eq!(ask(&mut directory, number, now), Decision::Download);
     }
     let late = now + LEASE;
+    for number in 0..3 {
+        // Who complained of it is granted it instead, and has it.
+        let complaint = Want { nar: nar(number), ..want(0, &[(0, Loss::Broke)]) };
+        assert_eq!(directory.want(id(2), &complaint, now), Decision::Download);
+        directory.renew(id(2), &Renewal { nar: nar(number), role: None, ..renewal(Role::Complete, 0) }, now);
+    }
     assert_eq!(ask(&mut directory, 3, late), Decision::Alone, "three leases ran out");
     let other = Want { nar: nar(3), ..want(0, &[]) };
     assert_eq!(directory.want(id(1), &other, late), Decision::Download);
     assert_eq!(ask(&mut directory, 3, late), Decision::Follow(id(1)), "it may follow");
     assert_eq!(ask(&mut directory, 4, late + BARRED), Decision::Download);
+}
+
+#[test]
+fn who_tells_another_directory_is_not_held_to_have_let_it_lie() {
+    let (mut directory, now) = directory();
+    for number in 0..5 {
+        directory.want(id(0), &Want { nar: NarHash::new([number; 32]), ..want(0, &[]) }, now);
+    }
+    assert_eq!(directory.want(id(0), &want(0, &[]), now + LEASE), Decision::Download);
 }
 
 #[test]

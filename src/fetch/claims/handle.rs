@@ -22,7 +22,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, interval, timeout, timeout_at};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 /// How long a download waits for a directory in all: after that it begins as if there was none.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -148,47 +149,60 @@ impl Claims {
     /// Tells directories of all that is under way, until nothing is.
     async fn beat(self) {
         let mut ticks = interval(RENEWAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
         loop {
             ticks.tick().await;
-            let renewals: Vec<Renewal> = {
+            let mut of_each: HashMap<NodeId, Vec<Weak<Tenure>>> = HashMap::new();
+            {
                 let mut tenures = self.0.tenures.lock();
                 tenures.retain(|tenure| tenure.strong_count() > 0);
                 if tenures.is_empty() {
                     return;
                 }
-                tenures.iter().filter_map(Weak::upgrade).filter_map(|tenure| tenure.renewal()).collect()
-            };
-            self.tell(renewals).await;
+                for tenure in tenures.iter().filter_map(Weak::upgrade) {
+                    if let Some(directory) = self.directories(&tenure.nar()).next() {
+                        of_each.entry(directory).or_default().push(Arc::downgrade(&tenure));
+                    }
+                }
+            }
+            // One that is silent keeps none of the others waiting.
+            let mut telling = JoinSet::new();
+            for (directory, tenures) in of_each {
+                let claims = self.clone();
+                telling.spawn(timeout(RENEWAL_LIMIT, async move { claims.tell_all(directory, &tenures).await }));
+            }
+            while telling.join_next().await.is_some() {}
         }
     }
 
-    /// Tells directories of these transfers.
-    async fn tell(&self, renewals: Vec<Renewal>) {
-        let mut of_each: HashMap<NodeId, Vec<Claim>> = HashMap::new();
-        for renewal in renewals {
-            if let Some(directory) = self.directories(&renewal.nar).next() {
-                of_each.entry(directory).or_default().push(Claim::Renewal(renewal));
+    /// Tells a directory of these transfers, as they are when it is told.
+    async fn tell_all(&self, directory: NodeId, tenures: &[Weak<Tenure>]) {
+        for tenures in tenures.chunks(CLAIMS_MAX) {
+            let now = tenures.iter().filter_map(Weak::upgrade).filter_map(|tenure| tenure.renewal());
+            let renewals: Vec<Renewal> = now.collect();
+            if !renewals.is_empty() && !self.tell(directory, renewals).await {
+                return;
             }
         }
-        for (directory, claims) in of_each {
-            if directory == self.0.peers.us() {
-                let mut ours = self.0.directory.lock();
-                for claim in &claims {
-                    if let Claim::Renewal(renewal) = claim {
-                        ours.renew(directory, renewal, Instant::now());
-                    }
-                }
-                self.count(&mut ours);
-                continue;
-            }
-            for claims in claims.chunks(CLAIMS_MAX) {
-                // Who does not hear it has the next one to hear, or is not there any more.
-                if let Ok(Err(error)) = timeout(RENEWAL_LIMIT, self.ask(directory, claims)).await {
-                    log::debug!(peer:% = directory, reason:% = error; "a directory was not told what is under way: {error}");
-                }
-            }
+    }
+
+    /// Tells a directory of transfers; false: it does not hear it.
+    async fn tell(&self, directory: NodeId, renewals: Vec<Renewal>) -> bool {
+        if directory == self.0.peers.us() {
+            let mut ours = self.0.directory.lock();
+            renewals.iter().for_each(|renewal| ours.renew(directory, renewal, Instant::now()));
+            self.count(&mut ours);
+            return true;
         }
+        let claims: Vec<Claim> = renewals.into_iter().map(Claim::Renewal).collect();
+        // Who does not hear it has the next one to hear, or is not there any more.
+        self.ask(directory, &claims)
+            .await
+            .inspect_err(|error| {
+                log::debug!(peer:% = directory, reason:% = error; "a directory was not told what is under way: {error}");
+            })
+            .is_ok()
     }
 }
 
@@ -239,7 +253,11 @@ impl Site for Claims {
     }
 
     fn end(&self, last: Renewal) {
-        let claims = self.clone();
-        tokio::spawn(async move { claims.tell(vec![last]).await });
+        for (place, directory) in self.directories(&last.nar).enumerate() {
+            // The second may have been asked when the first was silent: it need not wait for news any more.
+            let last = if place == 0 { last } else { Renewal { role: None, ..last } };
+            let claims = self.clone();
+            tokio::spawn(timeout(RENEWAL_LIMIT, async move { claims.tell(directory, vec![last]).await }));
+        }
     }
 }

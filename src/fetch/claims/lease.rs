@@ -7,6 +7,11 @@ use crate::fetch::transfer::spool::Spools;
 use crate::nix::NarHash;
 use crate::peers::NodeId;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long it may take until it is known whether what came is kept.
+const KEPT_LIMIT: Duration = Duration::from_secs(10);
 
 /// The place of a transfer.
 pub(crate) struct Lease {
@@ -40,6 +45,7 @@ impl Lease {
     pub(crate) fn want(&self) -> impl Future<Output = Granted> + Send + 'static {
         let (site, tenure) = (Arc::clone(&self.site), Arc::clone(&self.tenure));
         let Renewal { nar, came, serves, sends, .. } = tenure.with(None);
+        tenure.is_asked();
         let want = Want { nar, came, serves, sends, lost: self.lost.clone() };
         async move {
             let granted = site.want(want).await;
@@ -56,11 +62,18 @@ impl Lease {
         }
     }
 
-    /// All of it is there and right.
-    pub(crate) fn complete(self) {
-        // Who cannot give it on is of no use to anybody.
-        let role = self.tenure.serves().then_some(Role::Complete);
-        self.end(role);
+    /// What comes can be streamed on no longer.
+    pub(crate) fn serves_no_more(&self) {
+        self.tenure.serves_no_more();
+    }
+
+    /// All of it is there and right; `kept` tells, later, whether others can have it from here.
+    pub(crate) fn complete(self, kept: impl Future<Output = bool> + Send + 'static) {
+        tokio::spawn(async move {
+            // Who cannot give it on is of no use to anybody.
+            let is_kept = timeout(KEPT_LIMIT, kept).await.unwrap_or(false);
+            self.end(is_kept.then_some(Role::Complete));
+        });
     }
 
     fn end(&self, last: Option<Role>) {

@@ -4,12 +4,14 @@ use super::directory::{Renewal, Role};
 use crate::fetch::transfer::spool::Spools;
 use crate::nix::NarHash;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// What is told of a transfer.
 pub(crate) struct Tenure {
     nar: NarHash,
-    serves: bool,
+    serves: AtomicBool,
+    /// A directory was asked: it may know of this whatever came of that.
+    is_known: AtomicBool,
     came: AtomicU64,
     /// `None`: nobody was told of it, or it was given up.
     role: Mutex<Option<Role>>,
@@ -19,7 +21,8 @@ pub(crate) struct Tenure {
 impl Tenure {
     /// Of a transfer of `nar` that nobody was told of. `serves`: what comes can be streamed on.
     pub(crate) fn new(nar: NarHash, serves: bool, spools: Spools) -> Self {
-        Self { nar, serves, came: AtomicU64::new(0), role: Mutex::default(), spools }
+        let (serves, is_known, came) = (AtomicBool::new(serves), AtomicBool::new(false), AtomicU64::new(0));
+        Self { nar, serves, is_known, came, role: Mutex::default(), spools }
     }
 
     /// So many bytes are there.
@@ -33,13 +36,29 @@ impl Tenure {
     }
 
     /// Whether what comes can be streamed on.
-    pub(crate) const fn serves(&self) -> bool {
-        self.serves
+    pub(crate) fn serves(&self) -> bool {
+        self.serves.load(Relaxed)
+    }
+
+    /// What comes can be streamed on no longer.
+    pub(crate) fn serves_no_more(&self) {
+        self.serves.store(false, Relaxed);
+    }
+
+    /// A directory is asked.
+    pub(crate) fn is_asked(&self) {
+        self.is_known.store(true, Relaxed);
+    }
+
+    /// Which NAR it is of.
+    pub(crate) const fn nar(&self) -> NarHash {
+        self.nar
     }
 
     /// Ends it: what is told last; `None`: nobody knows of it.
     pub(crate) fn end(&self, last: Option<Role>) -> Option<Renewal> {
-        self.role.lock().take().map(|_| self.with(last))
+        self.role.lock().take();
+        self.is_known.swap(false, Relaxed).then(|| self.with(last))
     }
 
     /// What is told now; `None`: nothing.
@@ -51,6 +70,6 @@ impl Tenure {
     /// What is told of it if it does this.
     pub(crate) fn with(&self, role: Option<Role>) -> Renewal {
         let (came, sends) = (self.came.load(Relaxed), self.spools.sends());
-        Renewal { nar: self.nar, role, came, serves: self.serves, sends }
+        Renewal { nar: self.nar, role, came, serves: self.serves(), sends }
     }
 }

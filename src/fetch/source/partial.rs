@@ -12,9 +12,11 @@ use crate::nix::{NarHash, StoreHash};
 use crate::peers::link::PARTIAL;
 use crate::peers::{Failure, Peer, Sample};
 use async_trait::async_trait;
+use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::body::Body as _;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// How long it may be silent before another one is asked for.
@@ -79,7 +81,8 @@ impl Source for PartialSource {
     }
 
     fn given(&self) -> u64 {
-        self.0.given()
+        // What it sends for other NARs says nothing of this one.
+        0
     }
 
     fn gave(&self, bytes: u64) {
@@ -99,6 +102,22 @@ impl Source for PartialSource {
         if response.body().size_hint().exact().is_none() {
             return Err(Violation::Size(0, nar.size).into());
         }
-        Ok(Box::new(Direct::new(response, from, nar.size)?))
+        Ok(Box::new(Passed(Direct::new(response, from, nar.size)?)))
+    }
+}
+
+/// What is passed on. That it breaks off need not be the fault of who passes it on.
+struct Passed(Direct);
+
+impl ByteFlow for Passed {
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, SourceError>>> {
+        self.0.poll_chunk(context).map_err(|error| match error {
+            SourceError::Connection(_) => SourceError::Changed,
+            other => other,
+        })
+    }
+
+    fn received(&self) -> u64 {
+        self.0.received()
     }
 }

@@ -81,9 +81,15 @@ pub(crate) struct Transfer<F> {
     /// Its place among the transfers of the site, once others were asked…
     lease: Option<Lease>,
     claim: Option<Asking>,
+    /// Until when other machines may be followed of which nothing reaches a reader before all is there.
+    follow_until: Option<Pin<Box<Sleep>>>,
     /// … and where what comes is kept for them.
     spool: Option<Writer>,
 }
+
+/// How long other machines are followed where readers get nothing before all is there: Nix waits for 300 s without a byte, and the Internet needs
+/// its part of that.
+const FOLLOWED_MAX: Duration = Duration::from_secs(150);
 
 /// What the others say.
 type Asking = Pin<Box<dyn Future<Output = Granted> + Send>>;
@@ -94,6 +100,7 @@ enum Step {
     Searched(Late),
     HeardAll,
     Claimed(Granted),
+    FollowedLongEnough,
     Known,
     Rested,
 }
@@ -111,8 +118,10 @@ where
         trace: Arc<Trace>,
     ) -> Self {
         let PathInfo { nar_hash, nar_size, .. } = resolution.info;
+        // What came wrong from others of late comes from where it is known to be right.
+        let has_others = shared.place.site.has_others() && !shared.suspects.is_doubtful(nar_hash);
         Self {
-            scheduler: Scheduler::new(nar_hash, nar_size, assembly.is_restartable(), shared.place.site.has_others()),
+            scheduler: Scheduler::new(nar_hash, nar_size, assembly.is_restartable(), has_others),
             known: resolution.subscribe(),
             shared,
             resolution,
@@ -127,6 +136,7 @@ where
             pause: None,
             lease: None,
             claim: None,
+            follow_until: None,
             spool: None,
         }
     }
@@ -174,7 +184,7 @@ where
                     Action::StartOver { set_aside } => {
                         self.samples.clear();
                         // What others got of it is as wrong.
-                        self.spool = None;
+                        self.keep_no_more();
                         self.assembly.start_over(set_aside);
                     }
                     Action::Verify => {
@@ -221,6 +231,10 @@ where
                     self.claim = None;
                     self.claimed(granted);
                 }
+                Step::FollowedLongEnough => {
+                    self.follow_until = None;
+                    self.handle(Event::FollowedLongEnough);
+                }
                 Step::Known => self.found(self.resolution.sources()),
                 Step::Rested => {
                     self.pause = None;
@@ -236,6 +250,7 @@ where
         let has_other = self.scheduler.has_other(|key| sources[key].standing());
         let (flight, search, late) = (&mut self.flight, &mut self.search, &mut self.late);
         let (pause, known, claim) = (&mut self.pause, &mut self.known, &mut self.claim);
+        let follow_until = &mut self.follow_until;
         let chunk = async {
             match flight {
                 Some(flight) => flight.next(has_other).await,
@@ -247,6 +262,7 @@ where
             late = present(search) => Step::Searched(late),
             () = present(late) => Step::HeardAll,
             granted = present(claim) => Step::Claimed(granted),
+            () = present(follow_until) => Step::FollowedLongEnough,
             () = present(pause) => Step::Rested,
             // The resolution is ours: its sender lives.
             Ok(()) = known.changed() => Step::Known,
@@ -297,7 +313,13 @@ where
     fn claimed(&mut self, granted: Granted) {
         match granted {
             Granted::Download | Granted::Alone => self.handle(Event::MayDownload),
+            Granted::Follow(_, source) if self.shared.suspects.passed_on(&source.remote().id()) => {
+                self.handle(Event::MayDownload);
+            }
             Granted::Follow(_, source) => {
+                if self.assembly.is_restartable() {
+                    self.follow_until.get_or_insert_with(|| Box::pin(sleep(FOLLOWED_MAX))); // backoff
+                }
                 let id = source.remote().id();
                 self.found(vec![source]);
                 if let Some(key) = self.sources.iter().position(|known| known.remote().id() == id) {
@@ -333,19 +355,29 @@ where
         let spooled = self.spool.as_ref().map(|_| chunk.clone());
         match self.assembly.take(chunk).await? {
             Ok(bytes) => {
-                if let (Some(spool), Some(chunk)) = (&mut self.spool, spooled) {
-                    spool.push(chunk).await;
-                }
                 flight.taken(bytes);
                 self.handle(Event::Received(bytes));
                 self.trace.reached(self.scheduler.offset());
                 if let Some(lease) = &self.lease {
                     lease.reached(self.scheduler.offset());
                 }
+                if let (Some(spool), Some(chunk)) = (&mut self.spool, spooled)
+                    && !spool.push(chunk).await
+                {
+                    self.keep_no_more();
+                }
             }
             Err(error) => self.failed(error),
         }
         Ok(())
+    }
+
+    /// What comes is not kept for others any more.
+    fn keep_no_more(&mut self) {
+        self.spool = None;
+        if let Some(lease) = &self.lease {
+            lease.serves_no_more();
+        }
     }
 
     fn failed(&mut self, error: SourceError) {
@@ -377,11 +409,12 @@ where
                 source.remote().succeeded(sample);
             }
             self.shared.suspects.clear(*nar_hash);
-            if let Some(spool) = self.spool.take() {
-                spool.proved().await;
-            }
-            if let Some(lease) = self.lease.take() {
-                lease.complete();
+            let kept = match self.spool.take() {
+                Some(spool) => Some(spool.proved().await),
+                None => None,
+            };
+            if let (Some(lease), Some(kept)) = (self.lease.take(), kept) {
+                lease.complete(kept);
             }
         } else {
             self.shared.metrics.verification_failures.add(1);

@@ -44,6 +44,8 @@ pub(crate) enum Event {
     MayDownload,
     /// The NAR is to be streamed from this source, which fetches it itself. What it failed before is over.
     Follow(Key),
+    /// Other machines were followed for as long as that may take: what is missing is downloaded.
+    FollowedLongEnough,
     /// The source that was asked sent so many bytes, which were taken in. Never more than are missing.
     Received(u64),
     /// The source that was asked failed, or stalled.

@@ -3,7 +3,7 @@
 use super::min_rate::MinRate;
 use super::stall_timeout::StallTimeout;
 use crate::fetch::error::SourceError;
-use crate::fetch::source::{Abilities, ByteFlow, NarId, Source};
+use crate::fetch::source::{ByteFlow, NarId, Source};
 use crate::peers::Sample;
 use bytes::Bytes;
 use std::future::poll_fn;
@@ -70,7 +70,8 @@ impl Flight {
             let source = Arc::clone(&source);
             async move { source.open(&nar, from).await }
         });
-        let (stall, rate) = (StallTimeout::start(now, given), MinRate::start(given));
+        let rate = if source.abilities().is_partial { MinRate::of_partial() } else { MinRate::start(given) };
+        let stall = StallTimeout::start(now, given);
         Self {
             source,
             state: State::Opening(opening),
@@ -133,8 +134,7 @@ impl Flight {
         (self.received, self.noticed) = (received, received);
         self.source.gave(self.fresh);
         let rate = self.rate.note(self.waiting_since.elapsed(), self.fresh, self.source.given());
-        let Abilities { is_far, is_partial, .. } = self.source.abilities();
-        if has_other || !(is_far || is_partial) {
+        if has_other || !self.source.abilities().is_far {
             rate?;
         }
         Ok(chunk)

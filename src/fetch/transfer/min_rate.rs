@@ -10,6 +10,8 @@ use std::time::Duration;
 const LEAST: u64 = 16 * 1024;
 /// … and this one alone, so that a liar cannot hold one transfer for ever by feeding another.
 const LEAST_ALONE: u64 = 1024;
+/// The least of one that fetches the NAR itself, in bytes a second: it is as fast as what it waits for.
+const LEAST_PARTIAL: u64 = 4 * 1024;
 /// How long a source is watched before it is judged; only time spent waiting for it counts.
 const SPAN: Duration = Duration::from_secs(5);
 
@@ -22,12 +24,20 @@ pub(crate) struct MinRate {
     given_before: u64,
     /// In all.
     waited: Duration,
+    /// The least that all transfers together must get.
+    least: u64,
 }
 
 impl MinRate {
     /// For a source that has given all transfers so many bytes up to now.
     pub(crate) fn start(given: u64) -> Self {
-        Self { since_judged: Duration::ZERO, bytes: 0, given_before: given, waited: Duration::ZERO }
+        let (since_judged, waited) = (Duration::ZERO, Duration::ZERO);
+        Self { since_judged, bytes: 0, given_before: given, waited, least: LEAST }
+    }
+
+    /// For one that fetches the NAR itself.
+    pub(crate) fn of_partial() -> Self {
+        Self { least: LEAST_PARTIAL, ..Self::start(0) }
     }
 
     /// Notes that the source was waited for so long, and brought `bytes` from the network; all transfers together have been `given` so
@@ -45,8 +55,8 @@ impl MinRate {
         let seconds = self.since_judged.as_secs();
         // What a decoder skips is counted here only.
         let together = self.bytes.max(given.saturating_sub(self.given_before));
-        let enough = together >= LEAST * seconds && self.bytes >= LEAST_ALONE * seconds;
-        *self = Self { waited: self.waited, ..Self::start(given) };
+        let enough = together >= self.least * seconds && self.bytes >= LEAST_ALONE * seconds;
+        *self = Self { waited: self.waited, least: self.least, ..Self::start(given) };
         if enough { Ok(()) } else { Err(SourceError::Stalled(SPAN)) }
     }
 
@@ -72,6 +82,13 @@ mod tests {
         assert!(rate.note(seconds(5), 5 * LEAST, 5 * LEAST + 2).is_ok());
         assert!(rate.note(seconds(6), 0, 5 * LEAST + 2).is_err());
         assert_eq!(rate.waited(), seconds(16));
+    }
+
+    #[test]
+    fn who_fetches_it_itself_may_be_slower() {
+        let mut rate = MinRate::of_partial();
+        assert!(rate.note(seconds(5), 5 * LEAST_PARTIAL, 0).is_ok());
+        assert!(rate.note(seconds(5), 5 * LEAST_PARTIAL - 1, 0).is_err());
     }
 
     #[test]

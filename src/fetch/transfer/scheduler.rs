@@ -161,6 +161,11 @@ impl Scheduler {
         self.last_failure.as_ref()
     }
 
+    /// Whether another machine is followed that fetches the NAR itself.
+    pub(crate) fn follows(&self) -> bool {
+        self.flight.as_ref().is_some_and(|flight| self.entries[flight.key].candidate.is_partial)
+    }
+
     /// How many bytes are there.
     pub(crate) const fn offset(&self) -> u64 {
         self.offset
@@ -169,10 +174,12 @@ impl Scheduler {
     /// Whether another source than the one that sends could take over without a detour.
     pub(crate) fn has_other(&self, standing: impl Fn(Key) -> Standing) -> bool {
         let sends = self.flight.as_ref().map(|flight| flight.key);
+        // Whoever follows another machine asks the others before it goes to the Internet.
+        let follows = self.follows();
         self.entries.iter().enumerate().any(|(key, entry)| {
             Some(key) != sends
                 && entry.is_fresh()
-                && !(entry.candidate.is_far && self.claim != Claim::Granted)
+                && !(entry.candidate.is_far && follows)
                 && (self.offset == 0 || entry.candidate.begins_anywhere)
                 && standing(key).usable
         })
@@ -208,6 +215,16 @@ impl Scheduler {
                     self.lost(key, Loss::Broke);
                 }
                 if self.flight.is_none() {
+                    self.proceed(standing);
+                }
+            }
+            Event::FollowedLongEnough => {
+                self.claims = CLAIMS;
+                if self.follows()
+                    && let Some(flight) = self.flight.take()
+                {
+                    self.lost(flight.key, Loss::Stalled);
+                    self.entries[flight.key].failures = CHANCES;
                     self.proceed(standing);
                 }
             }
@@ -326,11 +343,12 @@ impl Scheduler {
             };
         };
         match self.claim {
-            Claim::Wanted if entry.candidate.is_far && self.claims < CLAIMS => {
+            // Where those that have it are busy, others may have got it from them.
+            Claim::Wanted if (entry.candidate.is_far || entry.busy > 0) && self.claims < CLAIMS => {
                 (self.claim, self.claims) = (Claim::Asked, self.claims + 1);
                 return self.actions.push_back(Action::Claim);
             }
-            Claim::Asked if entry.candidate.is_far => return,
+            Claim::Asked if entry.candidate.is_far || entry.busy > 0 => return,
             Claim::Wanted | Claim::Asked | Claim::Granted => {}
         }
         // Before it settles for one that has failed or is busy, it asks everybody again.
@@ -381,6 +399,9 @@ impl Scheduler {
             self.suspect(&parts);
             let reason = "its sources are not mixed after wrong content".to_owned();
             return self.finish(Err(TransferError::NoSource(reason)));
+        }
+        if self.entries[key].candidate.is_far {
+            self.claim = Claim::Granted;
         }
         self.is_resting = false;
         self.flight = Some(Flight { key, from: self.offset });

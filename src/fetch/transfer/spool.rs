@@ -19,16 +19,16 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Up to this size a spool is in memory, in bytes, and all of those together take this much at most.
 const IN_MEMORY: u64 = 1024 * 1024;
@@ -43,6 +43,14 @@ const QUEUE: usize = 16;
 const BLOCK: u64 = 256 * 1024;
 /// How many blocks wait for whoever streams them.
 const AHEAD: usize = 1;
+/// How many streams are sent from spools at a time: half of what may be sent at all.
+const SENDS_MAX: u16 = 64;
+/// How long a stream goes on to which nothing comes: whoever waits has gone elsewhere by then.
+const QUIET: Duration = Duration::from_secs(5);
+/// The least time from one look for spools that are over to the next.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a transfer waits for the disk, before it goes on without a spool.
+const DISK_WAIT: Duration = Duration::from_secs(1);
 
 /// Where spools are, how much they take and how long they last.
 #[derive(Debug, Clone)]
@@ -72,15 +80,24 @@ pub struct Spools(Arc<Inner>);
 
 struct Inner {
     options: Mutex<SpoolOptions>,
-    spools: Mutex<HashMap<NarHash, Arc<Spool>>>,
+    spools: Mutex<Kept>,
     /// How many streams are sent from spools.
     sends: Arc<AtomicU16>,
+}
+
+/// Those that there are.
+#[derive(Default)]
+struct Kept {
+    spools: HashMap<NarHash, Arc<Spool>>,
+    /// A task looks for those that are over.
+    is_swept: bool,
 }
 
 /// The NAR of one path, as far as it has come.
 pub(crate) struct Spool {
     info: PathInfo,
-    file: File,
+    /// Made by whoever writes first.
+    file: OnceLock<File>,
     in_memory: bool,
     state: watch::Sender<State>,
     /// When somebody read it last, or wrote.
@@ -112,6 +129,10 @@ impl Spool {
     fn is_read(&self) -> bool {
         self.state.receiver_count() > 0
     }
+
+    fn file(&self) -> io::Result<&File> {
+        self.file.get().ok_or_else(|| io::Error::other("there is no file"))
+    }
 }
 
 impl Spools {
@@ -135,45 +156,48 @@ impl Spools {
     /// How many bytes they take, or will.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.0.spools.lock().values().map(|spool| spool.info.nar_size).sum()
+        self.0.spools.lock().spools.values().map(|spool| spool.info.nar_size).sum()
     }
 
     /// A spool for the NAR of this path. `None` if there is no room for it, or one is there.
     pub(crate) fn open(&self, info: &PathInfo) -> Option<Writer> {
         let (nar, size) = (info.nar_hash, info.nar_size);
-        self.make_room(nar, size)?;
-        let in_memory = size <= IN_MEMORY && self.in_memory() + size <= IN_MEMORY_ALL;
-        let file = self.file(in_memory, size).inspect_err(|error| {
-            log::debug!(path:% = info.path, reason:% = error; "no spool: what comes is not streamed on");
-        });
-        let used = Mutex::new(Instant::now());
-        let state = watch::Sender::new(State::Growing(0));
-        let spool = Arc::new(Spool { info: info.clone(), file: file.ok()?, in_memory, state, used });
-        let mut spools = self.0.spools.lock();
-        if spools.contains_key(&nar) {
+        let SpoolOptions { max_size, dir, .. } = self.0.options.lock().clone();
+        let mut kept = self.0.spools.lock();
+        let gone = make_room(&mut kept.spools, nar, size, max_size);
+        let in_memory: u64 =
+            kept.spools.values().filter(|spool| spool.in_memory).map(|spool| spool.info.nar_size).sum();
+        let in_memory = size <= IN_MEMORY && in_memory + size <= IN_MEMORY_ALL;
+        let (has_room, gone) = gone.map_or((false, Vec::new()), |gone| (true, gone));
+        if !has_room || (!in_memory && dir.is_none()) {
+            drop(kept);
+            let_go(gone);
             return None;
         }
-        let is_first = spools.is_empty();
-        spools.insert(nar, Arc::clone(&spool));
-        drop(spools);
-        if is_first {
+        let (used, state) = (Mutex::new(Instant::now()), watch::Sender::new(State::Growing(0)));
+        let spool = Arc::new(Spool { info: info.clone(), file: OnceLock::new(), in_memory, state, used });
+        kept.spools.insert(nar, Arc::clone(&spool));
+        let is_swept = std::mem::replace(&mut kept.is_swept, true);
+        drop(kept);
+        let_go(gone);
+        if !is_swept {
             tokio::spawn(self.clone().keep());
         }
         let (chunks, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(write(Arc::clone(&spool), queue));
+        tokio::spawn(write(Arc::clone(&spool), dir, queue));
         Some(Writer { spools: self.clone(), spool, chunks: Some(chunks) })
     }
 
     /// The path of whose NAR something is here.
     #[must_use]
     pub fn info(&self, nar: NarHash) -> Option<PathInfo> {
-        self.0.spools.lock().get(&nar).map(|spool| spool.info.clone())
+        self.0.spools.lock().spools.get(&nar).map(|spool| spool.info.clone())
     }
 
     /// What is here and will come of a NAR, from byte `from` on; `None`: nothing.
     #[must_use]
     pub fn read(&self, nar: NarHash, from: u64) -> Option<SpoolBody> {
-        let spool = self.0.spools.lock().get(&nar).map(Arc::clone)?;
+        let spool = self.0.spools.lock().spools.get(&nar).map(Arc::clone)?;
         let state = spool.state.subscribe();
         spool.open_to()?;
         let left = spool.info.nar_size.checked_sub(from)?;
@@ -183,51 +207,10 @@ impl Spools {
         Some(SpoolBody { blocks: receiver, left })
     }
 
-    fn in_memory(&self) -> u64 {
-        self.0.spools.lock().values().filter(|spool| spool.in_memory).map(|spool| spool.info.nar_size).sum()
-    }
-
-    /// Lets go of those that were not used for longest, until another one of `size` bytes fits.
-    fn make_room(&self, nar: NarHash, size: u64) -> Option<()> {
-        let max_size = self.0.options.lock().max_size;
-        let mut spools = self.0.spools.lock();
-        // One that failed makes room for the next try.
-        if spools.get(&nar).is_some_and(|spool| spool.open_to().is_none()) {
-            spools.remove(&nar);
-        }
-        if size > max_size || spools.contains_key(&nar) {
-            return None;
-        }
-        let mut taken: u64 = spools.values().map(|spool| spool.info.nar_size).sum();
-        while taken + size > max_size || spools.len() >= SPOOLS_MAX {
-            let idle = spools.iter().filter(|(_, spool)| !spool.is_read() && !is_growing(spool));
-            let (oldest, spool) = idle.min_by_key(|(_, spool)| *spool.used.lock())?;
-            taken -= spool.info.nar_size;
-            let oldest = *oldest;
-            spools.remove(&oldest);
-        }
-        Some(())
-    }
-
-    /// A file for `size` bytes, which is gone when it is closed.
-    fn file(&self, in_memory: bool, size: u64) -> io::Result<File> {
-        if in_memory {
-            return Ok(memfd_create(c"peernix-spool", MFdFlags::MFD_CLOEXEC)?.into());
-        }
-        let dir = self.0.options.lock().dir.clone();
-        let dir = dir.ok_or_else(|| io::Error::other("there is no cache directory"))?;
-        let file = tempfile::tempfile_in(dir)?;
-        let disk = fstatvfs(&file)?;
-        let free = disk.blocks_available() * disk.fragment_size();
-        if free < size.saturating_add(DISK_FREE) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let length = i64::try_from(size).map_err(io::Error::other)?;
-        match fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, length) {
-            // Where a file system does not know that, room is taken as it is written.
-            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(file),
-            Err(error) => Err(error.into()),
-        }
+    /// Whether as much is sent as may be.
+    #[must_use]
+    pub fn are_busy(&self) -> bool {
+        self.sends() >= SENDS_MAX
     }
 
     /// Lets go of what nobody used for long, for as long as there are spools.
@@ -239,15 +222,80 @@ impl Spools {
 
     /// Lets go of what nobody used for long; when to look again, if there is something left.
     fn sweep(&self) -> Option<Instant> {
-        let (now, keep) = (Instant::now(), self.0.options.lock().keep);
-        let mut spools = self.0.spools.lock();
-        spools.retain(|_, spool| {
-            if spool.is_read() || is_growing(spool) {
-                *spool.used.lock() = now;
+        let (now, SpoolOptions { keep, max_size, .. }) = (Instant::now(), self.0.options.lock().clone());
+        let mut kept = self.0.spools.lock();
+        let is_over = |spool: &Spool| {
+            if *spool.state.borrow() == State::Failed {
+                return true;
             }
-            *spool.state.borrow() != State::Failed && now < *spool.used.lock() + keep
-        });
-        spools.values().map(|spool| *spool.used.lock() + keep).min()
+            let mut used = spool.used.lock();
+            if spool.is_read() || is_growing(spool) {
+                *used = now;
+                return false;
+            }
+            now >= *used + keep
+        };
+        let mut gone: Vec<_> = kept.spools.extract_if(|_, spool| is_over(spool)).map(|(_, spool)| spool).collect();
+        // Less may be kept than before.
+        gone.extend(make_room(&mut kept.spools, NarHash::new([0; 32]), 0, max_size).into_iter().flatten());
+        let next = kept.spools.values().map(|spool| (*spool.used.lock() + keep).max(now + LOOK)).min();
+        kept.is_swept = next.is_some();
+        drop(kept);
+        let_go(gone);
+        next
+    }
+}
+
+/// Takes out those that were not used for longest, until another one of `size` bytes fits; `None`: it does not.
+fn make_room(
+    spools: &mut HashMap<NarHash, Arc<Spool>>,
+    nar: NarHash,
+    size: u64,
+    max_size: u64,
+) -> Option<Vec<Arc<Spool>>> {
+    let mut gone = Vec::new();
+    // One that failed makes room for the next try.
+    if spools.get(&nar).is_some_and(|spool| spool.open_to().is_none()) {
+        gone.extend(spools.remove(&nar));
+    }
+    if size > max_size || spools.contains_key(&nar) {
+        return None;
+    }
+    let mut taken: u64 = spools.values().map(|spool| spool.info.nar_size).sum();
+    while taken + size > max_size || spools.len() >= SPOOLS_MAX {
+        let idle = spools.iter().filter(|(_, spool)| !spool.is_read() && !is_growing(spool));
+        let oldest = *idle.min_by_key(|(_, spool)| *spool.used.lock())?.0;
+        let spool = spools.remove(&oldest)?;
+        taken -= spool.info.nar_size;
+        gone.push(spool);
+    }
+    Some(gone)
+}
+
+/// Closes their files, which gives back gigabytes: not on the reactor.
+fn let_go(gone: Vec<Arc<Spool>>) {
+    if !gone.is_empty() {
+        spawn_blocking(move || drop(gone));
+    }
+}
+
+/// A file for `size` bytes, in memory or in `dir`, which is gone when it is closed.
+fn make_file(dir: Option<&Path>, in_memory: bool, size: u64) -> io::Result<File> {
+    if in_memory {
+        return Ok(memfd_create(c"peernix-spool", MFdFlags::MFD_CLOEXEC)?.into());
+    }
+    let dir = dir.ok_or_else(|| io::Error::other("there is no cache directory"))?;
+    let file = tempfile::tempfile_in(dir)?;
+    let disk = fstatvfs(&file)?;
+    let free = disk.blocks_available() * disk.fragment_size();
+    if free < size.saturating_add(DISK_FREE) {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    let length = i64::try_from(size).map_err(io::Error::other)?;
+    match fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, length) {
+        // Where a file system does not know that, room is taken as it is written.
+        Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(file),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -269,19 +317,32 @@ enum Write {
 }
 
 impl Writer {
-    /// Appends the next bytes.
-    pub(crate) async fn push(&mut self, chunk: Bytes) {
-        if let Some(chunks) = &self.chunks {
-            // One that failed takes no more.
-            let _ = chunks.send(Write::Chunk(chunk)).await;
+    /// Appends the next bytes; false: nothing is kept any more, and this may be dropped.
+    pub(crate) async fn push(&mut self, chunk: Bytes) -> bool {
+        self.hand_over(Write::Chunk(chunk)).await
+    }
+
+    /// All of it came and is right. What this gives tells, later, whether it is kept.
+    pub(crate) async fn proved(mut self) -> impl Future<Output = bool> + Send + 'static {
+        let is_handed_over = self.hand_over(Write::Proved).await;
+        if is_handed_over {
+            self.chunks = None;
+        }
+        let (mut state, spool) = (self.spool.state.subscribe(), Arc::clone(&self.spool));
+        async move {
+            let is_settled = |state: &State| !matches!(state, State::Growing(_));
+            // The spool is held: its sender lives.
+            let state = state.wait_for(is_settled).await.map(|state| *state);
+            drop(spool);
+            is_handed_over && matches!(state, Ok(State::Proved))
         }
     }
 
-    /// All of it came and is right.
-    pub(crate) async fn proved(mut self) {
-        if let Some(chunks) = self.chunks.take() {
-            let _ = chunks.send(Write::Proved).await;
-        }
+    /// A disk that is stuck keeps no transfer waiting.
+    async fn hand_over(&self, write: Write) -> bool {
+        let Some(chunks) = &self.chunks else { return false };
+        let is_open = !matches!(*self.spool.state.borrow(), State::Failed);
+        is_open && matches!(timeout(DISK_WAIT, chunks.send(write)).await, Ok(Ok(())))
     }
 }
 
@@ -289,9 +350,10 @@ impl Drop for Writer {
     fn drop(&mut self) {
         if self.chunks.is_some() {
             self.spool.state.send_replace(State::Failed);
-            let mut spools = self.spools.0.spools.lock();
+            let spools = &mut self.spools.0.spools.lock().spools;
             let nar = self.spool.info.nar_hash;
             if spools.get(&nar).is_some_and(|spool| Arc::ptr_eq(spool, &self.spool)) {
+                // Whoever writes holds it as well, and lets it go.
                 spools.remove(&nar);
             }
         }
@@ -299,7 +361,17 @@ impl Drop for Writer {
 }
 
 /// Writes what comes to the file, off the reactor.
-async fn write(spool: Arc<Spool>, mut queue: mpsc::Receiver<Write>) {
+async fn write(spool: Arc<Spool>, dir: Option<PathBuf>, mut queue: mpsc::Receiver<Write>) {
+    let made = Arc::clone(&spool);
+    let making = spawn_blocking(move || {
+        let file = make_file(dir.as_deref(), made.in_memory, made.info.nar_size)?;
+        // Nobody else makes one.
+        let _ = made.file.set(file);
+        Ok(())
+    });
+    if let Err(error) = making.await.unwrap_or_else(|stopped| Err(io::Error::other(stopped))) {
+        return failed(spool, &error);
+    }
     let mut written = 0;
     let mut batch = Vec::new();
     while queue.recv_many(&mut batch, QUEUE).await > 0 {
@@ -314,18 +386,14 @@ async fn write(spool: Arc<Spool>, mut queue: mpsc::Receiver<Write>) {
         let done = spawn_blocking(move || {
             let mut at = from;
             for chunk in chunks {
-                file.file.write_all_at(&chunk, at)?;
+                file.file()?.write_all_at(&chunk, at)?;
                 at += chunk.len() as u64;
             }
             Ok(at)
         });
         match done.await.unwrap_or_else(|stopped| Err(io::Error::other(stopped))) {
             Ok(at) => written = at,
-            Err(error) => {
-                log::debug!(path:% = spool.info.path, reason:% = error; "what comes is not streamed on: {error}");
-                spool.state.send_replace(State::Failed);
-                return;
-            }
+            Err(error) => return failed(spool, &error),
         }
         let is_whole = is_proved && written == spool.info.nar_size;
         spool.state.send_if_modified(|state| {
@@ -339,6 +407,14 @@ async fn write(spool: Arc<Spool>, mut queue: mpsc::Receiver<Write>) {
     if *spool.state.borrow() != State::Proved {
         spool.state.send_replace(State::Failed);
     }
+    let_go(vec![spool]);
+}
+
+/// It gives no more.
+fn failed(spool: Arc<Spool>, error: &io::Error) {
+    log::debug!(path:% = spool.info.path, reason:% = error; "what comes is not streamed on: {error}");
+    spool.state.send_replace(State::Failed);
+    let_go(vec![spool]);
 }
 
 /// One stream more, until this is dropped.
@@ -376,13 +452,17 @@ async fn send(
                 // The spool is held: its sender lives.
                 _ = state.changed() => continue,
                 () = blocks.closed() => return,
+                () = sleep(QUIET) => { // pace
+                    let _ = blocks.send(Err(SpoolError::Ended)).await;
+                    return;
+                }
             }
         }
         let (file, length) = (Arc::clone(&spool), (end - at).min(BLOCK));
         let block = spawn_blocking(move || {
             // Lossless: at most a block.
             let mut block = vec![0; usize::try_from(length).unwrap_or_default()];
-            file.file.read_exact_at(&mut block, at)?;
+            file.file()?.read_exact_at(&mut block, at)?;
             Ok(Bytes::from(block))
         });
         let block = block.await.unwrap_or_else(|stopped| Err(io::Error::other(stopped)));

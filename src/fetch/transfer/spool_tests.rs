@@ -21,7 +21,7 @@ async fn proved(spools: &Spools, number: u8, size: usize) {
     for chunk in content(size).chunks(100_000) {
         writer.push(Bytes::copy_from_slice(chunk)).await;
     }
-    writer.proved().await;
+    assert!(writer.proved().await.await);
 }
 
 async fn read(spools: &Spools, number: u8, from: u64) -> Option<Bytes> {
@@ -63,9 +63,9 @@ async fn it_is_streamed_as_it_comes_and_without_its_end_until_it_is_proved() {
         came = had;
     }
     // All was written, and nobody knows yet whether it is right.
-    let waits = tokio::time::timeout(Duration::from_millis(50), body.frame()).await;
+    let waits = timeout(Duration::from_millis(50), body.frame()).await;
     assert!(waits.is_err(), "the end is withheld");
-    writer.proved().await;
+    assert!(writer.proved().await.await);
     let rest = body.collect().await.unwrap().to_bytes();
     assert!(rest == content(size).slice(size - usize::try_from(WITHHELD).unwrap()..));
     while spools.sends() > 0 {
@@ -110,16 +110,27 @@ async fn the_oldest_makes_room_and_what_is_in_use_does_not() {
 async fn nobody_keeps_it_for_ever() {
     let spools = Spools::new(options(1 << 30));
     proved(&spools, 1, 200_000).await;
-    tokio::time::sleep(Duration::from_secs(40)).await; // pace
+    sleep(Duration::from_secs(40)).await; // pace
     assert!(read(&spools, 1, 0).await.is_some());
-    tokio::time::sleep(Duration::from_secs(40)).await; // pace
+    sleep(Duration::from_secs(40)).await; // pace
     assert_eq!(spools.size(), 200_000, "it was read since");
-    tokio::time::sleep(Duration::from_secs(130)).await; // pace
+    sleep(Duration::from_secs(130)).await; // pace
     assert_eq!(spools.size(), 0);
     proved(&spools, 2, 200_000).await;
     spools.set(SpoolOptions { keep: Duration::ZERO, ..options(1 << 30) });
-    tokio::time::sleep(Duration::from_secs(61)).await; // pace
+    sleep(Duration::from_secs(61)).await; // pace
     assert_eq!(spools.size(), 0, "and by other options sooner");
+    let mut growing = spools.open(&info(3, 200_000)).unwrap();
+    sleep(Duration::from_secs(5)).await; // pace
+    assert!(growing.push(content(1)).await && spools.size() == 200_000, "what comes is kept as long as it comes");
+    drop(growing);
+    for number in 4..8 {
+        drop(spools.open(&info(number, 200_000)));
+    }
+    let kept = || spools.0.spools.lock().is_swept;
+    assert!(kept(), "one task looks after them");
+    sleep(Duration::from_secs(61)).await; // pace
+    assert!(!kept(), "and none when there is nothing");
 }
 
 #[tokio::test]
@@ -128,5 +139,9 @@ async fn without_a_directory_only_small_ones_are_kept() {
     proved(&spools, 1, 200_000).await;
     assert!(spools.open(&info(2, 2_000_000)).is_none());
     let nowhere = Spools::new(SpoolOptions { dir: Some("/nonexistent".into()), ..options(1 << 30) });
-    assert!(nowhere.open(&info(2, 2_000_000)).is_none());
+    // That is known once it is tried.
+    let mut writer = nowhere.open(&info(2, 2_000_000)).unwrap();
+    let chunk = content(1000);
+    timeout(Duration::from_secs(10), async { while writer.push(chunk.clone()).await {} }).await.unwrap();
+    assert!(!writer.proved().await.await && nowhere.size() == 0);
 }

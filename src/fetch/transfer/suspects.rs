@@ -14,29 +14,47 @@ const LASTS: Duration = Duration::from_secs(10 * 60);
 const NARS: u64 = 1024;
 
 /// The suspicions, by NAR.
-pub(crate) struct Suspects(Cache<NarHash, HashMap<SourceId, u32>>);
+pub(crate) struct Suspects {
+    nars: Cache<NarHash, HashMap<SourceId, u32>>,
+    /// Those that passed on what was wrong, whatever it was of.
+    passed_on: Cache<SourceId, ()>,
+}
 
 impl Suspects {
     pub(crate) fn new() -> Self {
-        Self(Cache::builder().max_capacity(NARS).time_to_live(LASTS).build())
+        let passed_on = Cache::builder().max_capacity(NARS).time_to_live(LASTS).build();
+        Self { nars: Cache::builder().max_capacity(NARS).time_to_live(LASTS).build(), passed_on }
     }
 
     /// How often `id` had a part in wrong content of `nar`.
     pub(crate) fn suspicion(&self, nar: NarHash, id: &SourceId) -> u32 {
-        self.0.get(&nar).and_then(|suspects| suspects.get(id).copied()).unwrap_or_default()
+        self.nars.get(&nar).and_then(|suspects| suspects.get(id).copied()).unwrap_or_default()
+    }
+
+    /// Whether anybody is suspected of having sent wrong content of `nar`: then nobody is followed who fetches it.
+    pub(crate) fn is_doubtful(&self, nar: NarHash) -> bool {
+        self.nars.get(&nar).is_some_and(|suspects| !suspects.is_empty())
+    }
+
+    /// Whether this one passed on what was wrong, of late.
+    pub(crate) fn passed_on(&self, id: &SourceId) -> bool {
+        self.passed_on.contains_key(id)
     }
 
     /// Adds to the suspicion against those of them that are peers.
     pub(crate) fn add(&self, nar: NarHash, ids: impl IntoIterator<Item = SourceId>) {
-        let mut suspects = self.0.get(&nar).unwrap_or_default();
+        let mut suspects = self.nars.get(&nar).unwrap_or_default();
         for id in ids.into_iter().filter(SourceId::is_peer) {
+            if matches!(id, SourceId::Partial(_)) {
+                self.passed_on.insert(id.clone(), ());
+            }
             *suspects.entry(id).or_default() += 1;
         }
-        self.0.insert(nar, suspects);
+        self.nars.insert(nar, suspects);
     }
 
     /// The content came whole and right at last.
     pub(crate) fn clear(&self, nar: NarHash) {
-        self.0.invalidate(&nar);
+        self.nars.invalidate(&nar);
     }
 }

@@ -8,6 +8,7 @@
 mod check_queue;
 mod core;
 mod documents;
+mod given;
 mod known;
 mod nar;
 mod narinfo;
@@ -79,6 +80,14 @@ impl ShareHandler {
         Self { site, ..self }
     }
 
+    /// Whether who asks agrees with us and others on who downloads what.
+    fn claims(&self, request: &Request) -> bool {
+        match (&self.towards, &self.site, request.caller.node) {
+            (Towards::Peers(peers, ..), Some(_), Some(node)) => peers.get(node).is_some_and(|peer| peer.claims()),
+            _ => false,
+        }
+    }
+
     fn audience(&self, request: &Request) -> Audience {
         match (&self.towards, request.caller.node) {
             (Towards::Peers(_, _, admission), Some(node)) => match admission.audience(node) {
@@ -116,7 +125,7 @@ impl Handler for ShareHandler {
         // On the heap while they last: else the room for the largest of them would be in each connection, idle ones included.
         let found = match &request.route {
             Route::NarInfo(hash) => self.in_time(Box::pin(share.narinfo(*hash, audience, &request.headers))).await,
-            Route::Nar(name) => Box::pin(share.nar(name, audience, &request)).await,
+            Route::Nar(name) => Box::pin(share.nar(name, audience, &request, self.claims(&request))).await,
             Route::Listing(hash) => Box::pin(share.listing(*hash, audience, &request)).await,
             Route::Log(derivation) => Box::pin(share.log(derivation, audience, &request)).await,
             Route::Realisation(output) => Box::pin(share.realisation(output, audience, &request.headers)).await,

@@ -8,9 +8,21 @@ use crate::nix::Compression;
 use crate::store::Audience;
 use std::sync::Arc;
 
+/// From this size on it counts how many are given one NAR, in bytes: what is smaller is gone before anybody else asks.
+const SPREAD_MIN: u64 = 256 * 1024;
+
 impl Share {
     /// `/nar/HASH-NARHASH.nar` in all its forms.
-    pub(super) async fn nar(self: &Arc<Self>, name: &NarName, audience: Audience, request: &Request) -> Answer {
+    ///
+    /// With `spreads` those who ask agree with others on who streams what from whom: what several of them are given already is given to
+    /// no more of them at a time, who find it with those.
+    pub(super) async fn nar(
+        self: &Arc<Self>,
+        name: &NarName,
+        audience: Audience,
+        request: &Request,
+        spreads: bool,
+    ) -> Answer {
         if name.compression != Compression::None {
             return Ok(None);
         }
@@ -25,10 +37,18 @@ impl Share {
             reply::Send::Head(response) => return Ok(Some(response)),
             reply::Send::Bytes(response, part) => (response, part),
         };
-        let slot = match self.upload.slot(request).await {
+        let given = match known.nar.nar_hash {
+            Some(nar) if spreads && length >= SPREAD_MIN => match self.upload.given.begin(nar) {
+                Some(given) => Some(given),
+                None => return Ok(Some(reply::busy())),
+            },
+            _ => None,
+        };
+        let mut slot = match self.upload.slot(request).await {
             Ok(slot) => slot,
             Err(busy) => return Ok(Some(busy)),
         };
+        slot.counts(given);
         let layout = self.store.layout(&known.path).await?;
         let stream = self.store.nar(&layout, part).await?;
         let body = self.upload.body(stream, slot, request).await?;

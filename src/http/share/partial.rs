@@ -36,6 +36,9 @@ impl Share {
         if part.end != info.nar_size {
             return Ok(Some(reply::bad_request()));
         }
+        if spools.are_busy() {
+            return Ok(Some(reply::busy()));
+        }
         let slot = match self.upload.slot(request).await {
             Ok(slot) => slot,
             Err(busy) => return Ok(Some(busy)),

@@ -1,5 +1,6 @@
 //! What leaves this machine: in a slot, and within the upload limit.
 
+use super::given::GivenNow;
 use super::throttle::{Throttle, Throttled};
 use super::upload_slots::{NIX_WAIT, PEER_WAIT, Slot, UploadSlots};
 use crate::http::protocol::body::Body;
@@ -22,12 +23,14 @@ static SHORT: LogThrottle = LogThrottle::new();
 pub(super) struct Upload {
     throttle: Option<Arc<Throttle>>,
     slots: UploadSlots,
+    /// What is given to how many of those who can stream it from each other.
+    pub(super) given: GivenNow,
 }
 
 impl Upload {
     /// With `limit` bytes a second, 0 for no limit.
     pub(super) fn new(limit: u64, limits: &Limits) -> Self {
-        Self { throttle: Throttle::new(limit), slots: UploadSlots::new(limits) }
+        Self { throttle: Throttle::new(limit), slots: UploadSlots::new(limits), given: GivenNow::default() }
     }
 
     /// Waits for a slot for the answer to `request`.

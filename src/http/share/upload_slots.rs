@@ -4,6 +4,7 @@
 //! connections alone are cheap. So slots are short when they are, and who has few of them comes first: the last ones are kept
 //! for those who have next to none, and each that is given back goes to whoever has the fewest.
 
+use super::given::Given;
 use crate::http::server::limits::Limits;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -36,6 +37,15 @@ pub(super) struct UploadSlots(Arc<Mutex<Table>>);
 pub(super) struct Slot {
     slots: UploadSlots,
     address: IpAddr,
+    /// What it is used for, where that is counted.
+    given: Option<Given>,
+}
+
+impl Slot {
+    /// It is used for this.
+    pub(super) fn counts(&mut self, given: Option<Given>) {
+        self.given = given;
+    }
 }
 
 /// Who has slots, and who waits for one.
@@ -65,7 +75,7 @@ impl UploadSlots {
         }
         table.give(address);
         drop(table);
-        Some(Slot { slots: self.clone(), address })
+        Some(Slot { slots: self.clone(), address, given: None })
     }
 
     /// A slot, for which it waits no longer than `wait`.
@@ -86,7 +96,7 @@ impl UploadSlots {
         loop {
             // The table must be free when the slot of one who is gone comes back.
             let Some((address, send)) = self.0.lock().next() else { return };
-            let _ = send.send(Slot { slots: self.clone(), address });
+            let _ = send.send(Slot { slots: self.clone(), address, given: None });
         }
     }
 }
@@ -255,7 +265,7 @@ mod tests {
                     0 | 1 => {
                         if table.may_take(ip(last)) {
                             table.give(ip(last));
-                            taken.push(Slot { slots: slots.clone(), address: ip(last) });
+                            taken.push(Slot { slots: slots.clone(), address: ip(last), given: None });
                         } else {
                             let (send, receive) = oneshot::channel();
                             table.queue.push((ip(last), send));

@@ -34,9 +34,12 @@ async fn the_others_are_asked_before_the_internet_is_and_stream_what_comes() {
         let (outcome, _) = world.from(vec![Scripted::upstream(1, &world.content, [])]).await;
         assert_eq!(outcome.result, Ok(()));
         assert_eq!(others.asked.lock().as_slice(), [(0, vec![])]);
+        assert!(spooled(&world).await.as_ref() == Some(&world.content), "it is kept for the others");
+        while others.ended.lock().is_empty() {
+            sleep(Duration::from_millis(1)).await; // poll
+        }
         let ended = others.ended.lock().clone();
         assert_eq!((ended[0].role, ended[0].came), (Some(Role::Complete), world.content.len() as u64));
-        assert!(spooled(&world).await.as_ref() == Some(&world.content), "it is kept for the others");
     }
 }
 
@@ -81,14 +84,71 @@ async fn whoever_is_followed_may_go_and_the_next_one_goes_on_at_the_byte() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_as_slow_as_the_internet_is_not_given_up() {
-    let plain = World::whole(300);
-    let drips: Vec<Act> = (0..300).flat_map(|_| [Act::Send(1), Act::Wait(Duration::from_secs(2))]).collect();
-    let others = Others::new([follow(1, &partial(1, &plain, &drips))]);
+async fn one_that_is_as_slow_as_the_internet_is_followed_and_one_that_drips_is_not() {
+    let plain = World::whole(300 * KIB);
+    let sends =
+        |bytes| -> Vec<Act> { (0..100).flat_map(|_| [Act::Send(bytes), Act::Wait(Duration::from_secs(1))]).collect() };
+    let others = Others::new([follow(1, &partial(1, &plain, &sends(5 * KIB)))]);
     let world = plain.among(&others);
     let (outcome, sources) = world.from(vec![Scripted::upstream(1, &world.content, [])]).await;
-    assert_eq!((outcome.result, outcome.elapsed.as_secs()), (Ok(()), 598));
+    assert_eq!((outcome.result, outcome.elapsed.as_secs()), (Ok(()), 59));
     assert!(sources[0].record().opened.is_empty());
+    let plain = World::whole(300 * KIB);
+    let others = Others::new([follow(1, &partial(1, &plain, &sends(KIB))), Says::Download]);
+    let world = plain.among(&others);
+    let (outcome, _) = world.from(vec![Scripted::upstream(1, &world.content, [])]).await;
+    assert_eq!(outcome.result, Ok(()));
+    assert!(outcome.elapsed < Duration::from_secs(7), "{:?}", outcome.elapsed);
+    assert_eq!(others.asked.lock()[1].1, [(id(1), Loss::Stalled)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn others_are_not_followed_for_longer_than_nix_waits() {
+    // Fast enough, and of so much that it takes too long.
+    let plain = World::whole(2000 * KIB);
+    let slowly: Vec<Act> = (0..400).flat_map(|_| [Act::Send(5 * KIB), Act::Wait(Duration::from_secs(1))]).collect();
+    let others = Others::new([follow(1, &partial(1, &plain, &slowly))]);
+    let world = plain.among(&others);
+    let (outcome, sources) = world.from(vec![Scripted::upstream(1, &world.content, [])]).await;
+    assert_eq!((outcome.result, outcome.elapsed.as_secs()), (Ok(()), 150));
+    assert_eq!(sources[0].record().opened.len(), 1);
+    assert_eq!(others.asked.lock().len(), 1, "they are not asked once more");
+    // Of what readers get as it comes there is no such end.
+    let plain = World::streamed(2000 * KIB);
+    let others = Others::new([follow(1, &partial(1, &plain, &slowly))]);
+    let world = plain.among(&others);
+    let (outcome, _) = world.from(vec![Scripted::upstream(1, &world.content, [])]).await;
+    assert_eq!((outcome.result, outcome.elapsed.as_secs()), (Ok(()), 399));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_passed_on_what_was_wrong_is_not_followed_for_a_while() {
+    let plain = World::streamed(300 * KIB);
+    let passes_on = partial(1, &plain, &[Act::Corrupt(200 * KIB), Act::Die]);
+    let others = Others::new([follow(1, &passes_on), Says::Download, follow(1, &passes_on)]);
+    let mut world = plain.among(&others);
+    let (outcome, _) = world.from(vec![Scripted::upstream(1, &world.content, [])]).await;
+    assert!(matches!(outcome.result, Err(TransferError::Corrupt(_))), "readers have seen it");
+    assert_eq!(others.asked.lock().len(), 2);
+    // Again: nobody is asked about this NAR, and it comes from where it is right.
+    let (outcome, _) = world.from(vec![Scripted::upstream(1, &world.content, [])]).await;
+    assert_eq!((outcome.result, others.asked.lock().len()), (Ok(()), 2));
+    // And of another one it is not taken.
+    world.content = content(400 * KIB);
+    let (outcome, sources) = world.from(vec![Scripted::upstream(1, &world.content, [])]).await;
+    assert_eq!((outcome.result, others.asked.lock().len()), (Ok(()), 3));
+    assert_eq!((sources[0].record().opened.len(), passes_on.record().opened.len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_those_that_have_it_are_busy_others_may_have_got_it_from_them() {
+    let plain = World::whole(300 * KIB);
+    let busy = Arc::new(Scripted::peer(2, &plain.content, [Script::Busy]).for_ever());
+    let others = Others::new([follow(1, &partial(1, &plain, &[]))]);
+    let world = plain.among(&others);
+    let outcome = world.transfer(&[(busy, Arrival::First)]).await;
+    assert_eq!((outcome.result, others.asked.lock().len()), (Ok(()), 1));
+    assert!(outcome.elapsed < Duration::from_secs(1), "{:?}", outcome.elapsed);
 }
 
 #[tokio::test(start_paused = true)]
