@@ -38,20 +38,25 @@ struct Scale {
 
 /// Few enough for a build that is not optimised, on two processors: the line is what is waited for.
 const SMALL: Scale = Scale { machines: 4, mbit: 16, bytes: 24 << 20 };
+/// The same, where no times are compared.
+const SMALLER: Scale = Scale { bytes: 12 << 20, ..SMALL };
 const LARGE: Scale = Scale { machines: 10, mbit: 100, bytes: u64::MAX };
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = vec![
         Case::new("together/one-download", |ctx| one_download(ctx, SMALL)).alone(),
         Case::new("together/one-download-for-ten", |ctx| one_download(ctx, LARGE)).alone().limit(900).long_only(),
-        Case::new("together/one-of-them-dies", |ctx| one_dies(ctx, SMALL)).alone(),
+        Case::new("together/one-of-them-dies", |ctx| one_dies(ctx, SMALLER)).alone(),
         Case::new("together/one-of-ten-dies", |ctx| one_dies(ctx, LARGE)).alone().limit(900).long_only(),
         Case::new("together/two-halves", two_halves).alone(),
         Case::new("together/what-is-not-shared", not_shared),
+        Case::new("together/one-that-has-it", one_has_it),
     ];
     for who in [Who::Downloader, Who::Directory, Who::Nobody] {
         let name = format!("together/large/{}", who.name());
-        cases.push(Case::new(name, move |ctx| large(ctx, who)).alone());
+        let case = Case::new(name, move |ctx| large(ctx, who)).alone();
+        // That nobody dies is shown by the others as well.
+        cases.push(if who == Who::Nobody { case.long_only() } else { case });
     }
     cases
 }
@@ -293,6 +298,34 @@ fn two_halves(ctx: &Ctx) -> Result<()> {
     // Lookups of the first moment are asked of those who do not answer any more; then each downloads for itself.
     ctx.measure("NARs that all downloaded, as a multiple of the files", nars as f64 / wanted.files as f64, "", 4.0);
     all.into_iter().try_for_each(Peernixd::stop)
+}
+
+/// One machine has it, seven want it, and nobody else does: it gives it to four of them, and these to the others.
+fn one_has_it(ctx: &Ctx) -> Result<()> {
+    let network = ctx.network()?;
+    let a = network.host("a")?;
+    let set = ctx.world.pieces()?;
+    let info = set.named("piece-2m")?;
+    set.install_some(&a, &[info], Signed::Yes)?;
+    a.slow(20)?;
+    let settings = Settings::new(ctx);
+    let hosts: Vec<_> = (0..7).map(|number| network.host(&format!("h{number}"))).collect::<Result<_>>()?;
+    let on_a = Peernixd::start(ctx, &a, &settings)?;
+    let all = hosts.iter().map(|host| Peernixd::start(ctx, host, &settings)).collect::<Result<Vec<_>>>()?;
+    on_a.wait_online(hosts.len(), Duration::from_secs(30))?;
+    for one in &all {
+        one.wait_online(hosts.len(), Duration::from_secs(30))?;
+    }
+    // Four copies, what else is said, and one more where the first of the four is done before the last asks.
+    let before = a.sent()?;
+    let runs = realise_all(ctx, &hosts, &[format!("/nix/store/{}", info.path)], || Ok(()))?;
+    let sent = (a.sent()? - before) as f64 / info.nar_size as f64;
+    for (run, host) in runs.into_iter().zip(&hosts) {
+        run.must(&host.name)?;
+        real_nix::verify_store(host, Generation::Machine)?;
+    }
+    ctx.measure("what it sent, as a multiple of the NAR", sent, "", 6.0);
+    all.into_iter().chain([on_a]).try_for_each(Peernixd::stop)
 }
 
 /// What a machine may not share it does not pass on either, and still takes part.
