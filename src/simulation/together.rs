@@ -230,9 +230,13 @@ impl Site {
                 _ if is_new => {}
                 _ => continue,
             }
-            let from = match self.holder(nar) {
+            let from = match self.holder(nar, false) {
                 Some(holder) => From::Store(holder),
-                None => self.claim(number, nar, came, &lost),
+                // Whoever was sent away once is let in, if nobody is to be followed.
+                None => match (self.claim(number, nar, came, &lost), self.holder(nar, true)) {
+                    (From::Internet, Some(holder)) => From::Store(holder),
+                    (from, _) => from,
+                },
             };
             if let From::Partial(source) | From::Store(source) = from {
                 self.sends[source] += 1;
@@ -244,9 +248,10 @@ impl Site {
     }
 
     /// One who has it in its store, as far as is known, and does not send it to too many already: of two at random the one that sends less.
-    fn holder(&mut self, nar: usize) -> Option<usize> {
+    fn holder(&mut self, nar: usize, however_many: bool) -> Option<usize> {
         let (now, machines) = (self.now, &self.machines);
-        let is_free = |who: usize| self.given.get(&(who, nar)).is_none_or(|given| *given < CHILDREN_MAX);
+        let is_free =
+            |who: usize| however_many || self.given.get(&(who, nar)).is_none_or(|given| *given < CHILDREN_MAX);
         let may = |(who, since): &&(usize, Instant)| *since <= now && machines[*who].is_alive && is_free(*who);
         let known = self.nars[nar].holders.iter().filter(may);
         let known: Vec<usize> = known.map(|(who, _)| *who).collect();

@@ -62,6 +62,14 @@ impl Lease {
         }
     }
 
+    /// It comes from the Internet now.
+    pub(crate) fn downloads(&self) {
+        if self.tenure.is_known() {
+            self.tenure.plays(Some(Role::Downloads));
+            self.site.keep(&self.tenure);
+        }
+    }
+
     /// What comes can be streamed on no longer.
     pub(crate) fn serves_no_more(&self) {
         self.tenure.serves_no_more();

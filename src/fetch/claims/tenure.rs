@@ -50,6 +50,11 @@ impl Tenure {
         self.is_known.store(true, Relaxed);
     }
 
+    /// Whether a directory was asked.
+    pub(crate) fn is_known(&self) -> bool {
+        self.is_known.load(Relaxed)
+    }
+
     /// Which NAR it is of.
     pub(crate) const fn nar(&self) -> NarHash {
         self.nar

@@ -102,22 +102,26 @@ impl Source for PartialSource {
         if response.body().size_hint().exact().is_none() {
             return Err(Violation::Size(0, nar.size).into());
         }
-        Ok(Box::new(Passed(Direct::new(response, from, nar.size)?)))
+        Ok(Box::new(Passed { inner: Direct::new(response, from, nar.size)?, size: nar.size }))
     }
 }
 
 /// What is passed on. That it breaks off need not be the fault of who passes it on.
-struct Passed(Direct);
+struct Passed {
+    inner: Direct,
+    size: u64,
+}
 
 impl ByteFlow for Passed {
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, SourceError>>> {
-        self.0.poll_chunk(context).map_err(|error| match error {
-            SourceError::Connection(_) => SourceError::Changed,
+        let (received, size) = (self.inner.received(), self.size);
+        self.inner.poll_chunk(context).map_err(|error| match error {
+            SourceError::Connection(_) => SourceError::Truncated(received, size),
             other => other,
         })
     }
 
     fn received(&self) -> u64 {
-        self.0.received()
+        self.inner.received()
     }
 }

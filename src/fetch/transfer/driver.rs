@@ -23,7 +23,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 /// What all transfers share.
 pub(crate) struct Shared {
@@ -83,13 +83,19 @@ pub(crate) struct Transfer<F> {
     claim: Option<Asking>,
     /// Until when other machines may be followed of which nothing reaches a reader before all is there.
     follow_until: Option<Pin<Box<Sleep>>>,
+    /// They are followed no longer.
+    followed_enough: bool,
+    begun: Instant,
     /// … and where what comes is kept for them.
     spool: Option<Writer>,
 }
 
-/// How long other machines are followed where readers get nothing before all is there: Nix waits for 300 s without a byte, and the Internet needs
-/// its part of that.
+/// How long other machines are followed where readers get nothing before all is there, unless it will be there in [`NIX_WAITS`]…
 const FOLLOWED_MAX: Duration = Duration::from_secs(150);
+/// … which is a little less than Nix waits without a byte.
+const NIX_WAITS: Duration = Duration::from_secs(280);
+/// After how long that is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(20);
 
 /// What the others say.
 type Asking = Pin<Box<dyn Future<Output = Granted> + Send>>;
@@ -137,6 +143,8 @@ where
             lease: None,
             claim: None,
             follow_until: None,
+            followed_enough: false,
+            begun: Instant::now(),
             spool: None,
         }
     }
@@ -233,7 +241,7 @@ where
                 }
                 Step::FollowedLongEnough => {
                     self.follow_until = None;
-                    self.handle(Event::FollowedLongEnough);
+                    self.look_how_far_it_is();
                 }
                 Step::Known => self.found(self.resolution.sources()),
                 Step::Rested => {
@@ -313,7 +321,9 @@ where
     fn claimed(&mut self, granted: Granted) {
         match granted {
             Granted::Download | Granted::Alone => self.handle(Event::MayDownload),
-            Granted::Follow(_, source) if self.shared.suspects.passed_on(&source.remote().id()) => {
+            Granted::Follow(_, source)
+                if self.followed_enough || self.shared.suspects.passed_on(&source.remote().id()) =>
+            {
                 self.handle(Event::MayDownload);
             }
             Granted::Follow(_, source) => {
@@ -329,9 +339,28 @@ where
         }
     }
 
+    /// Follows others no longer if Nix would not wait for what they bring, and the Internet could.
+    fn look_how_far_it_is(&mut self) {
+        let (there, size) = (self.scheduler.offset(), self.resolution.info.nar_size);
+        // Beyond 2^53 bytes a rounded number does as well.
+        #[allow(clippy::cast_precision_loss)]
+        let part = there as f64 / size as f64;
+        let will_be_there = self.begun.elapsed().as_secs_f64() <= NIX_WAITS.as_secs_f64() * part;
+        if self.scheduler.has_far() && !will_be_there {
+            self.followed_enough = true;
+            self.handle(Event::FollowedLongEnough);
+        } else {
+            self.follow_until = Some(Box::pin(sleep(LOOK_AGAIN))); // poll
+        }
+    }
+
     fn request(&mut self, key: usize, from: u64) {
         self.pause = None;
         let source = Arc::clone(&self.sources[key]);
+        if let Some(lease) = self.lease.as_ref().filter(|_| source.abilities().is_far) {
+            // Whatever was agreed on.
+            lease.downloads();
+        }
         if from > 0 {
             self.shared.metrics.transfers_failed_over.add(1);
             let (path, id) = (&self.resolution.info.path, source.remote().id());

@@ -112,8 +112,10 @@ pub(crate) struct Scheduler {
     entries: Vec<Entry>,
     search: Search,
     claim: Claim,
-    /// How often the others were asked since something worth mentioning came.
+    /// How often the others were asked since something worth mentioning came…
     claims: u32,
+    /// … and whether they are asked because those that have it are busy.
+    is_for_busy: bool,
     flight: Option<Flight>,
     offset: u64,
     /// Who sent what of the bytes up to `offset`.
@@ -140,6 +142,7 @@ impl Scheduler {
             search: Search::NotYet,
             claim: if has_others { Claim::Wanted } else { Claim::Granted },
             claims: 0,
+            is_for_busy: false,
             flight: None,
             offset: 0,
             parts: Vec::new(),
@@ -164,6 +167,11 @@ impl Scheduler {
     /// Whether another machine is followed that fetches the NAR itself.
     pub(crate) fn follows(&self) -> bool {
         self.flight.as_ref().is_some_and(|flight| self.entries[flight.key].candidate.is_partial)
+    }
+
+    /// Whether something far away could go on.
+    pub(crate) fn has_far(&self) -> bool {
+        self.entries.iter().any(|entry| entry.candidate.is_far && entry.failures < CHANCES)
     }
 
     /// How many bytes are there.
@@ -203,12 +211,17 @@ impl Scheduler {
             }
             Event::MayDownload => {
                 self.claim = Claim::Granted;
+                if std::mem::take(&mut self.is_for_busy) {
+                    // Nobody passes on what these have: now they let us in, if they are not busy with other things.
+                    let busy = self.entries.iter_mut().filter(|entry| entry.busy > 0);
+                    busy.for_each(|entry| (entry.busy, entry.must_rest) = (0, false));
+                }
                 if self.flight.is_none() {
                     self.proceed(standing);
                 }
             }
             Event::Follow(key) => {
-                self.claim = Claim::Wanted;
+                (self.claim, self.is_for_busy) = (Claim::Wanted, false);
                 let entry = &mut self.entries[key];
                 (entry.failures, entry.busy, entry.is_doubtful, entry.must_rest) = (0, 0, false, false);
                 if !standing(key).usable {
@@ -346,6 +359,7 @@ impl Scheduler {
             // Where those that have it are busy, others may have got it from them.
             Claim::Wanted if (entry.candidate.is_far || entry.busy > 0) && self.claims < CLAIMS => {
                 (self.claim, self.claims) = (Claim::Asked, self.claims + 1);
+                self.is_for_busy = self.entries.iter().any(|entry| entry.busy > 0);
                 return self.actions.push_back(Action::Claim);
             }
             Claim::Asked if entry.candidate.is_far || entry.busy > 0 => return,

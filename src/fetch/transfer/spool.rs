@@ -22,7 +22,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use thiserror::Error;
@@ -49,6 +49,8 @@ const SENDS_MAX: u16 = 64;
 const QUIET: Duration = Duration::from_secs(5);
 /// The least time from one look for spools that are over to the next.
 const LOOK: Duration = Duration::from_secs(1);
+/// How much may be asked of the disk at a time that is not done yet: with more it is stuck, and takes the threads of all others.
+const DISK_OPERATIONS: usize = 16;
 /// How long a transfer waits for the disk, before it goes on without a spool.
 const DISK_WAIT: Duration = Duration::from_secs(1);
 
@@ -83,6 +85,8 @@ struct Inner {
     spools: Mutex<Kept>,
     /// How many streams are sent from spools.
     sends: Arc<AtomicU16>,
+    /// What is asked of the disk and not done yet.
+    disk: Arc<()>,
 }
 
 /// Those that there are.
@@ -139,7 +143,12 @@ impl Spools {
     /// There are none yet.
     #[must_use]
     pub fn new(options: SpoolOptions) -> Self {
-        Self(Arc::new(Inner { options: Mutex::new(options), spools: Mutex::default(), sends: Arc::default() }))
+        Self(Arc::new(Inner {
+            options: Mutex::new(options),
+            spools: Mutex::default(),
+            sends: Arc::default(),
+            disk: Arc::default(),
+        }))
     }
 
     /// Keeps to these options from now on.
@@ -169,7 +178,9 @@ impl Spools {
             kept.spools.values().filter(|spool| spool.in_memory).map(|spool| spool.info.nar_size).sum();
         let in_memory = size <= IN_MEMORY && in_memory + size <= IN_MEMORY_ALL;
         let (has_room, gone) = gone.map_or((false, Vec::new()), |gone| (true, gone));
-        if !has_room || (!in_memory && dir.is_none()) {
+        // One is ours.
+        let is_stuck = Arc::strong_count(&self.0.disk) > DISK_OPERATIONS + 1;
+        if !has_room || (!in_memory && (dir.is_none() || is_stuck)) {
             drop(kept);
             let_go(gone);
             return None;
@@ -184,7 +195,7 @@ impl Spools {
             tokio::spawn(self.clone().keep());
         }
         let (chunks, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(write(Arc::clone(&spool), dir, queue));
+        tokio::spawn(write(Arc::clone(&spool), dir, Arc::downgrade(&self.0.disk), queue));
         Some(Writer { spools: self.clone(), spool, chunks: Some(chunks) })
     }
 
@@ -253,19 +264,21 @@ fn make_room(
     size: u64,
     max_size: u64,
 ) -> Option<Vec<Arc<Spool>>> {
-    let mut gone = Vec::new();
     // One that failed makes room for the next try.
-    if spools.get(&nar).is_some_and(|spool| spool.open_to().is_none()) {
-        gone.extend(spools.remove(&nar));
-    }
-    if size > max_size || spools.contains_key(&nar) {
+    let has_failed = |spool: &Arc<Spool>| spool.open_to().is_none();
+    if spools.get(&nar).is_some_and(|spool| !has_failed(spool)) {
         return None;
     }
+    let in_use = || spools.values().filter(|spool| spool.is_read() || is_growing(spool));
+    if in_use().map(|spool| spool.info.nar_size).sum::<u64>() + size > max_size || in_use().count() >= SPOOLS_MAX {
+        return None;
+    }
+    let mut gone: Vec<Arc<Spool>> = spools.remove(&nar).into_iter().collect();
     let mut taken: u64 = spools.values().map(|spool| spool.info.nar_size).sum();
     while taken + size > max_size || spools.len() >= SPOOLS_MAX {
         let idle = spools.iter().filter(|(_, spool)| !spool.is_read() && !is_growing(spool));
-        let oldest = *idle.min_by_key(|(_, spool)| *spool.used.lock())?.0;
-        let spool = spools.remove(&oldest)?;
+        let oldest = idle.min_by_key(|(_, spool)| *spool.used.lock()).map(|(nar, _)| *nar);
+        let Some(spool) = oldest.and_then(|nar| spools.remove(&nar)) else { break };
         taken -= spool.info.nar_size;
         gone.push(spool);
     }
@@ -361,9 +374,10 @@ impl Drop for Writer {
 }
 
 /// Writes what comes to the file, off the reactor.
-async fn write(spool: Arc<Spool>, dir: Option<PathBuf>, mut queue: mpsc::Receiver<Write>) {
-    let made = Arc::clone(&spool);
+async fn write(spool: Arc<Spool>, dir: Option<PathBuf>, disk: Weak<()>, mut queue: mpsc::Receiver<Write>) {
+    let (made, asked) = (Arc::clone(&spool), disk.upgrade());
     let making = spawn_blocking(move || {
+        let _asked = asked;
         let file = make_file(dir.as_deref(), made.in_memory, made.info.nar_size)?;
         // Nobody else makes one.
         let _ = made.file.set(file);
@@ -382,8 +396,9 @@ async fn write(spool: Arc<Spool>, dir: Option<PathBuf>, mut queue: mpsc::Receive
                 Write::Proved => is_proved = true,
             }
         }
-        let (file, from) = (Arc::clone(&spool), written);
+        let (file, from, asked) = (Arc::clone(&spool), written, disk.upgrade());
         let done = spawn_blocking(move || {
+            let _asked = asked;
             let mut at = from;
             for chunk in chunks {
                 file.file()?.write_all_at(&chunk, at)?;

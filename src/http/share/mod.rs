@@ -32,7 +32,7 @@ use super::protocol::routes::Route;
 use super::server::listener::{Handler, Request};
 use crate::fetch::SiteDesk;
 use crate::index::Index;
-use crate::peers::{self, Admission, Peers};
+use crate::peers::{self, Admission, NodeId, Peers};
 use crate::resilience::LogThrottle;
 use crate::store::{Audience, StoreError};
 use hyper::Response;
@@ -80,11 +80,13 @@ impl ShareHandler {
         Self { site, ..self }
     }
 
-    /// Whether who asks agrees with us and others on who downloads what.
-    fn claims(&self, request: &Request) -> bool {
+    /// Who asks, if it agrees with us and others on who downloads what.
+    fn claimant(&self, request: &Request) -> Option<NodeId> {
         match (&self.towards, &self.site, request.caller.node) {
-            (Towards::Peers(peers, ..), Some(_), Some(node)) => peers.get(node).is_some_and(|peer| peer.claims()),
-            _ => false,
+            (Towards::Peers(peers, ..), Some(_), Some(node)) => {
+                peers.get(node).filter(|peer| peer.claims()).map(|_| node)
+            }
+            _ => None,
         }
     }
 
@@ -125,7 +127,7 @@ impl Handler for ShareHandler {
         // On the heap while they last: else the room for the largest of them would be in each connection, idle ones included.
         let found = match &request.route {
             Route::NarInfo(hash) => self.in_time(Box::pin(share.narinfo(*hash, audience, &request.headers))).await,
-            Route::Nar(name) => Box::pin(share.nar(name, audience, &request, self.claims(&request))).await,
+            Route::Nar(name) => Box::pin(share.nar(name, audience, &request, self.claimant(&request))).await,
             Route::Listing(hash) => Box::pin(share.listing(*hash, audience, &request)).await,
             Route::Log(derivation) => Box::pin(share.log(derivation, audience, &request)).await,
             Route::Realisation(output) => Box::pin(share.realisation(output, audience, &request.headers)).await,

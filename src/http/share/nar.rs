@@ -5,6 +5,7 @@ use crate::http::protocol::reply::{self, Ranged, keep, media};
 use crate::http::protocol::routes::NarName;
 use crate::http::server::listener::Request;
 use crate::nix::Compression;
+use crate::peers::NodeId;
 use crate::store::Audience;
 use std::sync::Arc;
 
@@ -14,14 +15,14 @@ const SPREAD_MIN: u64 = 256 * 1024;
 impl Share {
     /// `/nar/HASH-NARHASH.nar` in all its forms.
     ///
-    /// With `spreads` those who ask agree with others on who streams what from whom: what several of them are given already is given to
-    /// no more of them at a time, who find it with those.
+    /// Who asks as `spreads` agrees with others on who streams what from whom: what several of them are given already it may find with those, if
+    /// they may pass it on.
     pub(super) async fn nar(
         self: &Arc<Self>,
         name: &NarName,
         audience: Audience,
         request: &Request,
-        spreads: bool,
+        spreads: Option<NodeId>,
     ) -> Answer {
         if name.compression != Compression::None {
             return Ok(None);
@@ -38,10 +39,12 @@ impl Share {
             reply::Send::Bytes(response, part) => (response, part),
         };
         let given = match known.nar.nar_hash {
-            Some(nar) if spreads && length >= SPREAD_MIN => match self.upload.given.begin(nar) {
-                Some(given) => Some(given),
-                None => return Ok(Some(reply::busy())),
-            },
+            Some(nar) if length >= SPREAD_MIN && self.rules.now().policy.may_pass_on(&known.path.info) => {
+                match spreads.map(|node| self.upload.given.begin(node, nar)) {
+                    Some(None) => return Ok(Some(reply::busy())),
+                    given => given.flatten(),
+                }
+            }
             _ => None,
         };
         let mut slot = match self.upload.slot(request).await {

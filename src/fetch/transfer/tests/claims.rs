@@ -104,21 +104,28 @@ async fn one_that_is_as_slow_as_the_internet_is_followed_and_one_that_drips_is_n
 
 #[tokio::test(start_paused = true)]
 async fn others_are_not_followed_for_longer_than_nix_waits() {
-    // Fast enough, and of so much that it takes too long.
-    let plain = World::whole(2000 * KIB);
     let slowly: Vec<Act> = (0..400).flat_map(|_| [Act::Send(5 * KIB), Act::Wait(Duration::from_secs(1))]).collect();
+    // Fast enough, and of so much that it would take 400 s.
+    let plain = World::whole(2000 * KIB);
     let others = Others::new([follow(1, &partial(1, &plain, &slowly))]);
     let world = plain.among(&others);
     let (outcome, sources) = world.from(vec![Scripted::upstream(1, &world.content, [])]).await;
     assert_eq!((outcome.result, outcome.elapsed.as_secs()), (Ok(()), 150));
     assert_eq!(sources[0].record().opened.len(), 1);
     assert_eq!(others.asked.lock().len(), 1, "they are not asked once more");
-    // Of what readers get as it comes there is no such end.
-    let plain = World::streamed(2000 * KIB);
-    let others = Others::new([follow(1, &partial(1, &plain, &slowly))]);
-    let world = plain.among(&others);
-    let (outcome, _) = world.from(vec![Scripted::upstream(1, &world.content, [])]).await;
-    assert_eq!((outcome.result, outcome.elapsed.as_secs()), (Ok(()), 399));
+    // Of what is there in time, or comes from nowhere else, or is read as it comes, there is no such end.
+    let takes = async |world: World, has_upstream: bool| {
+        let others = Others::new([follow(1, &partial(1, &world, &slowly))]);
+        let world = world.among(&others);
+        let busy = Scripted::peer(2, &world.content, [Script::Busy]).for_ever();
+        let source = if has_upstream { Scripted::upstream(1, &world.content, []) } else { busy };
+        let (outcome, _) = world.from(vec![source]).await;
+        assert_eq!(outcome.result, Ok(()));
+        outcome.elapsed.as_secs()
+    };
+    assert_eq!(takes(World::whole(1300 * KIB), true).await, 259);
+    assert_eq!(takes(World::whole(2000 * KIB), false).await, 399);
+    assert_eq!(takes(World::streamed(2000 * KIB), true).await, 399);
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,6 +156,16 @@ async fn where_those_that_have_it_are_busy_others_may_have_got_it_from_them() {
     let outcome = world.transfer(&[(busy, Arrival::First)]).await;
     assert_eq!((outcome.result, others.asked.lock().len()), (Ok(()), 1));
     assert!(outcome.elapsed < Duration::from_secs(1), "{:?}", outcome.elapsed);
+    // If nobody has, those that sent us away are asked again at once, before anything far away is.
+    for says in [vec![Says::Download], vec![]] {
+        let others = Others::new(says);
+        let world = World::whole(300 * KIB).among(&others);
+        let once = Scripted::peer(2, &world.content, [Script::Busy]);
+        let (outcome, sources) = world.from(vec![Scripted::upstream(1, &world.content, []), once]).await;
+        assert_eq!((outcome.result, others.asked.lock().len()), (Ok(()), 1));
+        assert_eq!((sources[0].record().opened.len(), sources[1].record().opened.len()), (0, 2));
+        assert!(outcome.elapsed < Duration::from_secs(1), "{:?}", outcome.elapsed);
+    }
 }
 
 #[tokio::test(start_paused = true)]
