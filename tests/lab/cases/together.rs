@@ -316,7 +316,7 @@ fn one_has_it(ctx: &Ctx) -> Result<()> {
     for one in &all {
         one.wait_online(hosts.len(), Duration::from_secs(30))?;
     }
-    // Four copies, what else is said, and one more where the first of the four is done before the last asks.
+    // Four copies, a fifth for the one that others stream it from, at times a sixth, and what else is said; without all this it is 7.3.
     let before = a.sent()?;
     let runs = realise_all(ctx, &hosts, &[format!("/nix/store/{}", info.path)], || Ok(()))?;
     let sent = (a.sent()? - before) as f64 / info.nar_size as f64;
@@ -324,7 +324,7 @@ fn one_has_it(ctx: &Ctx) -> Result<()> {
         run.must(&host.name)?;
         real_nix::verify_store(host, Generation::Machine)?;
     }
-    ctx.measure("what it sent, as a multiple of the NAR", sent, "", 6.0);
+    ctx.measure("what it sent, as a multiple of the NAR", sent, "", 6.5);
     all.into_iter().chain([on_a]).try_for_each(Peernixd::stop)
 }
 
