@@ -191,7 +191,7 @@ fn fresh(ctx: &Ctx) -> Result<()> {
 
 /// A machine that has nothing to do lets its processor sleep.
 fn idle(ctx: &Ctx) -> Result<()> {
-    const QUIET: Duration = Duration::from_secs(20);
+    const QUIET: Duration = Duration::from_secs(12);
     let network = ctx.network()?;
     let (a, b) = (network.host("a")?, network.host("b")?);
     b.sh("nix-store --init")?;
