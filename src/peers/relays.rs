@@ -123,23 +123,20 @@ impl Layout {
     pub fn preferred(&self, us: NodeId) -> Vec<NodeId> {
         let Self::Relayed { relays, .. } = self else { return Vec::new() };
         let mut relays = relays.clone();
-        relays.sort_by_cached_key(|relay| std::cmp::Reverse(rank(b"leaf", *relay, Some(us))));
+        relays.sort_by_cached_key(|relay| std::cmp::Reverse(weight(&[b"leaf", relay.as_bytes(), us.as_bytes()])));
         relays
     }
 }
 
 /// The place of a machine in line to relay: the highest is first.
 pub(super) fn place(id: NodeId) -> [u8; 32] {
-    rank(b"relay", id, None)
+    weight(&[b"relay", id.as_bytes()])
 }
 
-/// Rendezvous hashing: the highest wins, and one that comes or goes changes nothing among the others.
-fn rank(what: &[u8], id: NodeId, whose: Option<NodeId>) -> [u8; 32] {
-    let mut digest = Sha256::new().chain_update(what).chain_update(id.as_bytes());
-    if let Some(whose) = whose {
-        digest = digest.chain_update(whose.as_bytes());
-    }
-    digest.finalize().into()
+/// Rendezvous hashing of a word, of what it is about and of a machine: the highest wins, and one that comes or goes changes nothing among the
+/// others.
+pub(crate) fn weight(parts: &[&[u8]]) -> [u8; 32] {
+    parts.iter().fold(Sha256::new(), Digest::chain_update).finalize().into()
 }
 
 #[cfg(test)]

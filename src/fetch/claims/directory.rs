@@ -312,8 +312,8 @@ impl Directory {
             let more = renewal.came.saturating_sub(before.map_or(0, |place| place.came));
             self.tally.downloaded = self.tally.downloaded.saturating_add(more);
         }
-        let is_known = tree.is_some_and(|tree| tree.values().any(|place| place.role == Role::Complete));
-        if renewal.role == Some(Role::Complete) && !is_known {
+        let is_known = || tree.is_some_and(|tree| tree.values().any(|place| place.role == Role::Complete));
+        if renewal.role == Some(Role::Complete) && !is_known() {
             self.tally.unique = self.tally.unique.saturating_add(renewal.came);
         }
     }

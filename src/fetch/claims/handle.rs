@@ -153,17 +153,19 @@ impl Claims {
         ticks.tick().await;
         loop {
             ticks.tick().await;
-            let mut of_each: HashMap<NodeId, Vec<Weak<Tenure>>> = HashMap::new();
-            {
+            let tenures = {
                 let mut tenures = self.0.tenures.lock();
                 tenures.retain(|tenure| tenure.strong_count() > 0);
                 if tenures.is_empty() {
                     return;
                 }
-                for tenure in tenures.iter().filter_map(Weak::upgrade) {
-                    if let Some(directory) = self.directories(&tenure.nar()).next() {
-                        of_each.entry(directory).or_default().push(Arc::downgrade(&tenure));
-                    }
+                tenures.clone()
+            };
+            let machines = self.machines();
+            let mut of_each: HashMap<NodeId, Vec<Weak<Tenure>>> = HashMap::new();
+            for (nar, tenure) in tenures.into_iter().filter_map(|tenure| Some((tenure.upgrade()?.nar(), tenure))) {
+                if let Some(directory) = order(&nar, machines.clone()).first() {
+                    of_each.entry(*directory).or_default().push(tenure);
                 }
             }
             // One that is silent keeps none of the others waiting.

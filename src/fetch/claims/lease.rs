@@ -45,7 +45,7 @@ impl Lease {
     pub(crate) fn want(&self) -> impl Future<Output = Granted> + Send + 'static {
         let (site, tenure) = (Arc::clone(&self.site), Arc::clone(&self.tenure));
         let Renewal { nar, came, serves, sends, .. } = tenure.with(None);
-        tenure.is_asked();
+        tenure.asked();
         let want = Want { nar, came, serves, sends, lost: self.lost.clone() };
         async move {
             let granted = site.want(want).await;

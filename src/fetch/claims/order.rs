@@ -2,18 +2,14 @@
 
 use crate::nix::NarHash;
 use crate::peers::NodeId;
-use sha2::{Digest, Sha256};
+use crate::peers::relays::weight;
 use std::cmp::Reverse;
 
 /// The machines in the order in which they are the directory of `nar`: the second is it when the first is gone. Rendezvous hashing, so
 /// that a machine that comes or goes changes nothing among the others.
 #[must_use]
 pub fn order(nar: &NarHash, mut machines: Vec<NodeId>) -> Vec<NodeId> {
-    let weight = |id: &NodeId| -> [u8; 32] {
-        let digest = Sha256::new().chain_update(b"claim").chain_update(nar.as_bytes());
-        digest.chain_update(id.as_bytes()).finalize().into()
-    };
-    machines.sort_by_cached_key(|id| Reverse(weight(id)));
+    machines.sort_by_cached_key(|id| Reverse(weight(&[b"claim", nar.as_bytes(), id.as_bytes()])));
     machines
 }
 

@@ -45,8 +45,8 @@ impl Tenure {
         self.serves.store(false, Relaxed);
     }
 
-    /// A directory is asked.
-    pub(crate) fn is_asked(&self) {
+    /// Notes that a directory is asked.
+    pub(crate) fn asked(&self) {
         self.is_known.store(true, Relaxed);
     }
 

@@ -377,12 +377,12 @@ proptest! {
                     Fate::Receive(_) | Fate::Busy | Fate::Stall => {
                         let known = kinds.iter().position(|(_, is_partial)| *is_partial);
                         let key = known.filter(|_| matches!(fate, Fate::Busy)).unwrap_or(kinds.len());
-                        pending.push_back(Event::Follow(key));
-                        if key == kinds.len() {
-                            kinds.push((false, true));
-                            Event::Found(vec![Candidate { is_partial: true, ..HONEST }])
+                        if key < kinds.len() {
+                            Event::Follow(key)
                         } else {
-                            pending.pop_back().expect("just put there")
+                            kinds.push((false, true));
+                            pending.push_back(Event::Follow(key));
+                            Event::Found(vec![Candidate { is_partial: true, ..HONEST }])
                         }
                     }
                     _ => {

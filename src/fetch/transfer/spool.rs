@@ -50,7 +50,7 @@ const QUIET: Duration = Duration::from_secs(5);
 /// The least time from one look for spools that are over to the next.
 const LOOK: Duration = Duration::from_secs(1);
 /// How much may be asked of the disk at a time that is not done yet: with more it is stuck, and takes the threads of all others.
-const DISK_OPERATIONS: usize = 16;
+const DISK_OPERATIONS: usize = 64;
 /// How long a transfer waits for the disk, before it goes on without a spool.
 const DISK_WAIT: Duration = Duration::from_secs(1);
 
@@ -163,8 +163,8 @@ impl Spools {
     }
 
     /// How many bytes they take, or will.
-    #[must_use]
-    pub fn size(&self) -> u64 {
+    #[cfg(test)]
+    fn size(&self) -> u64 {
         self.0.spools.lock().spools.values().map(|spool| spool.info.nar_size).sum()
     }
 
@@ -375,7 +375,9 @@ impl Drop for Writer {
 
 /// Writes what comes to the file, off the reactor.
 async fn write(spool: Arc<Spool>, dir: Option<PathBuf>, disk: Weak<()>, mut queue: mpsc::Receiver<Write>) {
-    let (made, asked) = (Arc::clone(&spool), disk.upgrade());
+    // Held while the disk is asked for something; memory is never stuck.
+    let asks = || if spool.in_memory { None } else { disk.upgrade() };
+    let (made, asked) = (Arc::clone(&spool), asks());
     let making = spawn_blocking(move || {
         let _asked = asked;
         let file = make_file(dir.as_deref(), made.in_memory, made.info.nar_size)?;
@@ -396,7 +398,7 @@ async fn write(spool: Arc<Spool>, dir: Option<PathBuf>, disk: Weak<()>, mut queu
                 Write::Proved => is_proved = true,
             }
         }
-        let (file, from, asked) = (Arc::clone(&spool), written, disk.upgrade());
+        let (file, from, asked) = (Arc::clone(&spool), written, asks());
         let done = spawn_blocking(move || {
             let _asked = asked;
             let mut at = from;

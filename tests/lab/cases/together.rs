@@ -1,6 +1,5 @@
 //! Machines that want the same at the same time: the Internet is asked once, whoever dies meanwhile.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -228,15 +227,19 @@ fn one_dies(ctx: &Ctx, scale: Scale) -> Result<()> {
     all.into_iter().try_for_each(Peernixd::stop)
 }
 
+/// Puts one NAR of 24 MiB into a cache on the Internet, as it is, so that whoever goes on need not begin at the beginning.
+fn one_large<'a>(ctx: &'a Ctx, network: &Network<'_>, maker: &Host) -> Result<(&'a PathInfo, Wanted)> {
+    let set = ctx.world.pieces()?;
+    let info = set.named("piece-24m")?;
+    set.install_some(maker, &[info], Signed::Yes)?;
+    Ok((info, offer(network, maker, &[info], "none")?))
+}
+
 /// One NAR of 24 MiB, three machines that want it, and one of them dies when half of it is there.
 fn large(ctx: &Ctx, who: Who) -> Result<()> {
     let network = ctx.network()?;
     let maker = network.host("maker")?;
-    let set = ctx.world.pieces()?;
-    let info = set.named("piece-24m")?;
-    set.install_some(&maker, &[info], Signed::Yes)?;
-    // As it is, so that whoever goes on need not begin at the beginning.
-    let wanted = offer(&network, &maker, &[info], "none")?;
+    let (info, wanted) = one_large(ctx, &network, &maker)?;
     network.slow_internet(40)?;
     let settings = Settings::new(ctx).upstreams(&[&wanted.internet.url]);
     let hosts: Vec<_> = (0..4).map(|number| network.host(&format!("h{number}"))).collect::<Result<_>>()?;
@@ -333,10 +336,7 @@ fn one_has_it(ctx: &Ctx) -> Result<()> {
 fn not_shared(ctx: &Ctx) -> Result<()> {
     let network = ctx.network()?;
     let maker = network.host("maker")?;
-    let set = ctx.world.pieces()?;
-    let info = set.named("piece-24m")?;
-    set.install_some(&maker, &[info], Signed::Yes)?;
-    let wanted = offer(&network, &maker, &[info], "none")?;
+    let (_, wanted) = one_large(ctx, &network, &maker)?;
     network.slow_internet(80)?;
     let settings = Settings::new(ctx).upstreams(&[&wanted.internet.url]);
     let hosts: Vec<_> = (0..3).map(|number| network.host(&format!("h{number}"))).collect::<Result<_>>()?;
@@ -353,9 +353,6 @@ fn not_shared(ctx: &Ctx) -> Result<()> {
     for (run, host) in runs.into_iter().zip(&hosts) {
         run.must(&host.name)?;
     }
-    let logs: BTreeSet<bool> =
-        all[1..].iter().map(|on| on.log().contains(&format!("from peer {}", ids(&all[0])))).collect();
-    ctx.check("nobody streams from the one that does not share it", !logs.contains(&true), "somebody does");
     let sent = counted(&all[0], "peernix_http_sent_bytes_total{face=\"share\"}")?;
     ctx.measure("what it sent to others", sent as f64 / 1e6, "MB", 1.0);
     let each = all.iter().map(downloaded).collect::<Result<Vec<u64>>>()?;
@@ -363,8 +360,4 @@ fn not_shared(ctx: &Ctx) -> Result<()> {
     ctx.note("downloaded", format!("{each:?}"), "bytes");
     ctx.measure("what all downloaded, as a multiple of the file", nars, "", 2.05);
     all.into_iter().try_for_each(Peernixd::stop)
-}
-
-fn ids(on: &Peernixd<'_>) -> String {
-    on.node_id().unwrap_or_default()
 }
