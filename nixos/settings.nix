@@ -127,9 +127,15 @@ in {
     '';
     nodes = option texts [] "Node ids, as `peernixd --print-node-id` prints them.";
   };
-  swarm.claims = option types.bool true ''
-    Whether a NAR that no machine of the network has is downloaded by one of them for all; the others stream it from that one while it comes.
-  '';
+  swarm = {
+    claims = option types.bool true ''
+      Whether a NAR that no machine of the network has is downloaded by one of them for all; the others stream it from that one while it comes.
+    '';
+    pieces = option types.bool true ''
+      Whether a NAR of 16 MiB and more comes from several machines at once that have it, in pieces that are proved one by one, and is given in those.
+    '';
+    max_sources = option (types.ints.between 2 16) 4 "From how many machines at most.";
+  };
   cache = {
     max_size = option size "4GiB" "How much is kept for other machines while it is fetched, in the cache directory and in memory.";
     keep = option types.str "15min" "How long it is kept after the last machine that streams it.";

@@ -171,7 +171,7 @@ in {
           keys = ["signing"];
           discovery = ["interfaces" "mdns"];
           fleet = ["mode" "nodes"];
-          swarm = ["claims"];
+          swarm = ["claims" "max_sources" "pieces"];
           cache = [];
           limits = ["header_timeout" "idle_timeout" "memory" "per_address"];
           log = [];

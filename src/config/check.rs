@@ -1,7 +1,7 @@
 //! What a configuration must hold although every single value has the right form.
 
 use super::error::Problem;
-use super::sections::{Config, FleetMode, Policy};
+use super::sections::{Config, FleetMode, MAX_SOURCES_MOST, Policy};
 use super::upstream;
 use crate::keys::{GRACE_MAX, NAME_MAX};
 use std::net::{IpAddr, SocketAddr};
@@ -34,6 +34,7 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
     keys(config, &mut problems);
     discovery(config, &mut problems);
     fleet(config, &mut problems);
+    swarm(config, &mut problems);
     cache(config, &mut problems);
     limits(config, &mut problems);
     collisions(config, &mut problems);
@@ -101,6 +102,18 @@ fn share(config: &Config, problems: &mut Vec<Problem>) {
     }
     if !(1..=CONNECTIONS_MAX).contains(&share.max_connections) {
         wrong("max_connections", format!("not between 1 and {CONNECTIONS_MAX}"), "1024 is a good value");
+    }
+}
+
+fn swarm(config: &Config, problems: &mut Vec<Problem>) {
+    if !(2..=MAX_SOURCES_MOST).contains(&config.swarm.max_sources) {
+        let what = format!("not between 2 and {MAX_SOURCES_MOST}");
+        problems.push(Problem::of(
+            "swarm",
+            "max_sources",
+            what,
+            "4 is a good value; for one at a time there is pieces = false",
+        ));
     }
 }
 

@@ -39,6 +39,10 @@ pub const PER_ADDRESS: usize = 128;
 pub const MEMORY: u64 = 64 * 1024 * 1024;
 /// How much NARs may take that are kept for others while they are fetched, in bytes.
 pub const CACHE_SIZE: u64 = 4 * 1024 * 1024 * 1024;
+/// From how many machines one NAR comes at once, at most…
+pub const MAX_SOURCES: u32 = 4;
+/// … and how many that can be.
+pub const MAX_SOURCES_MOST: u32 = 16;
 /// How long they are kept.
 pub const CACHE_KEEP: Duration = Duration::from_secs(15 * 60);
 /// How long a signing key that was replaced still signs.
@@ -276,11 +280,15 @@ pub enum FleetMode {
 pub struct Swarm {
     /// Whether a NAR that no machine has is downloaded by one of them for all, which stream it from there.
     pub claims: bool,
+    /// Whether a large NAR comes from several machines at once, in pieces that are proved one by one; and is given in those.
+    pub pieces: bool,
+    /// From how many at most.
+    pub max_sources: u32,
 }
 
 impl Default for Swarm {
     fn default() -> Self {
-        Self { claims: true }
+        Self { claims: true, pieces: true, max_sources: MAX_SOURCES }
     }
 }
 

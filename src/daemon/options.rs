@@ -70,6 +70,11 @@ pub(super) fn proxies(config: &Config) -> Proxies {
     Proxies::new(configured, |name| std::env::var(name).ok())
 }
 
+/// From how many peers one NAR comes at once.
+pub(super) fn max_sources(config: &Config) -> usize {
+    if config.swarm.pieces { config.swarm.max_sources as usize } else { 1 }
+}
+
 /// Where NARs are kept for others while they are fetched.
 pub(super) fn spools(config: &Config, cache: &Path) -> SpoolOptions {
     SpoolOptions { dir: Some(cache.to_owned()), max_size: config.cache.max_size, keep: config.cache.keep }

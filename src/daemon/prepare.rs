@@ -75,6 +75,7 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         moves: Some(moves.clone()),
         relay: relays && offers,
         claims: config.swarm.claims,
+        pieces: config.swarm.pieces,
     };
     let peers = Peers::start(peers_options, &key, &CancellationToken::new()).await?;
 
@@ -97,6 +98,7 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
     };
     let fetch_options = fetch::Options {
         site: config.swarm.claims.then_some(site),
+        max_sources: options::max_sources(&config),
         trusted_keys: trust.trusted(),
         store_dir: config.store.dir.clone(),
         upstreams: upstreams.options,
@@ -170,7 +172,10 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         tokio::spawn(drop_caches(pressure.watch(stop.clone()), store, fetcher.clone()));
     }
     tokio::spawn(Arc::clone(&share).offer(index.clone(), options::audience(&config), stop.clone()));
-    let peers_share = Arc::new(share.towards_peers(peers.clone(), index, admission.clone()).with_site(fetcher.site()));
+    let tables = config.swarm.pieces.then(|| fetcher.tables());
+    let peers_share = Arc::new(
+        share.towards_peers(peers.clone(), index, admission.clone()).with_site(fetcher.site()).with_pieces(tables),
+    );
     let acceptor = peers::link::Acceptor::new(&key, admission)?.multiplexed().guarded_by(&peers);
     let events = controller.event_log().clone();
     Ok(Daemon {

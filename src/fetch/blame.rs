@@ -51,6 +51,8 @@ impl Blame {
                     remote.failed(failure);
                 }
             }
+            // Each of them is blamed by itself.
+            (SourceId::Several(_), ..) => {}
             (SourceId::Upstream(upstream), error, None) => {
                 let level = remote.complain(error.kind());
                 log::log!(level, upstream:% = upstream, path:% = hash, reason:% = error; "an upstream could not be asked: {error}");

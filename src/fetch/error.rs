@@ -168,6 +168,9 @@ pub enum Violation {
     /// A part of a NAR that is not what the right content has there.
     #[error("sent wrong content in bytes {0} to {1} of a NAR")]
     Segment(u64, u64),
+    /// A table of the pieces of a NAR that is not the one of the right content.
+    #[error("told a wrong table of the pieces of a NAR")]
+    Table,
     /// A NAR whose SHA-256 is not the signed one.
     #[error("sent a NAR with hash {0}, which is not the signed one")]
     NarHash(String),

@@ -4,6 +4,7 @@ use super::activity::{Activity, FetchEvent};
 use super::blame::Blame;
 use super::claims::handle::Claims;
 use super::nar::Nar;
+use super::pieces::tables::Tables;
 use super::read_ahead::ReadAhead;
 use super::resolve::cache::Answer;
 use super::resolve::resolution::Resolution;
@@ -56,6 +57,8 @@ pub struct Options {
     pub memory: u64,
     /// Whether the small NARs that Nix will ask for next are fetched before it does.
     pub read_ahead: bool,
+    /// From how many peers one large NAR comes at once, at most; with less than two from one at a time.
+    pub max_sources: usize,
     /// What this machine does together with others; `None`: it downloads what it needs itself.
     pub site: Option<SiteOptions>,
 }
@@ -91,6 +94,7 @@ struct Inner {
     activity: Arc<Activity>,
     metrics: Arc<Metrics>,
     desk: Option<SiteDesk>,
+    tables: Tables,
 }
 
 impl Fetcher {
@@ -132,16 +136,19 @@ impl Fetcher {
         (metrics, activity): (Arc<Metrics>, Arc<Activity>),
         tasks: TaskTracker,
     ) -> Self {
-        let Options { trusted_keys, store_dir, budget, memory, read_ahead: ahead, .. } = options;
+        let Options { trusted_keys, store_dir, budget, memory, max_sources, read_ahead: ahead, .. } = options;
+        let tables = Tables::default();
         let blame = Arc::new(Blame { metrics: Arc::clone(&metrics), activity: Arc::clone(&activity) });
         let notes = (Arc::clone(&metrics), Arc::clone(&blame));
         let resolver = Arc::new(Resolver::new(network, (trusted_keys, store_dir), budget, notes));
         let notes = (Arc::clone(&metrics), Arc::clone(&activity), blame);
-        let registry = Registry::new(Arc::clone(&resolver), notes, site, memory, tasks);
+        let registry = Registry::new(Arc::clone(&resolver), notes, site, (max_sources, tables.clone()), memory, tasks);
         let read_ahead = ReadAhead::new(registry.clone(), memory, Arc::clone(&metrics));
         read_ahead.turn(ahead);
         let (documents, traces) = (Semaphore::new(DOCUMENTS), Semaphore::new(TRACES));
-        Self(Arc::new(Inner { resolver, registry, read_ahead, upstreams, documents, traces, activity, metrics, desk }))
+        let inner =
+            Inner { resolver, registry, read_ahead, upstreams, documents, traces, activity, metrics, desk, tables };
+        Self(Arc::new(inner))
     }
 
     /// Who has `hash`, as a verified path info; `None` if nobody is known to have it. Nix is promised it with this.
@@ -243,6 +250,12 @@ impl Fetcher {
     /// Lets a lookup wait so long for peers from now on.
     pub fn set_budget(&self, budget: Duration) {
         self.0.resolver.set_budget(budget);
+    }
+
+    /// The tables of the pieces of large NARs that came.
+    #[must_use]
+    pub fn tables(&self) -> Tables {
+        self.0.tables.clone()
     }
 
     /// What other machines may ask of this one; `None`: nothing.

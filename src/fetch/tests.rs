@@ -49,6 +49,7 @@ impl World {
             budget: Duration::from_millis(300),
             memory: 64 << 20,
             read_ahead: true,
+            max_sources: 4,
             site: None,
         };
         let upstreams = Arc::new(Upstreams::new(&[], &metrics));

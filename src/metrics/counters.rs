@@ -135,6 +135,9 @@ metrics! {
     claims_alone: "peernix_claims_total", "result=\"alone\""; "NARs that no peer had, by what the other machines said: download it for all, take over the download of one that was lost, stream it from a machine that fetches it, or nothing.";
     site_downloaded_bytes: "peernix_site_downloaded_bytes_total"; "Bytes of NARs that machines downloaded, as they say, of those NARs that this machine is the directory of.";
     site_unique_bytes: "peernix_site_unique_bytes_total"; "The same, each NAR once: over all machines, the quotient is how often the site downloads what it needs.";
+    pieces_right: "peernix_pieces_total", "result=\"right\""; "Pieces of large NARs that came from several peers at once: proved and used, sent twice, or wrong.";
+    pieces_twice: "peernix_pieces_total", "result=\"twice\""; "Pieces of large NARs that came from several peers at once: proved and used, sent twice, or wrong.";
+    pieces_wrong: "peernix_pieces_total", "result=\"wrong\""; "Pieces of large NARs that came from several peers at once: proved and used, sent twice, or wrong.";
     index_saved: "peernix_index_saved_requests_total"; "Requests to peers for a path that were not made because their index says that they do not have it.";
     index_updates: "peernix_index_updates_total"; "Answers of peers that told their index, or what changed in it.";
     index_bytes: "peernix_index_bytes_total"; "Bytes of those.";

@@ -68,6 +68,8 @@ pub const RELAY: &str = "relay";
 /// The header of a greeting that tells the state of what a relay knows that all have.
 const UNION_HEADER: &str = "peernix-union";
 
+/// The feature of those who give NARs in pieces that are proved one by one, see `fetch::pieces`.
+pub const PIECES: &str = "pieces";
 /// The feature of those who agree with others on who downloads what, see `fetch::claims`.
 pub const CLAIM: &str = "claim";
 

@@ -18,6 +18,8 @@ pub struct PeersOptions {
     pub relay: bool,
     /// Whether this machine agrees with others on who downloads what.
     pub claims: bool,
+    /// Whether this machine gives NARs in pieces that are proved one by one.
+    pub pieces: bool,
     /// Who may take part.
     pub admission: Admission,
     /// Where `peers.json` is kept; `None` remembers nothing.

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use parking_lot::{Mutex, MutexGuard};
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
@@ -28,7 +29,7 @@ const REASON_MAX: usize = 200;
 const BLOCK_CHECK: Duration = Duration::from_secs(3600);
 
 /// A transfer or an answer that went well.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Sample {
     /// The bytes of body that came.
     pub bytes: u64,
@@ -183,6 +184,12 @@ impl Peer {
         self.record().claims
     }
 
+    /// Whether it gives NARs in pieces that are proved one by one.
+    #[must_use]
+    pub fn gives_pieces(&self) -> bool {
+        self.record().pieces
+    }
+
     /// Whether it answers for several paths at once, see [`narinfo_batch`].
     #[must_use]
     pub fn takes_batches(&self) -> bool {
@@ -231,6 +238,14 @@ impl Peer {
     /// Anything that kept an answer from coming; a status is an answer.
     pub async fn get(&self, path_and_query: &str, range_from: Option<u64>) -> Result<Response<Incoming>, LinkError> {
         self.request(Call::Get { target: path_and_query, from: range_from }).await
+    }
+
+    /// The same for these bytes of it.
+    ///
+    /// # Errors
+    /// As [`Peer::get`].
+    pub async fn get_part(&self, path: &str, bytes: Range<u64>) -> Result<Response<Incoming>, LinkError> {
+        self.request(Call::Part { target: path, bytes }).await
     }
 
     /// Sends a POST of `body` to `path`, perhaps twice, and waits for the head of the response; as [`Peer::get`].
@@ -405,6 +420,7 @@ impl Peer {
         let mut moved = false;
         let (index, union) = (hello.index_state(), hello.union_state());
         let (takes_batches, claims) = (hello.has(narinfo_batch::FEATURE), hello.has(hello::CLAIM));
+        let pieces = hello.has(hello::PIECES);
         let is_willing = Some(hello.has(hello::RELAY));
         let mut is_news = false;
         let came = self.change(state, |record| {
@@ -416,7 +432,7 @@ impl Peer {
             record.first_seen.get_or_insert(now);
             record.name = hello.name;
             record.version = hello.version;
-            (record.takes_batches, record.claims) = (takes_batches, claims);
+            (record.takes_batches, record.claims, record.pieces) = (takes_batches, claims, pieces);
             is_news = std::mem::replace(&mut record.is_willing, is_willing) != is_willing;
             if record.state != State::Online {
                 record.breaker.test_now(Instant::now());

@@ -4,7 +4,7 @@ use super::decisions::Decisions;
 use super::discovery::fixed::{self, KnownPeers, Search};
 use super::discovery::{FixedPeer, Sighting, Surroundings};
 use super::error::PeersError;
-use super::hello::{CLAIM, Greeting, Hello, INDEX, OurHello, RELAY, TEXT_MAX};
+use super::hello::{CLAIM, Greeting, Hello, INDEX, OurHello, PIECES, RELAY, TEXT_MAX};
 use super::identity::NodeId;
 use super::index_state::IndexState;
 use super::link::{Dialler, Pool};
@@ -91,6 +91,7 @@ impl Shared {
                 .into_iter()
                 .chain(options.relay.then_some(RELAY))
                 .chain(options.claims.then_some(CLAIM))
+                .chain(options.pieces.then_some(PIECES))
                 .map(str::to_owned)
                 .collect(),
             // Without randomness two machines with one key go unnoticed, which is no reason not to start.

@@ -71,6 +71,7 @@ impl Machine {
             moves: None,
             relay: false,
             claims: false,
+            pieces: false,
             handover: setup.handover,
         };
         let peers = Peers::start(options, &key, &CancellationToken::new()).await.unwrap();

@@ -51,6 +51,7 @@ impl Client {
             budget: BUDGET,
             memory,
             read_ahead: true,
+            max_sources: 4,
             site: None,
         };
         let metrics = Arc::new(Metrics::default());

@@ -90,6 +90,7 @@ async fn a_path_of_one_machine_among_a_hundred_is_found() {
         budget,
         memory: 1,
         read_ahead: true,
+        max_sources: 4,
         site: None,
     };
     let fetcher = Fetcher::new(options, peers.clone(), no_index(&peers), Arc::clone(&metrics), TaskTracker::new());

@@ -90,8 +90,16 @@ async fn fetcher(peers: &Peers, upstreams: &[&Internet]) -> (Fetcher, Arc<Metric
     let trusted_keys = Versioned::new([key().public()].into_iter().collect());
     let (store_dir, upstreams) =
         (StoreDir::default(), upstreams.iter().map(|internet| internet.url().into()).collect());
-    let options =
-        Options { trusted_keys, store_dir, upstreams, budget: BUDGET, memory: 64 << 20, read_ahead: true, site: None };
+    let options = Options {
+        trusted_keys,
+        store_dir,
+        upstreams,
+        budget: BUDGET,
+        memory: 64 << 20,
+        read_ahead: true,
+        max_sources: 4,
+        site: None,
+    };
     let metrics = Arc::new(Metrics::default());
     (Fetcher::new(options, peers.clone(), no_index(peers), Arc::clone(&metrics), TaskTracker::new()), metrics)
 }

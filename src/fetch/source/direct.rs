@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes};
 use hyper::body::{Body, Incoming};
 use hyper::header::CONTENT_RANGE;
 use hyper::{HeaderMap, Response, StatusCode};
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -45,6 +46,24 @@ fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
     (first <= last && total.is_none_or(|total| last.checked_add(1) == Some(total))).then_some((first, total))
 }
 
+/// That an answer brings just these bytes of a file of `size`.
+///
+/// # Errors
+/// Another status or range.
+fn is_part<B: Body>(response: &Response<B>, bytes: &Range<u64>, size: u64) -> Result<(), SourceError> {
+    let status = response.status();
+    if status != StatusCode::PARTIAL_CONTENT {
+        return Err(SourceError::Status(status.as_u16()));
+    }
+    let expected = format!("bytes {}-{}/{size}", bytes.start, bytes.end.saturating_sub(1));
+    let said = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let length = response.body().size_hint().exact();
+    if said != Some(expected.as_str()) || length != Some(bytes.end - bytes.start) {
+        return Err(Violation::Range.into());
+    }
+    Ok(())
+}
+
 /// The body of an answer as the NAR, of which it skips what was not asked for.
 pub(crate) struct Direct {
     body: Incoming,
@@ -66,6 +85,17 @@ impl Direct {
         }
         let body = response.into_body();
         Ok(Self { has_length: body.size_hint().exact().is_some(), body, skip: from - first, received: 0 })
+    }
+}
+
+impl Direct {
+    /// These bytes of a NAR of `size` bytes, at least one, and no others.
+    ///
+    /// # Errors
+    /// The answer brings anything else.
+    pub(crate) fn part(response: Response<Incoming>, bytes: &Range<u64>, size: u64) -> Result<Self, SourceError> {
+        is_part(&response, bytes, size)?;
+        Ok(Self { body: response.into_body(), skip: 0, received: 0, has_length: true })
     }
 }
 
@@ -120,6 +150,26 @@ mod tests {
             "",
         ] {
             assert_eq!(range(value), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_just_what_was_asked_for() {
+        let of = |status: u16, range: &str, bytes| {
+            let mut response = Response::new(Full::new(Bytes::from_static(b"01234")));
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            response.headers_mut().insert(CONTENT_RANGE, range.parse().unwrap());
+            is_part(&response, &bytes, 20).is_ok()
+        };
+        assert!(of(206, "bytes 5-9/20", 5..10));
+        for (status, range, bytes) in [
+            (200, "bytes 5-9/20", 5..10),
+            (206, "bytes 5-9/21", 5..10),
+            (206, "bytes 5-9/*", 5..10),
+            (206, "bytes 4-8/20", 5..10),
+            (206, "bytes 5-10/20", 5..11),
+        ] {
+            assert!(!of(status, range, bytes), "{status} {range}");
         }
     }
 

@@ -23,12 +23,14 @@ pub(crate) mod upstreams;
 pub(crate) mod scripted;
 
 use super::error::{Kind, SourceError};
+use super::pieces::table::PieceTable;
 use crate::nix::{NarHash, PathInfo, StoreHash};
 use crate::peers::{Failure, NodeId, Sample};
 use async_trait::async_trait;
 use bytes::Bytes;
 use hyper::Uri;
 use std::fmt;
+use std::ops::Range;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -40,6 +42,8 @@ pub(crate) enum SourceId {
     Peer(NodeId),
     /// A peer that is fetching it.
     Partial(NodeId),
+    /// Several peers that have the path, by the first of them.
+    Several(NodeId),
     /// An upstream, by its base.
     Upstream(Uri),
 }
@@ -48,14 +52,14 @@ impl SourceId {
     /// The same, as shown to people.
     pub(crate) fn name(&self) -> SourceName {
         match self {
-            Self::Peer(id) | Self::Partial(id) => SourceName::Peer(*id),
+            Self::Peer(id) | Self::Partial(id) | Self::Several(id) => SourceName::Peer(*id),
             Self::Upstream(base) => SourceName::Upstream(host(base)),
         }
     }
 
     /// Whether it is a peer.
     pub(crate) const fn is_peer(&self) -> bool {
-        matches!(self, Self::Peer(_) | Self::Partial(_))
+        !matches!(self, Self::Upstream(_))
     }
 }
 
@@ -63,6 +67,7 @@ impl fmt::Display for SourceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Peer(id) | Self::Partial(id) => write!(f, "peer {id}"),
+            Self::Several(id) => write!(f, "peer {id} and others"),
             Self::Upstream(base) => write!(f, "upstream {}", base.to_string().trim_end_matches('/')),
         }
     }
@@ -153,6 +158,8 @@ pub(crate) struct Abilities {
     pub(crate) is_far: bool,
     /// It is fetching the NAR itself: it is as fast as what it waits for, and vouches for nothing before its end.
     pub(crate) is_partial: bool,
+    /// It is several machines: which of them fails is its own business.
+    pub(crate) is_several: bool,
 }
 
 /// What is known of a source at the moment.
@@ -202,6 +209,27 @@ pub(crate) trait Source: Send + Sync {
     /// # Errors
     /// It cannot be reached, does not have the NAR any more, or offers another length.
     async fn open(&self, nar: &NarId, from: u64) -> Result<Box<dyn ByteFlow>, SourceError>;
+
+    /// Whether it gives the NAR in pieces, and the table that proves them: see [`super::pieces`].
+    fn has_pieces(&self) -> bool {
+        false
+    }
+
+    /// What it says is the table of the NAR.
+    ///
+    /// # Errors
+    /// It has none, or is busy making it.
+    async fn table(&self, _nar: &NarId) -> Result<PieceTable, SourceError> {
+        Err(SourceError::Status(404))
+    }
+
+    /// Opens these bytes of the NAR, at least one; nothing comes after them.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    async fn open_part(&self, _nar: &NarId, _bytes: Range<u64>) -> Result<Box<dyn ByteFlow>, SourceError> {
+        Err(SourceError::Status(404))
+    }
 }
 
 /// The bytes of a NAR, uncompressed, on their way from one source.

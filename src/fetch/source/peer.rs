@@ -1,14 +1,17 @@
 //! A peer as a source: the uncompressed NAR from any offset, at the URL that the protocol fixes.
 
 use super::direct::Direct;
+use super::upstream::collect;
 use super::{Abilities, ByteFlow, NarId, Remote, Source, SourceId, Standing, Tier, decode};
 use crate::fetch::error::{SourceError, Violation};
+use crate::fetch::pieces::table::{self, PieceTable};
 use crate::nix::{NarHash, StoreHash};
 use crate::peers::{Failure, LinkError, Peer, Sample, State};
 use async_trait::async_trait;
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::{Response, StatusCode};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,6 +70,9 @@ fn answered(answer: Result<Response<Incoming>, LinkError>) -> Result<Response<In
     }
 }
 
+/// Where a peer tells the table of the pieces of a NAR, but for the name of the NAR.
+pub(crate) const PIECES: &str = "/peernix/v1/pieces/";
+
 /// The NAR URL that the peer protocol fixes.
 pub(crate) fn nar_url(hash: StoreHash, nar_hash: &NarHash) -> String {
     format!("nar/{hash}-{}.nar", nar_hash.to_nix32())
@@ -110,7 +116,7 @@ impl Source for PeerSource {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { begins_anywhere: true, silence: SILENCE, is_far: false, is_partial: false }
+        Abilities { begins_anywhere: true, silence: SILENCE, is_far: false, is_partial: false, is_several: false }
     }
 
     fn standing(&self) -> Standing {
@@ -143,5 +149,31 @@ impl Source for PeerSource {
             return Err(Violation::Size(0, nar.size).into());
         }
         Ok(Box::new(Direct::new(response, from, nar.size)?))
+    }
+
+    fn has_pieces(&self) -> bool {
+        self.0.gives_pieces()
+    }
+
+    async fn table(&self, nar: &NarId) -> Result<PieceTable, SourceError> {
+        self.must_not_be_barred(nar.hash)?;
+        let length = table::length(nar.size).map_err(|error| SourceError::Unavailable(error.to_string()))?;
+        let target = format!("{PIECES}{}-{}", nar.hash, nar.nar_hash.to_nix32());
+        let response = self.get(&target, None).await?;
+        if response.status() != StatusCode::OK {
+            return Err(SourceError::Status(response.status().as_u16()));
+        }
+        let told = collect(response.into_body(), length).await?;
+        PieceTable::parse(told, nar.size).map_err(|_| Violation::Table.into())
+    }
+
+    async fn open_part(&self, nar: &NarId, bytes: Range<u64>) -> Result<Box<dyn ByteFlow>, SourceError> {
+        self.must_not_be_barred(nar.hash)?;
+        let target = format!("/{}", nar_url(nar.hash, &nar.nar_hash));
+        let response = answered(self.0.get_part(&target, bytes.clone()).await)?;
+        if let Some(layer) = decode::encodings(response.headers())?.first() {
+            return Err(SourceError::Encoding(layer.name().to_owned()));
+        }
+        Ok(Box::new(Direct::part(response, &bytes, nar.size)?))
     }
 }

@@ -3,12 +3,14 @@
 
 use super::{Abilities, ByteFlow, NarId, Remote, Source, SourceId, Standing, Tier};
 use crate::fetch::error::SourceError;
+use crate::fetch::pieces::table::PieceTable;
 use crate::nix::StoreHash;
 use crate::peers::{Failure, NodeKey, Sample};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -88,6 +90,7 @@ pub(crate) struct Scripted {
     id: SourceId,
     content: Bytes,
     abilities: Abilities,
+    table: Option<PieceTable>,
     standing: Mutex<Standing>,
     scripts: Mutex<VecDeque<Script>>,
     /// What is done when no script is left.
@@ -108,7 +111,9 @@ impl Scripted {
                 silence: Duration::from_secs(5),
                 is_far: false,
                 is_partial: false,
+                is_several: false,
             },
+            table: None,
             standing: Mutex::new(standing),
             scripts: Mutex::new(scripts.into_iter().collect()),
             last: Script::at_once(&[]),
@@ -120,8 +125,13 @@ impl Scripted {
     /// An upstream, which has the NAR compressed.
     pub(crate) fn upstream(number: u8, content: &Bytes, scripts: impl IntoIterator<Item = Script>) -> Self {
         let id = SourceId::Upstream(format!("http://{number}.example.org").parse().unwrap());
-        let abilities =
-            Abilities { begins_anywhere: false, silence: Duration::from_secs(30), is_far: true, is_partial: false };
+        let abilities = Abilities {
+            begins_anywhere: false,
+            silence: Duration::from_secs(30),
+            is_far: true,
+            is_partial: false,
+            is_several: false,
+        };
         let standing = Standing { usable: true, tier: Tier::Upstream, latency: None, throughput: None };
         Self { id, abilities, standing: Mutex::new(standing), ..Self::peer(0, content, scripts) }
     }
@@ -130,13 +140,20 @@ impl Scripted {
     pub(crate) fn partial(number: u8, content: &Bytes, scripts: impl IntoIterator<Item = Script>) -> Self {
         let id = SourceId::Partial(NodeKey::from_seed([number; 32]).id());
         let silence = Duration::from_secs(3);
-        let abilities = Abilities { begins_anywhere: true, silence, is_far: false, is_partial: true };
+        let abilities =
+            Abilities { begins_anywhere: true, silence, is_far: false, is_partial: true, is_several: false };
         Self { id, abilities, ..Self::peer(number, content, scripts) }
     }
 
     /// The same, with its last script for all further requests.
     pub(crate) fn for_ever(mut self) -> Self {
         self.last = self.scripts.lock().pop_back().unwrap_or(self.last);
+        self
+    }
+
+    /// The same, which gives pieces, and says that this is their table.
+    pub(crate) fn telling(mut self, table: PieceTable) -> Self {
+        self.table = Some(table);
         self
     }
 
@@ -206,10 +223,22 @@ impl Source for Scripted {
     }
 
     async fn open(&self, nar: &NarId, from: u64) -> Result<Box<dyn ByteFlow>, SourceError> {
+        self.open_part(nar, from..self.content.len() as u64).await
+    }
+
+    fn has_pieces(&self) -> bool {
+        self.table.is_some()
+    }
+
+    async fn table(&self, _: &NarId) -> Result<PieceTable, SourceError> {
+        self.table.clone().ok_or(SourceError::Status(404))
+    }
+
+    async fn open_part(&self, nar: &NarId, bytes: Range<u64>) -> Result<Box<dyn ByteFlow>, SourceError> {
         if self.record.lock().barred.contains(&nar.hash) {
             return Err(SourceError::Barred);
         }
-        self.record.lock().opened.push(from);
+        self.record.lock().opened.push(bytes.start);
         let script = self.scripts.lock().pop_front().unwrap_or_else(|| self.last.clone());
         match script {
             Script::Busy => Err(SourceError::Busy),
@@ -221,7 +250,8 @@ impl Source for Scripted {
                 self.record.lock().faulty |= !after.is_zero();
                 sleep(after).await; // pace
                 let record = Arc::clone(&self.record);
-                let content = self.content.slice(usize::try_from(from).unwrap()..);
+                let at = |byte| usize::try_from(byte).unwrap();
+                let content = self.content.slice(at(bytes.start)..at(bytes.end));
                 Ok(Box::new(ScriptedFlow { content, acts: acts.into(), record, timer: None, received: 0 }))
             }
         }

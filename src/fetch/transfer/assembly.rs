@@ -2,8 +2,9 @@
 
 use super::events::Part;
 use super::fanout::Fanout;
-use super::hasher::Hasher;
 use crate::fetch::error::{SourceError, TransferError, Violation};
+use crate::fetch::pieces::hasher::Hasher;
+use crate::fetch::pieces::table::PieceTable;
 use crate::fetch::source::SourceName;
 use crate::nix::NarHash;
 use bytes::Bytes;
@@ -59,8 +60,8 @@ impl Assembly {
         Ok(Ok(length))
     }
 
-    /// The hash of all that came. `None` if the program is being stopped.
-    pub(crate) async fn verify(&mut self) -> Option<NarHash> {
+    /// The hash of all that came, and the table of its pieces. `None` if the program is being stopped.
+    pub(crate) async fn verify(&mut self) -> Option<(NarHash, Option<PieceTable>)> {
         std::mem::replace(&mut self.hasher, Hasher::start()).finish().await
     }
 
@@ -139,7 +140,8 @@ mod tests {
         let parts = vec![part(0, 0..12), part(1, 12..18), part(0, 18..19), part(2, 20..30)];
         assert_eq!(assembly.compare(parts).await, [part(0, 0..12), part(1, 12..18), part(0, 18..19)]);
         let right = [[1; 10], [2; 10], [3; 10]].concat();
-        assert_eq!(assembly.verify().await, Some(NarHash::new(Sha256::digest(right).into())));
+        let hash = assembly.verify().await.map(|(hash, _)| hash);
+        assert_eq!(hash, Some(NarHash::new(Sha256::digest(right).into())));
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 use super::assembly::Assembly;
 use super::events::{Action, Candidate, Event};
 use super::flight::Flight;
+use super::memory::{Memory, Reserved};
 use super::scheduler::Scheduler;
 use super::spool::{SpoolOptions, Spools, Writer};
 use super::suspects::Suspects;
@@ -11,6 +12,11 @@ use crate::fetch::blame::{About, Blame};
 use crate::fetch::claims::lease::Lease;
 use crate::fetch::claims::site::{Granted, Nobody, Site};
 use crate::fetch::error::{SourceError, TransferError};
+use crate::fetch::pieces::gather::{Notes, gather, is_worth_it};
+use crate::fetch::pieces::several::Several;
+use crate::fetch::pieces::stripes::WINDOW;
+use crate::fetch::pieces::table::PIECE;
+use crate::fetch::pieces::tables::Tables;
 use crate::fetch::promises::BrokenPromises;
 use crate::fetch::resolve::resolution::Resolution;
 use crate::fetch::resolve::resolver::Late;
@@ -33,6 +39,17 @@ pub(crate) struct Shared {
     pub(crate) suspects: Suspects,
     pub(crate) promises: BrokenPromises,
     pub(crate) place: Place,
+    pub(crate) pieces: Pieces,
+}
+
+/// How NARs come from several machines at once.
+pub(crate) struct Pieces {
+    /// From so many at most; with fewer than two from one at a time.
+    pub(crate) most: usize,
+    /// The tables of what came.
+    pub(crate) tables: Tables,
+    /// What all transfers may take together.
+    pub(crate) memory: Memory,
 }
 
 /// Whether a path may be given to other machines.
@@ -88,6 +105,8 @@ pub(crate) struct Transfer<F> {
     begun: Instant,
     /// … and where what comes is kept for them.
     spool: Option<Writer>,
+    /// Held while several send at once.
+    window: Option<Reserved>,
 }
 
 /// How long other machines are followed where readers get nothing before all is there, unless it will be there in [`NIX_WAITS`]…
@@ -146,6 +165,7 @@ where
             followed_enough: false,
             begun: Instant::now(),
             spool: None,
+            window: None,
         }
     }
 
@@ -167,7 +187,8 @@ where
 
     async fn drive(&mut self) -> Result<(), TransferError> {
         self.known.mark_unchanged();
-        self.found(self.resolution.sources());
+        let several: Option<Arc<dyn Source>> = self.gather().await.map(|several| Arc::new(several) as _);
+        self.found(several.into_iter().chain(self.resolution.sources()).collect());
         if self.sources.is_empty() {
             // All who had it broke their promise meanwhile: everybody is asked.
             self.handle(Event::Found(Vec::new()));
@@ -205,7 +226,7 @@ where
                     }
                     Action::Blame(key, error) => {
                         let (path, remote) = (&self.resolution.info.path, self.sources[key].remote());
-                        if !matches!(remote.id(), SourceId::Partial(_)) {
+                        if !matches!(remote.id(), SourceId::Partial(_) | SourceId::Several(_)) {
                             self.shared.promises.note(path.hash(), &remote.id(), &error);
                             self.resolution.remove(&remote.id());
                         }
@@ -252,6 +273,31 @@ where
         }
     }
 
+    /// Those of the sources that can send at once, if the NAR is worth it and there is memory for it.
+    async fn gather(&mut self) -> Option<Several> {
+        let Shared { pieces, suspects, promises, blame, metrics, .. } = &*self.shared;
+        let info = &self.resolution.info;
+        if pieces.most < 2 || !is_worth_it(info.nar_size) || self.assembly.is_restartable() {
+            return None;
+        }
+        let is_good = |source: &Arc<dyn Source>| {
+            let id = source.remote().id();
+            let is_trusted = suspects.suspicion(info.nar_hash, &id) == 0 && !promises.is_broken(info.path.hash(), &id);
+            source.has_pieces() && source.standing().usable && is_trusted
+        };
+        let sources: Vec<_> = self.resolution.sources().into_iter().filter(is_good).collect();
+        if sources.len() < 2 {
+            return None;
+        }
+        self.window = Some(pieces.memory.reserve(u64::from(WINDOW) * PIECE, Duration::ZERO).await?);
+        let (blame, metrics, trace) = (Arc::clone(blame), Arc::clone(metrics), Arc::clone(&self.trace));
+        let several = gather(sources, info, pieces.most, Notes { blame, metrics, trace }).await;
+        if several.is_none() {
+            self.window = None;
+        }
+        several
+    }
+
     /// Waits for the next thing that happens.
     async fn step(&mut self) -> Step {
         let sources = &self.sources;
@@ -291,8 +337,8 @@ where
             if self.sources.iter().all(|known| known.remote().id() != id) {
                 let suspicion = self.shared.suspects.suspicion(nar, &id);
                 let broke_promise = self.shared.promises.is_broken(self.resolution.info.path.hash(), &id);
-                let Abilities { begins_anywhere, is_far, is_partial, .. } = source.abilities();
-                new.push(Candidate { begins_anywhere, suspicion, broke_promise, is_far, is_partial });
+                let Abilities { begins_anywhere, is_far, is_partial, is_several, .. } = source.abilities();
+                new.push(Candidate { begins_anywhere, suspicion, broke_promise, is_far, is_partial, is_several });
                 self.sources.push(source);
             }
         }
@@ -431,13 +477,16 @@ where
             let sample = flight.sample();
             self.samples.push((flight.source, sample));
         }
-        let hash = self.assembly.verify().await.ok_or(TransferError::Abandoned)?;
-        let PathInfo { path, nar_hash, .. } = &self.resolution.info;
+        let (hash, table) = self.assembly.verify().await.ok_or(TransferError::Abandoned)?;
+        let PathInfo { path, nar_hash, nar_size, .. } = &self.resolution.info;
         if hash == *nar_hash {
             for (source, sample) in self.samples.drain(..) {
                 source.remote().succeeded(sample);
             }
             self.shared.suspects.clear(*nar_hash);
+            if let Some(table) = table.filter(|_| is_worth_it(*nar_size)) {
+                self.shared.pieces.tables.note(hash, table);
+            }
             let kept = match self.spool.take() {
                 Some(spool) => Some(spool.proved().await),
                 None => None,

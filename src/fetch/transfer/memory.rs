@@ -8,7 +8,8 @@ use tokio::time::timeout;
 /// The unit of the memory, in bytes.
 const UNIT: u64 = 64 * 1024;
 
-/// The memory there is.
+/// The memory there is. A cheap handle: clones are the same.
+#[derive(Clone)]
 pub(crate) struct Memory {
     free: Arc<Semaphore>,
     /// How many units there are in all.

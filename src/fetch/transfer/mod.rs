@@ -8,7 +8,6 @@ pub(crate) mod driver;
 pub(crate) mod events;
 pub(crate) mod fanout;
 pub(crate) mod flight;
-pub(crate) mod hasher;
 pub(crate) mod memory;
 pub(crate) mod min_rate;
 pub(crate) mod ranking;

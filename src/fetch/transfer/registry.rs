@@ -1,13 +1,14 @@
 //! The transfers that are under way: one a NAR, however many want it, within limits on their number and memory.
 
 use super::assembly::Assembly;
-use super::driver::{Place, Search, Shared, Transfer};
+use super::driver::{Pieces, Place, Search, Shared, Transfer};
 use super::fanout::{Fanout, NarBody};
 use super::memory::{Memory, Reserved};
 use super::suspects::Suspects;
 use crate::fetch::activity::Activity;
 use crate::fetch::blame::Blame;
 use crate::fetch::error::TransferError;
+use crate::fetch::pieces::tables::Tables;
 use crate::fetch::resolve::resolution::Resolution;
 use crate::fetch::resolve::resolver::Resolver;
 use crate::metrics::Metrics;
@@ -75,17 +76,21 @@ impl Registry {
         resolver: Arc<Resolver>,
         (metrics, activity, blame): (Arc<Metrics>, Arc<Activity>, Arc<Blame>),
         place: Place,
+        (most, tables): (usize, Tables),
         memory: u64,
         tasks: TaskTracker,
     ) -> Self {
         let promises = resolver.promises.clone();
+        let memory = Memory::new(memory.max(WHOLE));
+        let pieces = Pieces { most, tables, memory: memory.clone() };
+        let suspects = Suspects::new();
         Self(Arc::new(Inner {
             resolver,
-            shared: Arc::new(Shared { metrics, activity, blame, suspects: Suspects::new(), promises, place }),
+            shared: Arc::new(Shared { metrics, activity, blame, suspects, promises, place, pieces }),
             running: Mutex::default(),
             tainted: Cache::builder().max_capacity(TAINTED_MAX).time_to_live(TAINTED).build(),
             slots: Arc::new(Semaphore::new(TRANSFERS_MAX)),
-            memory: Memory::new(memory.max(WHOLE)),
+            memory,
             begun: Notify::new(),
             tasks,
         }))

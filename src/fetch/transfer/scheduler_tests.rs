@@ -6,8 +6,14 @@ const SIZE: u64 = 100;
 const RIGHT: [u8; 32] = [1; 32];
 const WRONG: [u8; 32] = [2; 32];
 const STANDING: Standing = Standing { usable: true, tier: Tier::Online, latency: None, throughput: None };
-const HONEST: Candidate =
-    Candidate { begins_anywhere: true, suspicion: 0, broke_promise: false, is_far: false, is_partial: false };
+const HONEST: Candidate = Candidate {
+    begins_anywhere: true,
+    suspicion: 0,
+    broke_promise: false,
+    is_far: false,
+    is_partial: false,
+    is_several: false,
+};
 
 fn scheduler(restartable: bool) -> Scheduler {
     Scheduler::new(NarHash::new(RIGHT), SIZE, restartable, false)

@@ -1,17 +1,20 @@
 //! Whole transfers with scripted sources, in virtual time.
 
 mod claims;
+mod pieces;
 mod properties;
 
 use super::assembly::{Assembly, WITHHELD};
-use super::driver::{Place, Search, Shared, Transfer};
+use super::driver::{Pieces, Place, Search, Shared, Transfer};
 use super::fanout::Fanout;
+use super::memory::Memory;
 use super::spool::{SpoolOptions, Spools};
 use super::suspects::Suspects;
 use crate::fetch::activity::{Activity, FetchEvent};
 use crate::fetch::blame::Blame;
 use crate::fetch::claims::site::Site;
 use crate::fetch::error::TransferError;
+use crate::fetch::pieces::tables::Tables;
 use crate::fetch::promises::BrokenPromises;
 use crate::fetch::resolve::resolution::{Holder, Resolution};
 use crate::fetch::resolve::resolver::Late;
@@ -47,6 +50,7 @@ struct World {
 }
 
 /// How a transfer ended.
+#[derive(Debug)]
 struct Outcome {
     /// What a reader got.
     read: Vec<u8>,
@@ -59,7 +63,9 @@ impl World {
         let (metrics, activity) = (Arc::<Metrics>::default(), Arc::new(Activity::new()));
         let blame = Arc::new(Blame { metrics: Arc::clone(&metrics), activity: Arc::clone(&activity) });
         let (suspects, promises) = (Suspects::new(), BrokenPromises::new());
-        let shared = Arc::new(Shared { metrics, activity, blame, suspects, promises, place: Place::alone() });
+        let place = Place::alone();
+        let pieces = Pieces { most: 4, tables: Tables::default(), memory: Memory::new(64 << 20) };
+        let shared = Arc::new(Shared { metrics, activity, blame, suspects, promises, place, pieces });
         Self { content: content(size), window, shared }
     }
 

@@ -82,7 +82,8 @@ impl Handler for Gateway {
             | Route::NarInfos
             | Route::Holders
             | Route::Claim
-            | Route::Partial(_) => reply::not_found(),
+            | Route::Partial(_)
+            | Route::Pieces(_) => reply::not_found(),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! `nar/HASH.nar`) and harmonia (`nar/NARHASH.nar?hash=HASH`), which live on for 30 days in the disk caches of clients.
 
 use crate::fetch::claims::message;
-use crate::fetch::partial;
+use crate::fetch::{PIECES, partial};
 use crate::index::{self, Whose};
 use crate::nix::realisation::{BuildTraceKey, DrvOutput};
 use crate::nix::{Compression, NarHash, StoreHash, StorePath};
@@ -61,6 +61,8 @@ pub enum Route {
     Claim,
     /// `/peernix/v1/partial/NARHASH`, between peers only: a NAR that is on its way.
     Partial(NarHash),
+    /// `/peernix/v1/pieces/HASH-NARHASH`, between peers only: what proves the pieces of a NAR.
+    Pieces(NarName),
     /// `/peernix/v1/narinfo`, between peers only: a POST with up to 256 hash parts, see [`narinfo_batch`].
     NarInfos,
 }
@@ -138,6 +140,9 @@ impl Route {
                 "peernix" if rest.starts_with("v1/partial/") => {
                     NarHash::from_nix32(rest.strip_prefix("v1/partial/")?).ok().map(Self::Partial)
                 }
+                "peernix" if rest.starts_with("v1/pieces/") => NarName::stem(rest.strip_prefix("v1/pieces/")?)
+                    .filter(|name| name.nar_hash.is_some())
+                    .map(Self::Pieces),
                 "peernix" if rest == "v1/index" => Self::peer_index(query),
                 _ => None,
             };
@@ -180,7 +185,7 @@ impl Route {
     }
 
     /// The names of all routes, by [`Self::index`].
-    pub const NAMES: [&'static str; 19] = [
+    pub const NAMES: [&'static str; 20] = [
         "index",
         "nix-cache-info",
         "narinfo",
@@ -200,6 +205,7 @@ impl Route {
         "holders",
         "claim",
         "partial",
+        "pieces",
     ];
 
     /// The place of the route in [`Self::NAMES`].
@@ -225,6 +231,7 @@ impl Route {
             Self::Holders => 16,
             Self::Claim => 17,
             Self::Partial(_) => 18,
+            Self::Pieces(_) => 19,
         }
     }
 }
@@ -254,12 +261,23 @@ impl fmt::Display for Route {
             Self::Holders => f.write_str(holders::TARGET),
             Self::Claim => f.write_str(message::TARGET),
             Self::Partial(nar) => f.write_str(&partial::target(nar)),
+            Self::Pieces(NarName { hash, nar_hash, .. }) => {
+                let nar = nar_hash.as_ref().map(NarHash::to_nix32).unwrap_or_default();
+                write!(f, "{PIECES}{hash}-{nar}")
+            }
             Self::PeerIndex(whose, known) => f.write_str(&index::target(*whose, *known)),
         }
     }
 }
 
 impl NarName {
+    /// Reads `HASH-NARHASH`.
+    fn stem(stem: &str) -> Option<Self> {
+        let (hash, nar_hash) = stem.split_once('-')?;
+        let (hash, nar_hash) = (hash.parse().ok()?, NarHash::from_nix32(nar_hash).ok()?);
+        Some(Self { hash, nar_hash: Some(nar_hash), compression: Compression::None })
+    }
+
     /// Reads what follows `/nar/`.
     fn parse(file: &str, query: Option<&str>) -> Option<Self> {
         let (stem, suffix) = file.split_once(".nar")?;
@@ -283,8 +301,8 @@ impl NarName {
             StoreHash::LEN => (stem.parse().ok()?, None),
             NarHash::NIX32_LEN => (asked?, Some(NarHash::from_nix32(stem).ok()?)),
             _ => {
-                let (hash, nar_hash) = stem.split_once('-')?;
-                (hash.parse().ok()?, Some(NarHash::from_nix32(nar_hash).ok()?))
+                let Self { hash, nar_hash, .. } = Self::stem(stem)?;
+                (hash, nar_hash)
             }
         };
         (asked.is_none_or(|asked| asked == hash)).then_some(Self { hash, nar_hash, compression })

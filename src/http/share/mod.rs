@@ -14,6 +14,7 @@ mod nar;
 mod narinfo;
 mod offer;
 mod partial;
+mod pieces;
 mod rules;
 mod self_check;
 mod status;
@@ -31,6 +32,7 @@ use super::protocol::reply;
 use super::protocol::routes::Route;
 use super::server::listener::{Handler, Request};
 use crate::fetch::SiteDesk;
+use crate::fetch::pieces::tables::Tables;
 use crate::index::Index;
 use crate::peers::{self, Admission, NodeId, Peers};
 use crate::resilience::LogThrottle;
@@ -50,13 +52,14 @@ impl Share {
     /// What it answers as an ordinary binary cache, to anyone (`[share] plain_listen`).
     #[must_use]
     pub fn plain(self: &Arc<Self>) -> ShareHandler {
-        ShareHandler { share: Arc::clone(self), towards: Towards::Anyone, site: None }
+        ShareHandler { share: Arc::clone(self), towards: Towards::Anyone, site: None, tables: None }
     }
 
     /// What it answers to peers, on a TLS listener that lets in whom `admission` admits; they are told `index`.
     #[must_use]
     pub fn towards_peers(self: &Arc<Self>, peers: Peers, index: Index, admission: Admission) -> ShareHandler {
-        ShareHandler { share: Arc::clone(self), towards: Towards::Peers(peers, index, admission), site: None }
+        let towards = Towards::Peers(peers, index, admission);
+        ShareHandler { share: Arc::clone(self), towards, site: None, tables: None }
     }
 }
 
@@ -71,6 +74,7 @@ pub struct ShareHandler {
     share: Arc<Share>,
     towards: Towards,
     site: Option<SiteDesk>,
+    tables: Option<Tables>,
 }
 
 impl ShareHandler {
@@ -78,6 +82,12 @@ impl ShareHandler {
     #[must_use]
     pub fn with_site(self, site: Option<SiteDesk>) -> Self {
         Self { site, ..self }
+    }
+
+    /// The same, where peers are told what proves the pieces of a NAR.
+    #[must_use]
+    pub fn with_pieces(self, tables: Option<Tables>) -> Self {
+        Self { tables, ..self }
     }
 
     /// Who asks, if it agrees with us and others on who downloads what.
@@ -165,6 +175,10 @@ impl Handler for ShareHandler {
             }),
             Route::Partial(nar) => match &self.site {
                 Some(site) => Box::pin(share.partial(&site.spools, *nar, &request)).await,
+                None => Ok(None),
+            },
+            Route::Pieces(name) => match &self.tables {
+                Some(tables) => self.in_time(Box::pin(share.pieces(tables, name, audience))).await,
                 None => Ok(None),
             },
             // The gateway's, and nobody else's business.

@@ -13,6 +13,7 @@ use hyper::http::uri::{Authority, Scheme};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -46,6 +47,8 @@ pub(super) type Message = Request<Full<Bytes>>;
 pub(crate) enum Call<'a> {
     /// A GET for this path and query, from byte `from` on if given.
     Get { target: &'a str, from: Option<u64> },
+    /// A GET for these bytes of it, at least one.
+    Part { target: &'a str, bytes: Range<u64> },
     /// A POST to this path.
     Post { target: &'a str, body: Bytes },
 }
@@ -54,7 +57,7 @@ impl Call<'_> {
     /// The path, and the query if there is one.
     pub(crate) const fn target(&self) -> &str {
         match self {
-            Self::Get { target, .. } | Self::Post { target, .. } => target,
+            Self::Get { target, .. } | Self::Part { target, .. } | Self::Post { target, .. } => target,
         }
     }
 
@@ -70,6 +73,10 @@ impl Call<'_> {
         let request = match self {
             Self::Get { from: None, .. } => request.body(Full::default()),
             Self::Get { from: Some(from), .. } => request.header(RANGE, format!("bytes={from}-")).body(Full::default()),
+            Self::Part { bytes, .. } => {
+                let range = format!("bytes={}-{}", bytes.start, bytes.end.saturating_sub(1));
+                request.header(RANGE, range).body(Full::default())
+            }
             Self::Post { body, .. } => request.method(Method::POST).body(Full::new(body.clone())),
         };
         request.map_err(|_| malformed())

@@ -52,6 +52,8 @@ pub(super) struct Record {
     pub(super) takes_batches: bool,
     /// Whether it agrees with others on who downloads what.
     pub(super) claims: bool,
+    /// Whether it gives NARs in pieces.
+    pub(super) pieces: bool,
     /// The paths of which it sent damaged content.
     pub(super) barred: Barred,
     pub(super) ban: Option<Ban>,
@@ -86,6 +88,7 @@ impl Record {
             is_willing: None,
             takes_batches: false,
             claims: false,
+            pieces: false,
             barred: Barred::default(),
             ban: None,
             block: None,

@@ -212,6 +212,7 @@ async fn nobody_is_banned_for_an_answer_to_another_question() {
         budget: Duration::from_secs(5),
         memory: 0,
         read_ahead: true,
+        max_sources: 4,
         site: None,
     };
     let fetcher = Fetcher::new(options, asking.clone(), no_index(&asking), Arc::default(), TaskTracker::new());

@@ -62,6 +62,7 @@ impl Two {
             budget: Duration::from_secs(5),
             memory: 64 << 20,
             read_ahead: true,
+            max_sources: 4,
             site: None,
         };
         let fetcher = Fetcher::new(options, asking.clone(), index.clone(), Arc::clone(&metrics), TaskTracker::new());

@@ -1,8 +1,8 @@
-//! A SHA-256 that runs beside a transfer, off the reactor, so that verifying costs the transfer no time.
+//! The SHA-256 of a NAR and the table of its pieces, made off the reactor beside whatever brings the bytes, so that it costs that no time.
 
+use super::table::{Chain, PieceTable};
 use crate::nix::NarHash;
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 /// How many bytes are hashed at a time: long enough that the way to another thread does not count. SHA-256 does 0.5 GB/s even
@@ -13,7 +13,7 @@ const BATCH: usize = 256 * 1024;
 const IN_PLACE: usize = 128 * 1024;
 
 /// A hash in the making. It holds no thread while it waits for bytes, and two batches of them at most.
-pub(crate) struct Hasher {
+pub struct Hasher {
     /// What was hashed so far, in the hands of a thread or not.
     state: State,
     waiting: Vec<Bytes>,
@@ -22,20 +22,21 @@ pub(crate) struct Hasher {
 }
 
 enum State {
-    Idle(Box<Sha256>),
-    Busy(JoinHandle<Box<Sha256>>),
+    Idle(Box<Chain>),
+    Busy(JoinHandle<Box<Chain>>),
     /// The runtime is shutting down.
     Lost,
 }
 
 impl Hasher {
     /// Starts a hash of nothing.
-    pub(crate) fn start() -> Self {
-        Self { state: State::Idle(Box::default()), waiting: Vec::new(), length: 0 }
+    #[must_use]
+    pub fn start() -> Self {
+        Self { state: State::Idle(Box::new(Chain::start())), waiting: Vec::new(), length: 0 }
     }
 
     /// Adds the next bytes; waits for the batch before the last.
-    pub(crate) async fn push(&mut self, chunk: Bytes) {
+    pub async fn push(&mut self, chunk: Bytes) {
         self.length += chunk.len();
         self.waiting.push(chunk);
         if self.length >= BATCH {
@@ -43,13 +44,13 @@ impl Hasher {
         }
     }
 
-    /// Waits for the hash of all that was pushed. `None` if the runtime is shutting down.
-    pub(crate) async fn finish(mut self) -> Option<NarHash> {
+    /// Waits for the hash of all that was pushed, and its table (not of what is too long for one). `None` if the runtime is shutting down.
+    pub async fn finish(mut self) -> Option<(NarHash, Option<PieceTable>)> {
         match &mut self.state {
             State::Idle(hash) if self.length <= IN_PLACE => self.waiting.iter().for_each(|chunk| hash.update(chunk)),
             _ => self.hash_waiting().await,
         }
-        Some(NarHash::new(self.idle().await?.finalize().into()))
+        Some(self.idle().await?.finish())
     }
 
     async fn hash_waiting(&mut self) {
@@ -63,7 +64,7 @@ impl Hasher {
     }
 
     /// What was hashed so far, once no thread works on it.
-    async fn idle(&mut self) -> Option<Box<Sha256>> {
+    async fn idle(&mut self) -> Option<Box<Chain>> {
         match std::mem::replace(&mut self.state, State::Lost) {
             State::Idle(hash) => Some(hash),
             State::Busy(thread) => thread.await.ok(),
@@ -75,6 +76,7 @@ impl Hasher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sha2::{Digest, Sha256};
 
     #[tokio::test]
     async fn hashes_what_was_pushed() {
@@ -84,8 +86,9 @@ mod tests {
                 hasher.push(Bytes::from(vec![7; chunk])).await;
             }
             let expected = NarHash::new(Sha256::digest(vec![7; chunk * 20]).into());
-            assert_eq!(hasher.finish().await, Some(expected), "{chunk}");
+            assert_eq!(hasher.finish().await.map(|(hash, _)| hash), Some(expected), "{chunk}");
         }
-        assert_eq!(Hasher::start().finish().await, Some(NarHash::new(Sha256::digest(b"").into())));
+        let nothing = NarHash::new(Sha256::digest(b"").into());
+        assert_eq!(Hasher::start().finish().await.map(|(hash, _)| hash), Some(nothing));
     }
 }
