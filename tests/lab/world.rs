@@ -38,6 +38,7 @@ pub(crate) struct World {
     closure: OnceLock<StoreSet>,
     many: OnceLock<StoreSet>,
     pieces: OnceLock<StoreSet>,
+    large: OnceLock<StoreSet>,
     huge: OnceLock<StoreSet>,
     making: Mutex<()>,
 }
@@ -49,6 +50,7 @@ impl World {
             closure: OnceLock::new(),
             many: OnceLock::new(),
             pieces: OnceLock::new(),
+            large: OnceLock::new(),
             huge: OnceLock::new(),
             making: Mutex::new(()),
         }
@@ -98,20 +100,14 @@ impl World {
         })
     }
 
+    /// One file of 500 MiB, named `piece-500m`.
+    pub(crate) fn large(&self) -> Result<&StoreSet> {
+        self.get(&self.large, "large", |builder| builder.add("piece-500m", &[], |place| blocks(place, 125)).map(drop))
+    }
+
     /// One file of 2 GiB, named `huge`.
     pub(crate) fn huge(&self) -> Result<&StoreSet> {
-        self.get(&self.huge, "huge", |builder| {
-            builder.add("huge", &[], |place| {
-                let mut file = std::fs::File::create(place)?;
-                let mut block = noise(99, 4 << 20);
-                for number in 0..512_u64 {
-                    block[..8].copy_from_slice(&number.to_le_bytes());
-                    file.write_all(&block)?;
-                }
-                Ok(())
-            })?;
-            Ok(())
-        })
+        self.get(&self.huge, "huge", |builder| builder.add("huge", &[], |place| blocks(place, 512)).map(drop))
     }
 
     fn get<'a>(
@@ -127,6 +123,17 @@ impl World {
         }
         cell.get().context("just made")
     }
+}
+
+/// A file of so many times 4 MiB, no two of which are alike.
+fn blocks(place: &Path, count: u64) -> Result<()> {
+    let mut file = std::fs::File::create(place)?;
+    let mut block = noise(99, 4 << 20);
+    for number in 0..count {
+        block[..8].copy_from_slice(&number.to_le_bytes());
+        file.write_all(&block)?;
+    }
+    Ok(())
 }
 
 /// How many pieces named `sliver-0`, `sliver-1`, … there are, and their size in bytes.

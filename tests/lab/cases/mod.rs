@@ -15,6 +15,7 @@ mod load;
 mod misses;
 mod multicast;
 mod permissions;
+mod pieces;
 mod promises;
 mod proxy;
 mod restart;
@@ -95,6 +96,7 @@ pub(crate) fn all() -> Vec<Case> {
         misses::cases(),
         index::cases(),
         together::cases(),
+        pieces::cases(),
         load::cases(),
         alone::cases(),
     ];
