@@ -52,7 +52,7 @@ impl Blame {
                 }
             }
             // Each of them is blamed by itself.
-            (SourceId::Several(_), ..) => {}
+            (SourceId::Several(_) | SourceId::Rest, ..) => {}
             (SourceId::Upstream(upstream), error, None) => {
                 let level = remote.complain(error.kind());
                 log::log!(level, upstream:% = upstream, path:% = hash, reason:% = error; "an upstream could not be asked: {error}");

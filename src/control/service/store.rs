@@ -80,7 +80,8 @@ fn sharing(audience: &str, decision: &Decision) -> Sharing {
 fn source(view: &SourceView) -> PathSource {
     PathSource {
         kind: match view.source {
-            SourceName::Peer(_) => SourceKind::Peer,
+            // The second is not among those who are asked.
+            SourceName::Peer(_) | SourceName::Here => SourceKind::Peer,
             SourceName::Upstream(_) => SourceKind::Upstream,
         },
         source: view.source.to_string(),

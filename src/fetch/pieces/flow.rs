@@ -5,7 +5,7 @@ use super::stripes::{Action, Event, Key, Stripes};
 use super::table::{PIECE, bytes_of};
 use crate::fetch::blame::About;
 use crate::fetch::error::{SourceError, Violation};
-use crate::fetch::source::{ByteFlow, Source, SourceId};
+use crate::fetch::source::{ByteFlow, Source};
 use crate::peers::Sample;
 use bytes::{Bytes, BytesMut};
 use std::collections::HashMap;
@@ -219,9 +219,7 @@ impl Run {
             Heard::Checked { key, number, content: Some(content) } => {
                 let member = &mut self.members[key];
                 let elapsed = member.since.replace(Instant::now()).map_or(Duration::ZERO, |since| since.elapsed());
-                if member.sample.bytes == 0
-                    && let SourceId::Peer(_) = self.group.members[key].remote().id()
-                {
+                if member.sample.bytes == 0 {
                     self.group.trace.flows_from(self.group.members[key].remote().id().name());
                 }
                 member.sample.bytes += content.len() as u64;

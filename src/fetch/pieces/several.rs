@@ -52,7 +52,7 @@ impl Source for Several {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { begins_anywhere: true, silence: SILENCE, is_far: false, is_partial: false, is_several: true }
+        Abilities { begins_anywhere: true, silence: SILENCE, is_far: false, is_partial: false, is_once: true }
     }
 
     fn standing(&self) -> Standing {

@@ -311,7 +311,9 @@ impl Stripes {
         let left = (self.next..self.count).filter(is_missing).take(WINDOW as usize).count();
         let active = self.members.iter().filter(|member| !member.is_out).count().max(1);
         let fair = u32::try_from(left.div_ceil(active)).unwrap_or(u32::MAX);
-        let length = fitting.clamp(1, STRIPE_MAX).min(fair.max(1));
+        // Half of the window for all of them, so that nobody waits for the one who is first in it.
+        let room = WINDOW / 2 / u32::try_from(active).unwrap_or(u32::MAX);
+        let length = fitting.clamp(1, STRIPE_MAX).min(fair.max(1)).min(room.max(1));
         let to = (first..end.min(first + length)).find(|number| !is_missing(number));
         Some(first..to.unwrap_or(end.min(first + length)))
     }

@@ -13,6 +13,7 @@ pub(crate) mod login;
 pub(crate) mod partial;
 pub(crate) mod peer;
 pub(crate) mod redirect;
+pub(crate) mod rest;
 pub(crate) mod upstream;
 pub(crate) mod upstream_health;
 pub(crate) mod upstream_nar;
@@ -46,6 +47,8 @@ pub(crate) enum SourceId {
     Several(NodeId),
     /// An upstream, by its base.
     Upstream(Uri),
+    /// This machine, which has the beginning from before.
+    Rest,
 }
 
 impl SourceId {
@@ -54,12 +57,13 @@ impl SourceId {
         match self {
             Self::Peer(id) | Self::Partial(id) | Self::Several(id) => SourceName::Peer(*id),
             Self::Upstream(base) => SourceName::Upstream(host(base)),
+            Self::Rest => SourceName::Here,
         }
     }
 
     /// Whether it is a peer.
     pub(crate) const fn is_peer(&self) -> bool {
-        !matches!(self, Self::Upstream(_))
+        !matches!(self, Self::Upstream(_) | Self::Rest)
     }
 }
 
@@ -68,6 +72,7 @@ impl fmt::Display for SourceId {
         match self {
             Self::Peer(id) | Self::Partial(id) => write!(f, "peer {id}"),
             Self::Several(id) => write!(f, "peer {id} and others"),
+            Self::Rest => f.write_str(HERE),
             Self::Upstream(base) => write!(f, "upstream {}", base.to_string().trim_end_matches('/')),
         }
     }
@@ -80,13 +85,19 @@ pub enum SourceName {
     Peer(NodeId),
     /// An upstream, by its host and (where that is not the usual one) its port.
     Upstream(String),
+    /// What this machine had of it from before.
+    Here,
 }
+
+/// What this machine is called where others have names.
+const HERE: &str = "this machine";
 
 impl fmt::Display for SourceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Peer(id) => id.fmt(f),
             Self::Upstream(host) => f.write_str(host),
+            Self::Here => f.write_str(HERE),
         }
     }
 }
@@ -158,8 +169,8 @@ pub(crate) struct Abilities {
     pub(crate) is_far: bool,
     /// It is fetching the NAR itself: it is as fast as what it waits for, and vouches for nothing before its end.
     pub(crate) is_partial: bool,
-    /// It is several machines: which of them fails is its own business.
-    pub(crate) is_several: bool,
+    /// It is asked once, and not blamed: where it fails, others go on.
+    pub(crate) is_once: bool,
 }
 
 /// What is known of a source at the moment.

@@ -73,7 +73,7 @@ impl Source for PartialSource {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { begins_anywhere: true, silence: SILENCE, is_far: false, is_partial: true, is_several: false }
+        Abilities { begins_anywhere: true, silence: SILENCE, is_far: false, is_partial: true, is_once: false }
     }
 
     fn standing(&self) -> Standing {

@@ -116,7 +116,7 @@ impl Source for PeerSource {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { begins_anywhere: true, silence: SILENCE, is_far: false, is_partial: false, is_several: false }
+        Abilities { begins_anywhere: true, silence: SILENCE, is_far: false, is_partial: false, is_once: false }
     }
 
     fn standing(&self) -> Standing {

@@ -111,7 +111,7 @@ impl Scripted {
                 silence: Duration::from_secs(5),
                 is_far: false,
                 is_partial: false,
-                is_several: false,
+                is_once: false,
             },
             table: None,
             standing: Mutex::new(standing),
@@ -130,7 +130,7 @@ impl Scripted {
             silence: Duration::from_secs(30),
             is_far: true,
             is_partial: false,
-            is_several: false,
+            is_once: false,
         };
         let standing = Standing { usable: true, tier: Tier::Upstream, latency: None, throughput: None };
         Self { id, abilities, standing: Mutex::new(standing), ..Self::peer(0, content, scripts) }
@@ -140,8 +140,7 @@ impl Scripted {
     pub(crate) fn partial(number: u8, content: &Bytes, scripts: impl IntoIterator<Item = Script>) -> Self {
         let id = SourceId::Partial(NodeKey::from_seed([number; 32]).id());
         let silence = Duration::from_secs(3);
-        let abilities =
-            Abilities { begins_anywhere: true, silence, is_far: false, is_partial: true, is_several: false };
+        let abilities = Abilities { begins_anywhere: true, silence, is_far: false, is_partial: true, is_once: false };
         Self { id, abilities, ..Self::peer(number, content, scripts) }
     }
 

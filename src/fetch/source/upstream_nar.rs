@@ -39,7 +39,7 @@ impl Source for UpstreamNar {
     fn abilities(&self) -> Abilities {
         let begins_anywhere = self.compression == Compression::None;
         let silence = if begins_anywhere { SILENCE } else { SILENCE_COMPRESSED };
-        Abilities { begins_anywhere, silence, is_far: true, is_partial: false, is_several: false }
+        Abilities { begins_anywhere, silence, is_far: true, is_partial: false, is_once: false }
     }
 
     fn standing(&self) -> Standing {

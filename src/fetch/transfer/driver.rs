@@ -3,6 +3,7 @@
 use super::assembly::Assembly;
 use super::events::{Action, Candidate, Event};
 use super::flight::Flight;
+use super::keeper::{Decision, Keeper};
 use super::memory::{Memory, Reserved};
 use super::scheduler::Scheduler;
 use super::spool::{SpoolOptions, Spools, Writer};
@@ -20,6 +21,7 @@ use crate::fetch::pieces::tables::Tables;
 use crate::fetch::promises::BrokenPromises;
 use crate::fetch::resolve::resolution::Resolution;
 use crate::fetch::resolve::resolver::Late;
+use crate::fetch::source::rest::RestSource;
 use crate::fetch::source::{Abilities, NarId, Source, SourceId};
 use crate::metrics::Metrics;
 use crate::nix::{NarHash, PathInfo};
@@ -105,6 +107,8 @@ pub(crate) struct Transfer<F> {
     begun: Instant,
     /// … and where what comes is kept for them.
     spool: Option<Writer>,
+    /// Whether it is kept for this machine.
+    keeper: Option<Keeper>,
     /// Held while several send at once.
     window: Option<Reserved>,
 }
@@ -165,6 +169,7 @@ where
             followed_enough: false,
             begun: Instant::now(),
             spool: None,
+            keeper: None,
             window: None,
         }
     }
@@ -187,8 +192,9 @@ where
 
     async fn drive(&mut self) -> Result<(), TransferError> {
         self.known.mark_unchanged();
+        let rest: Option<Arc<dyn Source>> = self.take_rest().await.map(|rest| Arc::new(rest) as _);
         let several: Option<Arc<dyn Source>> = self.gather().await.map(|several| Arc::new(several) as _);
-        self.found(several.into_iter().chain(self.resolution.sources()).collect());
+        self.found(rest.into_iter().chain(several).chain(self.resolution.sources()).collect());
         if self.sources.is_empty() {
             // All who had it broke their promise meanwhile: everybody is asked.
             self.handle(Event::Found(Vec::new()));
@@ -226,7 +232,7 @@ where
                     }
                     Action::Blame(key, error) => {
                         let (path, remote) = (&self.resolution.info.path, self.sources[key].remote());
-                        if !matches!(remote.id(), SourceId::Partial(_) | SourceId::Several(_)) {
+                        if !matches!(remote.id(), SourceId::Partial(_) | SourceId::Several(_) | SourceId::Rest) {
                             self.shared.promises.note(path.hash(), &remote.id(), &error);
                             self.resolution.remove(&remote.id());
                         }
@@ -271,6 +277,20 @@ where
                 }
             }
         }
+    }
+
+    /// What is here of it from before.
+    async fn take_rest(&mut self) -> Option<RestSource> {
+        let info = &self.resolution.info;
+        let is_doubtful = self.shared.suspects.is_doubtful(info.nar_hash);
+        if self.assembly.is_restartable() || is_doubtful {
+            return None;
+        }
+        let rest = self.shared.place.spools.take_rest(info).await;
+        self.keeper = Keeper::new(info.nar_size, rest.is_some());
+        let (file, length) = rest?;
+        log::info!(path:% = info.path, bytes = length; "{length} bytes of it are here from before");
+        Some(RestSource::new(file, length))
     }
 
     /// Those of the sources that can send at once, if the NAR is worth it and there is memory for it.
@@ -337,8 +357,8 @@ where
             if self.sources.iter().all(|known| known.remote().id() != id) {
                 let suspicion = self.shared.suspects.suspicion(nar, &id);
                 let broke_promise = self.shared.promises.is_broken(self.resolution.info.path.hash(), &id);
-                let Abilities { begins_anywhere, is_far, is_partial, is_several, .. } = source.abilities();
-                new.push(Candidate { begins_anywhere, suspicion, broke_promise, is_far, is_partial, is_several });
+                let Abilities { begins_anywhere, is_far, is_partial, is_once, .. } = source.abilities();
+                new.push(Candidate { begins_anywhere, suspicion, broke_promise, is_far, is_partial, is_once });
                 self.sources.push(source);
             }
         }
@@ -353,11 +373,15 @@ where
         if self.lease.is_none() {
             // What did not come from its first byte on cannot be kept whole.
             let may_serve = self.scheduler.offset() == 0 && (shared.place.may_share)(info);
-            self.spool = if may_serve { shared.place.spools.open(info) } else { None };
+            if may_serve {
+                self.spool = shared.place.spools.open(info);
+                self.keeper = self.keeper.take().filter(|_| self.spool.is_none());
+            }
         }
         let lease = self.lease.get_or_insert_with(|| {
             let site = Arc::clone(&shared.place.site);
-            Lease::new(site, info.nar_hash, self.spool.is_some(), shared.place.spools.clone())
+            let serves = self.spool.as_ref().is_some_and(|spool| !spool.is_private());
+            Lease::new(site, info.nar_hash, serves, shared.place.spools.clone())
         });
         lease.reached(self.scheduler.offset());
         self.claim = Some(Box::pin(lease.want()));
@@ -427,7 +451,7 @@ where
             self.assembly.comes_from(&name);
             self.trace.flows_from(name);
         }
-        let spooled = self.spool.as_ref().map(|_| chunk.clone());
+        let spooled = (self.spool.is_some() || self.keeper.is_some()).then(|| chunk.clone());
         match self.assembly.take(chunk).await? {
             Ok(bytes) => {
                 flight.taken(bytes);
@@ -436,10 +460,8 @@ where
                 if let Some(lease) = &self.lease {
                     lease.reached(self.scheduler.offset());
                 }
-                if let (Some(spool), Some(chunk)) = (&mut self.spool, spooled)
-                    && !spool.push(chunk).await
-                {
-                    self.keep_no_more();
+                if let Some(chunk) = spooled {
+                    self.keep(chunk).await;
                 }
             }
             Err(error) => self.failed(error),
@@ -447,9 +469,28 @@ where
         Ok(())
     }
 
-    /// What comes is not kept for others any more.
+    /// Keeps what comes: for others, or for this machine if it takes long.
+    async fn keep(&mut self, chunk: Bytes) {
+        if let Some(keeper) = &mut self.keeper {
+            match keeper.take(chunk, &self.resolution.info, &self.shared.place.spools).await {
+                Decision::Later => return,
+                Decision::Kept(writer) => self.spool = Some(writer),
+                Decision::Not => {}
+            }
+            self.keeper = None;
+        } else if let Some(spool) = &mut self.spool
+            && !spool.push(chunk).await
+        {
+            self.keep_no_more();
+        }
+    }
+
+    /// What comes is not kept any more.
     fn keep_no_more(&mut self) {
-        self.spool = None;
+        self.keeper = None;
+        if let Some(spool) = self.spool.take() {
+            spool.discard();
+        }
         if let Some(lease) = &self.lease {
             lease.serves_no_more();
         }
@@ -488,6 +529,10 @@ where
                 self.shared.pieces.tables.note(hash, table);
             }
             let kept = match self.spool.take() {
+                Some(spool) if spool.is_private() => {
+                    spool.discard();
+                    None
+                }
                 Some(spool) => Some(spool.proved().await),
                 None => None,
             };
@@ -497,6 +542,9 @@ where
         } else {
             self.shared.metrics.verification_failures.add(1);
             log::warn!(path:% = path; "wrong content came for {path}");
+            if let Some(spool) = self.spool.take() {
+                spool.discard();
+            }
         }
         Ok(hash)
     }

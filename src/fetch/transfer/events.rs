@@ -29,8 +29,8 @@ pub(crate) struct Candidate {
     pub(crate) is_far: bool,
     /// It is fetching the NAR itself, and vouches for nothing before its end.
     pub(crate) is_partial: bool,
-    /// It is several machines that send together: where they fail, each of them is asked by itself.
-    pub(crate) is_several: bool,
+    /// It is asked once: where it fails, others go on.
+    pub(crate) is_once: bool,
 }
 
 /// What happened.

@@ -94,8 +94,8 @@ impl Flight {
     /// The source broke, or was silent or slow for too long.
     pub(crate) async fn next(&mut self, has_other: bool) -> Option<Result<Bytes, SourceError>> {
         let abilities = self.source.abilities();
-        // Several that send together help each other before anybody else does.
-        let has_other = has_other && !abilities.is_several;
+        // What is asked once helps itself before anybody else does.
+        let has_other = has_other && !abilities.is_once;
         loop {
             let due = match self.state {
                 // What is far away has limits of its own for this.

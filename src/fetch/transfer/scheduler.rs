@@ -429,8 +429,8 @@ impl Scheduler {
             let against = entry.against() + detour;
             rank(&standing(*key), entry.candidate.suspicion, against, self.size - self.offset)
         };
-        // One that fetches it itself is asked once: then the others know better who does. So are several that send together.
-        let is_once = |candidate: &Candidate| candidate.is_partial || candidate.is_several;
+        // One that fetches it itself is asked once as well: then the others know better who does.
+        let is_once = |candidate: &Candidate| candidate.is_partial || candidate.is_once;
         let is_out = |entry: &Entry| entry.failures >= CHANCES || (is_once(&entry.candidate) && !entry.is_fresh());
         let usable = |(key, entry): &(Key, &Entry)| !is_out(entry) && standing(*key).usable;
         self.entries.iter().enumerate().filter(usable).min_by_key(rank)

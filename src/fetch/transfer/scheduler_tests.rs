@@ -12,7 +12,7 @@ const HONEST: Candidate = Candidate {
     broke_promise: false,
     is_far: false,
     is_partial: false,
-    is_several: false,
+    is_once: false,
 };
 
 fn scheduler(restartable: bool) -> Scheduler {

@@ -1,12 +1,13 @@
 //! NARs on their way, kept so that other machines can stream them from here: each once, from its first byte, as far as it has come.
 //!
 //! A spool is a file without a name: small ones in memory, others in the cache directory. Whatever ends the program, or the machine, leaves
-//! nothing behind. What others are given of it is never its end before all of it is proved: whoever sends the end vouches for the whole, and
+//! nothing behind, but for large ones: those have a name until they are whole, see [`super::rest`]. Some are for that alone. What others are given of it is never its end before all of it is proved: whoever sends the end vouches for the whole, and
 //! a NAR that turns out wrong has no end.
 //!
 //! What fails here fails nobody's transfer: without a spool it is not streamed on, and that is all.
 
 use super::assembly::WITHHELD;
+use super::rest::{self, RESTS_MIN};
 use crate::nix::{NarHash, PathInfo};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -15,11 +16,11 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::statvfs::fstatvfs;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
@@ -103,6 +104,10 @@ pub(crate) struct Spool {
     /// Made by whoever writes first.
     file: OnceLock<File>,
     in_memory: bool,
+    /// Nobody may stream it: it is kept for this machine, should it begin anew.
+    is_private: bool,
+    /// Where it is until it is whole, if whatever ends the program should leave it.
+    name: Mutex<Option<PathBuf>>,
     state: watch::Sender<State>,
     /// When somebody read it last, or wrote.
     used: Mutex<Instant>,
@@ -134,6 +139,13 @@ impl Spool {
         self.state.receiver_count() > 0
     }
 
+    /// Nothing of it is left when it is closed. Asks the disk.
+    fn unname(&self) {
+        if let (Some(path), Some(file)) = (self.name.lock().take(), self.file.get()) {
+            rest::remove(&path, file);
+        }
+    }
+
     fn file(&self) -> io::Result<&File> {
         self.file.get().ok_or_else(|| io::Error::other("there is no file"))
     }
@@ -143,6 +155,9 @@ impl Spools {
     /// There are none yet.
     #[must_use]
     pub fn new(options: SpoolOptions) -> Self {
+        if let Some(dir) = &options.dir {
+            rest::clean_in_background(dir, options.max_size);
+        }
         Self(Arc::new(Inner {
             options: Mutex::new(options),
             spools: Mutex::default(),
@@ -170,6 +185,27 @@ impl Spools {
 
     /// A spool for the NAR of this path. `None` if there is no room for it, or one is there.
     pub(crate) fn open(&self, info: &PathInfo) -> Option<Writer> {
+        self.open_for(info, false)
+    }
+
+    /// The same for nobody but this machine.
+    pub(crate) fn open_private(&self, info: &PathInfo) -> Option<Writer> {
+        self.open_for(info, true)
+    }
+
+    /// What the end of the program, or of a transfer, has left of a NAR: its first bytes, in a file that is gone when it is closed, and how
+    /// many those are. Nobody has proved them.
+    pub(crate) async fn take_rest(&self, info: &PathInfo) -> Option<(File, u64)> {
+        let (nar, size) = (info.nar_hash, info.nar_size);
+        let dir = self.0.options.lock().dir.clone().filter(|_| size >= RESTS_MIN)?;
+        let is_growing = self.0.spools.lock().spools.get(&nar).is_some_and(|spool| is_growing(spool));
+        if is_growing {
+            return None;
+        }
+        timeout(DISK_WAIT, spawn_blocking(move || rest::take(&dir, nar, size))).await.ok()?.ok()?
+    }
+
+    fn open_for(&self, info: &PathInfo, is_private: bool) -> Option<Writer> {
         let (nar, size) = (info.nar_hash, info.nar_size);
         let SpoolOptions { max_size, dir, .. } = self.0.options.lock().clone();
         let mut kept = self.0.spools.lock();
@@ -186,7 +222,9 @@ impl Spools {
             return None;
         }
         let (used, state) = (Mutex::new(Instant::now()), watch::Sender::new(State::Growing(0)));
-        let spool = Arc::new(Spool { info: info.clone(), file: OnceLock::new(), in_memory, state, used });
+        let (info, file, name) = (info.clone(), OnceLock::new(), Mutex::default());
+        let spool = Arc::new(Spool { info, file, in_memory, is_private, name, state, used });
+        let named = kept.spools.values().filter_map(|spool| spool.name.lock().clone()).collect();
         kept.spools.insert(nar, Arc::clone(&spool));
         let is_swept = std::mem::replace(&mut kept.is_swept, true);
         drop(kept);
@@ -195,20 +233,21 @@ impl Spools {
             tokio::spawn(self.clone().keep());
         }
         let (chunks, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(write(Arc::clone(&spool), dir, Arc::downgrade(&self.0.disk), queue));
+        let place = Place { dir, max_size, named };
+        tokio::spawn(write(Arc::clone(&spool), place, Arc::downgrade(&self.0.disk), queue));
         Some(Writer { spools: self.clone(), spool, chunks: Some(chunks) })
     }
 
     /// The path of whose NAR something is here.
     #[must_use]
     pub fn info(&self, nar: NarHash) -> Option<PathInfo> {
-        self.0.spools.lock().spools.get(&nar).map(|spool| spool.info.clone())
+        self.0.spools.lock().spools.get(&nar).filter(|spool| !spool.is_private).map(|spool| spool.info.clone())
     }
 
     /// What is here and will come of a NAR, from byte `from` on; `None`: nothing.
     #[must_use]
     pub fn read(&self, nar: NarHash, from: u64) -> Option<SpoolBody> {
-        let spool = self.0.spools.lock().spools.get(&nar).map(Arc::clone)?;
+        let spool = self.0.spools.lock().spools.get(&nar).filter(|spool| !spool.is_private).map(Arc::clone)?;
         let state = spool.state.subscribe();
         spool.open_to()?;
         let left = spool.info.nar_size.checked_sub(from)?;
@@ -292,13 +331,30 @@ fn let_go(gone: Vec<Arc<Spool>>) {
     }
 }
 
-/// A file for `size` bytes, in memory or in `dir`, which is gone when it is closed.
-fn make_file(dir: Option<&Path>, in_memory: bool, size: u64) -> io::Result<File> {
-    if in_memory {
+/// Where files are made.
+struct Place {
+    dir: Option<PathBuf>,
+    /// How much they take at most, in bytes.
+    max_size: u64,
+    /// Those that are in use.
+    named: HashSet<PathBuf>,
+}
+
+/// A file for a spool, in memory or in the directory, which is gone when it is closed; unless it has a name.
+fn make_file(spool: &Spool, place: &Place) -> io::Result<File> {
+    if spool.in_memory {
         return Ok(memfd_create(c"peernix-spool", MFdFlags::MFD_CLOEXEC)?.into());
     }
-    let dir = dir.ok_or_else(|| io::Error::other("there is no cache directory"))?;
-    let file = tempfile::tempfile_in(dir)?;
+    let dir = place.dir.as_ref().ok_or_else(|| io::Error::other("there is no cache directory"))?;
+    let size = spool.info.nar_size;
+    let file = if size >= RESTS_MIN {
+        rest::clean(dir, place.max_size.saturating_sub(size), &place.named);
+        let (file, path) = rest::create(dir, spool.info.nar_hash)?;
+        *spool.name.lock() = Some(path);
+        file
+    } else {
+        tempfile::tempfile_in(dir)?
+    };
     let disk = fstatvfs(&file)?;
     let free = disk.blocks_available() * disk.fragment_size();
     if free < size.saturating_add(DISK_FREE) {
@@ -320,7 +376,7 @@ fn is_growing(spool: &Spool) -> bool {
 pub(crate) struct Writer {
     spools: Spools,
     spool: Arc<Spool>,
-    /// `None`: it is proved.
+    /// `None`: it is over.
     chunks: Option<mpsc::Sender<Write>>,
 }
 
@@ -333,6 +389,18 @@ impl Writer {
     /// Appends the next bytes; false: nothing is kept any more, and this may be dropped.
     pub(crate) async fn push(&mut self, chunk: Bytes) -> bool {
         self.hand_over(Write::Chunk(chunk)).await
+    }
+
+    /// Whether it is for this machine alone.
+    pub(crate) fn is_private(&self) -> bool {
+        self.spool.is_private
+    }
+
+    /// What came is of no use any more: nothing is left of it.
+    pub(crate) fn discard(self) {
+        let spool = Arc::clone(&self.spool);
+        drop(self);
+        spawn_blocking(move || spool.unname());
     }
 
     /// All of it came and is right. What this gives tells, later, whether it is kept.
@@ -374,13 +442,13 @@ impl Drop for Writer {
 }
 
 /// Writes what comes to the file, off the reactor.
-async fn write(spool: Arc<Spool>, dir: Option<PathBuf>, disk: Weak<()>, mut queue: mpsc::Receiver<Write>) {
+async fn write(spool: Arc<Spool>, place: Place, disk: Weak<()>, mut queue: mpsc::Receiver<Write>) {
     // Held while the disk is asked for something; memory is never stuck.
     let asks = || if spool.in_memory { None } else { disk.upgrade() };
     let (made, asked) = (Arc::clone(&spool), asks());
     let making = spawn_blocking(move || {
         let _asked = asked;
-        let file = make_file(dir.as_deref(), made.in_memory, made.info.nar_size)?;
+        let file = make_file(&made, &place)?;
         // Nobody else makes one.
         let _ = made.file.set(file);
         Ok(())
@@ -399,12 +467,16 @@ async fn write(spool: Arc<Spool>, dir: Option<PathBuf>, disk: Weak<()>, mut queu
             }
         }
         let (file, from, asked) = (Arc::clone(&spool), written, asks());
+        let size = spool.info.nar_size;
         let done = spawn_blocking(move || {
             let _asked = asked;
             let mut at = from;
             for chunk in chunks {
                 file.file()?.write_all_at(&chunk, at)?;
                 at += chunk.len() as u64;
+            }
+            if is_proved && at == size {
+                file.unname();
             }
             Ok(at)
         });
@@ -431,7 +503,7 @@ async fn write(spool: Arc<Spool>, dir: Option<PathBuf>, disk: Weak<()>, mut queu
 fn failed(spool: Arc<Spool>, error: &io::Error) {
     log::debug!(path:% = spool.info.path, reason:% = error; "what comes is not streamed on: {error}");
     spool.state.send_replace(State::Failed);
-    let_go(vec![spool]);
+    spawn_blocking(move || spool.unname());
 }
 
 /// One stream more, until this is dropped.

@@ -3,6 +3,7 @@
 mod claims;
 mod pieces;
 mod properties;
+mod rest;
 
 use super::assembly::{Assembly, WITHHELD};
 use super::driver::{Pieces, Place, Search, Shared, Transfer};

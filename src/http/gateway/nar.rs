@@ -52,6 +52,7 @@ fn source(body: &NarBody, local: bool) -> Option<HeaderValue> {
     let text = match &name {
         SourceName::Peer(id) => format!("peer {id}"),
         SourceName::Upstream(host) => format!("upstream {host}"),
+        SourceName::Here => SourceName::Here.to_string(),
     };
     HeaderValue::from_str(&text).ok()
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
-use peernix::nix::PathInfo;
+use peernix::nix::{NarHash, PathInfo};
+use sha2::{Digest, Sha256};
 
 use super::Case;
 use super::failover::nar_target;
@@ -31,6 +32,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("pieces/four-sources-of-500-mib", |ctx| four(ctx, "piece-500m", 3.5)).alone().limit(400).long_only(),
         Case::new("pieces/one-dies-one-stalls", dies_and_stalls),
         Case::new("pieces/one-is-damaged", damaged),
+        Case::new("pieces/goes-on-after-a-restart", restart),
     ]
 }
 
@@ -182,6 +184,49 @@ fn damaged(ctx: &Ctx) -> Result<()> {
     let log = room.reader.log();
     ctx.check("it is named", log.contains(&id) && log.contains("wrong content in bytes"), "");
     room.stop()
+}
+
+/// The one that reads it is killed when a third is there. What it had it has after its start.
+fn restart(ctx: &Ctx) -> Result<()> {
+    let network = ctx.network()?;
+    let hosts = hosts(&network, 2)?;
+    install(ctx, &hosts, "piece-64m")?;
+    for host in &hosts[..2] {
+        // What takes some seconds only is not kept.
+        host.slow(30)?;
+    }
+    let settings = Settings::new(ctx);
+    let Room { sources, mut reader, target, info } = room(ctx, &hosts, "piece-64m", &settings)?;
+    let before = sent(&sources)?;
+    let mut client = Client::gateway(ctx, reader.host)?;
+    let head = client.request("GET", &target, &[])?;
+    let mut first = Vec::new();
+    client.body(&head, |_, bytes| {
+        first.extend_from_slice(bytes);
+        if first.len() as u64 > info.nar_size / 3 {
+            reader.kill9()?;
+        }
+        Ok(())
+    })?;
+    ensure!((first.len() as u64) < info.nar_size, "it was there before the service was killed");
+    drop(reader);
+    let reader = Peernixd::start(ctx, &hosts[2], &settings)?;
+    reader.wait_online(2, Duration::from_secs(20))?;
+    let mut client = Client::gateway(ctx, reader.host)?;
+    let range = format!("bytes={}-", first.len());
+    let head = client.request("GET", &target, &[("Range", &range)])?;
+    ensure!(head.status == 206, "the rest: {}", head.status);
+    let body = client.body(&head, |_, bytes| {
+        first.extend_from_slice(bytes);
+        Ok(())
+    })?;
+    ctx.check("the body is complete", body.complete, &format!("{} bytes", body.bytes));
+    let hash = NarHash::new(Sha256::digest(&first).into());
+    ctx.check("and right", hash == info.nar_hash, &hash.to_nix32());
+    let after = sent(&sources)?;
+    let all: u64 = after.iter().zip(&before).map(|(after, before)| after - before).sum();
+    ctx.measure("what was sent, as a multiple of the NAR", all as f64 / info.nar_size as f64, "", 1.15);
+    sources.into_iter().chain([reader]).try_for_each(Peernixd::stop)
 }
 
 /// Changes a byte in every mebibyte of a file. Others have the same file by other names: theirs stays.
