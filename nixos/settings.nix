@@ -87,6 +87,14 @@ in {
     deny = option texts [] ''
       Patterns over names of paths (without the hash) that are never offered, for example `"*-secret*"`. `*` is any text, `?` one character.
     '';
+    compression = option (types.enum ["auto" "off"]) "auto" ''
+      Whether NARs are compressed on the way between peers, given and asked for. `"auto"`: where the line is slower than about 1 Gbit/s, as it is
+      measured, and there is something to gain.
+    '';
+    plain_compression = option (types.enum ["none" "zstd"]) "none" ''
+      How NARs are sent to an ordinary Nix at `plain_listen`: as they are, or compressed with zstd while they are sent, which takes the processor
+      of this machine each time and leaves Nix no way to go on in the middle of one.
+    '';
     upload_limit = option size "0B" "The most bytes sent a second, all peers together. `\"0B\"` is no limit.";
     max_connections = option (types.ints.between 1 65536) 1024 "The most connections held at once.";
   };

@@ -165,7 +165,7 @@ in {
         is (lib.mapAttrs (_: lib.attrNames) (builtins.fromJSON (lib.head config.systemd.services.peernix.restartTriggers)))
         {
           gateway = ["listen" "priority"];
-          share = ["index" "listen" "max_connections" "plain_listen" "relay" "upload_limit"];
+          share = ["compression" "index" "listen" "max_connections" "plain_compression" "plain_listen" "relay" "upload_limit"];
           store = ["dir" "root" "state_dir"];
           trust = [];
           keys = ["signing"];

@@ -135,6 +135,10 @@ pub struct Share {
     /// Patterns over path names (`*` and `?`) that are never offered.
     #[serde(deserialize_with = "value::list")]
     pub deny: Vec<String>,
+    /// Whether NARs are compressed on the way between peers, given and asked for.
+    pub compression: Compression,
+    /// How NARs are sent to an ordinary Nix.
+    pub plain_compression: PlainCompression,
     /// How many bytes a second are sent at most, all peers together; 0: no limit.
     #[serde(deserialize_with = "value::size")]
     pub upload_limit: u64,
@@ -152,10 +156,36 @@ impl Default for Share {
             policy: Policy::default(),
             public_keys: CACHE_NIXOS_ORG_KEY.parse().into_iter().collect(),
             deny: Vec::new(),
+            compression: Compression::default(),
+            plain_compression: PlainCompression::default(),
             upload_limit: 0,
             max_connections: SHARE_MAX_CONNECTIONS,
         }
     }
+}
+
+/// Whether NARs are compressed between peers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum Compression {
+    /// Where the line is slower than compressing is, and there is something to gain.
+    #[default]
+    #[serde(rename = "auto")]
+    Auto,
+    /// Never.
+    #[serde(rename = "off")]
+    Off,
+}
+
+/// How NARs are sent to an ordinary Nix.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum PlainCompression {
+    /// As they are, so that any part of them can be had.
+    #[default]
+    #[serde(rename = "none")]
+    None,
+    /// Compressed with zstd while they are sent.
+    #[serde(rename = "zstd")]
+    Zstd,
 }
 
 /// Which paths the share offers.

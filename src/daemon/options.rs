@@ -1,8 +1,8 @@
 //! From the sections of the configuration to what each room wants to be told.
 
-use crate::config::{Config, FleetMode, NixConf, Policy, Signing};
+use crate::config::{Compression, Config, FleetMode, NixConf, PlainCompression, Policy, Share, Signing};
 use crate::fetch::{Proxies, SpoolOptions};
-use crate::http::Limits;
+use crate::http::{Limits, ShareCompression};
 use crate::keys::{KeySource, Origin, SigningOptions};
 use crate::nix::TrustedKeys;
 use crate::peers::{Admission, Discovery, Mdns, NodeId, NodeKey};
@@ -68,6 +68,12 @@ pub(super) fn discovery(config: &Config) -> Discovery {
 pub(super) fn proxies(config: &Config) -> Proxies {
     let configured = config.gateway.proxy.as_ref().map(|proxy| proxy.0.as_str());
     Proxies::new(configured, |name| std::env::var(name).ok())
+}
+
+/// What the share compresses.
+pub(super) fn compression(config: &Config) -> ShareCompression {
+    let Share { compression, plain_compression, .. } = &config.share;
+    ShareCompression { peers: *compression == Compression::Auto, plain: *plain_compression == PlainCompression::Zstd }
 }
 
 /// From how many peers one NAR comes at once.

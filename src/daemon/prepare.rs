@@ -3,7 +3,7 @@
 use super::reload::{Current, policy_name};
 use super::service::Daemon;
 use super::{handover, options, upstreams};
-use crate::config::{Config, Policy, TrustedBy};
+use crate::config::{Compression, Config, Policy, TrustedBy};
 use crate::control::{Controller, Event, EventKind, Listen, Parts, Reloader, ServiceInfo, StateCell};
 use crate::fetch::{self, Fetcher};
 use crate::http::gateway::Gateway;
@@ -76,6 +76,7 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         relay: relays && offers,
         claims: config.swarm.claims,
         pieces: config.swarm.pieces,
+        compression: config.share.compression == Compression::Auto,
     };
     let peers = Peers::start(peers_options, &key, &CancellationToken::new()).await?;
 
@@ -134,6 +135,7 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         policy: policy.clone(),
         signing: keys.versioned().clone(),
         upload_limit: config.share.upload_limit,
+        compression: options::compression(&config),
         limits: options::share_limits(&config),
     });
     let state =

@@ -30,4 +30,4 @@ pub use protocol::routes::Route;
 pub use protocol::{range, reply, routes};
 pub use server::limits::{Limits, WhenFull};
 pub use server::{Caller, Handler, Listener, Request};
-pub use share::{Explanation, Share, ShareEvent, ShareHandler, ShareOptions};
+pub use share::{Explanation, Share, ShareCompression, ShareEvent, ShareHandler, ShareOptions};

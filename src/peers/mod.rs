@@ -24,6 +24,7 @@
 
 mod administration;
 mod arrange;
+pub mod compression;
 mod decisions;
 pub mod discovery;
 mod error;

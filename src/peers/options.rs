@@ -20,6 +20,8 @@ pub struct PeersOptions {
     pub claims: bool,
     /// Whether this machine gives NARs in pieces that are proved one by one.
     pub pieces: bool,
+    /// Whether NARs are wanted compressed where the line is slow.
+    pub compression: bool,
     /// Who may take part.
     pub admission: Admission,
     /// Where `peers.json` is kept; `None` remembers nothing.

@@ -1,5 +1,6 @@
 //! One peer, as the rooms that use peers see it: ask it for something, and say how it went.
 
+use super::compression::{Line, Wish};
 use super::error::LinkError;
 use super::hello::{self, Hello};
 use super::identity::NodeId;
@@ -75,6 +76,8 @@ pub(super) struct Notices {
     pub(super) indexes: broadcast::Sender<NodeId>,
     /// For whoever decides who relays: a peer says for the first time, or anew, whether it does.
     pub(super) willing: Notify,
+    /// Whether what comes over slow lines is wanted compressed.
+    pub(super) compression: bool,
 }
 
 /// A handle to one peer.
@@ -85,6 +88,7 @@ pub struct Peer {
     notices: Arc<Notices>,
     /// Whether the administrator named it as a member.
     enrolled: bool,
+    line: Mutex<Line>,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     /// Wakes the task that monitors the peer: have a look at it now.
@@ -125,6 +129,7 @@ impl Peer {
             transport,
             notices,
             enrolled,
+            line: Mutex::default(),
             bytes_in,
             bytes_out,
             look: Notify::new(),
@@ -240,12 +245,33 @@ impl Peer {
         self.request(Call::Get { target: path_and_query, from: range_from }).await
     }
 
-    /// The same for these bytes of it.
+    /// The same for these bytes of a NAR; with `line` compressed, if it likes to.
     ///
     /// # Errors
     /// As [`Peer::get`].
-    pub async fn get_part(&self, path: &str, bytes: Range<u64>) -> Result<Response<Incoming>, LinkError> {
-        self.request(Call::Part { target: path, bytes }).await
+    pub async fn get_part(
+        &self,
+        path: &str,
+        bytes: Range<u64>,
+        line: Option<u64>,
+    ) -> Result<Response<Incoming>, LinkError> {
+        self.request(Call::Part { target: path, bytes, line }).await
+    }
+
+    /// How a body of `size` bytes is wanted from it.
+    #[must_use]
+    pub fn wish(&self, size: u64) -> Wish {
+        if self.notices.compression { self.line.lock().wish(size, Instant::now()) } else { Wish::Plain }
+    }
+
+    /// Notes that a body came as it is, with others `bytes` in all, in so long.
+    pub fn measured(&self, bytes: u64, took: Duration) {
+        self.line.lock().measured(bytes, took, Instant::now());
+    }
+
+    /// Notes that what should have been measured did not come to its end.
+    pub fn not_measured(&self) {
+        self.line.lock().not_measured();
     }
 
     /// Sends a POST of `body` to `path`, perhaps twice, and waits for the head of the response; as [`Peer::get`].

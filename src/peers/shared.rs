@@ -114,6 +114,7 @@ impl Shared {
                 worth_saving: Notify::new(),
                 indexes: broadcast::channel(EVENTS_MAX).0,
                 willing: Notify::new(),
+                compression: options.compression,
             }),
             trusted_keys: Arc::new(TrustedKeysHeaders::new(options.trusted_keys.clone())),
             // A receiver whose sender is gone never moves.

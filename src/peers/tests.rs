@@ -72,6 +72,7 @@ impl Machine {
             relay: false,
             claims: false,
             pieces: false,
+            compression: false,
             handover: setup.handover,
         };
         let peers = Peers::start(options, &key, &CancellationToken::new()).await.unwrap();

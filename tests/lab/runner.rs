@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::cases::{self, Case};
+use crate::cases::{self, Case, Company};
 use crate::ctx::Ctx;
 use crate::needs;
 use crate::process::sh;
@@ -167,14 +167,12 @@ fn run(options: &Options, lab: &Path) -> Result<bool> {
         traffic: Arc::new(Traffic::default()),
         done: Mutex::default(),
     });
-    let mut together = VecDeque::new();
-    let mut alone = VecDeque::new();
-    for (number, case) in cases::all().into_iter().enumerate().filter(|(_, case)| options.wants(case)) {
-        if case.alone { &mut alone } else { &mut together }.push_back((number, case));
-    }
+    let wanted = || cases::all().into_iter().enumerate().filter(|(_, case)| options.wants(case));
     let limit = start + if options.long { LONG_RUN_LIMIT } else { RUN_LIMIT };
-    work(&shared, together, options.jobs.max(1), limit);
-    work(&shared, alone, 1, limit);
+    for (company, hands) in [(Company::Many, options.jobs), (Company::One, 2), (Company::None, 1)] {
+        let cases = wanted().filter(|(_, case)| case.company == company).collect();
+        work(&shared, cases, hands.clamp(1, options.jobs.max(1)), limit);
+    }
     judge_traffic(&shared);
     let done = shared.done.lock();
     let (rows, [passed, failed, skipped]) = &*done;

@@ -5,6 +5,7 @@
 
 pub(crate) mod complaints;
 pub(crate) mod decode;
+pub(crate) mod decoded;
 pub(crate) mod direct;
 pub(crate) mod download;
 pub(crate) mod http_client;

@@ -1,19 +1,25 @@
 //! A peer as a source: the uncompressed NAR from any offset, at the URL that the protocol fixes.
 
-use super::direct::Direct;
+use super::decode::Codec;
+use super::decoded::{Decoded, Feed};
+use super::direct::{Direct, is_part};
 use super::upstream::collect;
 use super::{Abilities, ByteFlow, NarId, Remote, Source, SourceId, Standing, Tier, decode};
 use crate::fetch::error::{SourceError, Violation};
 use crate::fetch::pieces::table::{self, PieceTable};
 use crate::nix::{NarHash, StoreHash};
+use crate::peers::compression::{Wish, is_compressed};
 use crate::peers::{Failure, LinkError, Peer, Sample, State};
 use async_trait::async_trait;
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use hyper::body::{Body, Incoming};
 use hyper::{Response, StatusCode};
 use std::ops::Range;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long a peer may be silent when there is no other source.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -45,6 +51,31 @@ impl PeerSource {
         !matches!(self.0.state(), State::Offline | State::Blocked)
     }
 
+    async fn part(
+        &self,
+        nar: &NarId,
+        bytes: &Range<u64>,
+        line: Option<u64>,
+    ) -> Result<Response<Incoming>, SourceError> {
+        let target = format!("/{}", nar_url(nar.hash, &nar.nar_hash));
+        let response = answered(self.0.get_part(&target, bytes.clone(), line).await)?;
+        if let Some(layer) = decode::encodings(response.headers())?.first() {
+            return Err(SourceError::Encoding(layer.name().to_owned()));
+        }
+        Ok(response)
+    }
+
+    /// These bytes of a NAR, compressed on their way if the peer likes to.
+    async fn compressed(&self, nar: &NarId, bytes: Range<u64>, line: u64) -> Result<Box<dyn ByteFlow>, SourceError> {
+        let response = self.part(nar, &bytes, Some(line)).await?;
+        if !is_compressed(response.headers()).map_err(SourceError::Encoding)? {
+            return Ok(Box::new(plain(response, &bytes, nar.size)?));
+        }
+        is_part(&response, &bytes, nar.size)?;
+        let wire = Wire(response.into_body());
+        Ok(Box::new(Decoded::new(wire, vec![Codec::Zstd], 0, bytes.end - bytes.start)))
+    }
+
     /// A path of which it sent damaged content is not asked of it.
     ///
     /// # Errors
@@ -54,6 +85,74 @@ impl PeerSource {
             return Err(SourceError::Barred);
         }
         Ok(())
+    }
+}
+
+/// These bytes as they are.
+fn plain(response: Response<Incoming>, bytes: &Range<u64>, size: u64) -> Result<Direct, SourceError> {
+    Direct::part(response, bytes, size)
+}
+
+/// What comes compressed, for the decoder.
+struct Wire(Incoming);
+
+impl Feed for Wire {
+    async fn next(&mut self) -> Option<Result<Bytes, SourceError>> {
+        loop {
+            return match self.0.frame().await? {
+                Err(error) => Some(Err(SourceError::Connection(error.to_string()))),
+                Ok(frame) => match frame.into_data() {
+                    Ok(chunk) => Some(Ok(chunk)),
+                    Err(_trailers) => continue,
+                },
+            };
+        }
+    }
+}
+
+/// A measure that is to be taken. However this ends, the next one may take one.
+struct Measures(Arc<Peer>);
+
+impl Drop for Measures {
+    fn drop(&mut self) {
+        self.0.not_measured();
+    }
+}
+
+/// A body as it is, by which the line is measured.
+struct Timed {
+    inner: Direct,
+    /// How many bytes are to come.
+    length: u64,
+    peer: Arc<Peer>,
+    begun: Instant,
+    /// What the peer had given by then to all transfers.
+    given: u64,
+    measures: Option<Measures>,
+}
+
+impl Timed {
+    fn begin(inner: Direct, length: u64, peer: Arc<Peer>, measures: Option<Measures>) -> Self {
+        let given = peer.given();
+        Self { inner, length, peer, begun: Instant::now(), given, measures }
+    }
+}
+
+impl ByteFlow for Timed {
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, SourceError>>> {
+        let chunk = ready!(self.inner.poll_chunk(context));
+        if self.length > 0 && self.inner.received() >= self.length {
+            self.length = 0;
+            // Of what others got meanwhile a part is noted later, and so is this last chunk.
+            let bytes = self.inner.received().max(self.peer.given().saturating_sub(self.given));
+            self.peer.measured(bytes, self.begun.elapsed());
+            self.measures = None;
+        }
+        Poll::Ready(chunk)
+    }
+
+    fn received(&self) -> u64 {
+        self.inner.received()
     }
 }
 
@@ -139,6 +238,12 @@ impl Source for PeerSource {
 
     async fn open(&self, nar: &NarId, from: u64) -> Result<Box<dyn ByteFlow>, SourceError> {
         self.must_not_be_barred(nar.hash)?;
+        let left = nar.size.saturating_sub(from);
+        let measures = match self.0.wish(left) {
+            Wish::Compressed(line) => return self.compressed(nar, from..nar.size, line).await,
+            Wish::Measured => Some(Measures(Arc::clone(&self.0))),
+            Wish::Plain => None,
+        };
         let target = format!("/{}", nar_url(nar.hash, &nar.nar_hash));
         let response = self.get(&target, (from > 0).then_some(from)).await?;
         // The protocol leaves a peer no choice of these: as it is, and with its length.
@@ -148,7 +253,7 @@ impl Source for PeerSource {
         if response.body().size_hint().exact().is_none() {
             return Err(Violation::Size(0, nar.size).into());
         }
-        Ok(Box::new(Direct::new(response, from, nar.size)?))
+        Ok(Box::new(Timed::begin(Direct::new(response, from, nar.size)?, left, Arc::clone(&self.0), measures)))
     }
 
     fn has_pieces(&self) -> bool {
@@ -169,11 +274,14 @@ impl Source for PeerSource {
 
     async fn open_part(&self, nar: &NarId, bytes: Range<u64>) -> Result<Box<dyn ByteFlow>, SourceError> {
         self.must_not_be_barred(nar.hash)?;
-        let target = format!("/{}", nar_url(nar.hash, &nar.nar_hash));
-        let response = answered(self.0.get_part(&target, bytes.clone()).await)?;
-        if let Some(layer) = decode::encodings(response.headers())?.first() {
-            return Err(SourceError::Encoding(layer.name().to_owned()));
+        let length = bytes.end - bytes.start;
+        match self.0.wish(length) {
+            Wish::Compressed(line) => self.compressed(nar, bytes, line).await,
+            wish => {
+                let measures = (wish == Wish::Measured).then(|| Measures(Arc::clone(&self.0)));
+                let flow = plain(self.part(nar, &bytes, None).await?, &bytes, nar.size)?;
+                Ok(Box::new(Timed::begin(flow, length, Arc::clone(&self.0), measures)))
+            }
         }
-        Ok(Box::new(Direct::part(response, &bytes, nar.size)?))
     }
 }

@@ -1,6 +1,7 @@
 //! A file of an upstream as a source: decoded where it is compressed, so that it is the same bytes as everybody's.
 
-use super::decode::{self, Codec, Decoder};
+use super::decode::{self, Codec};
+use super::decoded::{Decoded, Feed};
 use super::direct::Direct;
 use super::download::Download;
 use super::upstream::Upstream;
@@ -10,12 +11,8 @@ use crate::nix::Compression;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hyper::StatusCode;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio_util::task::AbortOnDropHandle;
 
 /// How long an upstream may be silent when there is no other source.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -72,56 +69,8 @@ impl Source for UpstreamNar {
     }
 }
 
-/// A file through a decoder, fed by a task that dies with this.
-struct Decoded {
-    output: mpsc::Receiver<Result<Bytes, SourceError>>,
-    received: Arc<AtomicU64>,
-    /// What broke the download: to the decoder it looks like bad input.
-    broken: Arc<OnceLock<SourceError>>,
-    _feeder: AbortOnDropHandle<()>,
-}
-
-impl Decoded {
-    fn new(download: Download, layers: Vec<Codec>, from: u64, size: u64) -> Self {
-        let Decoder { input, output } = decode::start(layers, from, size);
-        let (received, broken) = (Arc::default(), Arc::default());
-        let feeder = tokio::spawn(feed(download, input, Arc::clone(&received), Arc::clone(&broken)));
-        Self { output, received, broken, _feeder: AbortOnDropHandle::new(feeder) }
-    }
-}
-
-/// Carries a download to its decoder.
-async fn feed(
-    mut download: Download,
-    input: mpsc::Sender<std::io::Result<Bytes>>,
-    received: Arc<AtomicU64>,
-    broken: Arc<OnceLock<SourceError>>,
-) {
-    while let Some(chunk) = download.next().await {
-        let chunk = chunk.map_err(|error| {
-            let text = error.to_string();
-            // Before the decoder can complain about it.
-            let _ = broken.set(error);
-            std::io::Error::other(text)
-        });
-        received.fetch_add(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64), Relaxed);
-        let is_over = chunk.is_err();
-        if input.send(chunk).await.is_err() || is_over {
-            return;
-        }
-    }
-}
-
-impl ByteFlow for Decoded {
-    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, SourceError>>> {
-        let chunk = ready!(self.output.poll_recv(context));
-        Poll::Ready(match (chunk, self.broken.get()) {
-            (Some(Err(_)), Some(error)) => Some(Err(SourceError::Connection(error.to_string()))),
-            (chunk, _) => chunk,
-        })
-    }
-
-    fn received(&self) -> u64 {
-        self.received.load(Relaxed)
+impl Feed for Download {
+    async fn next(&mut self) -> Option<Result<Bytes, SourceError>> {
+        Self::next(self).await
     }
 }

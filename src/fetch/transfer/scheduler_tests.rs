@@ -285,7 +285,7 @@ fn fate() -> impl Strategy<Value = Fate> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 5000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever happens in whatever order: one request at a time, always from the byte that is missing; never more than one is
     /// blamed for one failure, and only the one that was asked; what was read is never begun anew; and it ends.

@@ -25,6 +25,17 @@ pub struct ShareOptions {
     pub upload_limit: u64,
     /// Of these, the number of transfers.
     pub limits: Limits,
+    /// What is compressed.
+    pub compression: ShareCompression,
+}
+
+/// What a share compresses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ShareCompression {
+    /// NARs for peers that ask for it (`[share] compression`).
+    pub peers: bool,
+    /// NARs for anybody else, whose narinfos say so (`[share] plain_compression`).
+    pub plain: bool,
 }
 
 /// The share. It has up to two listeners; limits and caches are theirs together.
@@ -33,6 +44,7 @@ pub struct Share {
     pub(super) rules: CurrentRules,
     pub(super) upload: Upload,
     pub(super) checks: CheckQueue,
+    pub(super) compression: ShareCompression,
 }
 
 /// An answer, if what was asked for is here and may be shared.
@@ -55,9 +67,9 @@ impl Share {
     /// Puts a share together.
     #[must_use]
     pub fn new(options: ShareOptions) -> Arc<Self> {
-        let ShareOptions { store, policy, signing, upload_limit, limits } = options;
+        let ShareOptions { store, policy, signing, upload_limit, limits, compression } = options;
         let (rules, upload) = (CurrentRules::new(store.clone(), policy, signing), Upload::new(upload_limit, &limits));
-        Arc::new(Self { store, rules, upload, checks: CheckQueue::new() })
+        Arc::new(Self { store, rules, upload, checks: CheckQueue::new(), compression })
     }
 
     /// What would be answered to a request for this hash, and why; `None` if there is no such path here.

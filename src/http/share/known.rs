@@ -12,8 +12,8 @@ use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 use moka::sync::Cache;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -41,6 +41,8 @@ pub(super) struct KnownPath {
     pub(super) narinfo: Bytes,
     /// The same without what Peernix 0.1 before fingerprints cannot read, where there is any such thing.
     pub(super) old_narinfo: Option<Bytes>,
+    /// The same for those to whom NARs are sent compressed, once somebody asked.
+    pub(super) zstd_narinfo: OnceLock<Bytes>,
     /// Who signed it.
     pub(super) signers: Box<[Signer]>,
     /// When the store last said so, in milliseconds since the start; set by [`KnownPaths`].
@@ -70,7 +72,7 @@ impl KnownPaths {
         let weight = |_: &Key, known: &Arc<KnownPath>| {
             let references = known.path.info.references.len() * size_of::<StorePath>();
             let old = known.old_narinfo.as_ref().map_or(0, Bytes::len);
-            u32::try_from(known.narinfo.len() * 2 + old + references + ENTRY_BYTES).unwrap_or(u32::MAX)
+            u32::try_from(known.narinfo.len() * 3 + old + references + ENTRY_BYTES).unwrap_or(u32::MAX)
         };
         let cache = Cache::builder().max_capacity(CACHE_BYTES).weigher(weight).build();
         Self { cache, start: Instant::now() }

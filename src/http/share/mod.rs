@@ -6,6 +6,7 @@
 //! a 404 would be remembered as one: that is 503, which Nix asks again, and which peers take for what it is.
 
 mod check_queue;
+mod compressed;
 mod core;
 mod documents;
 mod given;
@@ -23,7 +24,7 @@ mod upload;
 mod upload_slots;
 
 pub use self::check_queue::ShareEvent;
-pub use self::core::{Explanation, Share, ShareOptions};
+pub use self::core::{Explanation, Share, ShareCompression, ShareOptions};
 pub use self::status::{hello, holders, index};
 
 use self::core::Answer;
@@ -136,7 +137,7 @@ impl Handler for ShareHandler {
         let audience = self.audience(&request);
         // On the heap while they last: else the room for the largest of them would be in each connection, idle ones included.
         let found = match &request.route {
-            Route::NarInfo(hash) => self.in_time(Box::pin(share.narinfo(*hash, audience, &request.headers))).await,
+            Route::NarInfo(hash) => self.in_time(Box::pin(share.narinfo(*hash, audience, &request))).await,
             Route::Nar(name) => Box::pin(share.nar(name, audience, &request, self.claimant(&request))).await,
             Route::Listing(hash) => Box::pin(share.listing(*hash, audience, &request)).await,
             Route::Log(derivation) => Box::pin(share.log(derivation, audience, &request)).await,

@@ -1,12 +1,16 @@
 //! `/nar/…`: the content of a path.
 
 use super::core::{Answer, Share};
+use super::known::KnownPath;
+use crate::http::protocol::body::Body;
 use crate::http::protocol::reply::{self, Ranged, keep, media};
 use crate::http::protocol::routes::NarName;
 use crate::http::server::listener::Request;
 use crate::nix::Compression;
 use crate::peers::NodeId;
-use crate::store::Audience;
+use crate::peers::compression::{COMPRESSED_HEADER, SMALL, ZSTD, wished};
+use crate::store::{Audience, StoreError};
+use hyper::header::HeaderValue;
 use std::sync::Arc;
 
 /// From this size on it counts how many are given one NAR, in bytes: what is smaller is gone before anybody else asks.
@@ -24,7 +28,9 @@ impl Share {
         request: &Request,
         spreads: Option<NodeId>,
     ) -> Answer {
-        if name.compression != Compression::None {
+        // What is compressed is for those that were told so, and has no parts.
+        let is_zstd = name.compression == Compression::Zstd && self.compression.plain && request.caller.node.is_none();
+        if name.compression != Compression::None && !is_zstd {
             return Ok(None);
         }
         let Some(known) = self.known(name.hash, audience).await? else { return Ok(None) };
@@ -33,6 +39,9 @@ impl Share {
             return Ok(None);
         }
         let length = known.path.info.nar_size;
+        if is_zstd {
+            return self.zstd(&known, request).await;
+        }
         let ranged = Ranged { etag: &known.etag, media: media::NAR, keep: keep::FOREVER, length };
         let (response, part) = match ranged.begin(&request.headers, request.head) {
             reply::Send::Head(response) => return Ok(Some(response)),
@@ -53,8 +62,41 @@ impl Share {
         };
         slot.counts(given);
         let layout = self.store.layout(&known.path).await?;
+        let size = part.end - part.start;
         let stream = self.store.nar(&layout, part).await?;
+        let wished = wished(&request.headers).filter(|_| self.compression.peers && request.caller.node.is_some());
+        let compressor = wished.filter(|_| size >= SMALL).and_then(|rate| self.upload.compressors.try_take(size, rate));
+        if let Some(compressor) = compressor {
+            let body = self.upload.compressed_body(stream, compressor, slot).await.map_err(first_bytes)?;
+            let mut response = response.map(|_| body);
+            response.headers_mut().insert(COMPRESSED_HEADER, HeaderValue::from_static(ZSTD));
+            return Ok(Some(response));
+        }
         let body = self.upload.body(stream, slot, request).await?;
         Ok(Some(response.map(|_| body)))
     }
+
+    /// The whole of it for an ordinary Nix, compressed.
+    async fn zstd(&self, known: &KnownPath, request: &Request) -> Answer {
+        let head = reply::ok(media::NAR, keep::FOREVER, Body::empty());
+        if request.head {
+            return Ok(Some(head));
+        }
+        let slot = match self.upload.slot(request).await {
+            Ok(slot) => slot,
+            Err(busy) => return Ok(Some(busy)),
+        };
+        let length = known.path.info.nar_size;
+        let layout = self.store.layout(&known.path).await?;
+        let stream = self.store.nar(&layout, 0..length).await?;
+        let Some(compressor) = self.upload.compressors.take(length).await else { return Ok(None) };
+        let body = self.upload.compressed_body(stream, compressor, slot).await.map_err(first_bytes)?;
+        Ok(Some(head.map(|_| body)))
+    }
+}
+
+/// What went wrong before the first bytes, as the store said it.
+fn first_bytes(error: Box<dyn std::error::Error + Send + Sync>) -> StoreError {
+    // Compressing in memory does not fail.
+    error.downcast::<StoreError>().map_or(StoreError::Closed, |error| *error)
 }

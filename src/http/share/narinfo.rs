@@ -14,16 +14,21 @@ use crate::nix::{Compression, ContentAddress, NarInfo, PathInfo, PublicKey, Sign
 use crate::peers::narinfo_batch;
 use crate::peers::trusted_keys::{SIGNED_BY_HEADER, Signer};
 use crate::store::{Audience, Decision, StoreError, ValidPath};
+use bytes::Bytes;
+use hyper::Response;
 use hyper::header::{HeaderName, HeaderValue};
-use hyper::{HeaderMap, Response};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 impl Share {
-    /// `/HASH.narinfo`, for one who accepts signatures as these `headers` say.
-    pub(super) async fn narinfo(self: &Arc<Self>, hash: StoreHash, audience: Audience, headers: &HeaderMap) -> Answer {
+    /// `/HASH.narinfo`, for one who accepts signatures as the headers of the `request` say.
+    pub(super) async fn narinfo(self: &Arc<Self>, hash: StoreHash, audience: Audience, request: &Request) -> Answer {
         let Some(known) = self.known(hash, audience).await? else { return Ok(None) };
-        let said = known.narinfo_for(headers);
+        if self.compression.plain && request.caller.node.is_none() {
+            let text = known.zstd_narinfo.get_or_init(|| as_zstd(&known.narinfo)).clone();
+            return Ok(Some(reply::ok(media::NARINFO, keep::SHORT, text)));
+        }
+        let said = known.narinfo_for(&request.headers);
         Ok(said.map(|(text, signed_by)| signed_by_whom(reply::ok(media::NARINFO, keep::SHORT, text), signed_by)))
     }
 
@@ -103,7 +108,8 @@ impl Share {
             let narinfo = render(info, &nar, &added, &dir);
             let old = render(&in_old_words(info), &nar, &added, &dir);
             let old_narinfo = (old != narinfo).then(|| old.into());
-            KnownPath { nar, etag, narinfo: narinfo.into(), old_narinfo, signers, checked: AtomicU64::default(), path }
+            let (narinfo, zstd_narinfo, checked) = (narinfo.into(), OnceLock::new(), AtomicU64::default());
+            KnownPath { nar, etag, narinfo, old_narinfo, zstd_narinfo, signers, checked, path }
         };
         // It fails only when the program is being stopped.
         tokio::task::spawn_blocking(get_to_know).await.map_err(|_| StoreError::Closed)
@@ -123,6 +129,23 @@ pub(super) fn signers(verified: &[(&PublicKey, &Signature)], signatures: &[Signa
     let unknown = signatures.iter().filter(|signature| signature.is_readable() && !is_verified(signature));
     let unknown = unknown.map(|signature| Signer::claimed(signature.key_name()));
     verified.iter().map(|(key, _)| Signer::verified(key)).chain(unknown).collect()
+}
+
+/// The same narinfo of a NAR that is sent compressed with zstd: its size and hash as a file are not known before it is.
+fn as_zstd(narinfo: &[u8]) -> Bytes {
+    let mut text = Vec::with_capacity(narinfo.len());
+    for line in narinfo.split_inclusive(|byte| *byte == b'\n') {
+        match line {
+            line if line.starts_with(b"FileHash: ") || line.starts_with(b"FileSize: ") => {}
+            line if line.starts_with(b"Compression: ") => text.extend_from_slice(b"Compression: zstd\n"),
+            line if line.starts_with(b"URL: ") => {
+                text.extend_from_slice(line.trim_ascii_end());
+                text.extend_from_slice(b".zst\n");
+            }
+            line => text.extend_from_slice(line),
+        }
+    }
+    text.into()
 }
 
 /// What Peernix 0.1 before fingerprints can read of `info`; it bans for what it cannot.
@@ -175,6 +198,17 @@ mod tests {
         );
         let trusted: TrustedKeys = [key.public()].into_iter().collect();
         assert_eq!(trusted.voucher(&read.info, &dir), Some(&key.public()));
+    }
+
+    #[test]
+    fn the_narinfo_of_what_is_compressed_differs_in_what_says_so() {
+        let (info, dir) = (PathInfo::example(), StoreDir::default());
+        let text = as_zstd(render(&info, &nar(&info), &[], &dir).as_bytes());
+        let read = NarInfo::parse(std::str::from_utf8(&text).unwrap(), &dir).unwrap();
+        assert_eq!((read.compression, read.file_hash, read.file_size), (Compression::Zstd, None, None));
+        assert_eq!(read.info, info);
+        let route = Route::Nar(NarName { compression: Compression::Zstd, ..nar(&info) });
+        assert_eq!(Route::parse(&format!("/{}", read.url)), Some(route));
     }
 
     #[test]

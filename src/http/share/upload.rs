@@ -1,5 +1,6 @@
 //! What leaves this machine: in a slot, and within the upload limit.
 
+use super::compressed::{Compressed, Compressor, Compressors};
 use super::given::GivenNow;
 use super::throttle::{Throttle, Throttled};
 use super::upload_slots::{NIX_WAIT, PEER_WAIT, Slot, UploadSlots};
@@ -25,12 +26,15 @@ pub(super) struct Upload {
     slots: UploadSlots,
     /// What is given to how many of those who can stream it from each other.
     pub(super) given: GivenNow,
+    /// The memory for what is compressed.
+    pub(super) compressors: Compressors,
 }
 
 impl Upload {
     /// With `limit` bytes a second, 0 for no limit.
     pub(super) fn new(limit: u64, limits: &Limits) -> Self {
-        Self { throttle: Throttle::new(limit), slots: UploadSlots::new(limits), given: GivenNow::default() }
+        let (slots, given) = (UploadSlots::new(limits), GivenNow::default());
+        Self { throttle: Throttle::new(limit), slots, given, compressors: Compressors::new() }
     }
 
     /// Waits for a slot for the answer to `request`.
@@ -61,6 +65,20 @@ impl Upload {
         match &self.throttle {
             Some(throttle) => Body::begun(length, Throttled::new(stream, Arc::clone(throttle))).await,
             None => Body::begun(length, stream).await,
+        }
+    }
+
+    /// The same, compressed: how long that is nobody knows before its end.
+    pub(super) async fn compressed_body(
+        &self,
+        stream: ByteStream,
+        compressor: Compressor,
+        slot: Slot,
+    ) -> Result<Body, Box<dyn std::error::Error + Send + Sync>> {
+        let stream = InSlot { inner: Compressed::new(stream, compressor), _slot: slot };
+        match &self.throttle {
+            Some(throttle) => Body::begun(None, Throttled::new(stream, Arc::clone(throttle))).await,
+            None => Body::begun(None, stream).await,
         }
     }
 

@@ -1,5 +1,6 @@
 //! One connection to a peer: requests, one at a time or many, and word when it ends.
 
+use crate::peers::compression::COMPRESS_HEADER;
 use crate::peers::error::LinkError;
 use crate::peers::hello::{self, Greeting, Hello};
 use crate::peers::identity::NodeId;
@@ -47,8 +48,8 @@ pub(super) type Message = Request<Full<Bytes>>;
 pub(crate) enum Call<'a> {
     /// A GET for this path and query, from byte `from` on if given.
     Get { target: &'a str, from: Option<u64> },
-    /// A GET for these bytes of it, at least one.
-    Part { target: &'a str, bytes: Range<u64> },
+    /// A GET for these bytes of a NAR, at least one; compressed, if the line is told with it ([`crate::peers::compression`]).
+    Part { target: &'a str, bytes: Range<u64>, line: Option<u64> },
     /// A POST to this path.
     Post { target: &'a str, body: Bytes },
 }
@@ -73,9 +74,14 @@ impl Call<'_> {
         let request = match self {
             Self::Get { from: None, .. } => request.body(Full::default()),
             Self::Get { from: Some(from), .. } => request.header(RANGE, format!("bytes={from}-")).body(Full::default()),
-            Self::Part { bytes, .. } => {
+            Self::Part { bytes, line, .. } => {
                 let range = format!("bytes={}-{}", bytes.start, bytes.end.saturating_sub(1));
-                request.header(RANGE, range).body(Full::default())
+                let request = request.header(RANGE, range);
+                match line {
+                    Some(rate) => request.header(COMPRESS_HEADER, rate.to_string()),
+                    None => request,
+                }
+                .body(Full::default())
             }
             Self::Post { body, .. } => request.method(Method::POST).body(Full::new(body.clone())),
         };

@@ -54,6 +54,7 @@ impl Transport for Arc<Scripted> {
 fn peer() -> (Arc<Peer>, Table, Arc<Scripted>) {
     let (id, transport, table) = (key(1).id(), Arc::<Scripted>::default(), Table::default());
     let notices = Arc::new(Notices {
+        compression: false,
         events: broadcast::channel(16).0,
         worth_saving: Notify::new(),
         indexes: broadcast::channel(16).0,

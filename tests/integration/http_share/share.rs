@@ -236,6 +236,7 @@ async fn a_store_that_is_not_there() {
         signing: Versioned::default(),
         upload_limit: 0,
         limits: Limits::share(),
+        compression: Default::default(),
     };
     let server = serve(peernix::http::Share::new(options).plain(), Limits::share()).await;
     let mut client = Client::connect(server.address).await;

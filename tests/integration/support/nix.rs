@@ -1,7 +1,7 @@
 //! A store made by the installed Nix, in a directory of its own, with everything in it that a share may be asked for.
 
 use parking_lot::Mutex;
-use peernix::http::{Limits, Share, ShareOptions};
+use peernix::http::{Limits, Share, ShareCompression, ShareOptions};
 use peernix::keys::Signing;
 use peernix::nix::{NarHash, PublicKey, StoreDir, StorePath, TrustedKeys};
 use peernix::resilience::Versioned;
@@ -168,7 +168,8 @@ impl NixStore {
 
     pub(crate) async fn share_with(&self, mode: SharePolicyMode, upload_limit: u64, limits: Limits) -> Arc<Share> {
         let (policy, signing) = (Versioned::new(self.policy(mode, &["*-secret*"])), Versioned::default());
-        Share::new(ShareOptions { store: self.open().await, policy, signing, upload_limit, limits })
+        let (store, compression) = (self.open().await, ShareCompression { peers: true, plain: false });
+        Share::new(ShareOptions { store, policy, signing, upload_limit, limits, compression })
     }
 
     /// A share of it that follows what changes.
@@ -178,7 +179,8 @@ impl NixStore {
         signing: &Versioned<Signing>,
     ) -> Arc<Share> {
         let (store, policy, signing) = (self.open().await, policy.clone(), signing.clone());
-        Share::new(ShareOptions { store, policy, signing, upload_limit: 0, limits: Limits::share() })
+        let (upload_limit, limits, compression) = (0, Limits::share(), ShareCompression::default());
+        Share::new(ShareOptions { store, policy, signing, upload_limit, limits, compression })
     }
 
     /// A policy in which this store's key counts.

@@ -31,10 +31,10 @@ const SLACK: f64 = if cfg!(debug_assertions) { 8.0 } else { 1.0 };
 pub(super) fn cases() -> Vec<Case> {
     vec![
         Case::new("index/100-peers", hundred).alone(),
-        Case::new("index/fresh", fresh).alone(),
-        Case::new("index/idle", idle).alone(),
-        Case::new("index/relays", relays).alone().limit(240),
-        Case::new("index/relaying", relaying).alone(),
+        Case::new("index/fresh", fresh).quiet(),
+        Case::new("index/idle", idle).quiet(),
+        Case::new("index/relays", relays).quiet().limit(240),
+        Case::new("index/relaying", relaying).quiet(),
         Case::new("index/liars", liars),
         Case::new("index/mixed", mixed),
         Case::new("index/before", before).long_only(),

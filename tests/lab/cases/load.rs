@@ -44,9 +44,9 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("load/1000-connections", connections).alone(),
         Case::new("load/limits", limits),
         Case::new("load/slow-line", slow_line),
-        Case::new("load/malformed-requests", malformed).alone().limit(240),
-        Case::new("load/memory-of-the-share", memory_of_the_share).alone().limit(240),
-        Case::new("load/memory-of-the-gateway", memory_of_the_gateway).alone().limit(240),
+        Case::new("load/malformed-requests", malformed).quiet().limit(240),
+        Case::new("load/memory-of-the-share", memory_of_the_share).quiet().limit(240),
+        Case::new("load/memory-of-the-gateway", memory_of_the_gateway).quiet().limit(240),
     ]
 }
 

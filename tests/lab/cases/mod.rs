@@ -33,13 +33,24 @@ use crate::needs::Need;
 /// What a case does.
 type Run = Box<dyn Fn(&Ctx) -> Result<()> + Send>;
 
+/// How many cases may run beside one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Company {
+    /// As many as there are hands for.
+    Many,
+    /// One: it measures times that a processor in use would spoil.
+    One,
+    /// None: it measures times that any load would spoil.
+    None,
+}
+
 /// Something that has to be so, and how to find out.
 pub(crate) struct Case {
     /// `group/name`.
     pub(crate) name: String,
     pub(crate) needs: Vec<Need>,
-    /// Measures times that another case beside it would spoil.
-    pub(crate) alone: bool,
+    /// How many others may run beside it.
+    pub(crate) company: Company,
     /// Only under `--long`.
     pub(crate) long_only: bool,
     /// After this long it has failed.
@@ -50,7 +61,7 @@ pub(crate) struct Case {
 impl Case {
     fn new(name: impl Into<String>, run: impl Fn(&Ctx) -> Result<()> + Send + 'static) -> Self {
         let limit = Duration::from_secs(120);
-        Self { name: name.into(), needs: vec![], alone: false, long_only: false, limit, run: Box::new(run) }
+        Self { name: name.into(), needs: vec![], company: Company::Many, long_only: false, limit, run: Box::new(run) }
     }
 
     fn needing(mut self, need: Need) -> Self {
@@ -59,7 +70,12 @@ impl Case {
     }
 
     fn alone(mut self) -> Self {
-        self.alone = true;
+        self.company = Company::None;
+        self
+    }
+
+    fn quiet(mut self) -> Self {
+        self.company = Company::One;
         self
     }
 

@@ -32,8 +32,8 @@ const MEETING_LIMIT: f64 = 2.0;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        Case::new("discovery/flood", flood).alone(),
-        Case::new("discovery/churn", churn).alone(),
+        Case::new("discovery/flood", flood).quiet(),
+        Case::new("discovery/churn", churn).quiet(),
         Case::new("discovery/port-held", port_held),
         Case::new("discovery/copied-machine", copied_machine).needing(Need::MachineId),
     ]

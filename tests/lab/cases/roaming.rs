@@ -32,18 +32,18 @@ const PAUSE: f64 = 3.0;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        Case::new("roaming/upstream", |ctx| lookups(ctx, Whom::Upstream, Change::Address)).alone().limit(180),
-        Case::new("roaming/peer", |ctx| lookups(ctx, Whom::Peer, Change::Address)).alone().limit(180),
+        Case::new("roaming/upstream", |ctx| lookups(ctx, Whom::Upstream, Change::Address)).quiet().limit(180),
+        Case::new("roaming/peer", |ctx| lookups(ctx, Whom::Peer, Change::Address)).quiet().limit(180),
         Case::new("roaming/dead-upstream", |ctx| lookups(ctx, Whom::Upstream, Change::Silence))
             .needing(Need::Nft)
-            .alone()
+            .quiet()
             .limit(180),
         Case::new("roaming/dead-peer", |ctx| lookups(ctx, Whom::Peer, Change::Silence))
             .needing(Need::Nft)
-            .alone()
+            .quiet()
             .limit(180),
         Case::new("roaming/download", download),
-        Case::new("roaming/broken-ipv6", broken_ipv6).needing(Need::Nft).alone(),
+        Case::new("roaming/broken-ipv6", broken_ipv6).needing(Need::Nft).quiet(),
     ]
 }
 

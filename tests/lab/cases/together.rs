@@ -48,13 +48,13 @@ pub(super) fn cases() -> Vec<Case> {
         // One NAR on its way from one that dies is shown below at every run.
         Case::new("together/one-of-them-dies", |ctx| one_dies(ctx, SMALLER)).alone().long_only(),
         Case::new("together/one-of-ten-dies", |ctx| one_dies(ctx, LARGE)).alone().limit(900).long_only(),
-        Case::new("together/two-halves", two_halves).alone(),
+        Case::new("together/two-halves", two_halves).quiet(),
         Case::new("together/what-is-not-shared", not_shared),
         Case::new("together/one-that-has-it", one_has_it),
     ];
     for who in [Who::Downloader, Who::Directory, Who::Nobody] {
         let name = format!("together/large/{}", who.name());
-        let case = Case::new(name, move |ctx| large(ctx, who)).alone();
+        let case = Case::new(name, move |ctx| large(ctx, who)).quiet();
         // That nobody dies is shown by the others as well.
         cases.push(if who == Who::Nobody { case.long_only() } else { case });
     }

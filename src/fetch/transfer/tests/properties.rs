@@ -86,7 +86,7 @@ fn check(world: &World, plans: &[Plan], honest: Option<Arrival>) -> Result<(), T
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_sources_do_a_small_nar_is_right_or_not_there(

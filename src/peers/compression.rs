@@ -1,0 +1,163 @@
+//! Whether what comes from a peer should be compressed: only where the line is the limit, which is measured.
+//!
+//! Whoever asks says that it takes NARs compressed, and how fast the line is, as far as it knows ([`COMPRESS_HEADER`]); whoever answers does what
+//! it has time for, and says what it did ([`COMPRESSED_HEADER`]). Ranges count bytes of the NAR in any case.
+//!
+//! What is compressed says little of the line, as it may be the processor that is waited for. So one body is had as it is now and then.
+
+use crate::resilience::Ewma;
+use hyper::HeaderMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Of a request: NARs are taken compressed with zstd; the value is how many bytes a second the line carries, 0 if that is not known.
+pub const COMPRESS_HEADER: &str = "peernix-compress";
+/// Of an answer: how its body is compressed.
+pub const COMPRESSED_HEADER: &str = "peernix-compressed";
+/// The one way that there is.
+pub const ZSTD: &str = "zstd";
+
+/// From this rate on nothing is compressed, in bytes a second: 0.8 Gbit/s, which a processor hardly compresses faster.
+const FAST: u64 = 100_000_000;
+/// What is smaller is not compressed, in bytes.
+pub const SMALL: u64 = 4 * 1024;
+/// The bodies by which a line is measured, in bytes: what is shorter fits into buffers on the way…
+const MEASURED_MIN: u64 = 96 * 1024;
+/// … and for a longer one it is not tried.
+const TRIED_MAX: u64 = 4 * 1024 * 1024;
+/// How long a measure holds.
+const HOLDS: Duration = Duration::from_secs(60);
+
+/// How a body is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// As it is.
+    Plain,
+    /// As it is, to see how fast the line is: [`Line::measured`] or [`Line::not_measured`] has to follow.
+    Measured,
+    /// Compressed; the line carries so many bytes a second, 0 if that is not known.
+    Compressed(u64),
+}
+
+/// What is known of the line to a peer.
+#[derive(Debug, Default)]
+pub struct Line {
+    /// Bytes a second.
+    rate: Ewma,
+    measured: Option<Instant>,
+    /// It is being measured.
+    is_tried: bool,
+}
+
+impl Line {
+    /// How a body of `size` bytes is wanted.
+    pub fn wish(&mut self, size: u64, now: Instant) -> Wish {
+        let rate = self.rate();
+        if size < SMALL || rate >= FAST {
+            return Wish::Plain;
+        }
+        let holds = self.measured.is_some_and(|measured| now - measured < HOLDS);
+        if !holds && !self.is_tried && (MEASURED_MIN..=TRIED_MAX).contains(&size) {
+            self.is_tried = true;
+            return Wish::Measured;
+        }
+        Wish::Compressed(rate)
+    }
+
+    /// Bytes a second, 0 if that is not known.
+    fn rate(&self) -> u64 {
+        // A rate is not negative, and below what a u64 holds: see `measured`.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let rate = self.rate.get().unwrap_or_default() as u64;
+        rate
+    }
+
+    /// A body came as it is; with others that came meanwhile it was so many bytes, in this time.
+    pub fn measured(&mut self, bytes: u64, took: Duration, now: Instant) {
+        self.is_tried = false;
+        if bytes < MEASURED_MIN {
+            return;
+        }
+        // One that came at once says "fast", and not "fast for long".
+        #[allow(clippy::cast_precision_loss)]
+        let (most, bytes) = (2.0 * FAST as f64, bytes as f64);
+        self.rate.add((bytes / took.as_secs_f64().max(1e-6)).min(most));
+        self.measured = Some(now);
+    }
+
+    /// What should have been measured did not come to its end.
+    pub fn not_measured(&mut self) {
+        self.is_tried = false;
+    }
+}
+
+/// How fast the line to whoever sent these headers is, in bytes a second, if it takes what is compressed; 0 if that is not known. What cannot
+/// be read says nothing.
+#[must_use]
+pub fn wished(headers: &HeaderMap) -> Option<u64> {
+    headers.get(COMPRESS_HEADER)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether the body that goes with these headers is compressed; an error if that is so in a way that nobody asked for.
+///
+/// # Errors
+/// What it says.
+pub fn is_compressed(headers: &HeaderMap) -> Result<bool, String> {
+    match headers.get(COMPRESSED_HEADER).map(|value| value.to_str()) {
+        None => Ok(false),
+        Some(Ok(ZSTD)) => Ok(true),
+        Some(other) => Err(other.unwrap_or("what is no text").chars().take(100).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    #[test]
+    fn a_line_is_measured_by_one_body_at_a_time_and_the_others_are_compressed() {
+        let (mut line, now) = (Line::default(), Instant::now());
+        assert_eq!(line.wish(SMALL - 1, now), Wish::Plain);
+        assert_eq!(line.wish(SMALL, now), Wish::Compressed(0), "it says nothing of the line");
+        assert_eq!(line.wish(MIB, now), Wish::Measured);
+        assert_eq!(line.wish(MIB, now), Wish::Compressed(0));
+        line.measured(MIB, Duration::from_secs(1), now);
+        assert_eq!(line.wish(MIB, now), Wish::Compressed(MIB));
+        assert_eq!(line.wish(MIB, now + HOLDS), Wish::Measured, "it may be another one by now");
+        line.not_measured();
+        assert_eq!(line.wish(MIB, now + HOLDS), Wish::Measured);
+        assert_eq!(line.wish(TRIED_MAX + 1, now + HOLDS), Wish::Compressed(MIB), "that would take long");
+    }
+
+    #[test]
+    fn nothing_is_compressed_on_a_fast_line_until_it_is_a_slow_one() {
+        let (mut line, now) = (Line::default(), Instant::now());
+        line.measured(MIB, Duration::from_micros(1), now);
+        assert_eq!(line.wish(MIB, now), Wish::Plain);
+        let slow = (0..10).take_while(|_| {
+            line.measured(MIB, Duration::from_secs(1), now);
+            line.wish(MIB, now) == Wish::Plain
+        });
+        assert!(slow.count() < 5, "it is noticed soon");
+        line.measured(MEASURED_MIN - 1, Duration::from_micros(1), now);
+        assert!(matches!(line.wish(MIB, now), Wish::Compressed(_)), "what is short says nothing");
+    }
+
+    #[test]
+    fn headers_are_read_or_say_nothing() {
+        let of = |name: &'static str, value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value.parse().unwrap());
+            headers
+        };
+        assert_eq!(wished(&of(COMPRESS_HEADER, "2500000")), Some(2_500_000));
+        for value in ["", "-1", "fast", "1e6", "99999999999999999999999"] {
+            assert_eq!(wished(&of(COMPRESS_HEADER, value)), None, "{value}");
+        }
+        assert_eq!(is_compressed(&HeaderMap::new()), Ok(false));
+        assert_eq!(is_compressed(&of(COMPRESSED_HEADER, "zstd")), Ok(true));
+        assert!(is_compressed(&of(COMPRESSED_HEADER, "rot13")).is_err());
+    }
+}
