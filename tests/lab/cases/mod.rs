@@ -1,6 +1,7 @@
 //! The cases: each file shows one promise of the acceptance list.
 
 mod alone;
+mod compression;
 mod discovery;
 mod exchange;
 mod failover;
@@ -113,6 +114,7 @@ pub(crate) fn all() -> Vec<Case> {
         index::cases(),
         together::cases(),
         pieces::cases(),
+        compression::cases(),
         load::cases(),
         alone::cases(),
     ];

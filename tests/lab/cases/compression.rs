@@ -1,0 +1,114 @@
+//! Less on the wire where the line is slow: between peers by agreement, and towards an ordinary Nix where the administrator says so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use peernix::nix::PathInfo;
+
+use super::Case;
+use crate::ctx::Ctx;
+use crate::host::Host;
+use crate::network::Network;
+use crate::peer::{Peernixd, Settings};
+use crate::real_nix::{self, Generation, NixRun, Retries};
+use crate::store::Signed;
+
+/// What the source can send, in megabits per second.
+const RATE: u32 = 20;
+/// How many paths, and how large one of them may be, in bytes.
+const PATHS: usize = 60;
+const SIZE_MAX: u64 = 400_000;
+/// How much of the bytes and of the time is left at most; real files become half as large.
+const BYTES: f64 = 0.65;
+const TIME: f64 = if cfg!(debug_assertions) { 0.85 } else { 0.75 };
+
+const NIX_LIMIT: Duration = Duration::from_secs(120);
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![Case::new("compression/peers", peers).quiet(), Case::new("compression/plain", plain).quiet()]
+}
+
+/// Real files, of packages.
+fn wanted(ctx: &Ctx) -> Result<Vec<&PathInfo>> {
+    let set = ctx.world.closure()?;
+    let is_one = |info: &&PathInfo| info.path.name().starts_with("deb-") && info.nar_size < SIZE_MAX;
+    Ok(set.closure_of(set.paths.iter().filter(is_one).take(PATHS)))
+}
+
+fn source(ctx: &Ctx, network: &Network<'_>, infos: &[&PathInfo]) -> Result<Arc<Host>> {
+    let source = network.host("source")?;
+    ctx.world.closure()?.install_some(&source, infos, Signed::Yes)?;
+    source.slow(RATE)?;
+    Ok(source)
+}
+
+/// Has Nix realise the paths on a host; with the bytes that the source sent for that.
+fn realise(
+    ctx: &Ctx,
+    host: &Host,
+    generation: Generation,
+    infos: &[&PathInfo],
+    source: &Host,
+) -> Result<(NixRun, f64)> {
+    let paths: Vec<String> = infos.iter().map(|info| format!("/nix/store/{}", info.path)).collect();
+    let command: Vec<&str> = ["nix-store", "--realise"].into_iter().chain(paths.iter().map(String::as_str)).collect();
+    let before = source.sent()?;
+    let run = real_nix::start(ctx, host, generation, &host.name, &command, Retries::None)?;
+    let run = run.finish(NIX_LIMIT)?.must(&host.name)?;
+    Ok((run, (source.sent()? - before) as f64))
+}
+
+/// Through the gateway, from a peer.
+fn peers(ctx: &Ctx) -> Result<()> {
+    let network = ctx.network()?;
+    let infos = wanted(ctx)?;
+    let source = source(ctx, &network, &infos)?;
+    let size: u64 = infos.iter().map(|info| info.nar_size).sum();
+    ctx.note("paths", infos.len(), "");
+    ctx.measure("their NARs", size as f64 / 1e6, "MB", None);
+    let on_source = Peernixd::start(ctx, &source, &Settings::new(ctx))?;
+    let mut figures = Vec::new();
+    for compression in ["off", "auto"] {
+        let host = network.host(compression)?;
+        let on = Peernixd::start(ctx, &host, &Settings::new(ctx).set("share.compression", compression))?;
+        on.wait_online(1, Duration::from_secs(20))?;
+        let (run, sent) = realise(ctx, &host, Generation::Machine, &infos, &source)?;
+        real_nix::verify_store(&host, Generation::Machine)?;
+        ctx.measure(&format!("{compression}: what the source sent"), sent / 1e6, "MB", None);
+        ctx.measure(&format!("{compression}: time"), run.time.as_secs_f64(), "s", None);
+        figures.push((run.time.as_secs_f64(), sent));
+        on.stop()?;
+    }
+    let [(plain_time, plain_sent), (time, sent)] = figures[..] else { unreachable!("two are measured") };
+    ctx.measure("bytes, as a part of those without", sent / plain_sent, "", BYTES);
+    ctx.measure("time, as a part of that without", time / plain_time, "", TIME);
+    on_source.stop()
+}
+
+/// Three generations of Nix from the plain share, each as it is and compressed.
+fn plain(ctx: &Ctx) -> Result<()> {
+    let network = ctx.network()?;
+    let infos = wanted(ctx)?;
+    let source = source(ctx, &network, &infos)?;
+    let settings = Settings::new(ctx).set("share.plain_listen", "[::]:5000");
+    for generation in Generation::ALL.into_iter().filter(|generation| generation.lacking().is_none()) {
+        let version = generation.version();
+        let mut bytes = Vec::new();
+        for compression in ["none", "zstd"] {
+            let on = Peernixd::start(ctx, &source, &settings.clone().set("share.plain_compression", compression))?;
+            let host = network.host(&format!("{}-{compression}", version.replace('.', "-")))?;
+            let url = format!("http://{}:5000", source.address());
+            host.nix_conf(&[&url], &ctx.world.public_key())?;
+            let (run, sent) = realise(ctx, &host, generation, &infos, &source)?;
+            real_nix::verify_store(&host, generation)?;
+            ctx.measure(&format!("{version}, {compression}: what was sent"), sent / 1e6, "MB", None);
+            ctx.measure(&format!("{version}, {compression}: time"), run.time.as_secs_f64(), "s", None);
+            bytes.push(sent);
+            on.stop()?;
+        }
+        let part = bytes.last().context("none was measured")? / bytes[0];
+        ctx.measure(&format!("{version}: bytes, as a part of those without"), part, "", BYTES);
+    }
+    Ok(())
+}
