@@ -23,8 +23,8 @@ const FAST: u64 = 100_000_000;
 pub const SMALL: u64 = 4 * 1024;
 /// The bodies by which a line is measured, in bytes: what is shorter fits into buffers on the way…
 const MEASURED_MIN: u64 = 96 * 1024;
-/// … and for a longer one it is not tried.
-const TRIED_MAX: u64 = 4 * 1024 * 1024;
+/// … and of a longer one a part is enough, so long.
+pub const TRIED: u64 = 1024 * 1024;
 /// How long a measure holds.
 const HOLDS: Duration = Duration::from_secs(60);
 
@@ -33,7 +33,7 @@ const HOLDS: Duration = Duration::from_secs(60);
 pub enum Wish {
     /// As it is.
     Plain,
-    /// As it is, to see how fast the line is: [`Line::measured`] or [`Line::not_measured`] has to follow.
+    /// As it is, to see how fast the line is, [`TRIED`] bytes of it at most: [`Line::measured`] or [`Line::not_measured`] has to follow.
     Measured,
     /// Compressed; the line carries so many bytes a second, 0 if that is not known.
     Compressed(u64),
@@ -57,7 +57,7 @@ impl Line {
             return Wish::Plain;
         }
         let holds = self.measured.is_some_and(|measured| now - measured < HOLDS);
-        if !holds && !self.is_tried && (MEASURED_MIN..=TRIED_MAX).contains(&size) {
+        if !holds && !self.is_tried && size >= MEASURED_MIN {
             self.is_tried = true;
             return Wish::Measured;
         }
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(line.wish(MIB, now + HOLDS), Wish::Measured, "it may be another one by now");
         line.not_measured();
         assert_eq!(line.wish(MIB, now + HOLDS), Wish::Measured);
-        assert_eq!(line.wish(TRIED_MAX + 1, now + HOLDS), Wish::Compressed(MIB), "that would take long");
+        assert_eq!(line.wish(100 * MIB, now + HOLDS), Wish::Compressed(MIB), "it is being measured");
     }
 
     #[test]

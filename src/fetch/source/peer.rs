@@ -3,12 +3,13 @@
 use super::decode::Codec;
 use super::decoded::{Decoded, Feed};
 use super::direct::{Direct, is_part};
+use super::timed::{Measures, Timed, Tried};
 use super::upstream::collect;
 use super::{Abilities, ByteFlow, NarId, Remote, Source, SourceId, Standing, Tier, decode};
 use crate::fetch::error::{SourceError, Violation};
 use crate::fetch::pieces::table::{self, PieceTable};
 use crate::nix::{NarHash, StoreHash};
-use crate::peers::compression::{Wish, is_compressed};
+use crate::peers::compression::{TRIED, Wish, is_compressed};
 use crate::peers::{Failure, LinkError, Peer, Sample, State};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,9 +18,7 @@ use hyper::body::{Body, Incoming};
 use hyper::{Response, StatusCode};
 use std::ops::Range;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// How long a peer may be silent when there is no other source.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -65,11 +64,27 @@ impl PeerSource {
         Ok(response)
     }
 
+    /// These bytes of a NAR as they are.
+    async fn timed(&self, nar: &NarId, bytes: &Range<u64>, measures: Option<Measures>) -> Result<Timed, SourceError> {
+        let flow = Direct::part(self.part(nar, bytes, None).await?, bytes, nar.size)?;
+        Ok(Timed::begin(flow, bytes.end - bytes.start, Arc::clone(&self.0), measures))
+    }
+
+    /// These bytes, first some of them as they are; by how fast those come it is seen whether the others should be compressed.
+    async fn tried(&self, nar: &NarId, bytes: Range<u64>) -> Result<Box<dyn ByteFlow>, SourceError> {
+        let measures = Measures::new(&self.0);
+        let middle = (bytes.start + TRIED).min(bytes.end);
+        let first = self.timed(nar, &(bytes.start..middle), Some(measures)).await?;
+        let (source, nar) = (Self(Arc::clone(&self.0)), *nar);
+        let rest = Box::pin(async move { source.open_part(&nar, middle..bytes.end).await });
+        Ok(Box::new(Tried::new(first, rest)))
+    }
+
     /// These bytes of a NAR, compressed on their way if the peer likes to.
     async fn compressed(&self, nar: &NarId, bytes: Range<u64>, line: u64) -> Result<Box<dyn ByteFlow>, SourceError> {
         let response = self.part(nar, &bytes, Some(line)).await?;
         if !is_compressed(response.headers()).map_err(SourceError::Encoding)? {
-            return Ok(Box::new(plain(response, &bytes, nar.size)?));
+            return Ok(Box::new(Direct::part(response, &bytes, nar.size)?));
         }
         is_part(&response, &bytes, nar.size)?;
         let wire = Wire(response.into_body());
@@ -88,11 +103,6 @@ impl PeerSource {
     }
 }
 
-/// These bytes as they are.
-fn plain(response: Response<Incoming>, bytes: &Range<u64>, size: u64) -> Result<Direct, SourceError> {
-    Direct::part(response, bytes, size)
-}
-
 /// What comes compressed, for the decoder.
 struct Wire(Incoming);
 
@@ -107,52 +117,6 @@ impl Feed for Wire {
                 },
             };
         }
-    }
-}
-
-/// A measure that is to be taken. However this ends, the next one may take one.
-struct Measures(Arc<Peer>);
-
-impl Drop for Measures {
-    fn drop(&mut self) {
-        self.0.not_measured();
-    }
-}
-
-/// A body as it is, by which the line is measured.
-struct Timed {
-    inner: Direct,
-    /// How many bytes are to come.
-    length: u64,
-    peer: Arc<Peer>,
-    begun: Instant,
-    /// What the peer had given by then to all transfers.
-    given: u64,
-    measures: Option<Measures>,
-}
-
-impl Timed {
-    fn begin(inner: Direct, length: u64, peer: Arc<Peer>, measures: Option<Measures>) -> Self {
-        let given = peer.given();
-        Self { inner, length, peer, begun: Instant::now(), given, measures }
-    }
-}
-
-impl ByteFlow for Timed {
-    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, SourceError>>> {
-        let chunk = ready!(self.inner.poll_chunk(context));
-        if self.length > 0 && self.inner.received() >= self.length {
-            self.length = 0;
-            // Of what others got meanwhile a part is noted later, and so is this last chunk.
-            let bytes = self.inner.received().max(self.peer.given().saturating_sub(self.given));
-            self.peer.measured(bytes, self.begun.elapsed());
-            self.measures = None;
-        }
-        Poll::Ready(chunk)
-    }
-
-    fn received(&self) -> u64 {
-        self.inner.received()
     }
 }
 
@@ -241,7 +205,8 @@ impl Source for PeerSource {
         let left = nar.size.saturating_sub(from);
         let measures = match self.0.wish(left) {
             Wish::Compressed(line) => return self.compressed(nar, from..nar.size, line).await,
-            Wish::Measured => Some(Measures(Arc::clone(&self.0))),
+            Wish::Measured if left > TRIED => return self.tried(nar, from..nar.size).await,
+            Wish::Measured => Some(Measures::new(&self.0)),
             Wish::Plain => None,
         };
         let target = format!("/{}", nar_url(nar.hash, &nar.nar_hash));
@@ -277,10 +242,10 @@ impl Source for PeerSource {
         let length = bytes.end - bytes.start;
         match self.0.wish(length) {
             Wish::Compressed(line) => self.compressed(nar, bytes, line).await,
+            Wish::Measured if length > TRIED => self.tried(nar, bytes).await,
             wish => {
-                let measures = (wish == Wish::Measured).then(|| Measures(Arc::clone(&self.0)));
-                let flow = plain(self.part(nar, &bytes, None).await?, &bytes, nar.size)?;
-                Ok(Box::new(Timed::begin(flow, length, Arc::clone(&self.0), measures)))
+                let measures = (wish == Wish::Measured).then(|| Measures::new(&self.0));
+                Ok(Box::new(self.timed(nar, &bytes, measures).await?))
             }
         }
     }
