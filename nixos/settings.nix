@@ -56,6 +56,11 @@ in {
     read_ahead = option types.bool true ''
       Whether the small NARs of a closure are fetched from peers before Nix asks for them, once it has asked for the first.
     '';
+    verify = option (types.enum ["tail" "whole"]) "tail" ''
+      How much of a NAR is verified before Nix sees its first byte. `"tail"`: all of one of 16 MiB and less; of a larger one the last 64 KiB are
+      withheld until the whole is verified, and Nix throws away what it has when they do not come. `"whole"`: all of it, however large; it is kept in
+      the cache directory (`cache.max_size`) for that, and Nix hears nothing meanwhile (its `stalled-download-timeout` is 5 minutes).
+    '';
     proxy = option (types.nullOr types.str) null ''
       The proxy on the way to upstreams, such as `"http://proxy.example.org:3128"` or `"socks5://127.0.0.1:1080"`, without user and
       password. `""` is none. `null`: the environment of the service says, which has what {option}`networking.proxy` gives the Nix daemon.

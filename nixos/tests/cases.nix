@@ -164,7 +164,7 @@ in {
       "what a reload does not take over restarts" =
         is (lib.mapAttrs (_: lib.attrNames) (builtins.fromJSON (lib.head config.systemd.services.peernix.restartTriggers)))
         {
-          gateway = ["listen" "priority"];
+          gateway = ["listen" "priority" "verify"];
           share = ["compression" "index" "listen" "max_connections" "plain_compression" "plain_listen" "relay" "upload_limit"];
           store = ["dir" "root" "state_dir"];
           trust = [];

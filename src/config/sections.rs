@@ -98,6 +98,8 @@ pub struct Gateway {
     pub budget_ms: u64,
     /// Whether the small NARs of a closure are fetched from peers before Nix asks for them, once it has asked for the first.
     pub read_ahead: bool,
+    /// How much of a NAR is verified before Nix sees its first byte.
+    pub verify: Verify,
     /// The proxy on the way to upstreams; empty: none. `None`: what the environment says, as for Nix.
     pub proxy: Option<Proxy>,
 }
@@ -110,6 +112,7 @@ impl Default for Gateway {
             upstreams: UPSTREAM.parse::<UpstreamUrl>().map(Upstream::from).into_iter().collect(),
             budget_ms: BUDGET_MS,
             read_ahead: true,
+            verify: Verify::default(),
             proxy: None,
         }
     }
@@ -162,6 +165,18 @@ impl Default for Share {
             max_connections: SHARE_MAX_CONNECTIONS,
         }
     }
+}
+
+/// How much of a NAR is verified before Nix sees its first byte.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum Verify {
+    /// All of one of 16 MiB and less; of a larger one the end is withheld until the whole is verified.
+    #[default]
+    #[serde(rename = "tail")]
+    Tail,
+    /// All of it, however large: it is kept on the disk for that.
+    #[serde(rename = "whole")]
+    Whole,
 }
 
 /// Whether NARs are compressed between peers.

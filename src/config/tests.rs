@@ -172,7 +172,7 @@ fn every_problem_is_found_and_placed() {
         "c.toml:3: [gateway] budget_ms = \"fast\": invalid type: string \"fast\", expected a whole number; write for example: \
          budget_ms = 300",
         "c.toml:4: [gateway] prioritty = 3: there is no such key; did you mean priority? the keys of [gateway] are listen, \
-         priority, upstreams, budget_ms, read_ahead, proxy",
+         priority, upstreams, budget_ms, read_ahead, verify, proxy",
         "c.toml:5: there is no section or key 'shares'; did you mean share? the sections are gateway, share, store, trust, \
          keys, discovery, fleet, swarm, cache, limits, log",
     ];

@@ -16,8 +16,8 @@ pub use events::{Event, EventFilter, EventItem, EventKind};
 pub use keys::{Key, KeyState, Managed, Rotation, TrustOrigin, TrustedKey};
 pub use peers::{Blocked, Peer, PeerFilter};
 pub use service::{
-    ClaimCounts, Face, IndexCounts, Listen, LogLevel, Lookups, Reload, ServiceState, SourceBytes, Statistics, Status,
-    TransferCounts,
+    ClaimCounts, Face, IndexCounts, Listen, LogLevel, Lookups, PieceCounts, Reload, ServiceState, SourceBytes,
+    Statistics, Status, TransferCounts,
 };
 pub use store::{
     GarbageOptions, Job, JobKind, JobPath, JobState, PathReport, PathSource, Pin, PinRequest, Sharing, SourceKind,

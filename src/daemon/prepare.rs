@@ -3,7 +3,7 @@
 use super::reload::{Current, policy_name};
 use super::service::Daemon;
 use super::{handover, options, upstreams};
-use crate::config::{Compression, Config, Policy, TrustedBy};
+use crate::config::{Compression, Config, Policy, TrustedBy, Verify};
 use crate::control::{Controller, Event, EventKind, Listen, Parts, Reloader, ServiceInfo, StateCell};
 use crate::fetch::{self, Fetcher};
 use crate::http::gateway::Gateway;
@@ -93,13 +93,14 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
     let policy = Versioned::new(options::share_policy(&config)?);
     let shared = policy.clone();
     let site = fetch::SiteOptions {
-        spools: options::spools(&config, &directories.cache),
         // Whoever gives nothing to others gives none of this.
         may_share: Arc::new(move |info| offers && shared.now().may_pass_on(info)),
     };
     let fetch_options = fetch::Options {
         site: config.swarm.claims.then_some(site),
         max_sources: options::max_sources(&config),
+        spools: options::spools(&config, &directories.cache),
+        verify_whole: config.gateway.verify == Verify::Whole,
         trusted_keys: trust.trusted(),
         store_dir: config.store.dir.clone(),
         upstreams: upstreams.options,

@@ -59,14 +59,16 @@ pub struct Options {
     pub read_ahead: bool,
     /// From how many peers one large NAR comes at once, at most; with less than two from one at a time.
     pub max_sources: usize,
+    /// Where what takes long is kept while it comes.
+    pub spools: SpoolOptions,
+    /// Whether Nix sees no byte of a NAR before all of it is there and right: large ones are kept on the disk for that.
+    pub verify_whole: bool,
     /// What this machine does together with others; `None`: it downloads what it needs itself.
     pub site: Option<SiteOptions>,
 }
 
 /// What a machine does that agrees with others on who downloads what.
 pub struct SiteOptions {
-    /// Where NARs are kept for others while they are fetched.
-    pub spools: SpoolOptions,
     /// Whether a path may be given to others.
     pub may_share: MayShare,
 }
@@ -95,6 +97,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     desk: Option<SiteDesk>,
     tables: Tables,
+    verify_whole: bool,
 }
 
 impl Fetcher {
@@ -104,11 +107,12 @@ impl Fetcher {
         let upstreams = Arc::new(Upstreams::new(&options.upstreams, &metrics));
         let activity = Arc::new(Activity::new());
         let blame = Arc::new(Blame { metrics: Arc::clone(&metrics), activity: Arc::clone(&activity) });
+        let (spools, whole) = (Spools::new(options.spools.clone()), options.verify_whole);
         let (site, desk): (Place, _) = match options.site.take() {
-            None => (Place::alone(), None),
-            Some(SiteOptions { spools, may_share }) => {
-                let (claims, spools) = (Claims::new(peers.clone(), Arc::clone(&metrics)), Spools::new(spools));
-                let site = Place { site: Arc::new(claims.clone()), spools: spools.clone(), may_share };
+            None => (Place::alone(spools, whole), None),
+            Some(SiteOptions { may_share }) => {
+                let claims = Claims::new(peers.clone(), Arc::clone(&metrics));
+                let site = Place { site: Arc::new(claims.clone()), spools: spools.clone(), may_share, whole };
                 (site, Some(SiteDesk { claims, spools }))
             }
         };
@@ -125,7 +129,8 @@ impl Fetcher {
         metrics: Arc<Metrics>,
         tasks: TaskTracker,
     ) -> Self {
-        let surroundings = (network, Place::alone(), None);
+        let place = Place::alone(Spools::new(options.spools.clone()), options.verify_whole);
+        let surroundings = (network, place, None);
         Self::assemble(surroundings, upstreams, options, (metrics, Arc::new(Activity::new())), tasks)
     }
 
@@ -136,7 +141,8 @@ impl Fetcher {
         (metrics, activity): (Arc<Metrics>, Arc<Activity>),
         tasks: TaskTracker,
     ) -> Self {
-        let Options { trusted_keys, store_dir, budget, memory, max_sources, read_ahead: ahead, .. } = options;
+        let Options { trusted_keys, store_dir, budget, memory, max_sources, read_ahead: ahead, verify_whole, .. } =
+            options;
         let tables = Tables::default();
         let blame = Arc::new(Blame { metrics: Arc::clone(&metrics), activity: Arc::clone(&activity) });
         let notes = (Arc::clone(&metrics), Arc::clone(&blame));
@@ -146,8 +152,19 @@ impl Fetcher {
         let read_ahead = ReadAhead::new(registry.clone(), memory, Arc::clone(&metrics));
         read_ahead.turn(ahead);
         let (documents, traces) = (Semaphore::new(DOCUMENTS), Semaphore::new(TRACES));
-        let inner =
-            Inner { resolver, registry, read_ahead, upstreams, documents, traces, activity, metrics, desk, tables };
+        let inner = Inner {
+            resolver,
+            registry,
+            read_ahead,
+            upstreams,
+            documents,
+            traces,
+            activity,
+            metrics,
+            desk,
+            tables,
+            verify_whole,
+        };
         Self(Arc::new(inner))
     }
 
@@ -167,14 +184,15 @@ impl Fetcher {
 
     /// The NAR `nar_hash` of the path `hash`; `None` if nobody has that.
     pub async fn open(&self, hash: StoreHash, nar_hash: NarHash) -> Option<Nar> {
-        let Inner { resolver, registry, read_ahead, .. } = &*self.0;
+        let Inner { resolver, registry, read_ahead, verify_whole, .. } = &*self.0;
         let generation = resolver.generation();
         let resolution = match registry.resolution(nar_hash, generation) {
             Some(under_way) => under_way,
             None => resolver.find(hash, nar_hash).await?,
         };
         let (registry, read_ahead) = (registry.clone(), read_ahead.clone());
-        Some(Nar { registry, read_ahead, resolver: Arc::clone(resolver), resolution, generation })
+        let (resolver, whole) = (Arc::clone(resolver), *verify_whole);
+        Some(Nar { registry, read_ahead, resolver, resolution, generation, whole })
     }
 
     /// The realisation or build trace `id`, which caches have under `target`: what a trusted key signed of it, from whoever
@@ -264,11 +282,9 @@ impl Fetcher {
         self.0.desk.clone()
     }
 
-    /// Keeps what is fetched for others as these options say, from now on.
+    /// Keeps what is fetched as these options say, from now on.
     pub fn set_spools(&self, options: SpoolOptions) {
-        if let Some(desk) = &self.0.desk {
-            desk.spools.set(options);
-        }
+        self.0.registry.spools().set(options);
     }
 
     /// Whether the small NARs that Nix will ask for next are fetched before it does, from now on.

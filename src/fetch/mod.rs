@@ -32,7 +32,7 @@ mod tests;
 pub use activity::FetchEvent;
 pub use error::{SourceError, TransferError, Violation};
 pub use fetcher::{Fetcher, Options, SiteDesk, SiteOptions};
-pub use nar::Nar;
+pub use nar::{Nar, NarBody};
 #[cfg(test)]
 pub(crate) use resolve::plan::{Plan, Rank};
 #[cfg(test)]
@@ -46,5 +46,4 @@ pub(crate) use source::partial;
 pub(crate) use source::peer::PIECES;
 pub use source::upstream_options::UpstreamOptions;
 pub use transfer::driver::MayShare;
-pub use transfer::fanout::NarBody;
 pub use transfer::spool::{SpoolOptions, Spools};

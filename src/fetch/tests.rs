@@ -5,6 +5,7 @@ use super::read_ahead::KEEP;
 use super::resolve::scripted::{Everybody, Says, Voice};
 use super::source::scripted::{Act, Script, Scripted, content};
 use super::source::upstreams::Upstreams;
+use super::transfer::spool::SpoolOptions;
 use crate::metrics::Metrics;
 use crate::nix::{NarHash, PathInfo, SecretKey, StoreDir, StoreHash, StorePath, TrustedKeys};
 use crate::resilience::Versioned;
@@ -38,6 +39,17 @@ impl World {
 
     /// The same, and others have other paths.
     fn among(size: usize, scripts: impl IntoIterator<Item = Script>, has_other: bool, besides: &[Arc<Voice>]) -> Self {
+        Self::keeping(size, scripts, has_other, besides, None)
+    }
+
+    /// The same, where Nix sees nothing before all of it is verified, if there is a directory to keep it in.
+    fn keeping(
+        size: usize,
+        scripts: impl IntoIterator<Item = Script>,
+        has_other: bool,
+        besides: &[Arc<Voice>],
+        whole: Option<&tempfile::TempDir>,
+    ) -> Self {
         let content = content(size);
         let info = info_of(&content, PathInfo::example());
         let voice = Voice::new(Scripted::peer(1, &content, scripts), info.clone(), Says::Yes, 5);
@@ -50,6 +62,12 @@ impl World {
             memory: 64 << 20,
             read_ahead: true,
             max_sources: 4,
+            spools: SpoolOptions {
+                dir: whole.map(|dir| dir.path().to_owned()),
+                max_size: 1 << 30,
+                keep: Duration::from_secs(60),
+            },
+            verify_whole: whole.is_some(),
             site: None,
         };
         let upstreams = Arc::new(Upstreams::new(&[], &metrics));
@@ -104,6 +122,41 @@ async fn many_who_want_a_nar_are_one_lookup_and_one_transfer() {
         assert_eq!((world.metrics.transfers_started.get(), world.metrics.transfers_joined.get()), (1, 19));
         assert_eq!(world.fetcher.transfers_running(), 0);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_all_is_verified_before_a_wrong_byte_is_never_seen_and_the_right_ones_come_from_the_disk() {
+    let size = 18 << 20;
+    let lies = || [Script::at_once(&[Act::Send(size - 1000), Act::Corrupt(1000)])];
+    let tail = World::with(size, lies(), true);
+    let nar = tail.fetcher.open(tail.info.path.hash(), tail.info.nar_hash).await.unwrap();
+    let seen = nar.read(0).await.expect("it begins").collect().await;
+    assert!(seen.is_err(), "and is cut off before its end");
+
+    let dir = tempfile::tempdir().unwrap();
+    let whole = World::keeping(size, lies(), true, &[], Some(&dir));
+    assert!(whole.read(0).await == Some(whole.content.clone()), "the other one had it");
+    assert_eq!(whole.voice.source.record().barred.len(), 1);
+    for from in [size - 1, 5, size] {
+        assert!(whole.read(from as u64).await == Some(whole.content.slice(from..)), "from {from}");
+    }
+    assert_eq!(whole.metrics.transfers_started.get(), 2, "what is proved is not fetched again");
+    // Small ones never left the memory.
+    let small = World::keeping(100_000, [], false, &[], Some(&dir));
+    assert!(small.read(10).await == Some(small.content.slice(10..)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_there_is_no_room_to_verify_all_before_nix_is_told_to_look_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::keeping(18 << 20, [], false, &[], Some(&dir));
+    world.fetcher.set_spools(SpoolOptions {
+        dir: Some(dir.path().to_owned()),
+        max_size: 1 << 20,
+        keep: Duration::ZERO,
+    });
+    assert!(world.read(0).await.is_none());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -127,6 +127,7 @@ metrics! {
     transfers_failed_over: "peernix_transfer_failovers_total"; "Times a transfer went on from another source.";
     fetched_peer_bytes: "peernix_fetched_bytes_total", "source=\"peer\""; "Bytes of NARs received, by source.";
     fetched_upstream_bytes: "peernix_fetched_bytes_total", "source=\"upstream\""; "Bytes of NARs received, by source.";
+    fetched_peer_nar_bytes: "peernix_fetched_nar_bytes_total", "source=\"peer\""; "Bytes of NARs that what was received became: more, where it came compressed.";
     read_ahead_used_bytes: "peernix_read_ahead_bytes_total", "result=\"used\""; "Bytes of NARs fetched before Nix asked for them.";
     read_ahead_wasted_bytes: "peernix_read_ahead_bytes_total", "result=\"wasted\""; "Bytes of NARs fetched before Nix asked for them.";
     claims_granted: "peernix_claims_total", "result=\"granted\""; "NARs that no peer had, by what the other machines said: download it for all, take over the download of one that was lost, stream it from a machine that fetches it, or nothing.";

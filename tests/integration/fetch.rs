@@ -10,7 +10,7 @@ use crate::support::internet::{Fault, Internet, Sample, key};
 use crate::support::peers::no_index;
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use peernix::fetch::{Fetcher, NarBody, Options, TransferError};
+use peernix::fetch::{Fetcher, NarBody, Options, SpoolOptions, TransferError};
 use peernix::metrics::Metrics;
 use peernix::nix::{Compression, SecretKey, StoreDir, StoreHash, TrustedKeys};
 use peernix::peers::{NodeKey, Peers, PeersOptions};
@@ -52,6 +52,8 @@ impl Client {
             memory,
             read_ahead: true,
             max_sources: 4,
+            spools: SpoolOptions::default(),
+            verify_whole: false,
             site: None,
         };
         let metrics = Arc::new(Metrics::default());

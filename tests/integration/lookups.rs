@@ -4,7 +4,7 @@ use crate::support::internet::{Sample, key};
 use crate::support::peers::{no_index, online};
 use crate::support::{allow_many_files, serve_with};
 use hyper::Response;
-use peernix::fetch::{Fetcher, Options};
+use peernix::fetch::{Fetcher, Options, SpoolOptions};
 use peernix::http::{Body, Handler, Limits, Request, Route, reply};
 use peernix::metrics::Metrics;
 use peernix::nix::{Compression, NarInfo, StoreDir, StoreHash};
@@ -91,6 +91,8 @@ async fn a_path_of_one_machine_among_a_hundred_is_found() {
         memory: 1,
         read_ahead: true,
         max_sources: 4,
+        spools: SpoolOptions::default(),
+        verify_whole: false,
         site: None,
     };
     let fetcher = Fetcher::new(options, peers.clone(), no_index(&peers), Arc::clone(&metrics), TaskTracker::new());

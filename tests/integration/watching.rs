@@ -5,7 +5,7 @@ use crate::support::peers::{no_index, online};
 use crate::support::{Endless, LIMIT};
 use http_body_util::BodyExt;
 use hyper::Response;
-use peernix::fetch::{FetchEvent, Fetcher, Options, SourceName};
+use peernix::fetch::{FetchEvent, Fetcher, Options, SourceName, SpoolOptions};
 use peernix::http::{Body, Handler, Limits, Listener, Request, Route, reply};
 use peernix::metrics::{HttpMetrics, Metrics};
 use peernix::nix::{Compression, NarInfo, StoreDir};
@@ -98,6 +98,8 @@ async fn fetcher(peers: &Peers, upstreams: &[&Internet]) -> (Fetcher, Arc<Metric
         memory: 64 << 20,
         read_ahead: true,
         max_sources: 4,
+        spools: SpoolOptions::default(),
+        verify_whole: false,
         site: None,
     };
     let metrics = Arc::new(Metrics::default());

@@ -148,7 +148,8 @@ impl Default for Stub {
                     "granted": 40, "takenOver": 1, "followed": 59, "alone": 0,
                     "siteDownloadedBytes": 2_u64 << 30, "siteUniqueBytes": 2_000_000_000,
                 },
-                "bytesFromPeers": 12_u64 << 30, "bytesFromUpstreams": 1 << 30,
+                "pieces": { "right": 500, "twice": 3, "wrong": 1 },
+                "bytesFromPeers": 12_u64 << 30, "narBytesFromPeers": 18_u64 << 30, "bytesFromUpstreams": 1 << 30,
                 "sources": [
                     { "kind": "peer", "source": long("a"), "name": "tower", "bytes": 12_u64 << 30 },
                     { "kind": "upstream", "source": "https://cache.nixos.org", "bytes": 1 << 30 },

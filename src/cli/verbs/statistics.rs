@@ -45,6 +45,7 @@ fn render(statistics: &Statistics, screen: &Screen) -> String {
     text.push_str(&heading("Bytes"));
     text.push_str(&facts(&[
         ("From peers", style.paint(Paint::Good, &size(statistics.bytes_from_peers))),
+        ("Saved by compression", size(statistics.nar_bytes_from_peers.saturating_sub(statistics.bytes_from_peers))),
         ("From the Internet", size(statistics.bytes_from_upstreams)),
     ]));
 
@@ -93,6 +94,14 @@ fn render(statistics: &Statistics, screen: &Screen) -> String {
         ("Streamed from others", number(claims.followed)),
         ("Without an answer", number(claims.alone)),
         ("Copies that machines download", copies(claims.site_downloaded_bytes, claims.site_unique_bytes)),
+    ]));
+
+    let pieces = &statistics.pieces;
+    text.push_str(&heading("Pieces from several peers"));
+    text.push_str(&facts(&[
+        ("Right", number(pieces.right)),
+        ("Sent twice", number(pieces.twice)),
+        ("Wrong", bad(pieces.wrong)),
     ]));
 
     text.push_str(&heading("Faces"));

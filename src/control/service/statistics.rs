@@ -2,7 +2,8 @@
 
 use super::controller::Controller;
 use crate::control::types::{
-    ClaimCounts, Face, IndexCounts, Lookups, SourceBytes, SourceKind, Statistics, TransferCounts, timestamp,
+    ClaimCounts, Face, IndexCounts, Lookups, PieceCounts, SourceBytes, SourceKind, Statistics, TransferCounts,
+    timestamp,
 };
 use crate::metrics::Snapshot;
 use std::sync::atomic::Ordering::Relaxed;
@@ -62,7 +63,13 @@ pub(super) fn read(controller: &Controller) -> Statistics {
             site_downloaded_bytes: count("site_downloaded_bytes"),
             site_unique_bytes: count("site_unique_bytes"),
         },
+        pieces: PieceCounts {
+            right: count("pieces_right"),
+            twice: count("pieces_twice"),
+            wrong: count("pieces_wrong"),
+        },
         bytes_from_peers: count("fetched_peer_bytes"),
+        nar_bytes_from_peers: count("fetched_peer_nar_bytes"),
         bytes_from_upstreams: count("fetched_upstream_bytes"),
         sources: sources(controller, &counted),
         verification_failures: count("verification_failures"),

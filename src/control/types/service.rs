@@ -135,8 +135,14 @@ pub struct Statistics {
     /// NARs that no peer had; an older service says nothing of it.
     #[serde(default)]
     pub claims: ClaimCounts,
+    /// Pieces of NARs that came from several peers at once; an older service says nothing of it.
+    #[serde(default)]
+    pub pieces: PieceCounts,
     /// Bytes that came from peers, which is what the Internet was spared.
     pub bytes_from_peers: u64,
+    /// Bytes of NARs that those were, which are more where they came compressed; an older service says nothing of it.
+    #[serde(default)]
+    pub nar_bytes_from_peers: u64,
     /// Bytes that came from the Internet.
     pub bytes_from_upstreams: u64,
     /// Where bytes came from, the most first; not more than some hundred.
@@ -230,6 +236,18 @@ pub struct ClaimCounts {
     pub site_downloaded_bytes: u64,
     /// The same, each NAR once.
     pub site_unique_bytes: u64,
+}
+
+/// Pieces of NARs that came from several peers at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PieceCounts {
+    /// Proved and used.
+    pub right: u64,
+    /// Sent by two.
+    pub twice: u64,
+    /// Not what was signed.
+    pub wrong: u64,
 }
 
 /// Bytes from one source.

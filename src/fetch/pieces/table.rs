@@ -205,6 +205,15 @@ mod tests {
     }
 
     #[test]
+    fn the_test_vector_of_the_protocol() {
+        let (hash, table) = hashed(&vec![0; 2 * 1024 * 1024], 4096);
+        let text = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
+        let protocol = include_str!("../../../docs/wire-protocol.md");
+        assert!(protocol.contains(&text(hash.as_bytes())) && protocol.contains(&text(&table.to_bytes())));
+        assert_eq!(table.to_bytes().len(), LINK);
+    }
+
+    #[test]
     fn each_piece_fits_and_no_other() {
         let size = 3 * PIECE + 1000;
         let content = content(usize::try_from(size).unwrap());

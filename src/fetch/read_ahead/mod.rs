@@ -7,7 +7,7 @@
 mod forecast;
 
 use super::resolve::resolution::Resolution;
-use super::transfer::fanout::{NarBody, Progress};
+use super::transfer::fanout::{FanoutBody, Progress};
 use super::transfer::registry::Registry;
 use crate::metrics::Metrics;
 use crate::nix::NarHash;
@@ -47,7 +47,7 @@ struct State {
 }
 
 struct Kept {
-    body: NarBody,
+    body: FanoutBody,
     generation: u64,
 }
 
@@ -75,7 +75,7 @@ impl ReadAhead {
     }
 
     /// Nix asks for this NAR: a reader from its first byte on, if it was fetched ahead under these keys and nothing is wrong with it.
-    pub(crate) fn take(&self, nar: NarHash, generation: u64) -> Option<NarBody> {
+    pub(crate) fn take(&self, nar: NarHash, generation: u64) -> Option<FanoutBody> {
         let mut state = self.0.state.lock();
         let is_ahead = state.forecast.asked(nar, Instant::now());
         let Kept { body, generation: found_under } = state.kept.remove(&nar)?;

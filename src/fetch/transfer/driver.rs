@@ -6,7 +6,7 @@ use super::flight::Flight;
 use super::keeper::{Decision, Keeper};
 use super::memory::{Memory, Reserved};
 use super::scheduler::Scheduler;
-use super::spool::{SpoolOptions, Spools, Writer};
+use super::spool::{Spools, Writer};
 use super::suspects::Suspects;
 use crate::fetch::activity::{Activity, Trace};
 use crate::fetch::blame::{About, Blame};
@@ -65,13 +65,14 @@ pub(crate) struct Place {
     pub(crate) spools: Spools,
     /// Whether what comes of a path may be given to them.
     pub(crate) may_share: MayShare,
+    /// Readers get nothing before all of it is there and right: what does not stay in memory is kept for them.
+    pub(crate) whole: bool,
 }
 
 impl Place {
     /// There are no others.
-    pub(crate) fn alone() -> Self {
-        let spools = Spools::new(SpoolOptions { dir: None, max_size: 0, keep: Duration::ZERO });
-        Self { site: Arc::new(Nobody), spools, may_share: Arc::new(|_| false) }
+    pub(crate) fn alone(spools: Spools, whole: bool) -> Self {
+        Self { site: Arc::new(Nobody), spools, may_share: Arc::new(|_| false), whole }
     }
 }
 
@@ -283,11 +284,12 @@ where
     async fn take_rest(&mut self) -> Option<RestSource> {
         let info = &self.resolution.info;
         let is_doubtful = self.shared.suspects.is_doubtful(info.nar_hash);
-        if self.assembly.is_restartable() || is_doubtful {
+        if self.assembly.is_restartable() {
             return None;
         }
-        let rest = self.shared.place.spools.take_rest(info).await;
-        self.keeper = Keeper::new(info.nar_size, rest.is_some());
+        let Place { spools, whole, .. } = &self.shared.place;
+        let rest = if is_doubtful { None } else { spools.take_rest(info).await };
+        self.keeper = Keeper::new(info.nar_size, rest.is_some(), *whole);
         let (file, length) = rest?;
         log::info!(path:% = info.path, bytes = length; "{length} bytes of it are here from before");
         Some(RestSource::new(file, length))
@@ -454,6 +456,9 @@ where
         let spooled = (self.spool.is_some() || self.keeper.is_some()).then(|| chunk.clone());
         match self.assembly.take(chunk).await? {
             Ok(bytes) => {
+                if !is_far && flight.source.remote().id().is_peer() {
+                    metrics.fetched_peer_nar_bytes.add(bytes);
+                }
                 flight.taken(bytes);
                 self.handle(Event::Received(bytes));
                 self.trace.reached(self.scheduler.offset());
@@ -529,15 +534,23 @@ where
                 self.shared.pieces.tables.note(hash, table);
             }
             let kept = match self.spool.take() {
-                Some(spool) if spool.is_private() => {
+                Some(spool) if spool.is_private() && !self.shared.place.whole => {
                     spool.discard();
                     None
                 }
                 Some(spool) => Some(spool.proved().await),
                 None => None,
             };
-            if let (Some(lease), Some(kept)) = (self.lease.take(), kept) {
-                lease.complete(kept);
+            match (self.lease.take(), kept) {
+                // Whoever waits for it reads it from there.
+                (lease, Some(kept)) if self.shared.place.whole => {
+                    let is_kept = kept.await;
+                    if let Some(lease) = lease {
+                        lease.complete(std::future::ready(is_kept));
+                    }
+                }
+                (Some(lease), Some(kept)) => lease.complete(kept),
+                (_, None) | (None, Some(_)) => {}
             }
         } else {
             self.shared.metrics.verification_failures.add(1);

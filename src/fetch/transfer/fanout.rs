@@ -157,7 +157,7 @@ impl Fanout {
     }
 
     /// A reader from `offset` on, or `None` if those bytes are gone.
-    pub(crate) fn reader(self: &Arc<Self>, offset: u64) -> Option<NarBody> {
+    pub(crate) fn reader(self: &Arc<Self>, offset: u64) -> Option<FanoutBody> {
         let mut state = self.state();
         if offset < state.base {
             return None;
@@ -167,7 +167,7 @@ impl Fanout {
         state.readers.insert(id, Slot { position: offset, waker: None });
         drop(state);
         self.room.notify_one();
-        Some(NarBody { stream: Arc::clone(self), id, position: offset })
+        Some(FanoutBody { stream: Arc::clone(self), id, position: offset })
     }
 
     /// Appends a chunk, waiting for room. Nobody can read it before it is released.
@@ -284,13 +284,13 @@ impl Fanout {
 }
 
 /// The bytes of a NAR for one reader; an error ends the connection, so that nobody takes a part for the whole.
-pub struct NarBody {
+pub(crate) struct FanoutBody {
     stream: Arc<Fanout>,
     id: u64,
     position: u64,
 }
 
-impl NarBody {
+impl FanoutBody {
     /// The length of the whole NAR, in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.stream.size()
@@ -301,14 +301,18 @@ impl NarBody {
         self.stream.progress()
     }
 
+    /// Whether all of it stays in memory until it is read.
+    pub(crate) fn keeps_all(&self) -> bool {
+        self.stream.keeps_all()
+    }
+
     /// Who sends, or sent the last bytes; `None` before the first.
-    #[must_use]
-    pub fn source(&self) -> Option<SourceName> {
+    pub(crate) fn source(&self) -> Option<SourceName> {
         self.stream.state().source.clone()
     }
 }
 
-impl Body for NarBody {
+impl Body for FanoutBody {
     type Data = Bytes;
     type Error = TransferError;
 
@@ -362,7 +366,7 @@ impl Body for NarBody {
     }
 }
 
-impl Drop for NarBody {
+impl Drop for FanoutBody {
     fn drop(&mut self) {
         self.stream.state().readers.remove(&self.id);
         self.stream.room.notify_one();

@@ -14,7 +14,7 @@ async fn write(stream: &Fanout, chunk: Bytes, withheld: u64) -> Result<(), Trans
 }
 
 /// All that `reader` gives, and how it ended.
-async fn drain(mut reader: NarBody) -> (Vec<u8>, Result<(), TransferError>) {
+async fn drain(mut reader: FanoutBody) -> (Vec<u8>, Result<(), TransferError>) {
     let mut all = Vec::new();
     while let Some(frame) = reader.frame().await {
         match frame {
@@ -58,7 +58,7 @@ async fn nothing_is_read_before_it_is_released() {
     assert_eq!(drain(reader).await, (vec![], Err(TransferError::Corrupt("test".into()))));
 }
 
-async fn futures_poll(reader: &mut NarBody) -> Poll<Option<Result<Frame<Bytes>, TransferError>>> {
+async fn futures_poll(reader: &mut FanoutBody) -> Poll<Option<Result<Frame<Bytes>, TransferError>>> {
     std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut *reader).poll_frame(context))).await
 }
 

@@ -39,10 +39,11 @@ pub(crate) enum Decision {
 }
 
 impl Keeper {
-    /// Of a transfer of so many bytes from its first one on; `None` if it is not worth it. With `is_rest` it was worth it before.
-    pub(crate) fn new(size: u64, is_rest: bool) -> Option<Self> {
-        let begun = if is_rest { None } else { Some(Instant::now()) };
-        (size >= RESTS_MIN).then_some(Self { begun, chunks: Vec::new(), came: 0 })
+    /// Of a transfer of so many bytes from its first one on; `None` if it is not worth it. With `is_rest` it was worth it before; with `must` it
+    /// is in any case.
+    pub(crate) fn new(size: u64, is_rest: bool, must: bool) -> Option<Self> {
+        let begun = if is_rest || must { None } else { Some(Instant::now()) };
+        (must || size >= RESTS_MIN).then_some(Self { begun, chunks: Vec::new(), came: 0 })
     }
 
     /// Takes in the next bytes.
@@ -81,6 +82,7 @@ mod tests {
 
     #[test]
     fn what_is_small_is_not_kept() {
-        assert!(Keeper::new(RESTS_MIN - 1, true).is_none() && Keeper::new(RESTS_MIN, false).is_some());
+        assert!(Keeper::new(RESTS_MIN - 1, true, false).is_none() && Keeper::new(RESTS_MIN, false, false).is_some());
+        assert!(Keeper::new(1, false, true).is_some());
     }
 }

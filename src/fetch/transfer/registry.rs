@@ -2,8 +2,9 @@
 
 use super::assembly::Assembly;
 use super::driver::{Pieces, Place, Search, Shared, Transfer};
-use super::fanout::{Fanout, NarBody};
+use super::fanout::{Fanout, FanoutBody};
 use super::memory::{Memory, Reserved};
+use super::spool::Spools;
 use super::suspects::Suspects;
 use crate::fetch::activity::Activity;
 use crate::fetch::blame::Blame;
@@ -24,7 +25,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 /// NARs up to this size are verified whole before their first byte goes to Nix, in bytes.
-const WHOLE: u64 = 16 * 1024 * 1024;
+pub(crate) const WHOLE: u64 = 16 * 1024 * 1024;
 /// How much of a larger NAR waits in memory for its slowest reader, in bytes.
 const WINDOW: u64 = 4 * 1024 * 1024;
 /// The window of a transfer for which the memory did not suffice, in bytes: more than what is withheld.
@@ -110,7 +111,7 @@ impl Registry {
 
     /// A reader of the NAR of `resolution` from byte `from` on, of a transfer that is under way or of a new one; `None` if none may
     /// begin. The resolution was found under trusted keys of this `generation`.
-    pub(crate) async fn reader(&self, resolution: &Arc<Resolution>, generation: u64, from: u64) -> Option<NarBody> {
+    pub(crate) async fn reader(&self, resolution: &Arc<Resolution>, generation: u64, from: u64) -> Option<FanoutBody> {
         let nar = resolution.info.nar_hash;
         if from == 0 {
             self.0.tainted.invalidate(&nar);
@@ -120,8 +121,19 @@ impl Registry {
         self.reader_of(resolution, generation, from).await
     }
 
+    /// One who hears how the transfer ends, and reads nothing.
+    pub(crate) async fn watcher(&self, resolution: &Arc<Resolution>, generation: u64) -> Option<FanoutBody> {
+        self.0.tainted.invalidate(&resolution.info.nar_hash);
+        self.reader_of(resolution, generation, resolution.info.nar_size).await
+    }
+
+    /// What transfers keep.
+    pub(crate) fn spools(&self) -> &Spools {
+        &self.0.shared.place.spools
+    }
+
     /// The same for one that nobody asked for as yet: not while others may need the room, and not after it turned out wrong.
-    pub(crate) async fn reader_ahead(&self, resolution: &Arc<Resolution>, generation: u64) -> Option<NarBody> {
+    pub(crate) async fn reader_ahead(&self, resolution: &Arc<Resolution>, generation: u64) -> Option<FanoutBody> {
         let is_full = self.0.slots.available_permits() < TRANSFERS_MAX / 2;
         if is_full || self.0.tainted.contains_key(&resolution.info.nar_hash) {
             return None;
@@ -129,7 +141,7 @@ impl Registry {
         self.reader_of(resolution, generation, 0).await
     }
 
-    async fn reader_of(&self, resolution: &Arc<Resolution>, generation: u64, from: u64) -> Option<NarBody> {
+    async fn reader_of(&self, resolution: &Arc<Resolution>, generation: u64, from: u64) -> Option<FanoutBody> {
         let PathInfo { nar_hash: nar, nar_size: size, .. } = resolution.info;
         let prepared = async { Some((slot(&self.0.slots).await?, reserve(&self.0.memory, size).await)) };
         let mut prepared = pin!(prepared);
@@ -165,14 +177,14 @@ impl Registry {
         taken
     }
 
-    fn join(&self, nar: NarHash, from: u64) -> Option<NarBody> {
+    fn join(&self, nar: NarHash, from: u64) -> Option<FanoutBody> {
         let reader = self.0.running.lock().get(&nar)?.fanout.reader(from)?;
         self.0.shared.metrics.transfers_joined.add(1);
         Some(reader)
     }
 
     /// Puts a transfer into the list; or gives a reader of the one that another request began meanwhile.
-    fn enter(&self, nar: NarHash, from: u64, new: Running) -> Option<NarBody> {
+    fn enter(&self, nar: NarHash, from: u64, new: Running) -> Option<FanoutBody> {
         let mut running = self.0.running.lock();
         if let Some(reader) = running.get(&nar).and_then(|other| other.fanout.reader(from)) {
             self.0.shared.metrics.transfers_joined.add(1);

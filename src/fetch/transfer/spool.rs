@@ -56,7 +56,7 @@ const DISK_OPERATIONS: usize = 64;
 const DISK_WAIT: Duration = Duration::from_secs(1);
 
 /// Where spools are, how much they take and how long they last.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct SpoolOptions {
     /// The directory for those that are not in memory; `None`: there are none.
     pub dir: Option<PathBuf>,
@@ -248,6 +248,10 @@ impl Spools {
     #[must_use]
     pub fn read(&self, nar: NarHash, from: u64) -> Option<SpoolBody> {
         let spool = self.0.spools.lock().spools.get(&nar).filter(|spool| !spool.is_private).map(Arc::clone)?;
+        self.send(spool, from)
+    }
+
+    fn send(&self, spool: Arc<Spool>, from: u64) -> Option<SpoolBody> {
         let state = spool.state.subscribe();
         spool.open_to()?;
         let left = spool.info.nar_size.checked_sub(from)?;
@@ -255,6 +259,13 @@ impl Spools {
         let (blocks, receiver) = mpsc::channel(AHEAD);
         tokio::spawn(send(spool, state, from, blocks, sending));
         Some(SpoolBody { blocks: receiver, left })
+    }
+
+    /// A NAR that is here and right, from byte `from` on, for this machine itself; `None`: it is not.
+    pub(crate) fn read_proved(&self, nar: NarHash, from: u64) -> Option<SpoolBody> {
+        let spool = self.0.spools.lock().spools.get(&nar).map(Arc::clone)?;
+        let is_proved = *spool.state.borrow() == State::Proved;
+        if is_proved { self.send(spool, from) } else { None }
     }
 
     /// Whether as much is sent as may be.

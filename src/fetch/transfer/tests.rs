@@ -64,7 +64,7 @@ impl World {
         let (metrics, activity) = (Arc::<Metrics>::default(), Arc::new(Activity::new()));
         let blame = Arc::new(Blame { metrics: Arc::clone(&metrics), activity: Arc::clone(&activity) });
         let (suspects, promises) = (Suspects::new(), BrokenPromises::new());
-        let place = Place::alone();
+        let place = Place::alone(Spools::new(SpoolOptions::default()), false);
         let pieces = Pieces { most: 4, tables: Tables::default(), memory: Memory::new(64 << 20) };
         let shared = Arc::new(Shared { metrics, activity, blame, suspects, promises, place, pieces });
         Self { content: content(size), window, shared }
@@ -75,7 +75,7 @@ impl World {
         let options =
             SpoolOptions { dir: Some(std::env::temp_dir()), max_size: 1 << 30, keep: Duration::from_secs(60) };
         let site = Arc::clone(site) as Arc<dyn Site>;
-        let place = Place { site, spools: Spools::new(options), may_share: Arc::new(|_| true) };
+        let place = Place { site, spools: Spools::new(options), may_share: Arc::new(|_| true), whole: false };
         // Nobody else has it yet.
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
             shared.place = place;

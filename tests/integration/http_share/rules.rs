@@ -5,7 +5,7 @@ use crate::support::nix::NixStore;
 use crate::support::peers::{no_index, online};
 use crate::support::{serve, serve_with};
 use hyper::Response;
-use peernix::fetch::{self, Fetcher};
+use peernix::fetch::{self, Fetcher, SpoolOptions};
 use peernix::http::{Body, Handler, Limits, Request, Route, reply};
 use peernix::keys::{KeySource, SigningKeys, SigningOptions};
 use peernix::nix::{Compression, NarHash, NarInfo, PathInfo, SecretKey, StoreDir, StoreHash, StorePath, TrustedKeys};
@@ -213,6 +213,8 @@ async fn nobody_is_banned_for_an_answer_to_another_question() {
         memory: 0,
         read_ahead: true,
         max_sources: 4,
+        spools: SpoolOptions::default(),
+        verify_whole: false,
         site: None,
     };
     let fetcher = Fetcher::new(options, asking.clone(), no_index(&asking), Arc::default(), TaskTracker::new());

@@ -3,7 +3,7 @@
 use crate::support::nix::NixStore;
 use crate::support::peers::online;
 use crate::support::{Running, serve_with};
-use peernix::fetch::{self, Fetcher};
+use peernix::fetch::{self, Fetcher, SpoolOptions};
 use peernix::http::{Limits, ShareEvent};
 use peernix::index::Index;
 use peernix::keys::Signing;
@@ -63,6 +63,8 @@ impl Two {
             memory: 64 << 20,
             read_ahead: true,
             max_sources: 4,
+            spools: SpoolOptions::default(),
+            verify_whole: false,
             site: None,
         };
         let fetcher = Fetcher::new(options, asking.clone(), index.clone(), Arc::clone(&metrics), TaskTracker::new());
