@@ -260,6 +260,8 @@ in {
         index = true;
         relay = true;
         plain_listen = ["[::]:5000"];
+        compression = "auto";
+        plain_compression = "none";
         policy = "signed+own";
         public_keys = [];
         deny = ["*-secret*" "a \"quoted\" one"];

@@ -16,7 +16,6 @@ use hyper::body::Incoming;
 use parking_lot::{Mutex, MutexGuard};
 use std::fmt;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
@@ -245,17 +244,17 @@ impl Peer {
         self.request(Call::Get { target: path_and_query, from: range_from }).await
     }
 
-    /// The same for these bytes of a NAR; with `line` compressed, if it likes to.
+    /// The same for a NAR from byte `from` on, up to `end` if given; with `line` compressed, if it likes to.
     ///
     /// # Errors
     /// As [`Peer::get`].
-    pub async fn get_part(
+    pub async fn get_nar(
         &self,
         path: &str,
-        bytes: Range<u64>,
+        (from, end): (u64, Option<u64>),
         line: Option<u64>,
     ) -> Result<Response<Incoming>, LinkError> {
-        self.request(Call::Part { target: path, bytes, line }).await
+        self.request(Call::Nar { target: path, from, end, line }).await
     }
 
     /// How a body of `size` bytes is wanted from it.

@@ -17,6 +17,8 @@ pub(crate) struct Request {
     pub(crate) target: String,
     /// The N of `Range: bytes=N-`.
     pub(crate) range_from: Option<u64>,
+    /// The last byte of that range, if it has one.
+    pub(crate) range_end: Option<u64>,
 }
 
 /// What to send back.
@@ -87,9 +89,10 @@ impl Reply {
         let size = content.len() as u64;
         match request.range_from {
             Some(from) if from < size => {
-                let start = usize::try_from(from).unwrap_or(usize::MAX);
-                Self::new(206, content.slice(start..))
-                    .header("Content-Range", format!("bytes {from}-{}/{size}", size - 1))
+                let end = request.range_end.map_or(size, |last| last.saturating_add(1).min(size)).max(from + 1);
+                let at = |byte| usize::try_from(byte).unwrap_or(usize::MAX);
+                Self::new(206, content.slice(at(from)..at(end)))
+                    .header("Content-Range", format!("bytes {from}-{}/{size}", end - 1))
                     .header("Accept-Ranges", "bytes")
             }
             Some(_) => Self::new(416, "").header("Content-Range", format!("bytes */{size}")),
@@ -232,15 +235,16 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> Result
     let mut words = line.split_whitespace();
     let method = words.next().context("no method")?.to_owned();
     let target = words.next().context("no target")?.to_owned();
-    let mut range_from = None;
+    let (mut range_from, mut range_end) = (None, None);
     loop {
         line.clear();
         if stream.read_line(&mut line).await? == 0 || line.trim_end().is_empty() {
-            return Ok(Some(Request { method, target, range_from }));
+            return Ok(Some(Request { method, target, range_from, range_end }));
         }
         let lower = line.to_ascii_lowercase();
         if let Some(range) = lower.strip_prefix("range:").and_then(|value| value.trim().strip_prefix("bytes=")) {
-            range_from = range.split('-').next().and_then(|from| from.parse().ok());
+            let (from, last) = range.trim_end().split_once('-').unwrap_or((range, ""));
+            (range_from, range_end) = (from.parse().ok(), last.parse().ok());
         }
     }
 }

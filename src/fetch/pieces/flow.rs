@@ -302,12 +302,12 @@ impl Receiving {
         let (nar, source) = (&group.nar, &group.members[*key]);
         let opened = timeout(self.silence, source.open_part(nar, bytes_of(&pieces, nar.size))).await;
         let mut flow = opened.map_err(|_| SourceError::Stalled(self.silence))??;
-        let mut ahead = Bytes::new();
+        let (mut ahead, mut noted) = (Bytes::new(), 0);
         for number in pieces {
             if number >= end.load(Relaxed) {
                 return Ok(());
             }
-            let content = self.piece(source.as_ref(), flow.as_mut(), &mut ahead, number).await?;
+            let content = self.piece(source.as_ref(), flow.as_mut(), (&mut ahead, &mut noted), number).await?;
             let piece = Heard::Piece { key: *key, stripe: *stripe, number, content };
             if self.heard.send(piece).await.is_err() {
                 return Ok(());
@@ -321,7 +321,7 @@ impl Receiving {
         &self,
         source: &dyn Source,
         flow: &mut dyn ByteFlow,
-        ahead: &mut Bytes,
+        (ahead, noted): (&mut Bytes, &mut u64),
         number: u32,
     ) -> Result<Bytes, SourceError> {
         let size = self.group.nar.size;
@@ -334,7 +334,9 @@ impl Receiving {
                 let next = timeout(self.silence, poll_fn(|context| flow.poll_chunk(context))).await;
                 let next = next.map_err(|_| SourceError::Stalled(self.silence))?;
                 *ahead = next.ok_or(SourceError::Truncated(bytes.start + content.len() as u64, size))??;
-                let count = ahead.len() as u64;
+                // What came from the network, which may be less than it became.
+                let count = flow.received() - *noted;
+                *noted += count;
                 self.received.fetch_add(count, Relaxed);
                 source.gave(count);
             }

@@ -58,7 +58,9 @@ pub(crate) fn is_part<B: Body>(response: &Response<B>, bytes: &Range<u64>, size:
     let expected = format!("bytes {}-{}/{size}", bytes.start, bytes.end.saturating_sub(1));
     let said = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
     if said != Some(expected.as_str()) {
-        return Err(Violation::Range.into());
+        // A damaged path has another length, as a whole.
+        let total = said.and_then(|said| said.rsplit_once('/')?.1.parse().ok()).filter(|total| *total != size);
+        return Err(total.map_or(Violation::Range, |total| Violation::Size(total, size)).into());
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::decode::Codec;
 use super::decoded::{Decoded, Feed};
-use super::direct::{Direct, is_part};
+use super::direct::{Direct, extent, is_part};
 use super::timed::{Measures, Timed, Tried};
 use super::upstream::collect;
 use super::{Abilities, ByteFlow, NarId, Remote, Source, SourceId, Standing, Tier, decode};
@@ -50,14 +50,31 @@ impl PeerSource {
         !matches!(self.0.state(), State::Offline | State::Blocked)
     }
 
-    async fn part(
-        &self,
-        nar: &NarId,
-        bytes: &Range<u64>,
-        line: Option<u64>,
-    ) -> Result<Response<Incoming>, SourceError> {
+    /// These bytes of a NAR, in the form that the line is worth.
+    async fn read(&self, nar: &NarId, bytes: Range<u64>) -> Result<Box<dyn ByteFlow>, SourceError> {
+        self.must_not_be_barred(nar.hash)?;
+        let length = bytes.end.saturating_sub(bytes.start);
+        match self.0.wish(length) {
+            Wish::Compressed(line) => {
+                let response = self.ask(nar, &bytes, Some(line)).await?;
+                if is_compressed(response.headers()).map_err(SourceError::Encoding)? {
+                    return Ok(Box::new(decoded(response, &bytes, nar.size)?));
+                }
+                Ok(Box::new(direct(response, &bytes, nar.size)?))
+            }
+            Wish::Measured if length > TRIED => self.tried(nar, bytes).await,
+            wish => {
+                let measures = (wish == Wish::Measured).then(|| Measures::new(&self.0));
+                Ok(Box::new(self.timed(nar, &bytes, measures).await?))
+            }
+        }
+    }
+
+    async fn ask(&self, nar: &NarId, bytes: &Range<u64>, line: Option<u64>) -> Result<Response<Incoming>, SourceError> {
         let target = format!("/{}", nar_url(nar.hash, &nar.nar_hash));
-        let response = answered(self.0.get_part(&target, bytes.clone(), line).await)?;
+        let end = (bytes.end < nar.size).then_some(bytes.end);
+        let response = answered(self.0.get_nar(&target, (bytes.start, end), line).await)?;
+        // The protocol leaves a peer no choice of this.
         if let Some(layer) = decode::encodings(response.headers())?.first() {
             return Err(SourceError::Encoding(layer.name().to_owned()));
         }
@@ -66,8 +83,8 @@ impl PeerSource {
 
     /// These bytes of a NAR as they are.
     async fn timed(&self, nar: &NarId, bytes: &Range<u64>, measures: Option<Measures>) -> Result<Timed, SourceError> {
-        let flow = Direct::part(self.part(nar, bytes, None).await?, bytes, nar.size)?;
-        Ok(Timed::begin(flow, bytes.end - bytes.start, Arc::clone(&self.0), measures))
+        let flow = direct(self.ask(nar, bytes, None).await?, bytes, nar.size)?;
+        Ok(Timed::begin(flow, bytes.end.saturating_sub(bytes.start), Arc::clone(&self.0), measures))
     }
 
     /// These bytes, first some of them as they are; by how fast those come it is seen whether the others should be compressed.
@@ -80,17 +97,6 @@ impl PeerSource {
         Ok(Box::new(Tried::new(first, rest)))
     }
 
-    /// These bytes of a NAR, compressed on their way if the peer likes to.
-    async fn compressed(&self, nar: &NarId, bytes: Range<u64>, line: u64) -> Result<Box<dyn ByteFlow>, SourceError> {
-        let response = self.part(nar, &bytes, Some(line)).await?;
-        if !is_compressed(response.headers()).map_err(SourceError::Encoding)? {
-            return Ok(Box::new(Direct::part(response, &bytes, nar.size)?));
-        }
-        is_part(&response, &bytes, nar.size)?;
-        let wire = Wire(response.into_body());
-        Ok(Box::new(Decoded::new(wire, vec![Codec::Zstd], 0, bytes.end - bytes.start)))
-    }
-
     /// A path of which it sent damaged content is not asked of it.
     ///
     /// # Errors
@@ -101,6 +107,29 @@ impl PeerSource {
         }
         Ok(())
     }
+}
+
+/// The body of an answer that is not compressed; its length is always told.
+fn direct(response: Response<Incoming>, bytes: &Range<u64>, size: u64) -> Result<Direct, SourceError> {
+    if bytes.end < size {
+        return Direct::part(response, bytes, size);
+    }
+    if response.body().size_hint().exact().is_none() {
+        return Err(Violation::Size(0, size).into());
+    }
+    Direct::new(response, bytes.start, size)
+}
+
+/// The body of one that is.
+fn decoded(response: Response<Incoming>, bytes: &Range<u64>, size: u64) -> Result<Decoded, SourceError> {
+    let first = if bytes.end < size {
+        is_part(&response, bytes, size)?;
+        bytes.start
+    } else {
+        extent(&response, bytes.start)?.first
+    };
+    let wire = Wire(response.into_body());
+    Ok(Decoded::new(wire, vec![Codec::Zstd], bytes.start - first, bytes.end - first))
 }
 
 /// What comes compressed, for the decoder.
@@ -201,24 +230,7 @@ impl Source for PeerSource {
     }
 
     async fn open(&self, nar: &NarId, from: u64) -> Result<Box<dyn ByteFlow>, SourceError> {
-        self.must_not_be_barred(nar.hash)?;
-        let left = nar.size.saturating_sub(from);
-        let measures = match self.0.wish(left) {
-            Wish::Compressed(line) => return self.compressed(nar, from..nar.size, line).await,
-            Wish::Measured if left > TRIED => return self.tried(nar, from..nar.size).await,
-            Wish::Measured => Some(Measures::new(&self.0)),
-            Wish::Plain => None,
-        };
-        let target = format!("/{}", nar_url(nar.hash, &nar.nar_hash));
-        let response = self.get(&target, (from > 0).then_some(from)).await?;
-        // The protocol leaves a peer no choice of these: as it is, and with its length.
-        if let Some(layer) = decode::encodings(response.headers())?.first() {
-            return Err(SourceError::Encoding(layer.name().to_owned()));
-        }
-        if response.body().size_hint().exact().is_none() {
-            return Err(Violation::Size(0, nar.size).into());
-        }
-        Ok(Box::new(Timed::begin(Direct::new(response, from, nar.size)?, left, Arc::clone(&self.0), measures)))
+        self.read(nar, from..nar.size).await
     }
 
     fn has_pieces(&self) -> bool {
@@ -238,15 +250,6 @@ impl Source for PeerSource {
     }
 
     async fn open_part(&self, nar: &NarId, bytes: Range<u64>) -> Result<Box<dyn ByteFlow>, SourceError> {
-        self.must_not_be_barred(nar.hash)?;
-        let length = bytes.end - bytes.start;
-        match self.0.wish(length) {
-            Wish::Compressed(line) => self.compressed(nar, bytes, line).await,
-            Wish::Measured if length > TRIED => self.tried(nar, bytes).await,
-            wish => {
-                let measures = (wish == Wish::Measured).then(|| Measures::new(&self.0));
-                Ok(Box::new(self.timed(nar, &bytes, measures).await?))
-            }
-        }
+        self.read(nar, bytes).await
     }
 }

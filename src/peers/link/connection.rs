@@ -14,7 +14,6 @@ use hyper::http::uri::{Authority, Scheme};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -48,8 +47,8 @@ pub(super) type Message = Request<Full<Bytes>>;
 pub(crate) enum Call<'a> {
     /// A GET for this path and query, from byte `from` on if given.
     Get { target: &'a str, from: Option<u64> },
-    /// A GET for these bytes of a NAR, at least one; compressed, if the line is told with it ([`crate::peers::compression`]).
-    Part { target: &'a str, bytes: Range<u64>, line: Option<u64> },
+    /// A GET for a NAR from byte `from` on, up to `end` if given; compressed, if the line is told with it ([`crate::peers::compression`]).
+    Nar { target: &'a str, from: u64, end: Option<u64>, line: Option<u64> },
     /// A POST to this path.
     Post { target: &'a str, body: Bytes },
 }
@@ -58,7 +57,7 @@ impl Call<'_> {
     /// The path, and the query if there is one.
     pub(crate) const fn target(&self) -> &str {
         match self {
-            Self::Get { target, .. } | Self::Part { target, .. } | Self::Post { target, .. } => target,
+            Self::Get { target, .. } | Self::Nar { target, .. } | Self::Post { target, .. } => target,
         }
     }
 
@@ -74,9 +73,12 @@ impl Call<'_> {
         let request = match self {
             Self::Get { from: None, .. } => request.body(Full::default()),
             Self::Get { from: Some(from), .. } => request.header(RANGE, format!("bytes={from}-")).body(Full::default()),
-            Self::Part { bytes, line, .. } => {
-                let range = format!("bytes={}-{}", bytes.start, bytes.end.saturating_sub(1));
-                let request = request.header(RANGE, range);
+            Self::Nar { from, end, line, .. } => {
+                let request = match (*from, *end) {
+                    (0, None) => request,
+                    (from, None) => request.header(RANGE, format!("bytes={from}-")),
+                    (from, Some(end)) => request.header(RANGE, format!("bytes={from}-{}", end.saturating_sub(1))),
+                };
                 match line {
                     Some(rate) => request.header(COMPRESS_HEADER, rate.to_string()),
                     None => request,
