@@ -50,7 +50,8 @@ impl Nar {
         };
         self.read_ahead.go_on();
         if self.whole && !body.keeps_all() {
-            // There was no memory for it.
+            // There was no memory for it, and nobody reads that one.
+            drop(body);
             return self.proved(from).await;
         }
         let mut progress = body.progress();
@@ -92,6 +93,7 @@ impl Nar {
                 }
                 Err(TransferError::Corrupt(_)) => {}
                 Err(error) => {
+                    log::warn!(path:% = self.resolution.info.path, reason:% = error; "{} is not given to Nix: {error}", self.resolution.info.path);
                     self.failed(&error).await;
                     return None;
                 }

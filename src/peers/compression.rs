@@ -22,7 +22,7 @@ const FAST: u64 = 100_000_000;
 /// What is smaller is not compressed, in bytes.
 pub const SMALL: u64 = 4 * 1024;
 /// The bodies by which a line is measured, in bytes: what is shorter fits into buffers on the way…
-const MEASURED_MIN: u64 = 96 * 1024;
+pub const MEASURED_MIN: u64 = 96 * 1024;
 /// … and of a longer one a part is enough, so long.
 pub const TRIED: u64 = 1024 * 1024;
 /// How long a measure holds.
@@ -81,7 +81,12 @@ impl Line {
         // One that came at once says "fast", and not "fast for long".
         #[allow(clippy::cast_precision_loss)]
         let (most, bytes) = (2.0 * FAST as f64, bytes as f64);
-        self.rate.add((bytes / took.as_secs_f64().max(1e-6)).min(most));
+        let rate = (bytes / took.as_secs_f64().max(1e-6)).min(most);
+        // What was so a minute ago may be another network by now.
+        if self.measured.is_none_or(|measured| now - measured >= HOLDS) {
+            self.rate = Ewma::default();
+        }
+        self.rate.add(rate);
         self.measured = Some(now);
     }
 
@@ -141,6 +146,10 @@ mod tests {
             line.wish(MIB, now) == Wish::Plain
         });
         assert!(slow.count() < 5, "it is noticed soon");
+        line.measured(100 * MIB, Duration::from_secs(1), now + HOLDS);
+        assert_eq!(line.wish(MIB, now + HOLDS), Wish::Plain, "a minute later only the new measure counts");
+        let mut line = Line::default();
+        line.measured(MIB, Duration::from_secs(1), now);
         line.measured(MEASURED_MIN - 1, Duration::from_micros(1), now);
         assert!(matches!(line.wish(MIB, now), Wish::Compressed(_)), "what is short says nothing");
     }

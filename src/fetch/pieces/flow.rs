@@ -24,6 +24,10 @@ use tokio_util::task::AbortOnDropHandle;
 const SILENCE: Duration = Duration::from_secs(1);
 /// … and when it is the only one.
 const SILENCE_ALONE: Duration = Duration::from_secs(5);
+/// How much longer it may take to begin: a share lets who asks wait for a second before it says that it is busy.
+const BEGIN: Duration = Duration::from_millis(1500);
+/// How long a piece may take. Others send one that is waited for long before; this is for whoever sends a byte now and then.
+const PIECE_MAX: Duration = Duration::from_secs(60);
 /// How many events may wait.
 const EVENTS: usize = 64;
 
@@ -90,6 +94,8 @@ struct Run {
     begun: Instant,
     /// Those that are right and were not handed on.
     pieces: HashMap<u32, Bytes>,
+    /// All pieces are among those that are wanted.
+    is_all: bool,
     /// How much of the first piece is not wanted, in bytes.
     skip: usize,
     /// The number of the last stripe.
@@ -109,6 +115,7 @@ impl Run {
             members: (0..members).map(|_| Member::default()).collect(),
             begun: Instant::now(),
             pieces: HashMap::new(),
+            is_all: first == 0,
             // Lossless: less than a piece.
             skip: usize::try_from(from % PIECE).unwrap_or_default(),
             last: 0,
@@ -211,9 +218,12 @@ impl Run {
             Heard::Failed { key, stripe, error } => {
                 if self.is_current(key, stripe) {
                     self.members[key].running = None;
-                    self.blame(key, &error);
-                    let event = if error.is_final() { Event::Lost(key) } else { Event::Failed(key) };
-                    self.stripes.handle(event, now);
+                    let is_final = error.is_final();
+                    self.stripes.handle(if is_final { Event::Lost(key) } else { Event::Failed(key) }, now);
+                    // That it had too much to do for a moment is no fault while it goes on.
+                    if is_final || self.stripes.is_out(key) {
+                        self.blame(key, &error);
+                    }
                 }
             }
             Heard::Checked { key, number, content: Some(content) } => {
@@ -272,7 +282,8 @@ impl Run {
                 source.remote().succeeded(member.sample);
             }
         }
-        for liar in liars {
+        // What was there before these pieces, nobody compared with any table.
+        for liar in liars.iter().filter(|_| self.is_all) {
             blame.blame(liar.remote(), About::Nar(path), &Violation::Table.into());
         }
     }
@@ -300,7 +311,7 @@ impl Receiving {
     async fn receive(&self, pieces: Range<u32>, end: &AtomicU32) -> Result<(), SourceError> {
         let Self { group, key, stripe, .. } = self;
         let (nar, source) = (&group.nar, &group.members[*key]);
-        let opened = timeout(self.silence, source.open_part(nar, bytes_of(&pieces, nar.size))).await;
+        let opened = timeout(self.silence + BEGIN, source.open_part(nar, bytes_of(&pieces, nar.size))).await;
         let mut flow = opened.map_err(|_| SourceError::Stalled(self.silence))??;
         let (mut ahead, mut noted) = (Bytes::new(), 0);
         for number in pieces {
@@ -316,6 +327,14 @@ impl Receiving {
         Ok(())
     }
 
+    /// Notes what came from the network, which may be less than it became.
+    fn note(&self, source: &dyn Source, flow: &dyn ByteFlow, noted: &mut u64) {
+        let count = flow.received().saturating_sub(*noted);
+        *noted += count;
+        self.received.fetch_add(count, Relaxed);
+        source.gave(count);
+    }
+
     /// Copied into one buffer: a source that sends byte by byte would cost many times what it sends.
     async fn piece(
         &self,
@@ -329,16 +348,21 @@ impl Receiving {
         // Lossless: at most a piece.
         let length = usize::try_from(bytes.end - bytes.start).unwrap_or_default();
         let mut content = BytesMut::with_capacity(length);
+        let begun = Instant::now();
         while content.len() < length {
             if ahead.is_empty() {
                 let next = timeout(self.silence, poll_fn(|context| flow.poll_chunk(context))).await;
-                let next = next.map_err(|_| SourceError::Stalled(self.silence))?;
+                // Of what is compressed a block may be on its way.
+                let is_coming = flow.received() > *noted;
+                if begun.elapsed() > PIECE_MAX || (next.is_err() && !is_coming) {
+                    return Err(SourceError::Stalled(self.silence));
+                }
+                let Ok(next) = next else {
+                    self.note(source, flow, noted);
+                    continue;
+                };
                 *ahead = next.ok_or(SourceError::Truncated(bytes.start + content.len() as u64, size))??;
-                // What came from the network, which may be less than it became.
-                let count = flow.received() - *noted;
-                *noted += count;
-                self.received.fetch_add(count, Relaxed);
-                source.gave(count);
+                self.note(source, flow, noted);
             }
             let part = ahead.split_to(ahead.len().min(length - content.len()));
             content.extend_from_slice(&part);

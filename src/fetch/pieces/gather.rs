@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 /// How long tables are waited for: whoever has none yet has to read all of the NAR for it.
 const TABLES: Duration = Duration::from_secs(3);
-/// How long the others are waited for once two have told theirs.
+/// How long the others are waited for once most have told the same.
 const OTHERS: Duration = Duration::from_millis(200);
 /// How long before one that is making its table is asked again.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -42,6 +42,7 @@ pub(crate) async fn gather(
     notes: Notes,
 ) -> Option<Several> {
     let (nar, count) = (NarId::from(info), pieces_of(info.nar_size)?);
+    let count_asked = sources.len();
     let mut asked: JoinSet<_> = sources.into_iter().map(|source| told(source, nar)).collect();
     let mut groups: Vec<(PieceTable, Vec<Arc<dyn Source>>)> = Vec::new();
     let mut deadline = Instant::now() + TABLES;
@@ -59,7 +60,8 @@ pub(crate) async fn gather(
             Some((_, group)) => group.push(source),
             None => groups.push((table, vec![source])),
         }
-        if groups.iter().any(|(_, group)| group.len() > 1) {
+        // Not for two that were quicker than all others.
+        if groups.iter().any(|(_, group)| group.len() > 1 && group.len() * 2 > count_asked) {
             deadline = deadline.min(Instant::now() + OTHERS);
         }
     }

@@ -169,6 +169,11 @@ impl Stripes {
         self.pieces.get(&number).is_some_and(|piece| !piece.is_right)
     }
 
+    /// Whether nothing is asked of this member any more.
+    pub(crate) fn is_out(&self, key: Key) -> bool {
+        self.members[key].is_out
+    }
+
     /// Whether all pieces were handed on.
     pub(crate) const fn is_done(&self) -> bool {
         self.next >= self.count
@@ -362,13 +367,21 @@ impl Stripes {
     fn late(&mut self, key: Key, now: Duration) -> Option<Range<u32>> {
         let due = LATE_MIN.max(Duration::from_secs_f64((self.pace(key) * LATE).min(60.0)));
         let stripes = self.members.iter().enumerate().filter(|(other, _)| *other != key);
-        let on_their_way = stripes.filter_map(|(_, member)| member.stripe.as_ref());
+        let on_their_way: Vec<&Stripe> = stripes.filter_map(|(_, member)| member.stripe.as_ref()).collect();
+        // What everything waits for comes first, however many were asked for it.
+        let is_next = |stripe: &&&Stripe| stripe.pieces.start == self.next;
+        let since = on_their_way.iter().filter(is_next).map(|stripe| stripe.since).max();
+        let is_here = self.pieces.get(&self.next).is_some_and(|piece| piece.checking > 0 || piece.is_right);
+        if since.is_some_and(|since| now.saturating_sub(since) >= BLOCKS.max(due)) && !is_here {
+            self.doubles = self.doubles.saturating_sub(1);
+            return Some(self.next..self.next + 1);
+        }
         let is_alone =
             |number: &u32| self.pieces.get(number).is_some_and(|piece| piece.asked == 1 && piece.checking == 0);
-        let oldest = on_their_way.filter(|stripe| is_alone(&stripe.pieces.start)).min_by_key(|stripe| stripe.since)?;
+        let alone = on_their_way.into_iter().filter(|stripe| is_alone(&stripe.pieces.start));
+        let oldest = alone.min_by_key(|stripe| stripe.since)?;
         let (number, waited) = (oldest.pieces.start, now.saturating_sub(oldest.since));
-        let blocks = number == self.next && waited >= BLOCKS;
-        if waited < due || (self.doubles == 0 && !blocks) {
+        if waited < due || self.doubles == 0 {
             return None;
         }
         self.doubles = self.doubles.saturating_sub(1);

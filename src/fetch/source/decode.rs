@@ -18,6 +18,8 @@ use tokio::sync::mpsc;
 const LZMA_MEMORY: u64 = 128 * 1024 * 1024;
 /// The largest zstd window, as a power of two: 128 MiB, what `zstd --long` uses.
 const ZSTD_WINDOW_LOG: u32 = 27;
+/// The same of peers: 8 MiB, what RFC 8878 has everybody accept.
+const PEER_WINDOW_LOG: u32 = 23;
 /// How many encodings a server may put round one body.
 const ENCODINGS_MAX: usize = 2;
 /// Compressed chunks that may wait for the decoder.
@@ -30,6 +32,8 @@ const BLOCK: usize = 128 * 1024;
 pub(crate) enum Codec {
     Xz,
     Zstd,
+    /// As peers send it.
+    PeerZstd,
     Bzip2,
     Gzip,
     Brotli,
@@ -70,7 +74,7 @@ impl Codec {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Xz => "xz",
-            Self::Zstd => "zstd",
+            Self::Zstd | Self::PeerZstd => "zstd",
             Self::Bzip2 => "bzip2",
             Self::Gzip => "gzip",
             Self::Brotli => "br",
@@ -86,11 +90,8 @@ impl Codec {
             Self::Xz => lzma(reader, Stream::new_stream_decoder(LZMA_MEMORY, CONCATENATED)?),
             Self::Lzip => lzma(reader, Stream::new_lzip_decoder(LZMA_MEMORY, CONCATENATED)?),
             Self::Lzma => lzma(reader, Stream::new_lzma_decoder(LZMA_MEMORY)?),
-            Self::Zstd => {
-                let mut decoder = zstd::stream::read::Decoder::new(reader)?;
-                decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-                Box::new(decoder)
-            }
+            Self::Zstd => zstd(reader, ZSTD_WINDOW_LOG)?,
+            Self::PeerZstd => zstd(reader, PEER_WINDOW_LOG)?,
             Self::Bzip2 => Box::new(bzip2::read::MultiBzDecoder::new(reader)),
             Self::Gzip => Box::new(flate2::read::MultiGzDecoder::new(reader)),
             Self::Brotli => {
@@ -103,6 +104,12 @@ impl Codec {
             Self::Lz4 => Box::new(Lz4Frames(FrameDecoder::new(reader))),
         })
     }
+}
+
+fn zstd<R: Read + 'static>(reader: R, window_log: u32) -> io::Result<Box<dyn Read>> {
+    let mut decoder = zstd::stream::read::Decoder::new(reader)?;
+    decoder.window_log_max(window_log)?;
+    Ok(Box::new(decoder))
 }
 
 fn lzma<R: Read + 'static>(reader: R, stream: Stream) -> Box<dyn Read> {

@@ -54,7 +54,7 @@ fn brotli(content: &[u8]) -> Vec<u8> {
 fn compressed(codec: Codec, content: &[u8]) -> Vec<u8> {
     match codec {
         Codec::Xz => written(liblzma::write::XzEncoder::new(Vec::new(), 1), content, |writer| writer.finish().unwrap()),
-        Codec::Zstd => zstd::encode_all(content, 1).unwrap(),
+        Codec::Zstd | Codec::PeerZstd => zstd::encode_all(content, 1).unwrap(),
         Codec::Bzip2 => {
             let writer = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
             written(writer, content, |writer| writer.finish().unwrap())
@@ -198,4 +198,8 @@ async fn greedy_headers_are_refused() {
     // A zstd frame with a window of 2^30 bytes: magic, descriptor without single segment, window byte 0xa0.
     let input = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa0, 0x01, 0x00, 0x00];
     assert!(decode(&[Codec::Zstd], input, 0, 5).await.is_err());
+    // One of 2^24, which upstreams may have and peers not.
+    let input = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x70, 0x01, 0x00, 0x00];
+    assert!(decode(&[Codec::Zstd], input.clone(), 0, 5).await.is_ok());
+    assert!(decode(&[Codec::PeerZstd], input, 0, 5).await.is_err());
 }

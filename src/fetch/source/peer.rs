@@ -2,7 +2,7 @@
 
 use super::decode::Codec;
 use super::decoded::{Decoded, Feed};
-use super::direct::{Direct, extent, is_part};
+use super::direct::{Direct, Extent, extent, is_part};
 use super::timed::{Measures, Timed, Tried};
 use super::upstream::collect;
 use super::{Abilities, ByteFlow, NarId, Remote, Source, SourceId, Standing, Tier, decode};
@@ -126,10 +126,14 @@ fn decoded(response: Response<Incoming>, bytes: &Range<u64>, size: u64) -> Resul
         is_part(&response, bytes, size)?;
         bytes.start
     } else {
-        extent(&response, bytes.start)?.first
+        let Extent { first, total } = extent(&response, bytes.start)?;
+        if let Some(total) = total.filter(|total| *total != size) {
+            return Err(Violation::Size(total, size).into());
+        }
+        first
     };
     let wire = Wire(response.into_body());
-    Ok(Decoded::new(wire, vec![Codec::Zstd], bytes.start - first, bytes.end - first))
+    Ok(Decoded::new(wire, vec![Codec::PeerZstd], bytes.start - first, bytes.end - first))
 }
 
 /// What comes compressed, for the decoder.

@@ -6,6 +6,7 @@ use crate::nix::StoreHash;
 use crate::peers::{Failure, Sample};
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
@@ -23,14 +24,15 @@ const SILENCE: Duration = Duration::from_secs(2);
 
 /// A file with the first bytes of a NAR.
 pub(crate) struct RestSource {
-    file: Arc<File>,
+    /// Until it is read: it takes room on the disk as long as it is open.
+    file: Mutex<Option<Arc<File>>>,
     length: u64,
 }
 
 impl RestSource {
     /// The first `length` bytes of a file.
-    pub(crate) fn new(file: File, length: u64) -> Self {
-        Self { file: Arc::new(file), length }
+    pub(crate) fn new(file: Arc<File>, length: u64) -> Self {
+        Self { file: Mutex::new(Some(file)), length }
     }
 }
 
@@ -75,7 +77,8 @@ impl Source for RestSource {
 
     async fn open(&self, _: &NarId, from: u64) -> Result<Box<dyn ByteFlow>, SourceError> {
         let (blocks, receiver) = mpsc::channel(AHEAD);
-        let (file, length) = (Arc::clone(&self.file), self.length);
+        let file = self.file.lock().take().ok_or(SourceError::Barred)?;
+        let length = self.length;
         // Ends with whoever takes the blocks.
         spawn_blocking(move || {
             let mut at = from;

@@ -4,10 +4,12 @@ use super::ByteFlow;
 use super::direct::Direct;
 use crate::fetch::error::SourceError;
 use crate::peers::Peer;
+use crate::peers::compression::{MEASURED_MIN, TRIED};
 use bytes::Bytes;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// A measure that is to be taken. However this ends, the next one may take one.
@@ -25,36 +27,56 @@ impl Drop for Measures {
     }
 }
 
-/// A body as it is, by which the line is measured.
+/// A body as it is, by whose first bytes the line is measured. Only the time counts in which they are waited for: whoever takes them may be slower.
 pub(super) struct Timed {
     inner: Direct,
     /// How many bytes are to come.
     length: u64,
     peer: Arc<Peer>,
-    begun: Instant,
+    /// Since when they are waited for, and for how long they were.
+    since: Option<Instant>,
+    waited: Duration,
     /// What the peer had given by then to all transfers.
     given: u64,
+    /// It is measured.
+    is_done: bool,
     measures: Option<Measures>,
 }
 
 impl Timed {
     pub(super) fn begin(inner: Direct, length: u64, peer: Arc<Peer>, measures: Option<Measures>) -> Self {
-        let given = peer.given();
-        Self { inner, length, peer, begun: Instant::now(), given, measures }
+        let (given, since) = (peer.given(), Some(Instant::now()));
+        Self { inner, length, peer, since, waited: Duration::ZERO, given, is_done: false, measures }
+    }
+
+    /// Whether all of it came.
+    fn is_over(&self) -> bool {
+        self.inner.received() >= self.length
     }
 }
 
 impl ByteFlow for Timed {
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, SourceError>>> {
-        let chunk = ready!(self.inner.poll_chunk(context));
-        if self.length > 0 && self.inner.received() >= self.length {
-            self.length = 0;
-            // Of what others got meanwhile a part is noted later, and so is this last chunk.
-            let bytes = self.inner.received().max(self.peer.given().saturating_sub(self.given));
-            self.peer.measured(bytes, self.begun.elapsed());
+        let chunk = self.inner.poll_chunk(context);
+        if self.is_done {
+            return chunk;
+        }
+        if chunk.is_pending() {
+            self.since.get_or_insert_with(Instant::now);
+            return chunk;
+        }
+        self.waited += self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        let came = self.inner.received();
+        if came >= self.length.min(TRIED) {
+            self.is_done = true;
+            // What is short fits into buffers on the way, whatever others got meanwhile.
+            if came >= MEASURED_MIN {
+                let bytes = came.max(self.peer.given().saturating_sub(self.given));
+                self.peer.measured(bytes, self.waited);
+            }
             self.measures = None;
         }
-        Poll::Ready(chunk)
+        chunk
     }
 
     fn received(&self) -> u64 {
@@ -65,8 +87,6 @@ impl ByteFlow for Timed {
 /// Bytes of which the first came as they are.
 pub(super) struct Tried {
     first: Timed,
-    /// What came of the others.
-    received: u64,
     rest: Rest,
 }
 
@@ -80,30 +100,26 @@ enum Rest {
 
 impl Tried {
     pub(super) fn new(first: Timed, rest: Opening) -> Self {
-        Self { first, received: 0, rest: Rest::Opening(rest) }
+        Self { first, rest: Rest::Opening(rest) }
     }
 }
 
 impl ByteFlow for Tried {
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, SourceError>>> {
-        if self.first.length > 0 {
-            let chunk = ready!(self.first.poll_chunk(context));
-            // One that ended early is an error, which ends it all.
-            return Poll::Ready(chunk);
+        if !self.first.is_over() {
+            // One that ends early is an error, which ends it all.
+            return self.first.poll_chunk(context);
         }
         loop {
             match &mut self.rest {
                 Rest::Opening(opening) => self.rest = Rest::Open(ready!(opening.as_mut().poll(context))?),
-                Rest::Open(flow) => {
-                    let chunk = ready!(flow.poll_chunk(context));
-                    self.received = flow.received();
-                    return Poll::Ready(chunk);
-                }
+                Rest::Open(flow) => return flow.poll_chunk(context),
             }
         }
     }
 
     fn received(&self) -> u64 {
-        self.first.received() + self.received
+        let rest = if let Rest::Open(flow) = &self.rest { flow.received() } else { 0 };
+        self.first.received() + rest
     }
 }

@@ -114,6 +114,10 @@ pub(crate) struct Transfer<F> {
     window: Option<Reserved>,
 }
 
+/// Why a NAR is not given of which nothing may be seen before it is proved.
+const NO_ROOM: &str =
+    "there is no room to keep it until it is verified ([cache] max_size, and the disk of the cache directory)";
+
 /// How long other machines are followed where readers get nothing before all is there, unless it will be there in [`NIX_WAITS`]…
 const FOLLOWED_MAX: Duration = Duration::from_secs(150);
 /// … which is a little less than Nix waits without a byte.
@@ -311,7 +315,7 @@ where
         if sources.len() < 2 {
             return None;
         }
-        self.window = Some(pieces.memory.reserve(u64::from(WINDOW) * PIECE, Duration::ZERO).await?);
+        self.window = Some(pieces.memory.spare(u64::from(WINDOW) * PIECE)?);
         let (blame, metrics, trace) = (Arc::clone(blame), Arc::clone(metrics), Arc::clone(&self.trace));
         let several = gather(sources, info, pieces.most, Notes { blame, metrics, trace }).await;
         if several.is_none() {
@@ -376,7 +380,7 @@ where
             // What did not come from its first byte on cannot be kept whole.
             let may_serve = self.scheduler.offset() == 0 && (shared.place.may_share)(info);
             if may_serve {
-                self.spool = shared.place.spools.open(info);
+                self.spool = shared.place.spools.open(info, shared.place.whole);
                 self.keeper = self.keeper.take().filter(|_| self.spool.is_none());
             }
         }
@@ -468,6 +472,10 @@ where
                 if let Some(chunk) = spooled {
                     self.keep(chunk).await;
                 }
+                let is_kept = self.spool.is_some() || self.keeper.is_some() || self.assembly.is_restartable();
+                if self.shared.place.whole && !is_kept {
+                    return Err(TransferError::NoSource(NO_ROOM.to_owned()));
+                }
             }
             Err(error) => self.failed(error),
         }
@@ -502,7 +510,10 @@ where
     }
 
     fn failed(&mut self, error: SourceError) {
-        self.flight = None;
+        let flight = self.flight.take();
+        if flight.is_some_and(|flight| matches!(flight.source.remote().id(), SourceId::Several(_))) {
+            self.window = None;
+        }
         self.handle(match error {
             SourceError::Busy => Event::Busy,
             error => Event::Failed(error),

@@ -9,11 +9,14 @@ use bytes::Bytes;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 /// How much larger than the NAR its file may be: what cannot be compressed grows a little.
 const SLACK: u64 = 16;
 const SLACK_MIN: u64 = 1024 * 1024;
+/// How long a source that is near may send what gives nothing: a block of what is compressed, over a slow line that many share.
+const DRIP_MAX: Duration = Duration::from_secs(30);
 
 type Opening = Pin<Box<dyn Future<Output = Result<Box<dyn ByteFlow>, SourceError>> + Send>>;
 
@@ -117,8 +120,9 @@ impl Flight {
                 },
                 () = silence => {
                     let (now, given, received) = (Instant::now(), self.source.given(), self.state.received());
-                    if received > self.noticed && received <= self.most {
-                        // A decoder that skips what is there already gives nothing while it works.
+                    let is_patient = abilities.is_far || self.waiting_since.elapsed() < DRIP_MAX;
+                    if received > self.noticed && received <= self.most && is_patient {
+                        // A decoder gives nothing while it skips what is there already, or has a part of a block only.
                         self.noticed = received;
                         self.stall = StallTimeout::start(now, given);
                     } else if let Some(waited) = self.stall.stalled(now, given, abilities.silence, has_other) {
@@ -135,7 +139,9 @@ impl Flight {
         self.fresh = received - self.received;
         (self.received, self.noticed) = (received, received);
         self.source.gave(self.fresh);
-        let rate = self.rate.note(self.waiting_since.elapsed(), self.fresh, self.source.given());
+        // What compresses well is not slow; and what is on the disk did not come.
+        let progress = self.fresh.max(chunk.len() as u64);
+        let rate = self.rate.note(self.waiting_since.elapsed(), progress, self.source.given());
         if has_other || !self.source.abilities().is_far {
             rate?;
         }

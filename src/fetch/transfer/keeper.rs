@@ -23,7 +23,12 @@ fn takes_long(came: u64, took: Duration, size: u64) -> bool {
 
 /// A transfer of which it is not decided yet.
 pub(crate) struct Keeper {
+    /// Since when it comes.
     begun: Option<Instant>,
+    /// It is decided already.
+    is_decided: bool,
+    /// Whatever it costs.
+    must: bool,
     chunks: Vec<Bytes>,
     came: u64,
 }
@@ -42,15 +47,17 @@ impl Keeper {
     /// Of a transfer of so many bytes from its first one on; `None` if it is not worth it. With `is_rest` it was worth it before; with `must` it
     /// is in any case.
     pub(crate) fn new(size: u64, is_rest: bool, must: bool) -> Option<Self> {
-        let begun = if is_rest || must { None } else { Some(Instant::now()) };
-        (must || size >= RESTS_MIN).then_some(Self { begun, chunks: Vec::new(), came: 0 })
+        let is_decided = is_rest || must;
+        let keeper = Self { begun: None, is_decided, must, chunks: Vec::new(), came: 0 };
+        (must || size >= RESTS_MIN).then_some(keeper)
     }
 
     /// Takes in the next bytes.
     pub(crate) async fn take(&mut self, chunk: Bytes, info: &PathInfo, spools: &Spools) -> Decision {
         self.came += chunk.len() as u64;
         self.chunks.push(chunk);
-        if let Some(begun) = self.begun {
+        let begun = *self.begun.get_or_insert_with(Instant::now);
+        if !self.is_decided {
             if self.came < SAMPLE {
                 return Decision::Later;
             }
@@ -58,7 +65,7 @@ impl Keeper {
                 return Decision::Not;
             }
         }
-        let Some(mut writer) = spools.open_private(info) else { return Decision::Not };
+        let Some(mut writer) = spools.open_private(info, self.must) else { return Decision::Not };
         for chunk in std::mem::take(&mut self.chunks) {
             if !writer.push(chunk).await {
                 return Decision::Not;

@@ -23,6 +23,14 @@ impl Memory {
         Self { free: Arc::new(Semaphore::new(units as usize)), units }
     }
 
+    /// Memory for `bytes`, if half of all there is stays free.
+    pub(crate) fn spare(&self, bytes: u64) -> Option<Reserved> {
+        let units = units(bytes);
+        let is_plenty = self.free.available_permits() >= (units + self.units / 2) as usize;
+        let permit = is_plenty.then(|| Arc::clone(&self.free).try_acquire_many_owned(units).ok())?;
+        permit.map(Reserved)
+    }
+
     /// Waits for memory for `bytes` (or for all there is, if that is less) as long as `patience` lasts. Who asks first gets it first,
     /// however little the next one wants, so that many small ones do not keep a large one waiting for ever.
     pub(crate) async fn reserve(&self, bytes: u64, patience: Duration) -> Option<Reserved> {
@@ -79,6 +87,15 @@ mod tests {
             drop(first);
         };
         assert!(tokio::join!(large, small).0.is_some());
+    }
+
+    #[tokio::test]
+    async fn what_is_spare_leaves_half_for_others() {
+        let memory = Memory::new(10 * UNIT);
+        let first = memory.spare(3 * UNIT).unwrap();
+        assert!(memory.spare(3 * UNIT).is_none());
+        drop(first);
+        assert!(memory.spare(5 * UNIT).is_some() && memory.spare(6 * UNIT).is_none());
     }
 
     #[tokio::test]

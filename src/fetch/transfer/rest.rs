@@ -35,14 +35,13 @@ pub(super) fn create(dir: &Path, nar: NarHash) -> io::Result<(File, PathBuf)> {
     Ok((file, path))
 }
 
-/// What is there of the NAR, and how long it is; its name is gone then.
-pub(super) fn take(dir: &Path, nar: NarHash, size: u64) -> Option<(File, u64)> {
+/// What is there of the NAR, how long it is, and where.
+pub(super) fn find(dir: &Path, nar: NarHash, size: u64) -> Option<(File, u64, PathBuf)> {
     let path = path(dir, nar);
     let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(&path).ok()?;
     let found = file.metadata().ok()?;
-    fs::remove_file(&path).ok()?;
     let length = found.len().min(size);
-    (found.is_file() && length > 0).then_some((file, length))
+    (found.is_file() && length > 0).then_some((file, length, path))
 }
 
 /// Removes a file, unless another one has its name by now.
@@ -63,7 +62,8 @@ pub(super) fn clean(dir: &Path, max_size: u64, in_use: &HashSet<PathBuf>) {
     let found = entries.filter_map(|entry| {
         let path = entry.ok()?.path();
         let found = fs::symlink_metadata(&path).ok().filter(|found| found.is_file() && is_rest(&path))?;
-        Some((found.modified().ok()?, found.len(), path))
+        // What it takes of the disk, which may be more than is in it.
+        Some((found.modified().ok()?, found.len().max(found.blocks() * 512), path))
     });
     let mut rests: Vec<(SystemTime, u64, PathBuf)> = found.collect();
     rests.sort_by_key(|(modified, ..)| Reverse(*modified));
@@ -74,14 +74,6 @@ pub(super) fn clean(dir: &Path, max_size: u64, in_use: &HashSet<PathBuf>) {
         if is_old || taken > max_size {
             let _ = fs::remove_file(path);
         }
-    }
-}
-
-/// The same for what earlier runs have left, where that can be done in the background.
-pub(super) fn clean_in_background(dir: &Path, max_size: u64) {
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        let dir = dir.to_owned();
-        runtime.spawn_blocking(move || clean(&dir, max_size, &HashSet::new()));
     }
 }
 
@@ -101,14 +93,15 @@ mod tests {
     #[test]
     fn what_is_left_is_taken_once_and_no_more_of_it_than_the_nar_has() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(take(dir.path(), NAR, 100).is_none());
+        assert!(find(dir.path(), NAR, 100).is_none());
         write(dir.path(), NAR, b"old");
         write(dir.path(), NAR, b"0123456789");
-        let (_, length) = take(dir.path(), NAR, 8).unwrap();
+        let (file, length, path) = find(dir.path(), NAR, 8).unwrap();
         assert_eq!(length, 8);
-        assert!(take(dir.path(), NAR, 100).is_none());
+        remove(&path, &file);
+        assert!(find(dir.path(), NAR, 100).is_none());
         write(dir.path(), NAR, b"");
-        assert!(take(dir.path(), NAR, 100).is_none(), "that is nothing");
+        assert!(find(dir.path(), NAR, 100).is_none(), "that is nothing");
     }
 
     #[test]
@@ -128,16 +121,16 @@ mod tests {
         let now = SystemTime::now();
         let minutes = |minutes: u64| now - Duration::from_secs(60 * minutes);
         for (number, age) in [(1, minutes(1)), (2, minutes(2)), (3, minutes(3)), (4, minutes(25 * 60))] {
-            write(dir.path(), NarHash::new([number; 32]), &[0; 100]).set_modified(age).unwrap();
+            write(dir.path(), NarHash::new([number; 32]), &[0; 100_000]).set_modified(age).unwrap();
         }
         fs::write(dir.path().join("other"), [0; 1000]).unwrap();
         let there =
             || (1..=4).filter(|number| path(dir.path(), NarHash::new([*number; 32])).exists()).collect::<Vec<u8>>();
-        clean(dir.path(), 1000, &HashSet::from([path(dir.path(), NarHash::new([4; 32]))]));
+        clean(dir.path(), 1_000_000, &HashSet::from([path(dir.path(), NarHash::new([4; 32]))]));
         assert_eq!(there(), [1, 2, 3, 4]);
-        clean(dir.path(), 1000, &HashSet::new());
+        clean(dir.path(), 1_000_000, &HashSet::new());
         assert_eq!(there(), [1, 2, 3]);
-        clean(dir.path(), 250, &HashSet::new());
+        clean(dir.path(), 250_000, &HashSet::new());
         assert_eq!(there(), [1, 2]);
         clean(dir.path(), 0, &HashSet::new());
         assert!(there().is_empty() && dir.path().join("other").exists());

@@ -14,7 +14,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::statvfs::fstatvfs;
+use nix::sys::statvfs::statvfs;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -54,6 +54,10 @@ const LOOK: Duration = Duration::from_secs(1);
 const DISK_OPERATIONS: usize = 64;
 /// How long a transfer waits for the disk, before it goes on without a spool.
 const DISK_WAIT: Duration = Duration::from_secs(1);
+/// The same of one that is no use without.
+const DISK_WAIT_MUST: Duration = Duration::from_secs(60);
+/// How often it is looked for rests of transfers that are too old.
+const CLEAN: Duration = Duration::from_secs(60 * 60);
 
 /// Where spools are, how much they take and how long they last.
 #[derive(Debug, Clone, Default)]
@@ -155,15 +159,16 @@ impl Spools {
     /// There are none yet.
     #[must_use]
     pub fn new(options: SpoolOptions) -> Self {
-        if let Some(dir) = &options.dir {
-            rest::clean_in_background(dir, options.max_size);
-        }
-        Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             options: Mutex::new(options),
             spools: Mutex::default(),
             sends: Arc::default(),
             disk: Arc::default(),
-        }))
+        });
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(clean(Arc::downgrade(&inner)));
+        }
+        Self(inner)
     }
 
     /// Keeps to these options from now on.
@@ -184,28 +189,49 @@ impl Spools {
     }
 
     /// A spool for the NAR of this path. `None` if there is no room for it, or one is there.
-    pub(crate) fn open(&self, info: &PathInfo) -> Option<Writer> {
-        self.open_for(info, false)
+    ///
+    /// With `must` the disk is waited for: it is no use without.
+    pub(crate) fn open(&self, info: &PathInfo, must: bool) -> Option<Writer> {
+        self.open_for(info, false, must)
     }
 
     /// The same for nobody but this machine.
-    pub(crate) fn open_private(&self, info: &PathInfo) -> Option<Writer> {
-        self.open_for(info, true)
+    pub(crate) fn open_private(&self, info: &PathInfo, must: bool) -> Option<Writer> {
+        self.open_for(info, true, must)
     }
 
     /// What the end of the program, or of a transfer, has left of a NAR: its first bytes, in a file that is gone when it is closed, and how
     /// many those are. Nobody has proved them.
-    pub(crate) async fn take_rest(&self, info: &PathInfo) -> Option<(File, u64)> {
+    pub(crate) async fn take_rest(&self, info: &PathInfo) -> Option<(Arc<File>, u64)> {
         let (nar, size) = (info.nar_hash, info.nar_size);
         let dir = self.0.options.lock().dir.clone().filter(|_| size >= RESTS_MIN)?;
         let is_growing = self.0.spools.lock().spools.get(&nar).is_some_and(|spool| is_growing(spool));
-        if is_growing {
+        if is_growing || self.is_stuck() {
             return None;
         }
-        timeout(DISK_WAIT, spawn_blocking(move || rest::take(&dir, nar, size))).await.ok()?.ok()?
+        let asked = Arc::clone(&self.0.disk);
+        let finding = spawn_blocking(move || {
+            let _asked = asked;
+            rest::find(&dir, nar, size)
+        });
+        let (file, length, path) = timeout(DISK_WAIT, finding).await.ok()?.ok()??;
+        // Only now, as somebody has it.
+        let (file, asked) = (Arc::new(file), Arc::clone(&self.0.disk));
+        let found = Arc::clone(&file);
+        spawn_blocking(move || {
+            let _asked = asked;
+            rest::remove(&path, &found);
+        });
+        Some((file, length))
     }
 
-    fn open_for(&self, info: &PathInfo, is_private: bool) -> Option<Writer> {
+    /// The disk has so much to do that it does nothing.
+    fn is_stuck(&self) -> bool {
+        // One is ours.
+        Arc::strong_count(&self.0.disk) > DISK_OPERATIONS + 1
+    }
+
+    fn open_for(&self, info: &PathInfo, is_private: bool, must: bool) -> Option<Writer> {
         let (nar, size) = (info.nar_hash, info.nar_size);
         let SpoolOptions { max_size, dir, .. } = self.0.options.lock().clone();
         let mut kept = self.0.spools.lock();
@@ -214,9 +240,7 @@ impl Spools {
             kept.spools.values().filter(|spool| spool.in_memory).map(|spool| spool.info.nar_size).sum();
         let in_memory = size <= IN_MEMORY && in_memory + size <= IN_MEMORY_ALL;
         let (has_room, gone) = gone.map_or((false, Vec::new()), |gone| (true, gone));
-        // One is ours.
-        let is_stuck = Arc::strong_count(&self.0.disk) > DISK_OPERATIONS + 1;
-        if !has_room || (!in_memory && (dir.is_none() || is_stuck)) {
+        if !has_room || (!in_memory && (dir.is_none() || self.is_stuck())) {
             drop(kept);
             let_go(gone);
             return None;
@@ -235,7 +259,8 @@ impl Spools {
         let (chunks, queue) = mpsc::channel(QUEUE);
         let place = Place { dir, max_size, named };
         tokio::spawn(write(Arc::clone(&spool), place, Arc::downgrade(&self.0.disk), queue));
-        Some(Writer { spools: self.clone(), spool, chunks: Some(chunks) })
+        let patience = if must { DISK_WAIT_MUST } else { DISK_WAIT };
+        Some(Writer { spools: self.clone(), spool, chunks: Some(chunks), patience })
     }
 
     /// The path of whose NAR something is here.
@@ -358,24 +383,38 @@ fn make_file(spool: &Spool, place: &Place) -> io::Result<File> {
     }
     let dir = place.dir.as_ref().ok_or_else(|| io::Error::other("there is no cache directory"))?;
     let size = spool.info.nar_size;
-    let file = if size >= RESTS_MIN {
-        rest::clean(dir, place.max_size.saturating_sub(size), &place.named);
-        let (file, path) = rest::create(dir, spool.info.nar_hash)?;
-        *spool.name.lock() = Some(path);
-        file
-    } else {
-        tempfile::tempfile_in(dir)?
-    };
-    let disk = fstatvfs(&file)?;
+    let disk = statvfs(dir)?;
     let free = disk.blocks_available() * disk.fragment_size();
     if free < size.saturating_add(DISK_FREE) {
         return Err(io::ErrorKind::StorageFull.into());
     }
+    if size >= RESTS_MIN {
+        // It takes no more room than what came, whatever becomes of it.
+        rest::clean(dir, place.max_size.saturating_sub(size), &place.named);
+        let (file, path) = rest::create(dir, spool.info.nar_hash)?;
+        *spool.name.lock() = Some(path);
+        return Ok(file);
+    }
+    let file = tempfile::tempfile_in(dir)?;
     let length = i64::try_from(size).map_err(io::Error::other)?;
     match fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, length) {
         // Where a file system does not know that, room is taken as it is written.
         Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(file),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes rests that are too old, and those that are too many, as long as there are spools.
+async fn clean(spools: Weak<Inner>) {
+    while let Some(inner) = spools.upgrade() {
+        let SpoolOptions { dir, max_size, .. } = inner.options.lock().clone();
+        let in_use = inner.spools.lock().spools.values().filter_map(|spool| spool.name.lock().clone()).collect();
+        drop(inner);
+        if let Some(dir) = dir {
+            // It fails only when the program is being stopped.
+            let _ = spawn_blocking(move || rest::clean(&dir, max_size, &in_use)).await;
+        }
+        sleep(CLEAN).await; // poll
     }
 }
 
@@ -389,6 +428,8 @@ pub(crate) struct Writer {
     spool: Arc<Spool>,
     /// `None`: it is over.
     chunks: Option<mpsc::Sender<Write>>,
+    /// How long the disk is waited for.
+    patience: Duration,
 }
 
 enum Write {
@@ -434,7 +475,7 @@ impl Writer {
     async fn hand_over(&self, write: Write) -> bool {
         let Some(chunks) = &self.chunks else { return false };
         let is_open = !matches!(*self.spool.state.borrow(), State::Failed);
-        is_open && matches!(timeout(DISK_WAIT, chunks.send(write)).await, Ok(Ok(())))
+        is_open && matches!(timeout(self.patience, chunks.send(write)).await, Ok(Ok(())))
     }
 }
 

@@ -17,7 +17,7 @@ fn content(size: usize) -> Bytes {
 
 /// A spool that is all there.
 async fn proved(spools: &Spools, number: u8, size: usize) {
-    let mut writer = spools.open(&info(number, size)).expect("there is room");
+    let mut writer = spools.open(&info(number, size), false).expect("there is room");
     for chunk in content(size).chunks(100_000) {
         writer.push(Bytes::copy_from_slice(chunk)).await;
     }
@@ -48,7 +48,7 @@ async fn what_was_written_is_read_from_any_byte_on() {
 async fn it_is_streamed_as_it_comes_and_without_its_end_until_it_is_proved() {
     let spools = Spools::new(options(1 << 30));
     let size = 300_000;
-    let mut writer = spools.open(&info(1, size)).unwrap();
+    let mut writer = spools.open(&info(1, size), false).unwrap();
     let mut body = spools.read(NarHash::new([1; 32]), 0).unwrap();
     assert_eq!((spools.sends(), body.size_hint().exact()), (1, Some(size as u64)));
     let mut came = 0;
@@ -76,10 +76,10 @@ async fn it_is_streamed_as_it_comes_and_without_its_end_until_it_is_proved() {
 #[tokio::test]
 async fn what_does_not_come_to_its_end_has_none() {
     let spools = Spools::new(options(1 << 30));
-    let mut writer = spools.open(&info(1, 200_000)).unwrap();
+    let mut writer = spools.open(&info(1, 200_000), false).unwrap();
     let body = spools.read(NarHash::new([1; 32]), 0).unwrap();
     writer.push(content(150_000)).await;
-    assert!(spools.open(&info(1, 200_000)).is_none(), "one is there");
+    assert!(spools.open(&info(1, 200_000), false).is_none(), "one is there");
     drop(writer);
     assert!(matches!(body.collect().await, Err(SpoolError::Ended)));
     assert!(read(&spools, 1, 0).await.is_none() && spools.size() == 0);
@@ -99,9 +99,9 @@ async fn the_oldest_makes_room_and_what_is_in_use_does_not() {
     proved(&spools, 4, 400_000).await;
     assert!(read(&spools, 1, 0).await.is_some() && read(&spools, 3, 0).await.is_some());
     assert!(read(&spools, 2, 0).await.is_none(), "it was used before the third");
-    assert!(spools.open(&info(5, 1_000_001)).is_none(), "larger than all may be");
-    let mut growing = spools.open(&info(6, 600_000)).unwrap();
-    assert!(spools.open(&info(7, 600_000)).is_none(), "neither what is read nor what grows makes room");
+    assert!(spools.open(&info(5, 1_000_001), false).is_none(), "larger than all may be");
+    let mut growing = spools.open(&info(6, 600_000), false).unwrap();
+    assert!(spools.open(&info(7, 600_000), false).is_none(), "neither what is read nor what grows makes room");
     growing.push(content(1)).await;
     drop(reading);
 }
@@ -120,12 +120,12 @@ async fn nobody_keeps_it_for_ever() {
     spools.set(SpoolOptions { keep: Duration::ZERO, ..options(1 << 30) });
     sleep(Duration::from_secs(61)).await; // pace
     assert_eq!(spools.size(), 0, "and by other options sooner");
-    let mut growing = spools.open(&info(3, 200_000)).unwrap();
+    let mut growing = spools.open(&info(3, 200_000), false).unwrap();
     sleep(Duration::from_secs(5)).await; // pace
     assert!(growing.push(content(1)).await && spools.size() == 200_000, "what comes is kept as long as it comes");
     drop(growing);
     for number in 4..8 {
-        drop(spools.open(&info(number, 200_000)));
+        drop(spools.open(&info(number, 200_000), false));
     }
     let kept = || spools.0.spools.lock().is_swept;
     assert!(kept(), "one task looks after them");
@@ -137,10 +137,10 @@ async fn nobody_keeps_it_for_ever() {
 async fn without_a_directory_only_small_ones_are_kept() {
     let spools = Spools::new(SpoolOptions { dir: None, ..options(1 << 30) });
     proved(&spools, 1, 200_000).await;
-    assert!(spools.open(&info(2, 2_000_000)).is_none());
+    assert!(spools.open(&info(2, 2_000_000), false).is_none());
     let nowhere = Spools::new(SpoolOptions { dir: Some("/nonexistent".into()), ..options(1 << 30) });
     // That is known once it is tried.
-    let mut writer = nowhere.open(&info(2, 2_000_000)).unwrap();
+    let mut writer = nowhere.open(&info(2, 2_000_000), false).unwrap();
     let chunk = content(1000);
     timeout(Duration::from_secs(10), async { while writer.push(chunk.clone()).await {} }).await.unwrap();
     assert!(!writer.proved().await.await && nowhere.size() == 0);

@@ -18,14 +18,16 @@ use zstd::zstd_safe::{CParameter, CompressionLevel};
 const MEMORY: usize = 64;
 /// The largest window, as a power of two: 2 MiB.
 const WINDOW_LOG: u32 = 21;
-/// From this size on a NAR needs the whole window, in bytes; a smaller one needs a small part of the memory.
+/// From this size on a NAR needs the whole window, in bytes; below [`SMALL`] tables are small as well.
 const LARGE: u64 = 1024 * 1024;
+const SMALL: u64 = 256 * 1024;
 /// Lines up to these rates, in bytes a second, with the level that is worth its time there.
 const LEVELS: [(u64, CompressionLevel); 3] = [(4_000_000, 9), (16_000_000, 6), (u64::MAX, 3)];
 /// The level where the line is not known.
 const UNKNOWN: CompressionLevel = 3;
-/// What costs as good as nothing, for what does not become smaller.
+/// What costs as good as nothing, for what does not become smaller, and where all memory is taken; with a window of 128 KiB.
 const CHEAP: CompressionLevel = -5;
+const CHEAP_WINDOW_LOG: u32 = 17;
 /// How much is looked at before that is decided, in bytes.
 const SAMPLE: u64 = 1024 * 1024;
 
@@ -39,12 +41,12 @@ fn level(rate: u64) -> CompressionLevel {
 
 /// What a stream of `size` bytes takes at this level, in MiB; what zstd says, rounded up.
 const fn memory(level: CompressionLevel, size: u64) -> u32 {
-    match (size < LARGE, level) {
-        (true, ..=3) => 1,
-        (true, _) => 4,
-        (false, ..=3) => 4,
-        (false, ..=6) => 8,
-        (false, _) => 16,
+    match (size, level) {
+        (..SMALL, ..=3) => 1,
+        (..SMALL, _) | (_, ..=3) => 4,
+        (_, ..=6) => 8,
+        (..LARGE, _) => 12,
+        (LARGE.., _) => 16,
     }
 }
 
@@ -61,7 +63,8 @@ pub(super) struct Compressors(Arc<Semaphore>);
 pub(super) struct Compressor {
     level: CompressionLevel,
     size: u64,
-    memory: OwnedSemaphorePermit,
+    /// `None`: it takes next to nothing.
+    memory: Option<OwnedSemaphorePermit>,
 }
 
 impl Compressors {
@@ -71,15 +74,18 @@ impl Compressors {
 
     /// For `size` bytes over a line of this `rate`; `None` where the others need all the memory.
     pub(super) fn try_take(&self, size: u64, rate: u64) -> Option<Compressor> {
-        let level = level(rate);
-        let memory = Arc::clone(&self.0).try_acquire_many_owned(memory(level, size)).ok()?;
-        Some(Compressor { level, size, memory })
+        // Less work is better than none.
+        let levels = LEVELS.iter().map(|(_, other)| *other).filter(|other| *other <= level(rate));
+        levels.into_iter().find_map(|level| {
+            let memory = Arc::clone(&self.0).try_acquire_many_owned(memory(level, size)).ok()?;
+            Some(Compressor { level, size, memory: Some(memory) })
+        })
     }
 
-    /// The same, waiting for it. `None` only when the program is being stopped.
-    pub(super) async fn take(&self, size: u64) -> Option<Compressor> {
-        let memory = Arc::clone(&self.0).acquire_many_owned(memory(UNKNOWN, size)).await.ok()?;
-        Some(Compressor { level: UNKNOWN, size, memory })
+    /// The same for one who has to get it compressed: where there is no memory, as good as that goes without.
+    pub(super) fn take(&self, size: u64) -> Compressor {
+        let cheap = Compressor { level: CHEAP, size, memory: None };
+        self.try_take(size, 0).unwrap_or(cheap)
     }
 }
 
@@ -98,7 +104,8 @@ impl Encoder {
         if small.is_some() {
             zstd.set_pledged_src_size(small)?;
         } else {
-            zstd.set_parameter(CParameter::WindowLog(WINDOW_LOG))?;
+            let window = if level == CHEAP { CHEAP_WINDOW_LOG } else { WINDOW_LOG };
+            zstd.set_parameter(CParameter::WindowLog(window))?;
         }
         Ok(Self { zstd, sample: (small.is_none() && level != CHEAP).then_some((0, 0)) })
     }
@@ -194,7 +201,7 @@ where
             };
             self.state = match std::mem::replace(&mut self.state, State::Done) {
                 State::Begin(Compressor { level, size, memory }) => {
-                    self.memory = Some(memory);
+                    self.memory = memory;
                     State::Busy(spawn_blocking(move || encode(Encoder::new(level, Some(size))?, chunk)))
                 }
                 State::Idle(encoder) => State::Busy(spawn_blocking(move || encode(*encoder, chunk))),
@@ -272,15 +279,15 @@ mod tests {
         assert_eq!(compressors.0.available_permits(), MEMORY);
     }
 
-    #[tokio::test]
-    async fn memory_is_held_as_long_as_the_stream_lasts_and_no_more_of_it_than_there_is() {
+    #[test]
+    fn memory_is_held_as_long_as_the_stream_lasts_and_no_more_of_it_than_there_is() {
         let compressors = Compressors::new();
         let taken: Vec<Compressor> = std::iter::from_fn(|| compressors.try_take(LARGE, 1)).collect();
-        assert_eq!(taken.len(), MEMORY / 16);
+        assert_eq!(taken.len(), MEMORY / 16, "each of them at the best level");
         assert!(compressors.try_take(1, 0).is_none());
-        let waits = async { compressors.take(LARGE).await.is_some() };
-        let (is_there, ()) = tokio::join!(waits, async { drop(taken) });
-        assert!(is_there);
+        assert!(compressors.take(LARGE).memory.is_none(), "whoever must have it compressed waits for nobody");
+        drop(taken);
+        assert!(compressors.take(LARGE).memory.is_some());
     }
 
     #[test]

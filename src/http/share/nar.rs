@@ -28,8 +28,8 @@ impl Share {
         request: &Request,
         spreads: Option<NodeId>,
     ) -> Answer {
-        // What is compressed is for those that were told so, and has no parts.
-        let is_zstd = name.compression == Compression::Zstd && self.compression.plain && request.caller.node.is_none();
+        // What is compressed is for those that were told so, be it a month ago, and has no parts.
+        let is_zstd = name.compression == Compression::Zstd && request.caller.node.is_none();
         if name.compression != Compression::None && !is_zstd {
             return Ok(None);
         }
@@ -78,7 +78,8 @@ impl Share {
 
     /// The whole of it for an ordinary Nix, compressed.
     async fn zstd(&self, known: &KnownPath, request: &Request) -> Answer {
-        let head = reply::ok(media::NAR, keep::FOREVER, Body::empty());
+        // Without a length, a cache on the way may take a part for the whole: it keeps none.
+        let head = reply::ok(media::NAR, keep::NEVER, Body::empty());
         if request.head {
             return Ok(Some(head));
         }
@@ -89,7 +90,7 @@ impl Share {
         let length = known.path.info.nar_size;
         let layout = self.store.layout(&known.path).await?;
         let stream = self.store.nar(&layout, 0..length).await?;
-        let Some(compressor) = self.upload.compressors.take(length).await else { return Ok(None) };
+        let compressor = self.upload.compressors.take(length);
         let body = self.upload.compressed_body(stream, compressor, slot).await.map_err(first_bytes)?;
         Ok(Some(head.map(|_| body)))
     }
