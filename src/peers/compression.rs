@@ -23,7 +23,9 @@ const FAST: u64 = 100_000_000;
 pub const SMALL: u64 = 4 * 1024;
 /// The bodies by which a line is measured, in bytes: what is shorter fits into buffers on the way…
 pub const MEASURED_MIN: u64 = 96 * 1024;
-/// … and of a longer one a part is enough, so long.
+/// … and of one from this size on a part is enough, …
+pub const TRIED_FROM: u64 = 4 * 1024 * 1024;
+/// … so long.
 pub const TRIED: u64 = 1024 * 1024;
 /// How long a measure holds.
 const HOLDS: Duration = Duration::from_secs(60);
@@ -33,7 +35,7 @@ const HOLDS: Duration = Duration::from_secs(60);
 pub enum Wish {
     /// As it is.
     Plain,
-    /// As it is, to see how fast the line is, [`TRIED`] bytes of it at most: [`Line::measured`] or [`Line::not_measured`] has to follow.
+    /// As it is, to see how fast the line is, [`TRIED`] bytes of it if it is long ([`TRIED_FROM`]): [`Line::measured`] or [`Line::not_measured`] has to follow.
     Measured,
     /// Compressed; the line carries so many bytes a second, 0 if that is not known.
     Compressed(u64),

@@ -9,7 +9,7 @@ use super::{Abilities, ByteFlow, NarId, Remote, Source, SourceId, Standing, Tier
 use crate::fetch::error::{SourceError, Violation};
 use crate::fetch::pieces::table::{self, PieceTable};
 use crate::nix::{NarHash, StoreHash};
-use crate::peers::compression::{TRIED, Wish, is_compressed};
+use crate::peers::compression::{TRIED, TRIED_FROM, Wish, is_compressed};
 use crate::peers::{Failure, LinkError, Peer, Sample, State};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -62,7 +62,7 @@ impl PeerSource {
                 }
                 Ok(Box::new(direct(response, &bytes, nar.size)?))
             }
-            Wish::Measured if length > TRIED => self.tried(nar, bytes).await,
+            Wish::Measured if length >= TRIED_FROM => self.tried(nar, bytes).await,
             wish => {
                 let measures = (wish == Wish::Measured).then(|| Measures::new(&self.0));
                 Ok(Box::new(self.timed(nar, &bytes, measures).await?))

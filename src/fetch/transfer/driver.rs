@@ -432,6 +432,9 @@ where
 
     fn request(&mut self, key: usize, from: u64) {
         self.pause = None;
+        if let Some(keeper) = &mut self.keeper {
+            keeper.begins();
+        }
         let source = Arc::clone(&self.sources[key]);
         if let Some(lease) = self.lease.as_ref().filter(|_| source.abilities().is_far) {
             // Whatever was agreed on.

@@ -52,6 +52,11 @@ impl Keeper {
         (must || size >= RESTS_MIN).then_some(keeper)
     }
 
+    /// It is asked for: from now on it is waited for.
+    pub(crate) fn begins(&mut self) {
+        self.begun.get_or_insert_with(Instant::now);
+    }
+
     /// Takes in the next bytes.
     pub(crate) async fn take(&mut self, chunk: Bytes, info: &PathInfo, spools: &Spools) -> Decision {
         self.came += chunk.len() as u64;

@@ -12,9 +12,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// For how long it is remembered who was sent away, and of how many.
-const SENT_AWAY: Duration = Duration::from_secs(60);
-const SENT_AWAY_MAX: u64 = 4 * 1024;
+/// For how long it is remembered who was sent away or had a part of it, and of how many: they are let in.
+const KNOWN: Duration = Duration::from_secs(60);
+const KNOWN_MAX: u64 = 4 * 1024;
 
 /// What is given to whom, in how many streams.
 type Streams = HashMap<NarHash, HashMap<NodeId, usize>>;
@@ -23,13 +23,13 @@ type Streams = HashMap<NarHash, HashMap<NodeId, usize>>;
 #[derive(Debug, Clone)]
 pub(super) struct GivenNow {
     streams: Arc<Mutex<Streams>>,
-    sent_away: Cache<(NodeId, NarHash), ()>,
+    known: Cache<(NodeId, NarHash), ()>,
 }
 
 impl Default for GivenNow {
     fn default() -> Self {
-        let sent_away = Cache::builder().max_capacity(SENT_AWAY_MAX).time_to_live(SENT_AWAY).build();
-        Self { streams: Arc::default(), sent_away }
+        let known = Cache::builder().max_capacity(KNOWN_MAX).time_to_live(KNOWN).build();
+        Self { streams: Arc::default(), known }
     }
 }
 
@@ -46,12 +46,14 @@ impl GivenNow {
     pub(super) fn begin(&self, node: NodeId, nar: NarHash) -> Option<Given> {
         let mut streams = self.streams.lock();
         let nodes = streams.entry(nar).or_default();
-        let is_known = nodes.contains_key(&node) || self.sent_away.contains_key(&(node, nar));
+        let is_known = nodes.contains_key(&node) || self.known.contains_key(&(node, nar));
         if nodes.len() >= CHILDREN_MAX && !is_known {
-            self.sent_away.insert((node, nar), ());
+            self.known.insert((node, nar), ());
             return None;
         }
         *nodes.entry(node).or_default() += 1;
+        // Whoever has a part comes back for the others.
+        self.known.insert((node, nar), ());
         Some(Given { streams: Arc::clone(&self.streams), nar, node })
     }
 }
@@ -82,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn four_machines_are_given_one_nar_and_the_fifth_is_sent_away_once() {
+    fn four_machines_are_given_one_nar_and_the_fifth_is_known_once() {
         let now = GivenNow::default();
         let [one, other] = [1, 2].map(|number| NarHash::new([number; 32]));
         let mut given: Vec<Given> = (0..4).filter_map(|number| now.begin(node(number), one)).collect();
@@ -93,6 +95,7 @@ mod tests {
         given.extend(now.begin(node(4), one));
         assert_eq!(given.len(), 6, "nobody streamed it, and it is back");
         assert!(now.begin(node(5), one).is_none());
+        assert!(now.begin(node(0), one).is_some(), "it comes back for another part");
         given.truncate(3);
         assert!(now.begin(node(6), one).is_some(), "there is room");
         drop(given);
