@@ -6,9 +6,9 @@ use peernix::fetch::pieces::table::{PieceTable, length};
 use peernix::nix::NarHash;
 
 fuzz_target!(|data: &[u8]| {
-    let Some((head, rest)) = data.split_at_checked(12) else { return };
-    let size = u64::from_le_bytes(head[..8].try_into().unwrap());
-    let piece = u32::from_le_bytes(head[8..].try_into().unwrap());
+    let Some((size, rest)) = data.split_first_chunk() else { return };
+    let Some((piece, rest)) = rest.split_first_chunk() else { return };
+    let (size, piece) = (u64::from_le_bytes(*size), u32::from_le_bytes(*piece));
     // As sizes are, and as those are that a table of these bytes may have.
     let pieces = (rest.len() / 32) as u64 + 1;
     for size in [size, size % (pieces << 20)] {

@@ -3,9 +3,9 @@
 use super::flow::PieceFlow;
 use super::group::Group;
 use crate::fetch::error::SourceError;
+use crate::fetch::source::unblamed::Unblamed;
 use crate::fetch::source::{Abilities, ByteFlow, NarId, Remote, Source, SourceId, Standing, Tier};
-use crate::nix::StoreHash;
-use crate::peers::{Failure, NodeId, Sample};
+use crate::peers::NodeId;
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,39 +16,21 @@ const SILENCE: Duration = Duration::from_secs(6);
 /// Several machines that have a NAR, each of which sends other pieces of it.
 pub(crate) struct Several {
     group: Arc<Group>,
-    first: NodeId,
+    /// Whatever there is to say of a member is said while it sends.
+    remote: Unblamed,
 }
 
 impl Several {
     /// The members of `group`, by the first of them.
     pub(crate) fn new(group: Group, first: NodeId) -> Self {
-        Self { group: Arc::new(group), first }
-    }
-}
-
-/// Whatever there is to say of a member is said while it sends.
-impl Remote for Several {
-    fn id(&self) -> SourceId {
-        SourceId::Several(self.first)
-    }
-
-    fn succeeded(&self, _: Sample) {}
-
-    fn failed(&self, _: Failure) {}
-
-    fn ban(&self, _: &str, _: Duration) -> bool {
-        false
-    }
-
-    fn bar(&self, _: StoreHash) -> Option<usize> {
-        None
+        Self { group: Arc::new(group), remote: Unblamed(SourceId::Several(first)) }
     }
 }
 
 #[async_trait]
 impl Source for Several {
     fn remote(&self) -> &dyn Remote {
-        self
+        &self.remote
     }
 
     fn abilities(&self) -> Abilities {

@@ -16,6 +16,7 @@ pub(crate) mod peer;
 pub(crate) mod redirect;
 pub(crate) mod rest;
 mod timed;
+pub(crate) mod unblamed;
 pub(crate) mod upstream;
 pub(crate) mod upstream_health;
 pub(crate) mod upstream_nar;

@@ -14,7 +14,7 @@ use crate::peers::{Failure, LinkError, Peer, Sample, State};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::{Response, StatusCode};
 use std::ops::Range;
 use std::sync::Arc;
@@ -141,15 +141,14 @@ struct Wire(Incoming);
 
 impl Feed for Wire {
     async fn next(&mut self) -> Option<Result<Bytes, SourceError>> {
-        loop {
-            return match self.0.frame().await? {
-                Err(error) => Some(Err(SourceError::Connection(error.to_string()))),
-                Ok(frame) => match frame.into_data() {
-                    Ok(chunk) => Some(Ok(chunk)),
-                    Err(_trailers) => continue,
-                },
-            };
+        while let Some(frame) = self.0.frame().await {
+            match frame.map(Frame::into_data) {
+                Ok(Ok(chunk)) => return Some(Ok(chunk)),
+                Ok(Err(_trailers)) => {}
+                Err(error) => return Some(Err(SourceError::Connection(error.to_string()))),
+            }
         }
+        None
     }
 }
 

@@ -1,9 +1,8 @@
 //! What this machine has of a NAR from a transfer that did not come to its end, as a source of its first bytes.
 
+use super::unblamed::Unblamed;
 use super::{Abilities, ByteFlow, NarId, Remote, Source, SourceId, Standing, Tier};
 use crate::fetch::error::SourceError;
-use crate::nix::StoreHash;
-use crate::peers::{Failure, Sample};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -27,38 +26,21 @@ pub(crate) struct RestSource {
     /// Until it is read: it takes room on the disk as long as it is open.
     file: Mutex<Option<Arc<File>>>,
     length: u64,
+    /// What it has was sent by others, and nobody proved it.
+    remote: Unblamed,
 }
 
 impl RestSource {
     /// The first `length` bytes of a file.
     pub(crate) fn new(file: Arc<File>, length: u64) -> Self {
-        Self { file: Mutex::new(Some(file)), length }
-    }
-}
-
-/// What it has was sent by others, and nobody proved it: there is nothing to say of it.
-impl Remote for RestSource {
-    fn id(&self) -> SourceId {
-        SourceId::Rest
-    }
-
-    fn succeeded(&self, _: Sample) {}
-
-    fn failed(&self, _: Failure) {}
-
-    fn ban(&self, _: &str, _: Duration) -> bool {
-        false
-    }
-
-    fn bar(&self, _: StoreHash) -> Option<usize> {
-        None
+        Self { file: Mutex::new(Some(file)), length, remote: Unblamed(SourceId::Rest) }
     }
 }
 
 #[async_trait]
 impl Source for RestSource {
     fn remote(&self) -> &dyn Remote {
-        self
+        &self.remote
     }
 
     fn abilities(&self) -> Abilities {
