@@ -36,8 +36,8 @@
     else written;
   # What a running service takes over when it reloads (src/daemon/reload.rs). All else needs a restart.
   reloadable = {
-    gateway = ["upstreams" "budget_ms" "read_ahead" "proxy"];
-    share = ["policy" "public_keys" "deny"];
+    gateway = ["upstreams" "budget_ms" "read_ahead" "download_limit" "download_limit_per_peer" "proxy"];
+    share = ["policy" "public_keys" "deny" "upload_limit" "upload_limit_per_peer" "upload_schedule" "on_metered" "battery_min"];
     trust = ["public_keys"];
     keys = ["name" "grace"];
     discovery = ["peers"];
@@ -49,6 +49,14 @@
     then removeAttrs keys (reloadable.${section} or [])
     else keys)
   settings;
+
+  # Who is let in by a profile.
+  modes = {
+    open = "open";
+    team = "static";
+    fleet = "fleet";
+  };
+  profile = toString cfg.settings.share.profile;
 
   # -- Sockets --
   # "127.0.0.1:80", "[::]:80" → 80
@@ -94,9 +102,9 @@
   # -- Firewall --
   outside = lib.filter (address: !isLoopback address) (cfg.settings.share.listen ++ cfg.settings.share.plain_listen);
   openPorts = {
-    allowedTCPPorts = lib.unique (map port outside);
-    # Multicast DNS.
-    allowedUDPPorts = lib.optional cfg.settings.discovery.mdns 5353;
+    allowedTCPPorts = lib.unique (map port outside ++ lib.optionals cfg.settings.discovery.peerix [12304 9999]);
+    # Multicast DNS, and the broadcasts of predecessors.
+    allowedUDPPorts = lib.optional cfg.settings.discovery.mdns 5353 ++ lib.optionals cfg.settings.discovery.peerix [12304 9999];
   };
 
   # -- Places --
@@ -214,6 +222,11 @@ in {
       its state directory.
     '' "/run/secrets/peernix-node-key";
 
+    fleetKeyFile = secret ''
+      A file with the secret half of the fleet key (32 bytes), on the machine that lets others in. Without it {command}`peernixctl fleet init`
+      makes one and keeps it in the state directory of the service.
+    '' "/run/secrets/peernix-fleet-key";
+
     credentials = mkOption {
       type = types.attrsOf types.path;
       default = {};
@@ -269,6 +282,13 @@ in {
           '';
         }
         {
+          assertion = !inStore cfg.fleetKeyFile;
+          message = ''
+            services.peernix.fleetKeyFile is ${toString cfg.fleetKeyFile}, in the Nix store, where everybody can read it. Give the path of a file
+            outside as a string, such as "/run/secrets/peernix-fleet-key", and make a new key: this one is no secret any more.
+          '';
+        }
+        {
           assertion = !lib.any inStore (lib.attrValues cfg.credentials);
           message = ''
             services.peernix.credentials has a file in the Nix store, where everybody can read it: ${toString (lib.filter inStore (lib.attrValues cfg.credentials))}. Give the path
@@ -276,17 +296,18 @@ in {
           '';
         }
         {
-          assertion = !lib.any (name: lib.elem name ["signing-key" "node-key"]) (lib.attrNames cfg.credentials);
+          assertion = !lib.any (name: lib.elem name ["signing-key" "node-key" "fleet-key"]) (lib.attrNames cfg.credentials);
           message = ''
-            services.peernix.credentials has a name that is taken by the keys of the service. Use services.peernix.signingKeyFile and
-            services.peernix.nodeKeyFile for those, and another name for a login.
+            services.peernix.credentials has a name that is taken by the keys of the service. Use services.peernix.signingKeyFile,
+            services.peernix.nodeKeyFile and services.peernix.fleetKeyFile for those, and another name for a login.
           '';
         }
         {
-          assertion = cfg.settings.share.policy == "signed+own" -> cfg.settings.fleet.mode == "static";
+          assertion = cfg.settings.share.policy == "signed+own" -> cfg.settings.fleet.mode != "open";
           message = ''
             services.peernix.settings.share.policy = "signed+own" offers what was built here to enrolled machines, and with
-            settings.fleet.mode = "open" there are none. Set settings.fleet.mode = "static" and list their node ids in settings.fleet.nodes.
+            settings.fleet.mode = "open" there are none. Set settings.fleet.mode = "fleet", or
+            settings.fleet.mode = "static" and list their node ids in settings.fleet.nodes.
           '';
         }
         {
@@ -331,6 +352,17 @@ in {
 
       services.peernix.settings = {
         keys.signing = mkIf (cfg.signingKeyFile != null) (mkDefault "credential");
+        # The file names every key, so that what follows from the profile is said in it, too.
+        fleet.mode = mkIf (modes ? ${profile}) (mkDefault modes.${profile});
+        share = mkMerge [
+          (mkIf (profile == "fleet") {policy = mkDefault "signed+own";})
+          (mkIf (profile == "receive-only") {
+            policy = mkDefault "off";
+            listen = mkDefault "";
+            index = mkDefault false;
+            relay = mkDefault false;
+          })
+        ];
         discovery.interfaces = mkIf (cfg.interfaces != []) (mkDefault cfg.interfaces);
       };
 
@@ -370,10 +402,11 @@ in {
         reloadTriggers = [configFile] ++ lib.optional config.nix.enable config.environment.etc."nix/nix.conf".source;
         # In place of those of the same name that the unit looks for in /etc/credstore.
         serviceConfig = mkMerge [
-          (mkIf (cfg.signingKeyFile != null || cfg.nodeKeyFile != null || cfg.credentials != {}) {
+          (mkIf (cfg.signingKeyFile != null || cfg.nodeKeyFile != null || cfg.fleetKeyFile != null || cfg.credentials != {}) {
             LoadCredential =
               lib.optional (cfg.signingKeyFile != null) "signing-key:${toString cfg.signingKeyFile}"
               ++ lib.optional (cfg.nodeKeyFile != null) "node-key:${toString cfg.nodeKeyFile}"
+              ++ lib.optional (cfg.fleetKeyFile != null) "fleet-key:${toString cfg.fleetKeyFile}"
               ++ lib.mapAttrsToList (name: file: "${name}:${toString file}") cfg.credentials;
           })
           # A store in a place that the unit hides.

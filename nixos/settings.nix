@@ -51,7 +51,7 @@ in {
     '';
     budget_ms = option (types.ints.between 1 10000) 300 ''
       How long a lookup waits for peers, in milliseconds. An upstream that works is waited for longer, up to 8 seconds, while
-      nobody has said yes: Nix remembers "not here" for an hour.
+      nobody has said yes: Nix remembers "not here" for an hour. So is a peer that is said to have it, up to 0.7 seconds.
     '';
     read_ahead = option types.bool true ''
       Whether the small NARs of a closure are fetched from peers before Nix asks for them, once it has asked for the first.
@@ -61,12 +61,21 @@ in {
       withheld until the whole is verified, and Nix throws away what it has when they do not come. `"whole"`: all of it, however large; it is kept in
       the cache directory (`cache.max_size`) for that, and Nix hears nothing meanwhile (its `stalled-download-timeout` is 5 minutes).
     '';
+    download_limit = option size "0B" "The most bytes a second that come for NARs, of all sources together. `\"0B\"` is no limit.";
+    download_limit_per_peer = option size "0B" "The most bytes a second that come from one source. `\"0B\"` is no limit.";
     proxy = option (types.nullOr types.str) null ''
       The proxy on the way to upstreams, such as `"http://proxy.example.org:3128"` or `"socks5://127.0.0.1:1080"`, without user and
       password. `""` is none. `null`: the environment of the service says, which has what {option}`networking.proxy` gives the Nix daemon.
     '';
   };
   share = {
+    profile = option (types.nullOr (types.enum ["open" "team" "fleet" "receive-only"])) null ''
+      With whom this machine shares, in one word; `null`: as the other options say. `"open"`: with whoever is on the network, what public keys
+      signed. `"team"`: with the machines of `fleet.nodes`. `"fleet"`: with the members of the fleet, also what was built here.
+      `"receive-only"`: with nobody. Nobody is let in by an ordinary binary cache but with `"open"`.
+      It sets `fleet.mode`, and `policy`, `listen`, `index` and `relay` where they follow from it; one that is set to
+      something else contradicts it, and is refused when the system is built.
+    '';
     listen = option addresses ["[::]:7650"] ''
       Where other machines with Peernix connect (TLS, both sides show their node key). `""` is nowhere.
     '';
@@ -83,7 +92,7 @@ in {
     '';
     policy = option (types.enum ["signed" "signed+own" "off"]) "signed" ''
       Which paths are offered. `"signed"`: those that carry a valid signature by one of `public_keys`. `"signed+own"`: also what was built
-      on this machine, to enrolled machines only (needs `fleet.mode = "static"`). `"off"`: none.
+      on this machine, to enrolled machines only (needs `fleet.mode = "static"` or `"fleet"`). `"off"`: none.
     '';
     public_keys = option texts [cacheKey] ''
       The keys for that: also those of other caches whose paths the machines should get from each other. They say what goes out; what may come in is a matter of `nix.settings.trusted-public-keys`. A list here replaces
@@ -100,7 +109,30 @@ in {
       How NARs are sent to an ordinary Nix at `plain_listen`: as they are, or compressed with zstd while they are sent, which takes the processor
       of this machine each time and leaves Nix no way to go on in the middle of one.
     '';
-    upload_limit = option size "0B" "The most bytes sent a second, all peers together. `\"0B\"` is no limit.";
+    upload_limit = option size "0B" "The most bytes sent a second, all peers together; they take turns. `\"0B\"` is no limit.";
+    upload_limit_per_peer = option size "0B" "The most bytes sent a second to one peer. `\"0B\"` is no limit.";
+    upload_schedule = option (types.listOf (types.submodule {
+      options = {
+        from = mkOption {
+          type = types.str;
+          description = "From then on, by the clock of the machine, such as `\"08:00\"`.";
+        };
+        until = mkOption {
+          type = types.str;
+          description = "Until then; before `from` it is of the next day.";
+        };
+        limit = mkOption {
+          type = size;
+          description = "The most bytes sent a second. `\"0B\"` is no limit.";
+        };
+      };
+    })) [] "Times of the day with another limit than `upload_limit`. The first that fits counts.";
+    on_metered = option (types.enum ["pause" "share"]) "pause" ''
+      What is done on a connection that costs by the byte, as NetworkManager says: nothing is sent to other machines, or as on any other.
+    '';
+    battery_min = option (types.ints.between 0 100) 20 ''
+      While the battery is used and has less than this many percent, as UPower says, nothing is sent to other machines.
+    '';
     max_connections = option (types.ints.between 1 65536) 1024 "The most connections held at once.";
   };
   store = {
@@ -133,12 +165,21 @@ in {
     peers = option texts [] ''
       Machines at fixed addresses: `"host:port"`, or `"NODEID@host:port"` when only that machine may answer there.
     '';
+    peerix = option types.bool false ''
+      Whether machines with peerix (port 12304) and with the Peernix that is written in Go (port 9999) are asked and answered, over UDP and HTTP, while they are replaced: what anyone may
+      have of this store is theirs as well, and what they have counts by its signatures. Nix finds the gateway at `http://127.0.0.1:12304` and `http://127.0.0.1:9999/nix-cache` too.
+    '';
   };
   fleet = {
-    mode = option (types.enum ["open" "static"]) "open" ''
-      Who is admitted as a peer. `"open"`: every machine. `"static"`: the machines in `nodes`, and nobody else.
+    mode = option (types.enum ["open" "static" "fleet"]) "open" ''
+      Who is admitted as a peer. `"open"`: every machine. `"static"`: the machines in `nodes`, and nobody else. `"fleet"`: the machines that a
+      fleet key vouches for; {command}`peernixctl fleet` founds a fleet and lets machines in.
     '';
-    nodes = option texts [] "Node ids, as `peernixd --print-node-id` prints them.";
+    nodes = option texts [] "With `mode = \"static\"`: node ids, as `peernixd --print-node-id` prints them.";
+    public_key = option types.str "" ''
+      With `mode = "fleet"`: the public half of the fleet key, as {command}`peernixctl fleet` shows it. `""` is that of the fleet which this machine
+      founded or joined.
+    '';
   };
   swarm = {
     claims = option types.bool true ''
@@ -148,6 +189,36 @@ in {
       Whether a NAR of 16 MiB and more comes from several machines at once that have it, in pieces that are proved one by one, and is given in those.
     '';
     max_sources = option (types.ints.between 2 16) 4 "From how many machines at most.";
+    patches = option types.bool true ''
+      Whether a NAR comes as what it differs in from another version, where the line is slow and both machines have that; and is given so.
+    '';
+  };
+  nats = {
+    servers = option (types.listOf (types.strMatching "(nats|tls)://[^@]+")) [] ''
+      The NATS servers that join the sites of one administrator; they need JetStream. The empty list is none: this machine knows of no other
+      site. `"nats://HOST:PORT"` or `"tls://HOST:PORT"`, without user and password: those are a credential.
+    '';
+    site = option types.str "" ''
+      The name of the site that this machine is of, the same on all machines of its network: letters, digits, `-` and `_`.
+    '';
+    credential = option types.str "" ''
+      The name of a systemd credential with a NATS credentials file (`.creds`) or the seed of an nkey, see
+      {option}`services.peernix.credentials`. `""`: the servers are shown nothing.
+    '';
+    addresses = option addresses [] "Where other sites reach this machine's share, one address or two, where that is not an address that it has itself.";
+    relay = option size 0 ''
+      The largest NAR that goes over NATS, signed and in parts, where no machine of another site can be reached directly; for what this machine
+      fetches and for what it sends. `0`: none. NATS servers see what they carry.
+    '';
+  };
+  replicate = {
+    copies = option (types.ints.between 1 64) 1 ''
+      On how many machines of the fleet what was built here or pinned shall be, this one included. 1: only here. Nix there has to trust the key
+      that signs it.
+    '';
+    keep = option types.str "30days" "For how long what was built here is wanted there, from then on. What is pinned is for as long as it is.";
+    max_size = option size "10GiB" "How much is held here for other members. 0: nothing.";
+    replace_after = option types.str "1h" "After how long a member that is gone is replaced by another one.";
   };
   cache = {
     max_size = option size "4GiB" "How much is kept for other machines while it is fetched, in the cache directory and in memory.";
@@ -158,6 +229,7 @@ in {
     idle_timeout = option types.str "30s" "How long a connection of the share may be idle, or its transfer make no progress.";
     per_address = option types.ints.positive 128 "The most connections of the share from one address at once.";
     memory = option size "64MiB" "The memory for NARs that are verified whole before Nix sees their first byte.";
+    requests_per_second = option types.ints.unsigned 0 "How many requests of one address the share answers in a second. 0 is any number.";
   };
   log.level = option (types.enum ["off" "error" "warn" "info" "debug" "trace"]) "info" "The least severe level that is logged.";
 }

@@ -40,12 +40,12 @@
         # On eth0 the driver gives all machines the same address, in networks of their own.
         interfaces = map (number: "eth${toString number}") (lib.range 1 (lib.length config.virtualisation.vlans));
       };
-      # Web servers that scripts start.
-      networking.firewall.allowedTCPPorts = [80 8000];
+      # Servers that scripts start.
+      networking.firewall.allowedTCPPorts = [80 4222 8000];
       # Not beside what NixOS has: cache.nixos.org would be asked as well.
       nix.settings = lib.mapAttrs (_: lib.mkForce) declaration.nix.settings;
       environment.systemPackages = with pkgs;
-        [curl jq netcat-openbsd nginx procps python3]
+        [curl jq nats-server netcat-openbsd nginx procps python3]
         ++ lib.optionals (lib.hasSuffix "-desktop" config.vmTest.tree) [
           dunst
           imagemagick

@@ -4,13 +4,15 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 version=0.20.2
-tools=${CARGO_TARGET_DIR:-target}/tools
+# Of the machine and not of the tree, as the lab's root trees: it takes minutes to build, and each clone would build it anew.
+tools=${XDG_CACHE_HOME:-$HOME/.cache}/peernix-tools/cargo-deny-$version
 
 if ! deny=$(command -v cargo-deny); then
   deny=$tools/bin/cargo-deny
   if [ ! -x "$deny" ]; then
-    # Once; unoptimised it takes half the time. CARGO_TARGET_DIR/tools can be kept between runs.
+    # Unoptimised it takes half the time.
     CARGO_PROFILE_DEV_DEBUG=false cargo install cargo-deny --debug --locked --version "$version" --root "$tools" --target-dir "$tools/build"
+    rm -rf "$tools/build"
   fi
 fi
 

@@ -8,6 +8,8 @@
 //! * [`store`]: this machine's store: path infos, NARs from any offset, and the policy of what is shared.
 //! * [`peers`]: the other machines: identity, discovery, table, connections.
 //! * [`index`]: who has what.
+//! * [`sites`]: networks that are joined over NATS.
+//! * [`copies`]: what several machines of one administrator hold.
 //! * [`fetch`]: getting a path: lookup, transfer, verification, upstreams.
 //! * [`http`]: the cache protocol: what gateway and share have in common, and the two of them.
 //! * [`system`]: the host: sockets, directories, log, network changes, and what systemd wants to know.
@@ -23,6 +25,7 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod copies;
 pub mod daemon;
 pub mod fetch;
 mod files;
@@ -34,6 +37,7 @@ pub mod nix;
 pub mod notifier;
 pub mod peers;
 pub mod resilience;
+pub mod sites;
 pub mod store;
 pub mod system;
 

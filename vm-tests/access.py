@@ -14,10 +14,11 @@ RULES = "/etc/polkit-1/rules.d/00-test.rules"
 
 # What changes nothing, on either way.
 DBUS_ASKS = {
-    "Describe", "GetJob", "GetPeer", "GetStatistics", "GetStatus", "ListJobs", "ListKeys", "ListPaths", "ListPeers", "ListPins",
+    "Describe", "GetFleet", "GetJob", "GetPeer", "GetStatistics", "GetStatus", "ListJobs", "ListKeys", "ListPaths", "ListPeers", "ListPins",
     "ListTrusted", "Ping", "PingPeer", "QueryPath", "Subscribe", "Unsubscribe",
 }  # fmt: skip
 VARLINK_ASKS = {
+    "org.peernix.Fleet": {"Show"},
     "org.peernix.Keys": {"ExportPublic", "List", "ListTrusted"},
     "org.peernix.Manager": {
         "Describe", "DumpStatistics", "GetLogLevel", "ListJobPaths", "ListJobs", "SubscribeEvents", "WatchJob",

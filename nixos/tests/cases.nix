@@ -32,6 +32,8 @@
       gateway.proxy = null;
       share.listen = asList example.share.listen;
       share.plain_listen = asList example.share.plain_listen;
+      # Without it the file says the same.
+      share.profile = null;
     }
     // {trust.public_keys = null;};
 
@@ -159,21 +161,23 @@ in {
       "a new file or new keys reload" =
         is config.systemd.services.peernix.reloadTriggers [(configOf config) config.environment.etc."nix/nix.conf".source];
       "src/daemon/reload.rs takes over what the module says that it does" = is (lib.sort lib.lessThan reloaded) (
-        lib.sort lib.lessThan ["upstreams" "budget_ms" "read_ahead" "proxy" "policy" "public_keys" "deny" "peers"]
+        lib.sort lib.lessThan ["upstreams" "budget_ms" "read_ahead" "proxy" "policy" "public_keys" "deny" "download_limit" "download_limit_per_peer" "upload_limit" "upload_limit_per_peer" "upload_schedule" "on_metered" "battery_min" "peers"]
       );
       "what a reload does not take over restarts" =
         is (lib.mapAttrs (_: lib.attrNames) (builtins.fromJSON (lib.head config.systemd.services.peernix.restartTriggers)))
         {
           gateway = ["listen" "priority" "verify"];
-          share = ["compression" "index" "listen" "max_connections" "plain_compression" "plain_listen" "relay" "upload_limit"];
+          share = ["compression" "index" "listen" "max_connections" "plain_compression" "plain_listen" "relay"];
           store = ["dir" "root" "state_dir"];
           trust = [];
           keys = ["signing"];
-          discovery = ["interfaces" "mdns"];
-          fleet = ["mode" "nodes"];
-          swarm = ["claims" "max_sources" "pieces"];
+          discovery = ["interfaces" "mdns" "peerix"];
+          fleet = ["mode" "nodes" "public_key"];
+          swarm = ["claims" "max_sources" "patches" "pieces"];
+          nats = ["addresses" "credential" "relay" "servers" "site"];
+          replicate = ["copies" "keep" "max_size" "replace_after"];
           cache = [];
-          limits = ["header_timeout" "idle_timeout" "memory" "per_address"];
+          limits = ["header_timeout" "idle_timeout" "memory" "per_address" "requests_per_second"];
           log = [];
         };
       "no notifications" = is [config.systemd.user.services (config.environment.etc ? "xdg/autostart/peernix-notifier.desktop")] [{} false];
@@ -187,6 +191,7 @@ in {
         interfaces = ["enp3s0" "wlan0"];
         signingKeyFile = "/run/secrets/signing";
         nodeKeyFile = "/run/secrets/node";
+        fleetKeyFile = "/run/secrets/fleet";
         admins = ["alice" "bob"];
         notifications.enable = true;
         narinfoCacheNegativeTtl = 0;
@@ -215,9 +220,9 @@ in {
       plain = ownSocket config "plain";
     in {
       "secrets are credentials, and no other directive is touched" =
-        is serviceConfig {LoadCredential = ["signing-key:/run/secrets/signing" "node-key:/run/secrets/node"];};
+        is serviceConfig {LoadCredential = ["signing-key:/run/secrets/signing" "node-key:/run/secrets/node" "fleet-key:/run/secrets/fleet"];};
       "a credential replaces that of the same name in systemd/" =
-        is (map (value: lib.head (lib.splitString ":" value)) units.service.Service.LoadCredential) ["signing-key" "node-key"];
+        is (map (value: lib.head (lib.splitString ":" value)) units.service.Service.LoadCredential) ["signing-key" "node-key" "fleet-key"];
       "the key that signs is the credential" = is config.services.peernix.settings.keys.signing "credential";
       "the firewall opens on the interfaces alone" = is {inherit (config.networking.firewall) allowedTCPPorts allowedUDPPorts interfaces;} {
         allowedTCPPorts = [];
@@ -266,6 +271,10 @@ in {
         public_keys = [];
         deny = ["*-secret*" "a \"quoted\" one"];
         upload_limit = 20000000;
+        upload_limit_per_peer = "0B";
+        upload_schedule = [];
+        on_metered = "pause";
+        battery_min = 20;
         max_connections = 1024;
       };
     };
@@ -318,6 +327,42 @@ in {
       ];
     };
   };
+  "a machine that only takes" = {
+    modules = [
+      (peernix {
+        openFirewall = true;
+        settings.share.profile = "receive-only";
+      })
+    ];
+    warns = ["opens no port for the share"];
+    checks = config: {
+      "the file says all that follows" = is (lib.getAttrs ["profile" "policy" "listen" "plain_listen" "index" "relay"] (builtins.fromTOML config.test.text).share) {
+        profile = "receive-only";
+        policy = "off";
+        listen = [];
+        plain_listen = [];
+        index = false;
+        relay = false;
+      };
+      "nothing is opened for others" = is config.networking.firewall.allowedTCPPorts [];
+    };
+  };
+
+  "a member of a fleet" = {
+    modules = [
+      (peernix {
+        settings.share.profile = "fleet";
+        settings.fleet.public_key = "1pxccnbmwjxjy9q0f06vnfygdaidqy9b9yypjwv1l8lwgwdf4s53";
+      })
+    ];
+    checks = config: {
+      "the file says all that follows" = let
+        text = builtins.fromTOML config.test.text;
+      in
+        is [text.fleet.mode text.share.policy text.share.listen] ["fleet" "signed+own" ["[::]:7650"]];
+    };
+  };
+
   firewall = {
     modules = [(peernix {openFirewall = true;})];
     checks = config: {

@@ -11,7 +11,11 @@ let
     package = any;
     enum = _: any;
     strMatching = _: any;
-    listOf = _: any;
+    # The options of its elements are called NAME.*.OPTION.
+    listOf = element:
+      if element ? options
+      then {options."*" = element.options;}
+      else any;
     attrsOf = _: any;
     nullOr = _: any;
     either = _: _: any;

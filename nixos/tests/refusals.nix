@@ -14,6 +14,7 @@ in {
     };
   } ["signingKeyFile" "in the Nix store"];
   "a node key in the store" = fails {nodeKeyFile = "${builtins.storeDir}/00000000000000000000000000000000-key";} ["nodeKeyFile" "in the Nix store"];
+  "a fleet key in the store" = fails {fleetKeyFile = "${builtins.storeDir}/00000000000000000000000000000000-key";} ["fleetKeyFile" "in the Nix store"];
   "a login in the store" = fails {credentials.login = "${builtins.storeDir}/00000000000000000000000000000000-netrc";} ["credentials" "in the Nix store"];
   "a login by the name of a key" = fails {credentials.node-key = "/run/secrets/x";} ["name that is taken" "nodeKeyFile"];
   "own paths without a fleet" = fails {settings.share.policy = "signed+own";} ["fleet.mode = \"static\""];

@@ -113,6 +113,10 @@ fn hint(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::NoSuchKey => {
             "`peernixctl keys` lists the keys that sign, `peernixctl trust` those that are trusted."
         }
+        ErrorKind::NoFleetKey => "`peernixctl fleet` tells on each machine whether it has the key.",
+        ErrorKind::PairingFailed => {
+            "`peernixctl fleet invite` on the machine with the fleet key prints a new code, which is good for a minute."
+        }
         ErrorKind::KeyInUse => "`peernixctl keys rotate` makes another one.",
         ErrorKind::KeyManagedExternally => "Change the credential `signing-key` of peernix.service and restart it.",
         ErrorKind::ConfigInvalid => "`peernixd --check-config` tries the file; `man peernix.toml` has every key.",
@@ -122,6 +126,7 @@ fn hint(kind: ErrorKind) -> Option<&'static str> {
         | ErrorKind::PinLimit
         | ErrorKind::InvalidPublicKey
         | ErrorKind::KeyNameTaken
+        | ErrorKind::OtherFleet
         | ErrorKind::InvalidArgument
         | ErrorKind::LimitExceeded
         | ErrorKind::NotSupported

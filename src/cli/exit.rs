@@ -75,6 +75,9 @@ pub const fn of_kind(kind: ErrorKind) -> u8 {
         | ErrorKind::StoreUnavailable
         | ErrorKind::KeyNameTaken
         | ErrorKind::KeyInUse
+        | ErrorKind::NoFleetKey
+        | ErrorKind::OtherFleet
+        | ErrorKind::PairingFailed
         | ErrorKind::KeyManagedExternally
         | ErrorKind::ConfigInvalid
         | ErrorKind::Draining

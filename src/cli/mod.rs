@@ -8,6 +8,7 @@ mod completion;
 mod connect;
 mod error;
 pub mod exit;
+mod nix_memory;
 mod output;
 pub mod peernixctl;
 pub mod peernixd;

@@ -51,6 +51,10 @@ async fn dispatch(verb: Verb, route: &Route, ask: bool, screen: &Screen) -> Done
     match verb {
         Verb::Status => verbs::status::run(route.connect(Start::Never).await, route, screen).await,
         Verb::Verify => verbs::verify::run(route.connect(Start::Never).await, route, screen).await,
+        Verb::Forget(_) if route.host.is_some() => {
+            Err(VerbError::Usage("--host does not go with forget: run it on that machine".to_owned()))
+        }
+        Verb::Forget(args) => verbs::forget::run(&args, screen),
         Verb::Version => verbs::status::version(route.connect(Start::Never).await.ok(), screen).await,
         Verb::Completion { shell } => screen.write(&completion::script(shell)),
         Verb::Bridge { never_start } => {

@@ -1,9 +1,10 @@
 //! What a configuration must hold although every single value has the right form.
 
 use super::error::Problem;
-use super::sections::{Config, FleetMode, MAX_SOURCES_MOST, Policy};
-use super::upstream;
+use super::sections::{Config, FleetMode, MAX_SOURCES_MOST, Policy, Profile, Replicate};
+use super::{nats, upstream};
 use crate::keys::{GRACE_MAX, NAME_MAX};
+use crate::store::PIN_COPIES_MAX;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path};
 use std::time::Duration;
@@ -12,8 +13,10 @@ use std::time::Duration;
 const BUDGET_MS_MAX: u64 = 10_000;
 /// The most connections that may be allowed.
 const CONNECTIONS_MAX: usize = 65_536;
-/// The least upload limit, in bytes a second: below it every transfer looks stalled to the other side.
-const UPLOAD_LIMIT_MIN: u64 = 16 * 1024;
+/// The least limit of what comes or leaves, in bytes a second: below it every transfer looks stalled.
+const RATE_MIN: u64 = 64 * 1024;
+/// The most times of the day with a limit of their own.
+const UPLOAD_WINDOWS_MAX: usize = 24;
 /// The shortest and longest time for the head of a request.
 const HEADER_TIMEOUTS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(600)];
 /// The shortest and longest time without progress.
@@ -22,6 +25,8 @@ const IDLE_TIMEOUTS: [Duration; 2] = [Duration::from_millis(100), Duration::from
 const MEMORY_MIN: u64 = 16 * 1024 * 1024;
 /// The longest name of a network interface on Linux, in bytes (`IFNAMSIZ` less its zero).
 const INTERFACE_NAME_MAX: usize = 15;
+/// The least time after which a member that is gone is replaced: one that restarts is back before.
+const REPLACE_AFTER_MIN: Duration = Duration::from_secs(5);
 /// The longest time that is kept what was fetched for others.
 const CACHE_KEEP_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -35,6 +40,8 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
     discovery(config, &mut problems);
     fleet(config, &mut problems);
     swarm(config, &mut problems);
+    nats::check(&config.nats, &mut problems);
+    replicate(config, &mut problems);
     cache(config, &mut problems);
     limits(config, &mut problems);
     collisions(config, &mut problems);
@@ -53,6 +60,13 @@ fn gateway(config: &Config, problems: &mut Vec<Problem>) {
             format!("{address} can be reached from the network, and the gateway downloads for whoever reaches it"),
             "listen on 127.0.0.1 or [::1]; to serve other machines there is [share] plain_listen",
         );
+    }
+    let limits =
+        [("download_limit", gateway.download_limit), ("download_limit_per_peer", gateway.download_limit_per_peer)];
+    for (key, limit) in limits {
+        if limit != 0 && limit < RATE_MIN {
+            wrong(key, format!("less than {RATE_MIN} bytes a second"), "give more, or \"0B\" for no limit");
+        }
     }
     if !(1..=BUDGET_MS_MAX).contains(&gateway.budget_ms) {
         wrong("budget_ms", format!("not between 1 and {BUDGET_MS_MAX} milliseconds"), "300 is a good value");
@@ -80,7 +94,7 @@ fn share(config: &Config, problems: &mut Vec<Problem>) {
             "policy",
             "\"signed+own\" offers what was built here to enrolled machines, and with [fleet] mode \"open\" there are none"
                 .into(),
-            "set mode = \"static\" and list their node ids in [fleet] nodes",
+            "set mode = \"fleet\", or mode = \"static\" and list their node ids in [fleet] nodes",
         );
     }
     for pattern in &share.deny {
@@ -93,12 +107,21 @@ fn share(config: &Config, problems: &mut Vec<Problem>) {
             );
         }
     }
-    if share.upload_limit != 0 && share.upload_limit < UPLOAD_LIMIT_MIN {
-        wrong(
-            "upload_limit",
-            format!("less than {UPLOAD_LIMIT_MIN} bytes a second"),
-            "give more, or \"0B\" for no limit",
-        );
+    let windows = share.upload_schedule.iter().map(|window| ("upload_schedule", window.limit));
+    let limits = [("upload_limit", share.upload_limit), ("upload_limit_per_peer", share.upload_limit_per_peer)];
+    for (key, limit) in limits.into_iter().chain(windows) {
+        if limit != 0 && limit < RATE_MIN {
+            wrong(key, format!("less than {RATE_MIN} bytes a second"), "give more, or \"0B\" for no limit");
+        }
+    }
+    if share.upload_schedule.len() > UPLOAD_WINDOWS_MAX {
+        wrong("upload_schedule", format!("more than {UPLOAD_WINDOWS_MAX} times"), "name fewer, longer ones");
+    }
+    if share.upload_schedule.iter().any(|window| window.from == window.until) {
+        wrong("upload_schedule", "a time that ends when it begins".into(), "give until another time than from");
+    }
+    if share.battery_min > 100 {
+        wrong("battery_min", "more than 100 percent".into(), "20 is a good value, and 0 shares to the end");
     }
     if !(1..=CONNECTIONS_MAX).contains(&share.max_connections) {
         wrong("max_connections", format!("not between 1 and {CONNECTIONS_MAX}"), "1024 is a good value");
@@ -114,6 +137,21 @@ fn swarm(config: &Config, problems: &mut Vec<Problem>) {
             what,
             "4 is a good value; for one at a time there is pieces = false",
         ));
+    }
+}
+
+fn replicate(config: &Config, problems: &mut Vec<Problem>) {
+    let Replicate { copies, replace_after, .. } = &config.replicate;
+    if !(1..=PIN_COPIES_MAX).contains(copies) {
+        let what = format!("not between 1 and {PIN_COPIES_MAX}");
+        problems.push(Problem::of("replicate", "copies", what, "2 is a good value, and 1 is none on other machines"));
+    } else if *copies > 1 && config.fleet.mode == FleetMode::Open {
+        let what = "nobody is a member of anything with [fleet] mode = \"open\"";
+        problems.push(Problem::of("replicate", "copies", what, "set share.profile = \"fleet\", or fleet.mode"));
+    }
+    if *replace_after < REPLACE_AFTER_MIN {
+        let what = format!("less than {}", humantime::format_duration(REPLACE_AFTER_MIN));
+        problems.push(Problem::of("replicate", "replace_after", what, "1h is a good value"));
     }
 }
 
@@ -146,6 +184,14 @@ fn keys(config: &Config, problems: &mut Vec<Problem>) {
 }
 
 fn discovery(config: &Config, problems: &mut Vec<Problem>) {
+    if config.discovery.peerix && config.share.profile.is_some_and(|profile| profile != Profile::Open) {
+        problems.push(Problem::of(
+            "discovery",
+            "peerix",
+            "machines with peerix cannot show who they are, and [share] profile lets in those that do",
+            "set peerix = false, or profile = \"open\"",
+        ));
+    }
     for name in &config.discovery.interfaces {
         let fits = !name.is_empty()
             && name.len() <= INTERFACE_NAME_MAX
@@ -176,7 +222,21 @@ fn fleet(config: &Config, problems: &mut Vec<Problem>) {
             "nodes are listed, but mode \"open\" admits every machine",
             "set mode = \"static\", or leave nodes out",
         )),
+        (FleetMode::Fleet, false) => problems.push(Problem::of(
+            "fleet",
+            "mode",
+            "nodes are listed, but mode \"fleet\" admits those that the fleet key vouches for",
+            "set mode = \"static\", or leave nodes out",
+        )),
         _ => {}
+    }
+    if fleet.mode != FleetMode::Fleet && fleet.public_key.is_some() {
+        problems.push(Problem::of(
+            "fleet",
+            "mode",
+            "the key of a fleet is named, but this mode does not go by it",
+            "set mode = \"fleet\", or leave public_key out",
+        ));
     }
 }
 

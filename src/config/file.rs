@@ -3,6 +3,7 @@
 use super::check;
 use super::error::Problem;
 use super::keys::{SECTIONS, keys_of};
+use super::profile;
 use super::sections::Config;
 use super::upstream::{CREDENTIAL, masked};
 use serde::Deserialize;
@@ -69,8 +70,12 @@ pub(super) fn read(text: &str, file: Option<&Path>) -> Result<Config, Vec<Proble
         sound.insert(section, Spanned::new(span, DeValue::Table(sound_content)));
     }
     match Config::deserialize(toml::Deserializer::from(Spanned::new(whole, sound))) {
-        Ok(config) => {
-            for problem in check::check(&config) {
+        Ok(mut config) => {
+            let line = |section: &str, key: &str| {
+                places.get(&(section.to_owned(), key.to_owned())).map(|span| source.line(span))
+            };
+            let contradictions = profile::apply(&mut config, line);
+            for problem in contradictions.into_iter().chain(check::check(&config)) {
                 // A key that could not be read has its default here: what is said of that would only confuse.
                 if !problems.iter().any(|known| (&known.section, &known.key) == (&problem.section, &problem.key)) {
                     problems.push(source.placed(problem, &places));

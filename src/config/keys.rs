@@ -1,12 +1,26 @@
 //! Which sections and keys there are: asked of the structs themselves, so that messages and documents cannot fall behind.
 
-use super::sections::{Cache, Discovery, Fleet, Gateway, Keys, Limits, Log, Share, Store, Swarm, Trust};
+use super::nats::Nats;
+use super::sections::{Cache, Discovery, Fleet, Gateway, Keys, Limits, Log, Replicate, Share, Store, Swarm, Trust};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use std::fmt;
 
 /// The sections, in the order in which they are documented.
-pub const SECTIONS: [&str; 11] =
-    ["gateway", "share", "store", "trust", "keys", "discovery", "fleet", "swarm", "cache", "limits", "log"];
+pub const SECTIONS: [&str; 13] = [
+    "gateway",
+    "share",
+    "store",
+    "trust",
+    "keys",
+    "discovery",
+    "fleet",
+    "swarm",
+    "nats",
+    "replicate",
+    "cache",
+    "limits",
+    "log",
+];
 
 /// The keys of a section; `None` if there is no such section.
 #[must_use]
@@ -20,6 +34,8 @@ pub fn keys_of(section: &str) -> Option<&'static [&'static str]> {
         "discovery" => Some(names::<Discovery>()),
         "fleet" => Some(names::<Fleet>()),
         "swarm" => Some(names::<Swarm>()),
+        "nats" => Some(names::<Nats>()),
+        "replicate" => Some(names::<Replicate>()),
         "cache" => Some(names::<Cache>()),
         "limits" => Some(names::<Limits>()),
         "log" => Some(names::<Log>()),

@@ -8,7 +8,9 @@ mod check;
 mod error;
 mod file;
 mod keys;
+mod nats;
 mod nix_conf;
+mod profile;
 mod sections;
 mod upstream;
 mod value;
@@ -19,7 +21,7 @@ pub use keys::{SECTIONS, keys_of};
 pub use nix_conf::{NixConf, TrustedBy};
 pub use sections::*;
 pub use upstream::{Credential, UPSTREAM_TIER, Upstream, UpstreamUrl};
-pub use value::{Addresses, Proxy};
+pub use value::{Addresses, Proxy, TimeOfDay};
 
 use crate::files;
 use nix::unistd::geteuid;

@@ -2,9 +2,11 @@
 //!
 //! `docs/config.example.toml` says the same to administrators; a test keeps the two in step.
 
+use super::nats::Nats;
 use super::upstream::{Upstream, UpstreamUrl};
-use super::value::{self, Addresses, Proxy};
+use super::value::{self, Addresses, Proxy, TimeOfDay};
 use crate::nix::{PublicKey, StoreDir};
+use crate::peers::fleet::FleetId;
 use crate::peers::{FixedPeer, NodeId};
 use log::LevelFilter;
 use serde::Deserialize;
@@ -47,6 +49,8 @@ pub const MAX_SOURCES_MOST: u32 = 16;
 pub const CACHE_KEEP: Duration = Duration::from_secs(15 * 60);
 /// How long a signing key that was replaced still signs.
 pub const GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How much of its battery a machine keeps for itself, in percent.
+pub const BATTERY_MIN: u8 = 20;
 /// What is logged.
 pub const LOG_LEVEL: LevelFilter = LevelFilter::Info;
 
@@ -70,6 +74,10 @@ pub struct Config {
     pub fleet: Fleet,
     /// What machines do together.
     pub swarm: Swarm,
+    /// The sites that this machine's is joined with.
+    pub nats: Nats,
+    /// What several machines hold.
+    pub replicate: Replicate,
     /// What is kept for others while it is fetched.
     pub cache: Cache,
     /// What one client may take.
@@ -94,12 +102,19 @@ pub struct Gateway {
     pub priority: i32,
     /// The binary caches to ask when no peer has a path, best first.
     pub upstreams: Vec<Upstream>,
-    /// How long a lookup waits for peers, in milliseconds. An upstream that works is waited for longer while nobody has said yes.
+    /// How long a lookup waits for peers, in milliseconds. An upstream that works is waited for longer while nobody has said yes,
+    /// and so is a peer that is said to have it.
     pub budget_ms: u64,
     /// Whether the small NARs of a closure are fetched from peers before Nix asks for them, once it has asked for the first.
     pub read_ahead: bool,
     /// How much of a NAR is verified before Nix sees its first byte.
     pub verify: Verify,
+    /// The most bytes a second that come for NARs, of all sources together; 0: no limit.
+    #[serde(deserialize_with = "value::size")]
+    pub download_limit: u64,
+    /// Of each of them; 0: no limit.
+    #[serde(deserialize_with = "value::size")]
+    pub download_limit_per_peer: u64,
     /// The proxy on the way to upstreams; empty: none. `None`: what the environment says, as for Nix.
     pub proxy: Option<Proxy>,
 }
@@ -113,6 +128,8 @@ impl Default for Gateway {
             budget_ms: BUDGET_MS,
             read_ahead: true,
             verify: Verify::default(),
+            download_limit: 0,
+            download_limit_per_peer: 0,
             proxy: None,
         }
     }
@@ -122,6 +139,8 @@ impl Default for Gateway {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Share {
+    /// In one word, with whom this machine shares; `None`: as the other keys say.
+    pub profile: Option<Profile>,
     /// Addresses for peers (TLS with node keys); empty: not at all.
     pub listen: Addresses,
     /// Addresses of an ordinary HTTP binary cache for any Nix; empty: not at all.
@@ -145,6 +164,15 @@ pub struct Share {
     /// How many bytes a second are sent at most, all peers together; 0: no limit.
     #[serde(deserialize_with = "value::size")]
     pub upload_limit: u64,
+    /// How many of them to one peer; 0: no limit.
+    #[serde(deserialize_with = "value::size")]
+    pub upload_limit_per_peer: u64,
+    /// Times of the day with another limit than `upload_limit`; the first that fits counts.
+    pub upload_schedule: Vec<UploadWindow>,
+    /// What is done on a connection that costs by the byte.
+    pub on_metered: OnMetered,
+    /// How much of its battery this machine keeps for itself, in percent: below that nothing is sent while the battery is used.
+    pub battery_min: u8,
     /// How many connections are held at once; more are closed at once, and find other machines.
     pub max_connections: usize,
 }
@@ -152,6 +180,7 @@ pub struct Share {
 impl Default for Share {
     fn default() -> Self {
         Self {
+            profile: None,
             listen: Addresses::from_default(SHARE_LISTEN),
             plain_listen: Addresses::default(),
             index: true,
@@ -162,9 +191,30 @@ impl Default for Share {
             compression: Compression::default(),
             plain_compression: PlainCompression::default(),
             upload_limit: 0,
+            upload_limit_per_peer: 0,
+            upload_schedule: Vec::new(),
+            on_metered: OnMetered::default(),
+            battery_min: BATTERY_MIN,
             max_connections: SHARE_MAX_CONNECTIONS,
         }
     }
+}
+
+/// With whom this machine shares, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Profile {
+    /// With whoever is on the network, what is signed by public keys.
+    #[serde(rename = "open")]
+    Open,
+    /// With the machines of `[fleet] nodes`.
+    #[serde(rename = "team")]
+    Team,
+    /// With the members of the fleet, also what was built here.
+    #[serde(rename = "fleet")]
+    Fleet,
+    /// With nobody: this machine only takes.
+    #[serde(rename = "receive-only")]
+    ReceiveOnly,
 }
 
 /// How much of a NAR is verified before Nix sees its first byte.
@@ -189,6 +239,45 @@ pub enum Compression {
     /// Never.
     #[serde(rename = "off")]
     Off,
+}
+
+/// What is done on a connection that costs by the byte, as NetworkManager says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum OnMetered {
+    /// Nothing is sent to other machines.
+    #[default]
+    #[serde(rename = "pause")]
+    Pause,
+    /// As on any other.
+    #[serde(rename = "share")]
+    Share,
+}
+
+/// A time of the day with an upload limit of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UploadWindow {
+    /// From then on, by the clock of the machine: `08:00`.
+    #[serde(deserialize_with = "value::parsed")]
+    pub from: TimeOfDay,
+    /// Until then; before `from` it is of the next day.
+    #[serde(deserialize_with = "value::parsed")]
+    pub until: TimeOfDay,
+    /// How many bytes a second; 0: no limit.
+    #[serde(deserialize_with = "value::size")]
+    pub limit: u64,
+}
+
+impl UploadWindow {
+    /// Whether `now` is in it.
+    #[must_use]
+    pub fn has(&self, now: TimeOfDay) -> bool {
+        if self.from <= self.until {
+            (self.from..self.until).contains(&now)
+        } else {
+            now >= self.from || now < self.until
+        }
+    }
 }
 
 /// How NARs are sent to an ordinary Nix.
@@ -289,11 +378,13 @@ pub struct Discovery {
     /// Machines at fixed addresses.
     #[serde(deserialize_with = "value::list")]
     pub peers: Vec<FixedPeer>,
+    /// Whether machines with peerix, and with the Peernix that is written in Go, are asked and answered, at their ports 12304 and 9999.
+    pub peerix: bool,
 }
 
 impl Default for Discovery {
     fn default() -> Self {
-        Self { mdns: true, interfaces: Vec::new(), peers: Vec::new() }
+        Self { mdns: true, interfaces: Vec::new(), peers: Vec::new(), peerix: false }
     }
 }
 
@@ -306,6 +397,9 @@ pub struct Fleet {
     /// With mode `static`: the node ids that are admitted.
     #[serde(deserialize_with = "value::nodes")]
     pub nodes: Vec<NodeId>,
+    /// With mode `fleet`: the public half of the fleet key. `None`: of the fleet that this machine founded or joined.
+    #[serde(deserialize_with = "value::optional")]
+    pub public_key: Option<FleetId>,
 }
 
 /// Who is admitted as a peer.
@@ -317,6 +411,8 @@ pub enum FleetMode {
     Open,
     /// The machines of `[fleet] nodes`, and nobody else.
     Static,
+    /// The machines that the fleet key vouches for, and nobody else.
+    Fleet,
 }
 
 /// `[swarm]`: what machines do together.
@@ -329,11 +425,43 @@ pub struct Swarm {
     pub pieces: bool,
     /// From how many at most.
     pub max_sources: u32,
+    /// Whether a NAR comes as what it differs in from another version, where the line is slow and both machines have that; and is given so.
+    pub patches: bool,
 }
+
+/// For how long what was built here is held by others.
+const COPIES_KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How much is held here for others, in bytes: 10 GiB.
+const COPIES_SIZE: u64 = 10 * 1024 * 1024 * 1024;
+/// After how long a member that is gone is replaced.
+const REPLACE_AFTER: Duration = Duration::from_secs(3600);
 
 impl Default for Swarm {
     fn default() -> Self {
-        Self { claims: true, pieces: true, max_sources: MAX_SOURCES }
+        Self { claims: true, pieces: true, max_sources: MAX_SOURCES, patches: true }
+    }
+}
+
+/// `[replicate]`: what several machines of one administrator hold.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Replicate {
+    /// On how many machines what was built here or pinned shall be, this one included.
+    pub copies: u32,
+    /// For how long what was built here, from then on.
+    #[serde(deserialize_with = "value::duration")]
+    pub keep: Duration,
+    /// How much is held here for other members, in bytes; 0: nothing.
+    #[serde(deserialize_with = "value::size")]
+    pub max_size: u64,
+    /// After how long a member that is gone is replaced.
+    #[serde(deserialize_with = "value::duration")]
+    pub replace_after: Duration,
+}
+
+impl Default for Replicate {
+    fn default() -> Self {
+        Self { copies: 1, keep: COPIES_KEEP, max_size: COPIES_SIZE, replace_after: REPLACE_AFTER }
     }
 }
 
@@ -371,11 +499,19 @@ pub struct Limits {
     /// The memory for NARs that are verified whole before Nix sees them, in bytes.
     #[serde(deserialize_with = "value::size")]
     pub memory: u64,
+    /// How many requests of one address the share answers in a second; 0: any number.
+    pub requests_per_second: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { header_timeout: HEADER_TIMEOUT, idle_timeout: IDLE_TIMEOUT, per_address: PER_ADDRESS, memory: MEMORY }
+        Self {
+            header_timeout: HEADER_TIMEOUT,
+            idle_timeout: IDLE_TIMEOUT,
+            per_address: PER_ADDRESS,
+            memory: MEMORY,
+            requests_per_second: 0,
+        }
     }
 }
 

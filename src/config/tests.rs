@@ -41,7 +41,9 @@ fn the_example_documents_every_key_and_its_default() {
     let trust = Trust { public_keys: None };
     assert_eq!(config.gateway.proxy, Some(Proxy(String::new())), "without it, what the environment says");
     let gateway = Gateway { proxy: None, ..config.gateway.clone() };
-    assert_eq!(Config { origin: None, trust, gateway, ..config }, Config::default());
+    assert_eq!(config.share.profile, Some(Profile::Open), "without it, as the other keys say, which is the same");
+    let share = Share { profile: None, ..config.share.clone() };
+    assert_eq!(Config { origin: None, trust, gateway, share, ..config }, Config::default());
 
     assert_eq!(keys::names::<Config>(), SECTIONS);
     let table: toml::Table = example_in_force().parse().unwrap();
@@ -172,9 +174,9 @@ fn every_problem_is_found_and_placed() {
         "c.toml:3: [gateway] budget_ms = \"fast\": invalid type: string \"fast\", expected a whole number; write for example: \
          budget_ms = 300",
         "c.toml:4: [gateway] prioritty = 3: there is no such key; did you mean priority? the keys of [gateway] are listen, \
-         priority, upstreams, budget_ms, read_ahead, verify, proxy",
+         priority, upstreams, budget_ms, read_ahead, verify, download_limit, download_limit_per_peer, proxy",
         "c.toml:5: there is no section or key 'shares'; did you mean share? the sections are gateway, share, store, trust, \
-         keys, discovery, fleet, swarm, cache, limits, log",
+         keys, discovery, fleet, swarm, nats, replicate, cache, limits, log",
     ];
     assert_eq!(shown[..4], expected);
     let lines: Vec<(usize, &str)> =
@@ -206,7 +208,15 @@ fn what_contradicts_itself_is_refused() {
         ("[share]\ndeny = [\"\"]", "deny"),
         ("[share]\ndeny = [\"/nix/store/*\"]", "deny"),
         ("[share]\nupload_limit = \"1B\"", "upload_limit"),
+        ("[gateway]\ndownload_limit = \"1B\"", "download_limit"),
+        ("[gateway]\ndownload_limit_per_peer = \"1kB\"", "download_limit_per_peer"),
         ("[share]\nmax_connections = 0", "max_connections"),
+        ("[share]\nupload_limit_per_peer = \"1kB\"", "upload_limit_per_peer"),
+        ("[share]\nbattery_min = 101", "battery_min"),
+        ("[share]\nupload_schedule = [{ from = \"8:00\", until = \"18:00\", limit = 0 }]", "upload_schedule"),
+        ("[share]\nupload_schedule = [{ from = \"08:00\", until = \"08:00\", limit = 0 }]", "upload_schedule"),
+        ("[share]\nupload_schedule = [{ from = \"08:00\", until = \"24:00\", limit = 0 }]", "upload_schedule"),
+        ("[share]\nupload_schedule = [{ from = \"08:00\", until = \"18:00\" }]", "upload_schedule"),
         ("[share]\nplain_listen = \"127.0.0.1:7649\"", "plain_listen"),
         ("[store]\nstate_dir = \"/nix/../x\"", "state_dir"),
         ("[keys]\nname = \"a b\"", "name"),
@@ -217,6 +227,9 @@ fn what_contradicts_itself_is_refused() {
         ("[fleet]\nmode = \"static\"", "nodes"),
         (&format!("[fleet]\nnodes = [\"{}\"]", NodeKey::from_seed([1; 32]).id()), "mode"),
         ("[fleet]\nmode = \"static\"\nnodes = [\"ab\"]", "nodes"),
+        (&format!("[fleet]\nmode = \"fleet\"\nnodes = [\"{}\"]", NodeKey::from_seed([1; 32]).id()), "mode"),
+        (&format!("[fleet]\npublic_key = \"{}\"", NodeKey::from_seed([1; 32]).id()), "mode"),
+        ("[fleet]\nmode = \"fleet\"\npublic_key = \"ab\"", "public_key"),
         ("[discovery]\npeers = [\"host\"]", "peers"),
         ("[limits]\nper_address = 0", "per_address"),
         ("[limits]\nidle_timeout = \"30days\"", "idle_timeout"),
@@ -225,6 +238,38 @@ fn what_contradicts_itself_is_refused() {
         let [problem] = problems.as_slice() else { panic!("{text}: {problems:?}") };
         assert_eq!(problem.key, key, "{text}: {problem}");
         assert!(!problem.remedy.is_empty(), "{problem}");
+    }
+}
+
+#[test]
+fn a_profile_says_it_in_one_word() {
+    let profile = |word: &str, more: &str| read(&format!("[share]\nprofile = \"{word}\"\n{more}"));
+    assert_eq!(profile("open", "").unwrap().fleet.mode, FleetMode::Open);
+    let node = NodeKey::from_seed([1; 32]).id();
+    let team = profile("team", &format!("[fleet]\nnodes = [\"{node}\"]\n")).unwrap();
+    assert_eq!((team.fleet.mode, team.share.policy), (FleetMode::Static, Policy::Signed));
+    let fleet = profile("fleet", &format!("[fleet]\npublic_key = \"{node}\"\n")).unwrap();
+    assert_eq!((fleet.fleet.mode, fleet.share.policy), (FleetMode::Fleet, Policy::SignedAndOwn));
+    assert_eq!(profile("fleet", "policy = \"signed\"\n").unwrap().share.policy, Policy::Signed);
+    let only = profile("receive-only", "").unwrap().share;
+    assert!(only.listen.is_empty() && only.plain_listen.is_empty() && !only.index && !only.relay);
+    assert_eq!(only.policy, Policy::Off);
+    // What says the same twice is no contradiction.
+    assert!(profile("receive-only", "policy = \"off\"\nlisten = \"\"\n").is_ok());
+    for (word, more, key) in [
+        ("open", "[fleet]\nmode = \"fleet\"\n", "mode"),
+        ("team", &format!("[fleet]\nmode = \"open\"\nnodes = [\"{node}\"]\n"), "mode"),
+        ("fleet", "[fleet]\nmode = \"open\"\n", "mode"),
+        ("receive-only", "policy = \"signed\"\n", "policy"),
+        ("receive-only", "index = true\n", "index"),
+        ("receive-only", "plain_listen = \"[::]:5000\"\n", "plain_listen"),
+        ("receive-only", "listen = \"[::]:7650\"\n", "listen"),
+    ] {
+        let problems = profile(word, more).unwrap_err();
+        let [problem] = &problems[..] else { panic!("{word} {more}: {problems:?}") };
+        let said = problem.to_string();
+        assert!(problem.key == key && said.contains(&format!("profile = \"{word}\" in line 2")), "{said}");
+        assert!(problem.line.is_some_and(|line| line > 2), "{said}");
     }
 }
 

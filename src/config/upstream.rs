@@ -14,8 +14,6 @@ use std::str::FromStr;
 pub const UPSTREAM_TIER: u8 = 1;
 /// The most upstreams: each is asked for every path that no peer has.
 const UPSTREAMS_MAX: usize = 64;
-/// The longest name of a credential, in bytes: systemd makes a file of it.
-const CREDENTIAL_NAME_MAX: usize = 255;
 
 /// A cache on the Internet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -258,10 +256,7 @@ fn check_credential(upstream: &Upstream, credential: &Credential, wrong: &mut im
         wrong(format!("{upstream} cannot be shown a certificate without TLS"), "write https:// in its url");
     }
     for (key, name) in credential.names() {
-        let fits = !matches!(name, "" | "." | "..")
-            && name.len() <= CREDENTIAL_NAME_MAX
-            && name.bytes().all(|c| c.is_ascii_graphic() && !matches!(c, b'/' | b':'));
-        if !fits {
+        if !value::is_credential_name(name) {
             // What is written here by mistake may be the secret itself.
             wrong(format!("{key} in credential of {upstream} is not the name of a systemd credential"), FORMS);
         }

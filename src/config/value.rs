@@ -12,6 +12,16 @@ use std::time::Duration;
 /// The most elements a list in the configuration may have; more are a mistake, and each costs work.
 const LIST_MAX: usize = 4096;
 
+/// The longest name of a credential, in bytes: systemd makes a file of it.
+const CREDENTIAL_NAME_MAX: usize = 255;
+
+/// Whether this can be the name of a systemd credential.
+pub(super) fn is_credential_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..")
+        && name.len() <= CREDENTIAL_NAME_MAX
+        && name.bytes().all(|c| c.is_ascii_graphic() && !matches!(c, b'/' | b':'))
+}
+
 /// Addresses to listen on: one text or a list; the empty text is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Addresses(pub Vec<SocketAddr>);
@@ -145,6 +155,54 @@ where
     T: FromStr<Err: fmt::Display>,
 {
     list(deserializer).map(Some)
+}
+
+/// A time of the day by the clock of the machine, to the minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TimeOfDay(u16);
+
+impl TimeOfDay {
+    /// What time it is.
+    #[must_use]
+    pub fn now() -> Self {
+        let now = jiff::ZonedDateTime::now();
+        Self(u16::from(now.hour().unsigned_abs()) * 60 + u16::from(now.minute().unsigned_abs()))
+    }
+}
+
+impl FromStr for TimeOfDay {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let two = |digits: &str| {
+            let both = digits.len() == 2 && digits.bytes().all(|c| c.is_ascii_digit());
+            both.then(|| digits.parse::<u16>().ok()).flatten()
+        };
+        let time = text.split_once(':').and_then(|(hours, minutes)| Some((two(hours)?, two(minutes)?)));
+        match time {
+            Some((hours, minutes)) if hours < 24 && minutes < 60 => Ok(Self(hours * 60 + minutes)),
+            _ => Err(format!("'{text}' is not a time of the day such as 08:00")),
+        }
+    }
+}
+
+/// Reads a text that is parsed.
+pub(super) fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: fmt::Display>,
+{
+    Parsed::deserialize(deserializer).map(|value| value.0)
+}
+
+/// Reads a text that may be missing; the empty one is missing, too.
+pub(super) fn optional<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: fmt::Display>,
+{
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(D::Error::custom) }
 }
 
 /// Reads a length of time, such as `5s` or `2min 30s`.

@@ -36,6 +36,7 @@ macro_rules! actions {
 
 actions! {
     ManagePeers: "manage-peers", "Add, forget, block and unblock peers", "Authentication is required to change which machines share store paths with this one.";
+    ManageFleet: "manage-fleet", "Found and join a fleet, and change who belongs to it", "Authentication is required to change which fleet this machine belongs to, and who else does.";
     ManageTrust: "manage-trust", "Change which keys are trusted", "Authentication is required to change whose store paths may enter this machine.";
     ManageKeys: "manage-keys", "Rotate and revoke signing keys", "Authentication is required to change the keys that sign what is built on this machine.";
     CollectGarbage: "collect-garbage", "Delete unused store paths", "Authentication is required to delete store paths that nothing needs.";

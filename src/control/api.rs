@@ -2,8 +2,8 @@
 
 use super::error::Outcome;
 use super::types::{
-    EventFilter, EventItem, GarbageOptions, Job, JobPath, Key, LogLevel, PathReport, Peer, PeerFilter, Pin, PinRequest,
-    Reload, Rotation, Statistics, Status, TrustedKey,
+    Enrolment, EventFilter, EventItem, FleetStatus, GarbageOptions, Invitation, Job, JobPath, Key, LogLevel,
+    PathReport, Peer, PeerFilter, Pin, PinRequest, Reload, Rotation, Statistics, Status, TrustedKey,
 };
 use async_trait::async_trait;
 use std::time::Duration;
@@ -100,4 +100,17 @@ pub trait Control: Send + Sync {
     async fn trust(&self, public_key: &str, comment: &str) -> Outcome<bool>;
     /// Does not let in any more what a key, named by its text or its name, signed.
     async fn distrust(&self, key: &str) -> Outcome<bool>;
+
+    /// What is known of the fleet of this machine.
+    async fn fleet(&self) -> Outcome<FleetStatus>;
+    /// Founds a fleet, of which this machine is the first member and has the key.
+    async fn init_fleet(&self, site: &str) -> Outcome<FleetStatus>;
+    /// Makes a code that lets one machine in, for a minute.
+    async fn invite_member(&self) -> Outcome<Invitation>;
+    /// Joins a fleet by a code, of the machine at `address` or of whichever known one invites by it; or by a membership.
+    async fn join_fleet(&self, code: &str, address: Option<&str>) -> Outcome<FleetStatus>;
+    /// Makes a membership for a machine, to be carried there.
+    async fn enroll_member(&self, enrolment: Enrolment) -> Outcome<String>;
+    /// Ends the membership of a machine.
+    async fn revoke_member(&self, member: &str) -> Outcome<bool>;
 }

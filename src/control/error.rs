@@ -47,6 +47,9 @@ kinds! {
     KeyNameTaken: "Another key has this name.";
     KeyInUse: "The key signs at the moment: rotate first.";
     KeyManagedExternally: "The keys come from a credential, which the service cannot change.";
+    NoFleetKey: "This machine does not have the fleet key.";
+    OtherFleet: "This machine belongs to another fleet, or to one already.";
+    PairingFailed: "The code is wrong or too old, or nobody invites by it.";
     ConfigInvalid: "The configuration is wrong; the one before stays in force.";
     Draining: "The service takes no new work.";
     Busy: "The same is being done already.";

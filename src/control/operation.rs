@@ -67,6 +67,12 @@ operations! {
     TrustedKeys = "trusted_keys": [];
     Trust = "trust": [ManageTrust];
     Distrust = "distrust": [ManageTrust];
+    Fleet = "fleet": [];
+    InitFleet = "init_fleet": [ManageFleet];
+    InviteMember = "invite_member": [ManageFleet];
+    JoinFleet = "join_fleet": [ManageFleet];
+    EnrollMember = "enroll_member": [ManageFleet];
+    RevokeMember = "revoke_member": [ManageFleet];
 }
 
 impl Operation {

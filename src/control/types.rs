@@ -5,6 +5,7 @@
 //! known is left out.
 
 mod events;
+mod fleet;
 mod keys;
 mod peers;
 mod service;
@@ -13,13 +14,15 @@ mod time;
 mod words;
 
 pub use events::{Event, EventFilter, EventItem, EventKind};
+pub use fleet::{Enrolment, FleetStatus, Invitation, Member, Revoked};
 pub use keys::{Key, KeyState, Managed, Rotation, TrustOrigin, TrustedKey};
 pub use peers::{Blocked, Peer, PeerFilter};
 pub use service::{
-    ClaimCounts, Face, IndexCounts, Listen, LogLevel, Lookups, PieceCounts, Reload, ServiceState, SourceBytes,
-    Statistics, Status, TransferCounts,
+    ClaimCounts, Face, IndexCounts, Listen, LogLevel, Lookups, OtherSite, OwnSite, PieceCounts, Reload, ServiceState,
+    SourceBytes, Statistics, Status, TransferCounts,
 };
 pub use store::{
-    GarbageOptions, Job, JobKind, JobPath, JobState, PathReport, PathSource, Pin, PinRequest, Sharing, SourceKind,
+    CopyHolder, GarbageOptions, Job, JobKind, JobPath, JobState, PathReport, PathSource, Pin, PinRequest, Sharing,
+    SourceKind,
 };
 pub use time::{microseconds, timestamp};

@@ -5,12 +5,13 @@ use crate::control::{Event, EventFilter, EventItem, EventKind, EventLog};
 use crate::system::message_ids as ids;
 
 /// The events that are worth a line.
-const KINDS: [EventKind; 10] = [
+const KINDS: [EventKind; 11] = [
     EventKind::TrustViolation,
     EventKind::PathDamaged,
     EventKind::KeyRotated,
     EventKind::KeyRevoked,
     EventKind::TrustChanged,
+    EventKind::FleetChanged,
     EventKind::GarbageCollected,
     EventKind::DrainChanged,
     EventKind::DiscoveryChanged,
@@ -51,6 +52,16 @@ fn write(event: &Event) {
         EventKind::TrustChanged => {
             let to = text(&event.to);
             log::warn!(message_id = ids::TRUST_CHANGED, key = name.as_str(); "the key {name} is {to} from now on");
+        }
+        EventKind::FleetChanged => {
+            let (peer, to) = (text(&event.peer), text(&event.to));
+            match to.as_str() {
+                "revoked" => log::warn!(peer = peer.as_str(); "the machine {peer} is a member of the fleet no more"),
+                "enrolled" => {
+                    log::info!(peer = peer.as_str(); "the machine {peer} was enrolled as a member of the fleet");
+                }
+                _ => log::info!(fleet = message.as_str(); "this machine {to} the fleet {message}"),
+            }
         }
         EventKind::GarbageCollected => {
             let bytes = event.bytes.unwrap_or(0);

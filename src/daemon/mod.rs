@@ -6,17 +6,22 @@ mod handover;
 mod journal;
 mod listeners;
 mod options;
+mod predecessors;
 mod prepare;
 mod reload;
 mod service;
 mod signals;
+mod sites;
+mod uploads;
 mod upstreams;
+mod yielding;
 
-use crate::config::Config;
+use crate::config::{Config, Profile};
 use crate::system::directories::Directories;
 use crate::system::landlock;
 use crate::system::limits;
 use crate::system::pressure::Pressure;
+use crate::system::privileges::{self, Dropped};
 use crate::system::sockets::{Sockets, Wanted};
 use crate::system::stationary::is_stationary;
 use anyhow::Context as _;
@@ -41,7 +46,22 @@ pub fn run(config: Config, directories: &Directories) -> anyhow::Result<()> {
         share: &config.share.listen.0,
         plain: &config.share.plain_listen.0,
     })?;
+    if config.share.profile == Some(Profile::ReceiveOnly) && sockets.close_shares() > 0 {
+        log::info!("closed the sockets of the share that systemd handed over: [share] profile is \"receive-only\"");
+    }
     sockets.complete_control(&directories.runtime)?;
+    // Nothing that follows needs what only root may do.
+    match privileges::drop(&[&directories.state, &directories.cache, &directories.runtime])? {
+        Dropped::Nothing => {}
+        Dropped::User => {
+            log::info!("started by root: goes on as the user {}, without any capability", privileges::USER);
+        }
+        Dropped::Capabilities => log::warn!(
+            "started by root: goes on as root without any capability, as there is no user {}",
+            privileges::USER
+        ),
+    }
+    let predecessors = config.discovery.peerix.then(predecessors::Sockets::open);
     let pressure = Pressure::from_environment();
     // Before the walls, behind which it cannot be seen.
     let relays = config.share.relay && is_stationary();
@@ -54,7 +74,7 @@ pub fn run(config: Config, directories: &Directories) -> anyhow::Result<()> {
         // First of all: whoever starts the service may stop it again at any moment.
         let signals = Signals::new().context("cannot handle signals")?;
         let stop = CancellationToken::new();
-        let host = Host { directories, sockets, sandbox: sandbox.to_string(), pressure, relays };
+        let host = Host { directories, sockets, predecessors, sandbox: sandbox.to_string(), pressure, relays };
         let daemon = prepare(config, host, &stop).await?;
         daemon.run(signals, stop).await;
         Ok(())

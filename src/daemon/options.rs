@@ -1,18 +1,22 @@
 //! From the sections of the configuration to what each room wants to be told.
 
-use crate::config::{Compression, Config, FleetMode, NixConf, PlainCompression, Policy, Share, Signing};
-use crate::fetch::{Proxies, SpoolOptions};
+use crate::config::{Compression, Config, FleetMode, NixConf, PlainCompression, Policy, Replicate, Share, Signing};
+use crate::copies::CopiesOptions;
+use crate::fetch::{Fetcher, Proxies, SpoolOptions};
 use crate::http::{Limits, ShareCompression};
 use crate::keys::{KeySource, Origin, SigningOptions};
 use crate::nix::TrustedKeys;
+use crate::peers::fleet::{Fleet, FleetOptions};
 use crate::peers::{Admission, Discovery, Mdns, NodeId, NodeKey};
+use crate::resilience::{Rates, Versioned};
 use crate::store::{Audience, PolicyOptions, SharePolicy, SharePolicyMode, StoreError, StoreOptions};
-use crate::system::credentials::{self, NODE_KEY, SIGNING_KEY};
+use crate::system::credentials::{self, FLEET_KEY, NODE_KEY, SIGNING_KEY};
 use crate::system::directories::Directories;
 use crate::system::landlock::Places;
 use crate::system::{host_name, machine_id};
 use anyhow::Context as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -44,10 +48,11 @@ pub(super) fn share_policy(config: &Config) -> Result<SharePolicy, StoreError> {
     SharePolicy::new(options, config.store.dir.clone())
 }
 
-pub(super) fn admission(config: &Config) -> Admission {
+pub(super) fn admission(config: &Config, fleet: &Fleet) -> Admission {
     match config.fleet.mode {
         FleetMode::Open => Admission::Open,
         FleetMode::Static => Admission::Static(config.fleet.nodes.iter().copied().collect()),
+        FleetMode::Fleet => Admission::Fleet(fleet.clone()),
     }
 }
 
@@ -55,8 +60,18 @@ pub(super) fn admission(config: &Config) -> Admission {
 pub(super) fn audience(config: &Config) -> Audience {
     match config.fleet.mode {
         FleetMode::Open => Audience::Anyone,
-        FleetMode::Static => Audience::Enrolled,
+        FleetMode::Static | FleetMode::Fleet => Audience::Enrolled,
     }
+}
+
+/// What this machine belongs to.
+pub(super) fn fleet(config: &Config, directories: &Directories) -> anyhow::Result<FleetOptions> {
+    Ok(FleetOptions {
+        name: host_name::of_kernel(),
+        state_dir: Some(directories.state.clone()),
+        fleet: config.fleet.public_key,
+        credential: credentials::read(FLEET_KEY)?,
+    })
 }
 
 pub(super) fn discovery(config: &Config) -> Discovery {
@@ -74,6 +89,35 @@ pub(super) fn proxies(config: &Config) -> Proxies {
 pub(super) fn compression(config: &Config) -> ShareCompression {
     let Share { compression, plain_compression, .. } = &config.share;
     ShareCompression { peers: *compression == Compression::Auto, plain: *plain_compression == PlainCompression::Zstd }
+}
+
+/// How fast NARs come.
+pub(super) fn download(config: &Config) -> Rates {
+    Rates { all: config.gateway.download_limit, each: config.gateway.download_limit_per_peer }
+}
+
+/// Copies on several machines; `None` where there are no members of anything.
+pub(super) fn copies(
+    config: &Config,
+    directories: &Directories,
+    (policy, fetcher): (Versioned<SharePolicy>, Fetcher),
+) -> Option<CopiesOptions> {
+    let Replicate { copies, keep, max_size, replace_after } = config.replicate;
+    if config.fleet.mode == FleetMode::Open {
+        return None;
+    }
+    Some(CopiesOptions {
+        copies,
+        keep,
+        max_size,
+        replace_after,
+        state_dir: directories.state.clone(),
+        may_offer: Arc::new(move |path| policy.now().decide(path, Audience::Enrolled).is_serve()),
+        is_available: Arc::new(move |hash| {
+            let fetcher = fetcher.clone();
+            Box::pin(async move { fetcher.narinfo(hash).await.is_some() })
+        }),
+    })
 }
 
 /// From how many peers one NAR comes at once.
@@ -103,6 +147,7 @@ pub(super) fn share_limits(config: &Config) -> Limits {
         idle_timeout: config.limits.idle_timeout,
         stall_timeout: config.limits.idle_timeout,
         drain_timeout: DRAIN,
+        requests_per_second: config.limits.requests_per_second,
         ..Limits::share()
     }
 }

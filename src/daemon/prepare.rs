@@ -1,10 +1,14 @@
 //! From a configuration to a service that is ready to run: keys are read, the store is opened, the rooms are connected.
 
+use super::predecessors;
 use super::reload::{Current, policy_name};
 use super::service::Daemon;
+use super::sites::{self, SiteDesk};
+use super::uploads::{self, Followers, UploadRules};
 use super::{handover, options, upstreams};
-use crate::config::{Compression, Config, Policy, TrustedBy, Verify};
+use crate::config::{Compression, Config, FleetMode, Policy, TrustedBy, Verify};
 use crate::control::{Controller, Event, EventKind, Listen, Parts, Reloader, ServiceInfo, StateCell};
+use crate::copies::Copies;
 use crate::fetch::{self, Fetcher};
 use crate::http::gateway::Gateway;
 use crate::http::share::{Share, ShareOptions};
@@ -12,8 +16,10 @@ use crate::http::{Drain, Draining, Route};
 use crate::index::Index;
 use crate::keys::{SigningKeys, TrustList};
 use crate::metrics::{HttpMetrics, Metrics, Statistics};
+use crate::peers::fleet::Fleet;
 use crate::peers::{self, Peers, PeersOptions};
 use crate::resilience::Versioned;
+use crate::sites::Sites;
 use crate::store::{Access, Pins, Store};
 use crate::system::directories::Directories;
 use crate::system::heartbeat::Heartbeats;
@@ -21,9 +27,10 @@ use crate::system::message_ids as ids;
 use crate::system::notify::Notifier;
 use crate::system::pressure::Pressure;
 use crate::system::sockets::{Addresses, Sockets};
-use crate::system::{host_name, moves, network, wake_up};
+use crate::system::{conditions, host_name, moves, network, wake_up};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,6 +38,8 @@ use tokio_util::task::TaskTracker;
 pub(super) struct Host<'a> {
     pub(super) directories: &'a Directories,
     pub(super) sockets: Sockets,
+    /// Those of predecessors, if their machines are asked and answered.
+    pub(super) predecessors: Option<predecessors::Sockets>,
     /// How far the service has locked itself in.
     pub(super) sandbox: String,
     pub(super) pressure: Option<Pressure>,
@@ -40,12 +49,13 @@ pub(super) struct Host<'a> {
 
 /// Puts the service together. Nothing is served yet.
 pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationToken) -> anyhow::Result<Daemon> {
-    let Host { directories, mut sockets, sandbox, pressure, relays } = host;
+    let Host { directories, mut sockets, predecessors, sandbox, pressure, relays } = host;
     let started = SystemTime::now();
     let notifier = Arc::new(Notifier::from_environment());
     notifier.status("Opening the store");
     let (peers_before, statistics_before) = handover::recall(std::mem::take(&mut sockets.kept), &notifier);
     let (key, replaced) = options::node_key(directories)?;
+    let key = Arc::new(key);
     let addresses = sockets.addresses();
     addresses.write(&directories.runtime)?;
 
@@ -58,15 +68,18 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
     let store = open_store(&config).await?;
     let pins = Pins::open(store.clone(), &directories.state).await?;
 
-    let admission = options::admission(&config);
+    let fleet = Fleet::open(key.id(), options::fleet(&config, directories)?).await?;
+    let admission = options::admission(&config, &fleet);
     let wake_ups = wake_up::watch(stop.clone());
     let network = network::watch(wake_ups.clone(), stop.clone());
     let moves = moves::watch(network.clone(), wake_ups, stop.clone());
     let offers = config.share.index && config.share.policy != Policy::Off && addresses.share.is_some();
     let peers_options = PeersOptions {
         name: host_name::of_kernel(),
+        site: config.nats.site.as_ref().map(ToString::to_string).unwrap_or_default(),
         share_port: addresses.share.map_or(0, |address| address.port()),
         admission: admission.clone(),
+        fleet: Some(fleet.clone()),
         state_dir: Some(directories.state.clone()),
         discovery: options::discovery(&config),
         trusted_keys: trust.trusted(),
@@ -76,13 +89,22 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         relay: relays && offers,
         claims: config.swarm.claims,
         pieces: config.swarm.pieces,
+        patches: config.swarm.patches,
+        copies: offers && config.replicate.max_size > 0 && config.fleet.mode != FleetMode::Open,
         compression: config.share.compression == Compression::Auto,
     };
     let peers = Peers::start(peers_options, &key, &CancellationToken::new()).await?;
 
     let metrics = Arc::new(Metrics::default());
+    let patches = config.swarm.patches.then(|| Arc::clone(&metrics));
+    let counted = Arc::clone(&metrics);
     let index = Index::new(peers.clone(), offers, Arc::clone(&metrics));
     tokio::spawn(index.clone().run(stop.clone()));
+    let share_port = addresses.share.filter(|_| offers).map(|address| address.port());
+    let sites = sites::options(&config, share_port, host_name::of_kernel(), &key)?.map(|options| {
+        let rooms = (peers.clone(), index.clone());
+        Sites::start(options, rooms, (admission.clone(), Some(fleet.clone())), Arc::clone(&metrics), stop.clone())
+    });
     let transfers = TaskTracker::new();
     let wanted = config.clone();
     let upstreams = tokio::task::spawn_blocking(move || upstreams::read(&wanted)).await?;
@@ -96,19 +118,24 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         // Whoever gives nothing to others gives none of this.
         may_share: Arc::new(move |info| offers && shared.now().may_pass_on(info)),
     };
+    let predecessors = predecessors.map(predecessors::Sockets::start).unwrap_or_default();
     let fetch_options = fetch::Options {
+        predecessors: predecessors.to_ask(),
         site: config.swarm.claims.then_some(site),
         max_sources: options::max_sources(&config),
         spools: options::spools(&config, &directories.cache),
         verify_whole: config.gateway.verify == Verify::Whole,
+        bases: config.swarm.patches.then(|| store.clone()),
         trusted_keys: trust.trusted(),
         store_dir: config.store.dir.clone(),
         upstreams: upstreams.options,
         budget: Duration::from_millis(config.gateway.budget_ms),
         read_ahead: config.gateway.read_ahead,
+        download: options::download(&config),
         memory: config.limits.memory,
     };
-    let fetcher = Fetcher::new(fetch_options, peers.clone(), index.clone(), Arc::clone(&metrics), transfers.clone());
+    let rooms = (peers.clone(), index.clone(), sites.clone());
+    let fetcher = Fetcher::new(fetch_options, rooms, Arc::clone(&metrics), transfers.clone());
     fetcher.set_proxies(options::proxies(&config));
     tokio::spawn(tell_of_moves(moves, fetcher.clone()));
     let [gateway_metrics, share_metrics] = [(); 2].map(|()| Arc::new(HttpMetrics::new(&Route::NAMES)));
@@ -119,6 +146,8 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
     {
         log::warn!("{error}; counting begins anew");
     }
+    let copies = options::copies(&config, directories, (policy.clone(), fetcher.clone()));
+    let copies = copies.map(|options| Copies::start(options, (store.clone(), pins.clone()), peers.clone(), stop));
     let drain = Arc::<Drain>::default();
     let gateway = Gateway {
         fetcher: fetcher.clone(),
@@ -139,6 +168,16 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         compression: options::compression(&config),
         limits: options::share_limits(&config),
     });
+    if let Some(sites) = &sites {
+        sites.open(Arc::new(SiteDesk {
+            share: Arc::clone(&share),
+            audience: options::audience(&config),
+            fetcher: fetcher.clone(),
+            index: index.clone(),
+            peers: peers.clone(),
+        }));
+    }
+    let (upload_rules, rules) = watch::channel(UploadRules::of(&config));
     let state =
         StateCell::new(config.origin.as_ref().map(|file| file.display().to_string()), policy_name(config.share.policy));
     state.upstreams_left_out(upstreams.left_out);
@@ -155,9 +194,11 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         state: state.clone(),
         peers: peers.clone(),
         index: index.clone(),
+        sites,
         fetcher: fetcher.clone(),
         store: store.clone(),
         pins,
+        copies: copies.clone(),
         share: Arc::clone(&share),
         keys: keys.clone(),
         trust: trust.clone(),
@@ -166,6 +207,15 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         drain: Arc::clone(&drain),
         reloader,
     };
+    let followers = Followers {
+        share: Arc::clone(&share),
+        peers: peers.clone(),
+        fetcher: fetcher.clone(),
+        state: state.clone(),
+        metrics: counted,
+        sent: Arc::clone(&share_metrics),
+    };
+    tokio::spawn(uploads::follow(followers, rules, conditions::watch(stop.clone()), stop.clone()));
     let controller = Controller::new(parts);
     if let Some(before) = replaced {
         let (from, to) = (Some(before.to_string()), Some(key.id().to_string()));
@@ -177,8 +227,16 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
     tokio::spawn(Arc::clone(&share).offer(index.clone(), options::audience(&config), stop.clone()));
     let tables = config.swarm.pieces.then(|| fetcher.tables());
     let peers_share = Arc::new(
-        share.towards_peers(peers.clone(), index, admission.clone()).with_site(fetcher.site()).with_pieces(tables),
+        share
+            .towards_peers(peers.clone(), index, admission.clone())
+            .with_site(fetcher.site())
+            .with_pieces(tables)
+            .with_patches(patches)
+            .with_copies(copies.clone()),
     );
+    let plain = Arc::new(Draining::new(Arc::new(share.plain()), Arc::clone(&drain)));
+    let gateway = Arc::new(gateway);
+    let predecessors = predecessors.answer(&gateway, (&share, &plain), stop);
     let acceptor = peers::link::Acceptor::new(&key, admission)?.multiplexed().guarded_by(&peers);
     let events = controller.event_log().clone();
     Ok(Daemon {
@@ -194,6 +252,7 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
             trust,
             state,
             events,
+            upload_rules,
         },
         addresses,
         runtime: directories.runtime.clone(),
@@ -202,10 +261,11 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         controller,
         asked_to_reload,
         statistics,
-        gateway: Arc::new(gateway),
+        gateway,
         gateway_metrics,
         share: Arc::new(Draining::new(peers_share, Arc::clone(&drain))),
-        plain: Arc::new(Draining::new(Arc::new(share.plain()), drain)),
+        plain,
+        predecessors,
         share_metrics,
         acceptor,
         sockets,
@@ -244,7 +304,7 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
 }
 
 /// Has upstreams tried anew whenever the machine moves or wakes up, for as long as that is watched.
-async fn tell_of_moves(mut moves: tokio::sync::watch::Receiver<u64>, fetcher: Fetcher) {
+async fn tell_of_moves(mut moves: watch::Receiver<u64>, fetcher: Fetcher) {
     let mut slept = *moves.borrow();
     while moves.changed().await.is_ok() {
         let before = std::mem::replace(&mut slept, *moves.borrow_and_update());
@@ -253,7 +313,7 @@ async fn tell_of_moves(mut moves: tokio::sync::watch::Receiver<u64>, fetcher: Fe
 }
 
 /// Gives back what memory can be spared, whenever it is short.
-async fn drop_caches(mut short: tokio::sync::watch::Receiver<u64>, store: Store, fetcher: Fetcher) {
+async fn drop_caches(mut short: watch::Receiver<u64>, store: Store, fetcher: Fetcher) {
     while short.changed().await.is_ok() {
         let bytes = store.drop_caches().await + fetcher.forget_answers().await;
         log::debug!(bytes; "memory is short: caches of about {bytes} bytes were dropped");

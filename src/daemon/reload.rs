@@ -1,8 +1,9 @@
 //! Reading the configuration again: what can change while the service runs does, the rest is named.
 
 use super::options;
+use super::uploads::UploadRules;
 use super::upstreams::{self, Upstreams};
-use crate::config::{Config, Discovery, Gateway, Policy, Share, Trust, TrustedBy};
+use crate::config::{Config, Discovery, Gateway, OnMetered, Policy, Share, Trust, TrustedBy};
 use crate::control::{self, Event, EventKind, EventLog, ServiceState, StateCell, timestamp};
 use crate::fetch::Fetcher;
 use crate::keys::{SigningKeys, TrustList};
@@ -15,6 +16,7 @@ use crate::system::message_ids as ids;
 use crate::system::sockets::Addresses;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
 
 /// The configuration in force, and the rooms that follow it.
 pub(super) struct Current {
@@ -33,6 +35,7 @@ pub(super) struct Current {
     pub(super) trust: TrustList,
     pub(super) state: StateCell,
     pub(super) events: EventLog,
+    pub(super) upload_rules: watch::Sender<UploadRules>,
 }
 
 impl Current {
@@ -94,6 +97,7 @@ impl Current {
             return Err(error.to_string());
         }
         self.policy.set(policy);
+        self.upload_rules.send_replace(UploadRules::of(&new));
         journal::set_level(new.log.level);
         let origin = options::origin(&new);
         self.trust.set_base(trusted.keys.clone(), origin).await;
@@ -106,6 +110,7 @@ impl Current {
         self.state.trust_unknown(None);
         self.fetcher.set_budget(Duration::from_millis(new.gateway.budget_ms));
         self.fetcher.set_read_ahead(new.gateway.read_ahead);
+        self.fetcher.set_download_limit(options::download(&new));
         self.fetcher.set_spools(options::spools(&new, &self.cache));
         self.peers.set_fixed(&new.discovery.peers);
         let waiting = waiting(&self.started, &new);
@@ -137,7 +142,9 @@ impl Current {
             0 => String::new(),
             count => format!(" · {count} transfer(s)"),
         };
-        format!("{draining}Serving Nix on {gateway} · {online}/{} peers online{transfers}", peers.len())
+        let uploads =
+            self.state.why_uploads_pause().map_or_else(String::new, |why| format!(" · uploads paused: {why}"));
+        format!("{draining}Serving Nix on {gateway} · {online}/{} peers online{transfers}{uploads}", peers.len())
     }
 
     /// What is shared, in the word of the configuration.
@@ -161,6 +168,8 @@ fn waiting(old: &Config, new: &Config) -> Vec<String> {
         upstreams: Vec::new(),
         budget_ms: 0,
         read_ahead: true,
+        download_limit: 0,
+        download_limit_per_peer: 0,
         proxy: None,
         ..config.gateway.clone()
     };
@@ -168,6 +177,11 @@ fn waiting(old: &Config, new: &Config) -> Vec<String> {
         policy: Policy::Off,
         public_keys: Vec::new(),
         deny: Vec::new(),
+        upload_limit: 0,
+        upload_limit_per_peer: 0,
+        upload_schedule: Vec::new(),
+        on_metered: OnMetered::default(),
+        battery_min: 0,
         ..config.share.clone()
     };
     let discovery = |config: &Config| Discovery { peers: Vec::new(), ..config.discovery.clone() };
@@ -179,6 +193,8 @@ fn waiting(old: &Config, new: &Config) -> Vec<String> {
         ("fleet", old.fleet != new.fleet),
         ("keys", old.keys.signing != new.keys.signing),
         ("swarm", old.swarm != new.swarm),
+        ("nats", old.nats != new.nats),
+        ("replicate", old.replicate != new.replicate),
         ("limits", old.limits != new.limits),
     ];
     // Every section is named here, so that a new one is not forgotten.
@@ -191,6 +207,8 @@ fn waiting(old: &Config, new: &Config) -> Vec<String> {
         fleet: _,
         keys: _,
         swarm: _,
+        nats: _,
+        replicate: _,
         cache: _,
         limits: _,
         log: _,

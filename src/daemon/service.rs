@@ -2,6 +2,7 @@
 
 use super::listeners::{self, Towards};
 use super::options::{self, DRAIN};
+use super::predecessors::Face;
 use super::reload::Current;
 use super::signals::{Signals, Told};
 use super::{front, handover, journal};
@@ -16,6 +17,7 @@ use crate::system::host_name::HostName;
 use crate::system::message_ids as ids;
 use crate::system::notify::Notifier;
 use crate::system::sockets::{Addresses, Sockets};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +46,8 @@ pub(super) struct Daemon {
     pub(super) gateway_metrics: Arc<HttpMetrics>,
     pub(super) share: Arc<Draining<ShareHandler>>,
     pub(super) plain: Arc<Draining<ShareHandler>>,
+    /// Towards machines with predecessors.
+    pub(super) predecessors: Vec<(Arc<Face>, TcpListener)>,
     pub(super) share_metrics: Arc<HttpMetrics>,
     pub(super) acceptor: peers::link::Acceptor,
     pub(super) sockets: Sockets,
@@ -63,6 +67,16 @@ impl Daemon {
         listeners::serve(&serving, share, &share_limits, Towards::Peers(self.acceptor), sockets.share, &stop);
         let plain = (&self.plain, &self.share_metrics);
         listeners::serve(&serving, plain, &plain_limits, Towards::Anyone, sockets.plain, &stop);
+        for (face, listener) in self.predecessors {
+            listeners::serve(
+                &serving,
+                (&face, &self.share_metrics),
+                &plain_limits,
+                Towards::Anyone,
+                vec![listener],
+                &stop,
+            );
+        }
 
         let control_stop = CancellationToken::new();
         let front_ends = front::open(&self.controller, sockets.varlink, sockets.varlink_admin, &control_stop).await;

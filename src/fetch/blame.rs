@@ -40,7 +40,11 @@ impl Blame {
         let hash = about.hash();
         let path = if let About::Nar(path) = about { Some(path) } else { None };
         match (remote.id(), error, path) {
-            (SourceId::Peer(peer) | SourceId::Partial(peer), SourceError::Violation(violation), _) => {
+            (
+                SourceId::Peer(peer) | SourceId::Partial(peer) | SourceId::Patch(peer),
+                SourceError::Violation(violation),
+                _,
+            ) => {
                 let Some(reason) = self.punish(remote, hash, violation) else { return };
                 let path = path.cloned();
                 self.activity.tell(|| FetchEvent::Violation { peer, hash, path, reason });
@@ -51,8 +55,15 @@ impl Blame {
                     remote.failed(failure);
                 }
             }
+            // It may have none of the bases, and one that does not fit may be damaged here.
+            (SourceId::Patch(peer), error, _) => {
+                log::debug!(peer:% = peer, path:% = hash, reason:% = error; "no patch: {error}");
+            }
             // Each of them is blamed by itself.
             (SourceId::Several(_) | SourceId::Rest, ..) => {}
+            (SourceId::Site(site), error, _) => {
+                log::debug!(site:% = site, path:% = hash, reason:% = error; "a site could not be asked: {error}");
+            }
             (SourceId::Upstream(upstream), error, None) => {
                 let level = remote.complain(error.kind());
                 log::log!(level, upstream:% = upstream, path:% = hash, reason:% = error; "an upstream could not be asked: {error}");

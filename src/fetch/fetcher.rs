@@ -4,19 +4,23 @@ use super::activity::{Activity, FetchEvent};
 use super::blame::Blame;
 use super::claims::handle::Claims;
 use super::nar::Nar;
+use super::patch::bases::Bases;
 use super::pieces::tables::Tables;
 use super::read_ahead::ReadAhead;
+use super::resolve::batches::Exchange as _;
 use super::resolve::cache::Answer;
+use super::resolve::exchanges::NarInfos;
 use super::resolve::resolution::Resolution;
 use super::resolve::resolver::Resolver;
 use super::resolve::responder::Network;
 use super::resolve::source_report::SourceReport;
 use super::resolve::surroundings::Surroundings;
-use super::source::Remote as _;
 use super::source::http_client::Proxies;
+use super::source::peer::PeerSource;
 use super::source::upstream_health::Nothing;
 use super::source::upstream_options::UpstreamOptions;
 use super::source::upstreams::Upstreams;
+use super::source::{NarId, Remote as _, Source as _};
 use super::traces;
 use super::transfer::driver::{MayShare, Place};
 use super::transfer::registry::Registry;
@@ -25,9 +29,12 @@ use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::nix::trace::TraceId;
 use crate::nix::{NarHash, StoreDir, StoreHash, TrustedKeys};
-use crate::peers::Peers;
-use crate::resilience::Versioned;
-use bytes::Bytes;
+use crate::peers::{Peer, Peers, Predecessor};
+use crate::resilience::{Rates, Versioned};
+use crate::sites::{Part, Sites};
+use crate::store::Store;
+use bytes::{Bytes, BytesMut};
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast};
@@ -53,6 +60,8 @@ pub struct Options {
     pub upstreams: Vec<UpstreamOptions>,
     /// How long a lookup waits for peers. For an upstream that works it waits longer: a miss is remembered by Nix for an hour.
     pub budget: Duration,
+    /// How many bytes a second may come, of all sources and of each.
+    pub download: Rates,
     /// How much memory transfers may take together, in bytes; at least one whole NAR's worth is always granted.
     pub memory: u64,
     /// Whether the small NARs that Nix will ask for next are fetched before it does.
@@ -63,6 +72,10 @@ pub struct Options {
     pub spools: SpoolOptions,
     /// Whether Nix sees no byte of a NAR before all of it is there and right: large ones are kept on the disk for that.
     pub verify_whole: bool,
+    /// Machines with predecessors on the link, if they are asked as well.
+    pub predecessors: Vec<Predecessor>,
+    /// The store whose paths may serve as bases of patches; `None`: NARs come whole.
+    pub bases: Option<Store>,
     /// What this machine does together with others; `None`: it downloads what it needs itself.
     pub site: Option<SiteOptions>,
 }
@@ -103,7 +116,12 @@ struct Inner {
 impl Fetcher {
     /// Sets up the room. Nothing is sent before somebody asks.
     #[must_use]
-    pub fn new(mut options: Options, peers: Peers, index: Index, metrics: Arc<Metrics>, tasks: TaskTracker) -> Self {
+    pub fn new(
+        mut options: Options,
+        (peers, index, sites): (Peers, Index, Option<Sites>),
+        metrics: Arc<Metrics>,
+        tasks: TaskTracker,
+    ) -> Self {
         let upstreams = Arc::new(Upstreams::new(&options.upstreams, &metrics));
         let activity = Arc::new(Activity::new());
         let blame = Arc::new(Blame { metrics: Arc::clone(&metrics), activity: Arc::clone(&activity) });
@@ -116,7 +134,8 @@ impl Fetcher {
                 (site, Some(SiteDesk { claims, spools }))
             }
         };
-        let surroundings = Surroundings::new(peers, index, Arc::clone(&upstreams), blame);
+        let predecessors = std::mem::take(&mut options.predecessors);
+        let surroundings = Surroundings::new((peers, index, sites), predecessors, Arc::clone(&upstreams), blame);
         Self::assemble((Arc::new(surroundings), site, desk), upstreams, options, (metrics, activity), tasks)
     }
 
@@ -141,14 +160,25 @@ impl Fetcher {
         (metrics, activity): (Arc<Metrics>, Arc<Activity>),
         tasks: TaskTracker,
     ) -> Self {
-        let Options { trusted_keys, store_dir, budget, memory, max_sources, read_ahead: ahead, verify_whole, .. } =
-            options;
-        let tables = Tables::default();
+        let Options {
+            trusted_keys,
+            store_dir,
+            budget,
+            memory,
+            max_sources,
+            read_ahead: ahead,
+            verify_whole,
+            bases,
+            download,
+            ..
+        } = options;
+        let sources = (max_sources, Tables::default(), bases.map(Bases));
+        let tables = sources.1.clone();
         let blame = Arc::new(Blame { metrics: Arc::clone(&metrics), activity: Arc::clone(&activity) });
         let notes = (Arc::clone(&metrics), Arc::clone(&blame));
         let resolver = Arc::new(Resolver::new(network, (trusted_keys, store_dir), budget, notes));
         let notes = (Arc::clone(&metrics), Arc::clone(&activity), blame);
-        let registry = Registry::new(Arc::clone(&resolver), notes, site, (max_sources, tables.clone()), memory, tasks);
+        let registry = Registry::new(Arc::clone(&resolver), notes, site, sources, download, memory, tasks);
         let read_ahead = ReadAhead::new(registry.clone(), memory, Arc::clone(&metrics));
         read_ahead.turn(ahead);
         let (documents, traces) = (Semaphore::new(DOCUMENTS), Semaphore::new(TRACES));
@@ -241,6 +271,12 @@ impl Fetcher {
         self.0.registry.running()
     }
 
+    /// Whether what is on its way here, or was a moment ago, is being sent to others.
+    #[must_use]
+    pub fn passes_on(&self) -> bool {
+        self.0.registry.spools().sends() > 0
+    }
+
     /// Who has a path, asking everybody as a lookup does; nothing is taken from memory or remembered.
     pub async fn sources(&self, hash: StoreHash) -> SourceReport {
         self.0.resolver.report(hash).await
@@ -282,9 +318,52 @@ impl Fetcher {
         self.0.desk.clone()
     }
 
+    /// What a peer says of these paths, none of it verified: of those that it has.
+    pub async fn narinfos_of(&self, peer: Arc<Peer>, hashes: &[StoreHash]) -> Vec<(StoreHash, Bytes)> {
+        let source = PeerSource(peer);
+        let mut texts = Vec::new();
+        if NarInfos::takes_many(&source) {
+            let said = NarInfos::about_many(&source, hashes).await.unwrap_or_default();
+            texts.extend(said.into_iter().filter_map(|(hash, said)| Some((hash, said?.0))));
+            return texts;
+        }
+        for hash in hashes {
+            if let Ok(Some((text, _))) = NarInfos::about_one(&source, *hash).await {
+                texts.push((*hash, text));
+            }
+        }
+        texts
+    }
+
+    /// A part of a NAR that a peer has, for another site. Nothing of it is proved.
+    pub async fn part_of(&self, peer: Arc<Peer>, part: &Part) -> Option<Bytes> {
+        let Part { hash, nar_hash, size, bytes } = part.clone();
+        let length = usize::try_from(bytes.end.saturating_sub(bytes.start)).ok()?;
+        let source = PeerSource(peer);
+        let mut flow = source.open_part(&NarId { hash, nar_hash, size }, bytes).await.ok()?;
+        let mut all = BytesMut::with_capacity(length);
+        while let Some(chunk) = poll_fn(|context| flow.poll_chunk(context)).await {
+            all.extend_from_slice(&chunk.ok()?);
+            if all.len() > length {
+                return None;
+            }
+        }
+        Some(all.freeze())
+    }
+
     /// Keeps what is fetched as these options say, from now on.
     pub fn set_spools(&self, options: SpoolOptions) {
         self.0.registry.spools().set(options);
+    }
+
+    /// How much other machines should count on this one, of a hundred, from now on.
+    pub fn set_weight(&self, weight: u8) {
+        self.0.registry.spools().set_weight(weight);
+    }
+
+    /// Lets NARs come so fast from now on.
+    pub fn set_download_limit(&self, rates: Rates) {
+        self.0.registry.set_limit(rates);
     }
 
     /// Whether the small NARs that Nix will ask for next are fetched before it does, from now on.

@@ -7,7 +7,7 @@
 //! * [`fetcher`]: the handle; [`nar`]: a NAR that was found.
 //! * [`read_ahead`]: what Nix will ask for next.
 //! * [`resolve`]: who has a path. * [`transfer`]: how its NAR comes. * [`source`]: where it comes from.
-//! * [`pieces`]: one NAR from several machines at once. * [`claims`]: who downloads for the site.
+//! * [`pieces`]: one NAR from several machines at once. * [`patch`]: what it differs in from another version. * [`claims`]: who downloads for the site.
 //! * [`blame`]: what a failure means for the one who failed, [`promises`]: and for the path. [`activity`]: what goes on, for those who watch.
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,7 @@ pub mod claims;
 mod error;
 mod fetcher;
 mod nar;
+pub mod patch;
 pub mod pieces;
 mod promises;
 mod read_ahead;

@@ -68,6 +68,9 @@ impl World {
                 keep: Duration::from_secs(60),
             },
             verify_whole: whole.is_some(),
+            bases: None,
+            download: Default::default(),
+            predecessors: Vec::new(),
             site: None,
         };
         let upstreams = Arc::new(Upstreams::new(&[], &metrics));

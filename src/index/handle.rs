@@ -53,6 +53,8 @@ struct Inner {
     news: Mutex<HashMap<NodeId, watch::Sender<()>>>,
     /// Counts how often somebody may have more than before.
     more: watch::Sender<u64>,
+    /// Counts how often anything in here became another.
+    changes: watch::Sender<u64>,
     /// For whoever wants to hear of each update.
     updates: broadcast::Sender<Told>,
     /// One moment by both clocks.
@@ -75,6 +77,7 @@ impl Index {
             relay,
             news,
             more: watch::Sender::new(0),
+            changes: watch::Sender::new(0),
             updates: broadcast::channel(UPDATES_MAX).0,
             began,
         }))
@@ -107,6 +110,7 @@ impl Index {
             // Written now, and not when the first one asks.
             log.answer(None);
             self.0.peers.tell_index(Some(log.state()));
+            self.changed();
         }
     }
 
@@ -128,7 +132,7 @@ impl Index {
         self.0.relay.is_on()
     }
 
-    /// Up to `most` machines that are said to have a path, not always the same; `None` if this machine does not relay. This machine is among
+    /// Up to `most` machines that are said to have a path and to send it, not always the same; `None` if this machine does not relay. This machine is among
     /// them if it offers the path.
     #[must_use]
     pub fn holders(&self, hash: StoreHash, most: usize) -> Option<Vec<NodeId>> {
@@ -136,18 +140,59 @@ impl Index {
             return None;
         }
         let mut holders = self.0.view.read().holders(hash);
-        let offers = |log: &Mutex<Log>| {
-            let log = log.lock();
-            log.entries().binary_search(&log.salt().entry(hash.prefix())).is_ok()
-        };
-        if self.0.log.as_ref().is_some_and(offers) {
+        if self.offers_path(hash) {
             holders.push(self.0.peers.us());
         }
         // Without randomness always the same ones, which is no harm worth an error.
         let first = getrandom::u32().map_or(0, |random| random as usize % holders.len().max(1));
         holders.rotate_left(first);
-        holders.truncate(most);
-        Some(holders)
+        let sends = |id: &NodeId| self.0.peers.get(*id).is_none_or(|peer| peer.weight() > 0);
+        Some(holders.into_iter().filter(sends).take(most).collect())
+    }
+
+    /// What this machine and those whom it knows have between them, in order: of machines that make their entries as those do which talk
+    /// to everybody. Takes as long as that is much.
+    #[must_use]
+    pub fn everything(&self) -> Vec<Entry> {
+        let mut entries: Vec<Entry> = self.0.log.as_ref().map(|log| log.lock().entries().to_vec()).unwrap_or_default();
+        for set in self.0.view.read().sets() {
+            entries.extend(told_together(Some(set)));
+        }
+        entries.sort_unstable();
+        entries.dedup();
+        entries
+    }
+
+    /// Up to `most` machines that are said to have a path and to send it, this one first if it offers the path.
+    #[must_use]
+    pub fn known_holders(&self, hash: StoreHash, most: usize) -> Vec<NodeId> {
+        let us = self.offers_path(hash).then(|| self.0.peers.us());
+        let sends = |id: &NodeId| self.0.peers.get(*id).is_some_and(|peer| peer.weight() > 0);
+        let others = self.0.view.read().holders(hash);
+        us.into_iter().chain(others.into_iter().filter(sends)).take(most).collect()
+    }
+
+    fn offers_path(&self, hash: StoreHash) -> bool {
+        let offers = |log: &Mutex<Log>| {
+            let log = log.lock();
+            log.entries().binary_search(&log.salt().entry(hash.prefix())).is_ok()
+        };
+        self.0.log.as_ref().is_some_and(offers)
+    }
+
+    /// Moves when anything in here is another than before.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    fn changed(&self) {
+        self.0.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Somebody of another site may have more than before.
+    pub fn more_elsewhere(&self) {
+        self.0.more.send_modify(|count| *count += 1);
     }
 
     /// How many paths this machine tells that it has.
@@ -288,6 +333,7 @@ impl Index {
         self.0.metrics.index_bytes.add(bytes as u64);
         // Nobody may listen.
         let _ = self.0.updates.send(Told { id, bytes: bytes as u64, added, removed, entries });
+        self.changed();
         if adds {
             self.0.more.send_modify(|count| *count += 1);
         }
@@ -303,6 +349,7 @@ impl Index {
         }
         view.forget(id);
         drop((union, view));
+        self.changed();
         self.0.relay.wake();
     }
 

@@ -24,6 +24,7 @@ mod union;
 mod update;
 mod view;
 
+pub(crate) use claims::Claims;
 pub use claims::Verdict;
 pub use entries::Bases;
 pub use entry::{Entry, Salt};

@@ -39,6 +39,8 @@ impl Index {
         let mut told = self.peers().indexes();
         let (mut layout, mut events) = (self.peers().layout(), self.peers().subscribe());
         let mut relaying: Option<AbortOnDropHandle<()>> = None;
+        // Whoever greeted before this listened.
+        self.heard_all(&pulls, &stop);
         loop {
             let news = tokio::select! {
                 news = told.recv() => news,
@@ -109,6 +111,10 @@ impl Index {
 
     /// What of a peer is followed, and the state that it is in; `None`: nothing.
     fn wanted(&self, peer: &Peer) -> Option<(Whose, IndexState)> {
+        // What another site has is told by that site.
+        if peer.is_far() {
+            return None;
+        }
         let layout = self.peers().layout().borrow().clone();
         if layout.is_leaf() {
             let preferred = layout.preferred(self.peers().us());

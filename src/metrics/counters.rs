@@ -139,10 +139,16 @@ metrics! {
     pieces_right: "peernix_pieces_total", "result=\"right\""; "Pieces of large NARs that came from several peers at once: proved and used, sent twice, or wrong.";
     pieces_twice: "peernix_pieces_total", "result=\"twice\""; "Pieces of large NARs that came from several peers at once: proved and used, sent twice, or wrong.";
     pieces_wrong: "peernix_pieces_total", "result=\"wrong\""; "Pieces of large NARs that came from several peers at once: proved and used, sent twice, or wrong.";
+    patches_fetched: "peernix_patches_total", "result=\"fetched\""; "NARs that came, or were sent, as what they differ in from another version.";
+    patches_made: "peernix_patches_total", "result=\"made\""; "NARs that came, or were sent, as what they differ in from another version.";
     index_saved: "peernix_index_saved_requests_total"; "Requests to peers for a path that were not made because their index says that they do not have it.";
     index_updates: "peernix_index_updates_total"; "Answers of peers that told their index, or what changed in it.";
     index_bytes: "peernix_index_bytes_total"; "Bytes of those.";
     index_wrong_claims: "peernix_index_wrong_claims_total"; "Times a peer did not have what its index says.";
+    sites_messages: "peernix_sites_messages_total"; "Messages in which other sites were asked for paths.";
+    sites_asked: "peernix_sites_lookups_total", "result=\"asked\""; "Paths that other sites were asked for, or that they had told of before they were.";
+    sites_foreseen: "peernix_sites_lookups_total", "result=\"foreseen\""; "Paths that other sites were asked for, or that they had told of before they were.";
+    sites_relayed: "peernix_sites_relayed_bytes_total"; "Bytes of NARs sent to other sites over NATS.";
     verification_failures: "peernix_verification_failures_total"; "NARs whose content was not what was signed.";
     peers_banned: "peernix_peers_banned_total"; "Bans pronounced on peers that lied.";
 }

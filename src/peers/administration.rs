@@ -217,8 +217,7 @@ impl Peers {
         if let Some(reason) = blocked {
             return Err(LinkError::Blocked(reason).into());
         }
-        let ours = self.0.greeting.read().clone();
-        let greeting = async { peer.dial().await?.greet(&ours, PING_LIMIT).await };
+        let greeting = async { peer.greet(&mut peer.dial().await?, PING_LIMIT).await };
         let answer = tokio::time::timeout(PING_LIMIT, Box::pin(greeting)).await;
         let answer = answer.unwrap_or(Err(LinkError::Time { step: "a ping", limit: PING_LIMIT }));
         // Either way something was learnt that its own task should know.

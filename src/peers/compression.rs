@@ -19,6 +19,8 @@ pub const ZSTD: &str = "zstd";
 
 /// From this rate on nothing is compressed, in bytes a second: 0.8 Gbit/s, which a processor hardly compresses faster.
 const FAST: u64 = 100_000_000;
+/// Below this rate a line is slow, in bytes a second: 200 Mbit/s.
+const SLOW: u64 = 25_000_000;
 /// What is smaller is not compressed, in bytes.
 pub const SMALL: u64 = 4 * 1024;
 /// The bodies by which a line is measured, in bytes: what is shorter fits into buffers on the way…
@@ -64,6 +66,12 @@ impl Line {
             return Wish::Measured;
         }
         Wish::Compressed(rate)
+    }
+
+    /// Whether it is known to be so slow that much work is worth every byte less.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        (1..SLOW).contains(&self.rate())
     }
 
     /// Bytes a second, 0 if that is not known.
@@ -130,8 +138,10 @@ mod tests {
         assert_eq!(line.wish(SMALL, now), Wish::Compressed(0), "it says nothing of the line");
         assert_eq!(line.wish(MIB, now), Wish::Measured);
         assert_eq!(line.wish(MIB, now), Wish::Compressed(0));
+        assert!(!line.is_slow(), "that is not known");
         line.measured(MIB, Duration::from_secs(1), now);
         assert_eq!(line.wish(MIB, now), Wish::Compressed(MIB));
+        assert!(line.is_slow());
         assert_eq!(line.wish(MIB, now + HOLDS), Wish::Measured, "it may be another one by now");
         line.not_measured();
         assert_eq!(line.wish(MIB, now + HOLDS), Wish::Measured);
@@ -143,6 +153,7 @@ mod tests {
         let (mut line, now) = (Line::default(), Instant::now());
         line.measured(MIB, Duration::from_micros(1), now);
         assert_eq!(line.wish(MIB, now), Wish::Plain);
+        assert!(!line.is_slow());
         let slow = (0..10).take_while(|_| {
             line.measured(MIB, Duration::from_secs(1), now);
             line.wish(MIB, now) == Wish::Plain

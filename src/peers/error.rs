@@ -37,6 +37,17 @@ pub enum PeersError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The file that says who is a member of the fleet makes no sense.
+    #[error("{} makes no sense: {problem}. It says who was revoked, so that nothing starts without it: restore it from a backup, or move it away and join the fleet anew", path.display())]
+    Fleet {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// What the service manager hands over is not a fleet key.
+    #[error("the credential 'fleet-key' has {0} bytes where a fleet key has 32: look at LoadCredential= of the unit")]
+    FleetCredential(usize),
     /// Not a key.
     #[error("{} has {size} bytes where a node key has 32: restore it from a backup, or delete it (this machine then gets a new identity)", path.display())]
     KeySize {
@@ -159,6 +170,12 @@ pub enum LinkError {
     /// HTTP failed.
     #[error("HTTP: {0}")]
     Http(#[from] hyper::Error),
+    /// The other side does not let us in, in its own words.
+    #[error("it does not let this machine in: {0}")]
+    Refused(String),
+    /// The other side is no member of the fleet.
+    #[error("it is not let in: {0}")]
+    NoMember(String),
     /// The answer to our greeting was not one.
     #[error("hello: {0}")]
     Hello(&'static str),
@@ -171,6 +188,7 @@ impl LinkError {
         match self {
             Self::Connect { .. } | Self::Time { .. } | Self::Handshake { .. } | Self::Http(_) | Self::Closed => true,
             Self::Identity { .. } | Self::NotAdmitted(_) | Self::NoIdentity | Self::Protocol | Self::Hello(_) => true,
+            Self::Refused(_) | Self::NoMember(_) => true,
             Self::Accept(_) | Self::NoAddress | Self::Blocked(_) | Self::Target(_) => false,
             Self::Busy(_) | Self::AllInUse(_) => false,
         }

@@ -3,10 +3,12 @@
 use super::arrange;
 use super::decisions::Decisions;
 use super::discovery::mdns;
-use super::error::PeersError;
+use super::error::{LinkError, PeersError};
+use super::fleet::{Fleet, Refusal};
 use super::identity::NodeId;
 use super::index_state::IndexState;
 use super::link::Guard;
+use super::membership::Admission;
 use super::node_key::NodeKey;
 use super::options::PeersOptions;
 use super::peer::Peer;
@@ -142,6 +144,46 @@ impl Peers {
         self.0.rename(name);
     }
 
+    /// Who is let in.
+    #[must_use]
+    pub fn admission(&self) -> &Admission {
+        &self.0.admission
+    }
+
+    /// The fleet of this machine.
+    #[must_use]
+    pub fn fleet(&self) -> &Fleet {
+        &self.0.fleet
+    }
+
+    /// The peer `id`, whose greeting came in, knows the list of revocations with this number: it is asked for a newer one.
+    pub fn told_revocations(&self, id: NodeId, serial: u64) {
+        if serial > self.0.fleet.told().1
+            && let Some(peer) = self.0.table.get(id)
+        {
+            peer.look_at();
+        }
+    }
+
+    /// The peer `id`, which greeted us, was not let in.
+    pub fn told_refused(&self, id: NodeId, refusal: &Refusal) {
+        if let Some(peer) = self.0.table.get(id) {
+            peer.record().trouble = Some(LinkError::NoMember(refusal.to_string()).to_string());
+        }
+    }
+
+    /// The peer `id` told how much it counts as a source when it greeted us.
+    pub fn told_weight(&self, id: NodeId, weight: u8) {
+        if let Some(peer) = self.0.table.get(id) {
+            peer.record().weight = weight.min(super::hello::WEIGHT_MAX);
+        }
+    }
+
+    /// Tells how much others should count on this machine as a source, of [`super::hello::WEIGHT_MAX`]; 0: not at all.
+    pub fn tell_weight(&self, weight: u8) {
+        self.0.tell_weight(weight);
+    }
+
     /// Tells the state of this machine's index from now on; `None`: it has none.
     pub fn tell_index(&self, state: Option<IndexState>) {
         self.0.tell_index(state);
@@ -188,7 +230,25 @@ impl Peers {
     /// The peer `id`, which a relay says is at `addresses`; `None` if this machine has nothing to do with it.
     #[must_use]
     pub fn named(&self, id: NodeId, addresses: &[SocketAddr]) -> Option<Arc<Peer>> {
-        self.0.learn(id, addresses, Provenance::Relay)
+        self.named_by(id, addresses, Provenance::Relay)
+    }
+
+    /// The same, as another site says.
+    #[must_use]
+    pub fn named_by_site(&self, id: NodeId, addresses: &[SocketAddr]) -> Option<Arc<Peer>> {
+        self.named_by(id, addresses, Provenance::Site)
+    }
+
+    fn named_by(&self, id: NodeId, addresses: &[SocketAddr], provenance: Provenance) -> Option<Arc<Peer>> {
+        let peer = self.0.learn(id, addresses, provenance)?;
+        {
+            // The relay names nobody who sends nothing; of one whom this machine does not greet itself, it knows better.
+            let mut record = peer.record();
+            if record.weight == 0 && record.state != State::Online {
+                record.weight = super::hello::WEIGHT_MAX;
+            }
+        }
+        Some(peer)
     }
 
     /// The peer `id` asked for our index: it is greeted when that changes.
@@ -205,14 +265,17 @@ impl Peers {
     }
 
     /// Says that `id`, whose identity TLS proved, greeted us from `remote` and shares on `share_port` (from
-    /// [`super::hello::share_port`]). If it is news it is dialled back there, at that address and no other.
-    pub fn introduced(&self, id: NodeId, remote: SocketAddr, share_port: u16) {
+    /// [`super::hello::share_port`]). If it is news it is dialled back there, at that address and no other. One of another `site` than this
+    /// machine is left alone.
+    pub fn introduced(&self, id: NodeId, remote: SocketAddr, share_port: u16, site: Option<&str>) {
         let mut address = canonical(remote);
         address.set_port(share_port);
         if share_port != 0 && id == self.0.id {
             self.0.suspect_twin(address);
         } else if share_port != 0 {
-            self.0.learn(id, &[address], Provenance::Introduced);
+            let is_far = !self.0.site.is_empty() && site.is_some_and(|site| site != self.0.site);
+            let provenance = if is_far { Provenance::Site } else { Provenance::Introduced };
+            self.0.learn(id, &[address], provenance);
         }
     }
 
@@ -230,6 +293,10 @@ impl Peers {
 impl Guard for Peers {
     fn block_reason(&self, id: NodeId) -> Option<String> {
         self.0.decisions.block_of(id).map(|block| block.reason)
+    }
+
+    fn is_cut_off(&self, id: NodeId) -> bool {
+        self.0.admission.fleet().is_some_and(|fleet| fleet.standing(id).is_err())
     }
 
     fn took(&self, id: NodeId, bytes: u64) {

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// The request target.
 pub const TARGET: &str = "/peernix/v1/hello";
@@ -61,6 +62,36 @@ pub struct Hello {
     /// The state of what all have whom it relays for, as text; empty where it does not relay.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub union: String,
+    /// How much others should count on it as a source, of [`WEIGHT_MAX`]; 0: not at all.
+    #[serde(default = "full", skip_serializing_if = "is_full")]
+    pub weight: u8,
+    /// That it is a member of a fleet, as the fleet key wrote it; empty where it is of none. See [`super::fleet`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub membership: String,
+    /// The number of the newest list of revocations that it knows of its fleet.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub revocations: u64,
+    /// The site that it is of; empty where it is of none. See [`crate::sites`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub site: String,
+}
+
+/// The weight of a machine that is on a wire and on mains.
+pub const WEIGHT_MAX: u8 = 100;
+
+const fn full() -> u8 {
+    WEIGHT_MAX
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks like this")]
+const fn is_full(weight: &u8) -> bool {
+    *weight >= WEIGHT_MAX
+}
+
+/// Whether there is nothing to tell.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks like this")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The feature of those who relay where there are many machines, see [`super::relays`].
@@ -68,8 +99,23 @@ pub const RELAY: &str = "relay";
 /// The header of a greeting that tells the state of what a relay knows that all have.
 const UNION_HEADER: &str = "peernix-union";
 
+/// The header of a greeting that shows the greeter's membership of a fleet.
+const MEMBERSHIP_HEADER: &str = "peernix-membership";
+/// The header of a greeting that tells the number of the newest list of revocations that the greeter knows.
+const REVOCATIONS_HEADER: &str = "peernix-revocations";
+/// The header of a greeting that tells how much the greeter counts as a source, if that is not [`WEIGHT_MAX`].
+const WEIGHT_HEADER: &str = "peernix-weight";
+/// The header of a greeting that tells the site that the greeter is of, if it is of one.
+const SITE_HEADER: &str = "peernix-site";
+/// The longest text of a membership, in bytes.
+pub const MEMBERSHIP_MAX: usize = 1024;
+
 /// The feature of those who give NARs in pieces that are proved one by one, see `fetch::pieces`.
 pub const PIECES: &str = "pieces";
+/// The feature of those who send what a NAR differs in from another one, see `fetch::patch`.
+pub const PATCH: &str = "patch";
+/// The feature of those who hold copies for other members, see `copies`.
+pub const COPIES: &str = "copies";
 /// The feature of those who agree with others on who downloads what, see `fetch::claims`.
 pub const CLAIM: &str = "claim";
 
@@ -120,7 +166,9 @@ impl Hello {
             || bad(&hello.instance)
             || bad(&hello.index)
             || bad(&hello.union)
+            || bad(&hello.site)
             || hello.features.iter().any(bad)
+            || hello.membership.len() > MEMBERSHIP_MAX
         {
             return Err(LinkError::Hello("a text of more than 64 bytes or with control characters"));
         }
@@ -154,6 +202,11 @@ impl OurHello {
         }
     }
 
+    /// How much others should count on this machine.
+    pub(super) const fn weight(&self) -> u8 {
+        self.hello.weight
+    }
+
     /// Its body, and what it can be told by from all that were before.
     pub(super) fn response(&self) -> (Bytes, HeaderValue) {
         (self.body.clone(), self.etag.clone())
@@ -161,7 +214,7 @@ impl OurHello {
 }
 
 /// What a greeter tells of itself, beside who it is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Greeting {
     /// The port of its share, where it can be called back; 0 if there is none.
     pub(crate) share_port: u16,
@@ -171,11 +224,48 @@ pub(crate) struct Greeting {
     pub(crate) union: Option<IndexState>,
     /// Paths of which what it got was damaged.
     pub(crate) damaged: Vec<StoreHash>,
+    /// How much it counts as a source, of [`WEIGHT_MAX`].
+    pub(crate) weight: u8,
+    /// That it is a member of a fleet; shown once on each connection.
+    pub(crate) membership: Option<Arc<str>>,
+    /// The number of the newest list of revocations that it knows.
+    pub(crate) revocations: u64,
+    /// The site that it is of, if it is of one.
+    pub(crate) site: Option<HeaderValue>,
+}
+
+impl Default for Greeting {
+    fn default() -> Self {
+        Self {
+            share_port: 0,
+            index: None,
+            union: None,
+            damaged: Vec::new(),
+            weight: WEIGHT_MAX,
+            membership: None,
+            revocations: 0,
+            site: None,
+        }
+    }
 }
 
 impl Greeting {
     /// Adds the headers that say so.
-    pub(super) fn add_to(&self, headers: &mut HeaderMap) {
+    pub(super) fn add_to(&self, headers: &mut HeaderMap, shows_membership: bool) {
+        if let Some(membership) = self.membership.as_deref().filter(|_| shows_membership)
+            && let Ok(value) = HeaderValue::from_str(membership)
+        {
+            headers.insert(MEMBERSHIP_HEADER, value);
+        }
+        if let Some(site) = &self.site {
+            headers.insert(SITE_HEADER, site.clone());
+        }
+        if self.revocations != 0 {
+            headers.insert(REVOCATIONS_HEADER, self.revocations.into());
+        }
+        if self.weight < WEIGHT_MAX {
+            headers.insert(WEIGHT_HEADER, u16::from(self.weight).into());
+        }
         if self.share_port != 0 {
             headers.insert(SHARE_PORT_HEADER, self.share_port.into());
         }
@@ -205,7 +295,7 @@ pub fn damaged(headers: &HeaderMap) -> Vec<StoreHash> {
 }
 
 /// Characters that change how the rest of a line is shown, besides the control characters proper.
-fn disturbing(c: char) -> bool {
+pub(super) fn disturbing(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
@@ -220,6 +310,32 @@ pub fn index_state(headers: &HeaderMap) -> Option<IndexState> {
 #[must_use]
 pub fn union_state(headers: &HeaderMap) -> Option<IndexState> {
     headers.get(UNION_HEADER)?.to_str().ok()?.parse().ok()
+}
+
+/// That the greeter is a member of a fleet, in the words of its fleet key.
+#[must_use]
+pub fn membership(headers: &HeaderMap) -> Option<&str> {
+    headers.get(MEMBERSHIP_HEADER)?.to_str().ok()
+}
+
+/// The number of the newest list of revocations that the greeter knows; 0 if none.
+#[must_use]
+pub fn revocations(headers: &HeaderMap) -> u64 {
+    let told = headers.get(REVOCATIONS_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+    told.unwrap_or_default()
+}
+
+/// The site that the greeter is of, if it is of one.
+#[must_use]
+pub fn site(headers: &HeaderMap) -> Option<&str> {
+    headers.get(SITE_HEADER)?.to_str().ok().filter(|site| site.len() <= TEXT_MAX)
+}
+
+/// How much the greeter counts as a source.
+#[must_use]
+pub fn weight(headers: &HeaderMap) -> u8 {
+    let told = headers.get(WEIGHT_HEADER).and_then(|value| value.to_str().ok()?.parse::<u8>().ok());
+    told.unwrap_or(WEIGHT_MAX).min(WEIGHT_MAX)
 }
 
 /// The port that the header of a greeting names: where the greeter wants to be called back, if it does.
@@ -246,6 +362,10 @@ mod tests {
             instance: "00ff".into(),
             index: "00000000000000ff.17".into(),
             union: "00000000000000fe.3".into(),
+            weight: 25,
+            membership: "a.b".into(),
+            revocations: 3,
+            site: "berlin".into(),
         }
     }
 
@@ -253,7 +373,7 @@ mod tests {
     fn round_trip_and_unknown_fields() {
         let body = hello().to_body();
         assert_eq!(Hello::parse(&body).unwrap(), hello());
-        let newer = [&body[..body.len() - 1], br#","site":{"x":[1]}}"#].concat();
+        let newer = [&body[..body.len() - 1], br#","place":{"x":[1]}}"#].concat();
         assert_eq!(Hello::parse(&newer).unwrap(), hello());
     }
 
@@ -292,6 +412,18 @@ mod tests {
         for bad in ["0", "65536", "-1", "", "7650, 1", "é"] {
             assert_eq!(port(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn weight_header() {
+        let told = |said: u8| {
+            let mut headers = HeaderMap::new();
+            Greeting { weight: said, ..Greeting::default() }.add_to(&mut headers, false);
+            weight(&headers)
+        };
+        assert_eq!([0, 10, 25, 100].map(told), [0, 10, 25, 100]);
+        let junk = HeaderMap::from_iter([(WEIGHT_HEADER.parse().unwrap(), HeaderValue::from_static("300"))]);
+        assert_eq!(weight(&junk), WEIGHT_MAX);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Who a machine is on the network: the public half of its node key, which names it.
 //!
 //! The node key proves identity inside TLS ([RFC 7250](https://www.rfc-editor.org/rfc/rfc7250) raw public keys) and
-//! nothing else: it never signs store paths.
+//! between sites what machines tell each other over NATS: it never signs store paths.
 
 use crate::nix::{FormatError, base32};
-use ed25519_dalek::VerifyingKey;
+use ed25519_dalek::{Signature, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
@@ -41,6 +41,12 @@ impl NodeId {
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// Whether it signed `message`.
+    pub(crate) fn signed(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+        let key = VerifyingKey::from_bytes(&self.0);
+        key.is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
     }
 
     /// From what TLS carries: the DER of a `SubjectPublicKeyInfo`.

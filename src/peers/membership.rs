@@ -1,9 +1,11 @@
 //! Who may speak with this machine, and as what.
 
+use super::fleet::{Fleet, Refusal};
 use super::identity::NodeId;
 use std::collections::BTreeSet;
 
-/// Which node keys are let in: by TLS, in both directions, before a byte of HTTP is exchanged.
+/// Which machines are let in, in both directions: by TLS where their keys are listed; with a fleet by what they show in their first
+/// greeting, before anything else is answered or asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Admission {
     /// Any key. Connections are encrypted and peers are told apart, but what they may see is what anyone may see.
@@ -11,6 +13,8 @@ pub enum Admission {
     Open,
     /// The keys that the administrator listed, and no other.
     Static(BTreeSet<NodeId>),
+    /// The members of a fleet.
+    Fleet(Fleet),
 }
 
 /// What the share policy knows about who asks.
@@ -23,12 +27,30 @@ pub enum Audience {
 }
 
 impl Admission {
-    /// Whether connections to and from `id` are allowed.
+    /// Whether connections to and from `id` are allowed. Whether a machine is a member of the fleet is to be seen on the connection.
     #[must_use]
     pub fn admits(&self, id: NodeId) -> bool {
         match self {
-            Self::Open => true,
+            Self::Open | Self::Fleet(_) => true,
             Self::Static(nodes) => nodes.contains(&id),
+        }
+    }
+
+    /// Why `id`, whose identity is proved, may do no more than greet us and join us; `None` if it may.
+    #[must_use]
+    pub fn refusal(&self, id: NodeId) -> Option<Refusal> {
+        match self {
+            Self::Fleet(fleet) => fleet.standing(id).err(),
+            Self::Open | Self::Static(_) => None,
+        }
+    }
+
+    /// The fleet whose members are let in, if it is one.
+    #[must_use]
+    pub const fn fleet(&self) -> Option<&Fleet> {
+        match self {
+            Self::Fleet(fleet) => Some(fleet),
+            Self::Open | Self::Static(_) => None,
         }
     }
 
@@ -37,7 +59,8 @@ impl Admission {
     pub fn audience(&self, id: NodeId) -> Audience {
         match self {
             Self::Static(nodes) if nodes.contains(&id) => Audience::Enrolled,
-            Self::Open | Self::Static(_) => Audience::Anyone,
+            Self::Fleet(fleet) if fleet.standing(id).is_ok() => Audience::Enrolled,
+            Self::Open | Self::Static(_) | Self::Fleet(_) => Audience::Anyone,
         }
     }
 }

@@ -8,18 +8,18 @@
 //! | | |
 //! |---|---|
 //! | `identity`, `state`, `error`, `node_key`, `index_state` | who a machine is, where it stands, what can go wrong |
-//! | `hello`, `membership`, `trusted_keys`, `narinfo_batch`, `holders`, `relays` | what machines tell each other, and who may take part |
+//! | `hello`, `fleet/`, `membership`, `trusted_keys`, `narinfo_batch`, `holders`, `relays` | what machines tell each other, and who may take part |
 //! | `link/` | connections, both ways |
 //! | `discovery/` | who looks for peers: each sends sightings over one channel |
 //! | `record/` | what is known about one peer |
-//! | `peer`, `table` | one peer, and all of them |
+//! | `peer`, `table`, `greet` | one peer, all of them, and how one is greeted |
 //! | `presence` | the task that monitors one peer |
 //! | `decisions`, `options` | what the administrator decided, and what this room is told at the start |
 //! | `shared` | what the tasks share; takes the sightings in |
 //! | `arrange` | who knows whom, anew when somebody comes or goes |
 //! | `twin` | another machine with our key |
 //! | `persistence` | what is remembered over restarts |
-//! | `handle`, `administration` | what the rooms above use |
+//! | `handle`, `administration`, `join` | what the rooms above use |
 #![forbid(unsafe_code)]
 
 mod administration;
@@ -28,11 +28,14 @@ pub mod compression;
 mod decisions;
 pub mod discovery;
 mod error;
+pub mod fleet;
+mod greet;
 mod handle;
 pub mod hello;
 pub mod holders;
 pub mod identity;
 mod index_state;
+mod join;
 pub mod link;
 pub mod membership;
 pub mod narinfo_batch;
@@ -53,6 +56,9 @@ mod twin;
 mod tests;
 
 pub use administration::{Added, PING_LIMIT, PREFIX_MIN};
+pub use discovery::go_peernix::{self, GoPeernix};
+pub use discovery::peerix::{self, Peerix};
+pub use discovery::predecessor::Predecessor;
 pub use discovery::{Discovery, FixedPeer, Mdns};
 pub use error::{LinkError, PeersError};
 pub use handle::Peers;

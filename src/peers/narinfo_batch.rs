@@ -100,37 +100,55 @@ pub fn parse_request(body: &[u8]) -> Result<Vec<StoreHash>, BatchError> {
 }
 
 /// The body of an answer, record by record.
-#[derive(Debug, Default)]
-pub struct Answer(Vec<u8>);
+#[derive(Debug)]
+pub struct Answer {
+    bytes: Vec<u8>,
+    most: usize,
+}
+
+impl Default for Answer {
+    fn default() -> Self {
+        Self::within(ANSWER_MAX)
+    }
+}
 
 impl Answer {
-    /// Adds a record, unless the answer would be too long. `signed_by` as in [`Signed`]; a text that is too long for a record is left out.
-    pub fn add(&mut self, hash: StoreHash, narinfo: Option<(&[u8], &[u8])>) {
+    /// One that does not get longer than `most` bytes.
+    #[must_use]
+    pub const fn within(most: usize) -> Self {
+        Self { bytes: Vec::new(), most }
+    }
+
+    /// Adds a record, unless the answer would be too long; whether it did. `signed_by` as in [`Signed`]; a text that is too long for a record is
+    /// left out.
+    pub fn add(&mut self, hash: StoreHash, narinfo: Option<(&[u8], &[u8])>) -> bool {
         let Some((signed_by, text)) = narinfo else {
-            if self.0.len() + HASH_LEN < ANSWER_MAX {
-                self.0.extend_from_slice(hash.as_bytes());
-                self.0.push(0);
+            if self.bytes.len() + HASH_LEN >= self.most {
+                return false;
             }
-            return;
+            self.bytes.extend_from_slice(hash.as_bytes());
+            self.bytes.push(0);
+            return true;
         };
         let (Ok(signed_len), Ok(text_len)) = (u16::try_from(signed_by.len()), u32::try_from(text.len())) else {
-            return;
+            return false;
         };
-        if self.0.len() + HASH_LEN + 1 + 2 + signed_by.len() + 4 + text.len() > ANSWER_MAX {
-            return;
+        if self.bytes.len() + HASH_LEN + 1 + 2 + signed_by.len() + 4 + text.len() > self.most {
+            return false;
         }
-        self.0.extend_from_slice(hash.as_bytes());
-        self.0.push(1);
-        self.0.extend_from_slice(&signed_len.to_le_bytes());
-        self.0.extend_from_slice(signed_by);
-        self.0.extend_from_slice(&text_len.to_le_bytes());
-        self.0.extend_from_slice(text);
+        self.bytes.extend_from_slice(hash.as_bytes());
+        self.bytes.push(1);
+        self.bytes.extend_from_slice(&signed_len.to_le_bytes());
+        self.bytes.extend_from_slice(signed_by);
+        self.bytes.extend_from_slice(&text_len.to_le_bytes());
+        self.bytes.extend_from_slice(text);
+        true
     }
 
     /// The whole.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
-        self.0.into()
+        self.bytes.into()
     }
 }
 
@@ -138,14 +156,29 @@ impl Answer {
 ///
 /// # Errors
 /// It is none.
-pub fn parse_answer(mut body: Bytes, asked: &[StoreHash]) -> Result<Vec<Record>, BatchError> {
+pub fn parse_answer(body: Bytes, asked: &[StoreHash]) -> Result<Vec<Record>, BatchError> {
+    parse(body, |hash| asked.contains(&hash))
+}
+
+/// Reads an answer that may have records of what nobody asked for, up to [`HASHES_MAX`] in all.
+///
+/// # Errors
+/// It is none.
+pub fn parse_records(body: Bytes) -> Result<Vec<Record>, BatchError> {
+    parse(body, |_| true)
+}
+
+fn parse(mut body: Bytes, may_be_there: impl Fn(StoreHash) -> bool) -> Result<Vec<Record>, BatchError> {
     let mut records: Vec<Record> = Vec::new();
     while body.has_remaining() {
         let mut hash = [0; HASH_LEN];
         body.try_copy_to_slice(&mut hash).map_err(|_| BatchError::Short)?;
         let hash = StoreHash::new(hash);
-        if !asked.contains(&hash) {
+        if !may_be_there(hash) {
             return Err(BatchError::Unasked);
+        }
+        if records.len() == HASHES_MAX {
+            return Err(BatchError::Count);
         }
         if records.iter().any(|record| record.hash == hash) {
             return Err(BatchError::Count);

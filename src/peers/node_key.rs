@@ -6,7 +6,7 @@
 use super::error::PeersError;
 use super::identity::NodeId;
 use crate::files;
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signer as _, SigningKey};
 use nix::fcntl::{Flock, FlockArg};
 use std::fmt;
 use std::io::{ErrorKind, Read};
@@ -119,6 +119,11 @@ impl NodeKey {
     #[must_use]
     pub const fn id(&self) -> NodeId {
         self.id
+    }
+
+    /// The signature of a message that begins with what it is for, so that it means nothing elsewhere; see `sites::envelope`.
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.key.sign(message).to_bytes()
     }
 
     /// The key as PKCS #8, for the TLS library.

@@ -1,6 +1,7 @@
 //! What is told to this room from outside.
 
 use super::discovery::Discovery;
+use super::fleet::Fleet;
 use super::membership::Admission;
 use crate::nix::TrustedKeys;
 use crate::resilience::Versioned;
@@ -12,6 +13,8 @@ use tokio::sync::watch;
 pub struct PeersOptions {
     /// This machine's name for people to read, usually its host name.
     pub name: String,
+    /// The site that this machine is of (`[nats] site`); empty: of none.
+    pub site: String,
     /// The port that the share listens on, 0 when nothing is shared.
     pub share_port: u16,
     /// Whether this machine relays where there are many, see [`super::relays`].
@@ -20,10 +23,16 @@ pub struct PeersOptions {
     pub claims: bool,
     /// Whether this machine gives NARs in pieces that are proved one by one.
     pub pieces: bool,
+    /// Whether this machine holds copies for other members.
+    pub copies: bool,
+    /// Whether this machine sends what NARs differ in from others.
+    pub patches: bool,
     /// Whether NARs are wanted compressed where the line is slow.
     pub compression: bool,
     /// Who may take part.
     pub admission: Admission,
+    /// The fleet of this machine, whoever may take part; `None`: it belongs to none and cannot join one.
+    pub fleet: Option<Fleet>,
     /// Where `peers.json` is kept; `None` remembers nothing.
     pub state_dir: Option<PathBuf>,
     /// How peers are found.

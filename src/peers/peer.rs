@@ -2,18 +2,19 @@
 
 use super::compression::{Line, Wish};
 use super::error::LinkError;
-use super::hello::{self, Hello};
+use super::hello::{self, Greeting, Hello};
 use super::identity::NodeId;
 use super::index_state::IndexState;
 use super::link::{Call, Connection, Transport};
+use super::membership::{Admission, Audience};
 use super::narinfo_batch;
 use super::record::{Ban, Block, PeerStatus, Record};
 use super::state::{PeerEvent, Provenance, State};
 use crate::nix::StoreHash;
 use bytes::Bytes;
-use hyper::Response;
 use hyper::body::Incoming;
-use parking_lot::{Mutex, MutexGuard};
+use hyper::{Response, StatusCode};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -77,6 +78,10 @@ pub(super) struct Notices {
     pub(super) willing: Notify,
     /// Whether what comes over slow lines is wanted compressed.
     pub(super) compression: bool,
+    /// Who is let in.
+    pub(super) admission: Admission,
+    /// What every greeting of ours says.
+    pub(super) greeting: Arc<RwLock<Greeting>>,
 }
 
 /// A handle to one peer.
@@ -84,9 +89,7 @@ pub struct Peer {
     id: NodeId,
     record: Mutex<Record>,
     transport: Box<dyn Transport>,
-    notices: Arc<Notices>,
-    /// Whether the administrator named it as a member.
-    enrolled: bool,
+    pub(super) notices: Arc<Notices>,
     line: Mutex<Line>,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
@@ -111,7 +114,6 @@ impl Peer {
         transport: Box<dyn Transport>,
         notices: Arc<Notices>,
         gone: CancellationToken,
-        enrolled: bool,
         block: Option<Block>,
     ) -> Self {
         let mut record = Record::new(provenance);
@@ -127,7 +129,6 @@ impl Peer {
             record,
             transport,
             notices,
-            enrolled,
             line: Mutex::default(),
             bytes_in,
             bytes_out,
@@ -194,6 +195,22 @@ impl Peer {
         self.record().pieces
     }
 
+    /// Whether it holds copies for other members.
+    #[must_use]
+    pub fn holds_copies(&self) -> bool {
+        self.record().copies
+    }
+
+    /// Whether it sends what NARs differ in from others, and the line to it is slow enough to make that worth the work.
+    #[must_use]
+    pub fn gives_patches(&self) -> bool {
+        let (knows, is_far) = {
+            let record = self.record();
+            (record.patches, record.is_far())
+        };
+        knows && (is_far || self.line.lock().is_slow())
+    }
+
     /// Whether it answers for several paths at once, see [`narinfo_batch`].
     #[must_use]
     pub fn takes_batches(&self) -> bool {
@@ -206,7 +223,10 @@ impl Peer {
         PeerStatus {
             bytes_in: self.given(),
             bytes_out: self.bytes_out.load(Relaxed),
-            admission: if self.enrolled { "enrolled" } else { "open" },
+            admission: match self.notices.admission.audience(self.id) {
+                Audience::Enrolled => "enrolled",
+                Audience::Anyone => "open",
+            },
             ..self.record().status(self.id)
         }
     }
@@ -289,7 +309,17 @@ impl Peer {
             }
             record.addresses.list()
         };
-        match self.transport.request(call, &addresses).await {
+        self.must_be_member().await?;
+        let mut answer = self.transport.request(call.clone(), &addresses).await;
+        let is_forbidden = |answer: &Result<(Response<Incoming>, Duration), LinkError>| {
+            answer.as_ref().is_ok_and(|(response, _)| response.status() == StatusCode::FORBIDDEN)
+        };
+        if is_forbidden(&answer) && self.notices.admission.fleet().is_some() {
+            // It began anew since, and knows nobody: whoever is a member shows it.
+            self.introduce().await?;
+            answer = self.transport.request(call, &addresses).await;
+        }
+        match answer {
             Ok((response, latency)) => {
                 self.record().health.answered(latency);
                 Ok(response)
@@ -303,10 +333,27 @@ impl Peer {
         }
     }
 
+    /// How much it counts as a source, of [`hello::WEIGHT_MAX`]; 0: it sends nothing at the moment.
+    #[must_use]
+    pub fn weight(&self) -> u8 {
+        self.record().weight
+    }
+
     /// The time from a request to the first byte of its response, smoothed; `None` before the first.
     #[must_use]
     pub fn latency(&self) -> Option<Duration> {
         self.record().health.latency()
+    }
+
+    /// Says that an answer was waited for in vain.
+    pub fn kept_waiting(&self) {
+        self.record().health.kept_waiting();
+    }
+
+    /// Whether its answer is worth more than the shortest wait.
+    #[must_use]
+    pub fn is_worth_waiting_for(&self) -> bool {
+        self.record().health.is_worth_waiting_for()
     }
 
     /// Bytes per second of large bodies, smoothed; `None` before the first.
@@ -406,6 +453,12 @@ impl Peer {
         None
     }
 
+    /// Whether it is of another site: far away, and asked for NARs alone.
+    #[must_use]
+    pub fn is_far(&self) -> bool {
+        self.record().is_far()
+    }
+
     /// The record, for a moment.
     pub(super) fn record(&self) -> MutexGuard<'_, Record> {
         self.record.lock()
@@ -445,7 +498,7 @@ impl Peer {
         let mut moved = false;
         let (index, union) = (hello.index_state(), hello.union_state());
         let (takes_batches, claims) = (hello.has(narinfo_batch::FEATURE), hello.has(hello::CLAIM));
-        let pieces = hello.has(hello::PIECES);
+        let (pieces, patches, copies) = (hello.has(hello::PIECES), hello.has(hello::PATCH), hello.has(hello::COPIES));
         let is_willing = Some(hello.has(hello::RELAY));
         let mut is_news = false;
         let came = self.change(state, |record| {
@@ -453,11 +506,14 @@ impl Peer {
             moved = record.addresses.list().first() != Some(&address);
             record.addresses.worked(address);
             let now = SystemTime::now();
+            record.trouble = None;
             record.last_seen = Some(now);
             record.first_seen.get_or_insert(now);
             record.name = hello.name;
             record.version = hello.version;
-            (record.takes_batches, record.claims, record.pieces) = (takes_batches, claims, pieces);
+            (record.takes_batches, record.claims) = (takes_batches, claims);
+            (record.pieces, record.patches, record.copies) = (pieces, patches, copies);
+            record.weight = hello.weight.min(hello::WEIGHT_MAX);
             is_news = std::mem::replace(&mut record.is_willing, is_willing) != is_willing;
             if record.state != State::Online {
                 record.breaker.test_now(Instant::now());

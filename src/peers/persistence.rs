@@ -205,7 +205,7 @@ fn gather(shared: &Shared, handover: bool) -> Content {
     for peer in shared.table.all() {
         let record = peer.record();
         let ban = record.ban.as_ref().and_then(|ban| ban.remember(SystemTime::now()));
-        if ban.is_none() && (record.last_seen.is_none() || record.is_stale()) {
+        if ban.is_none() && (record.last_seen.is_none() || record.is_stale() || record.is_far()) {
             continue;
         }
         let (name, addresses) = (record.name.clone(), record.addresses.list());

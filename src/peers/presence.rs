@@ -4,13 +4,13 @@
 //! peer's program ended, and an overdue answer means that the peer is asleep, unplugged or stuck.
 
 use super::error::LinkError;
-use super::hello::{self, Greeting, Hello};
+use super::greet::FIRST_ANSWER_LIMIT;
+use super::hello::Hello;
 use super::link::{Connection, RETRY_PAUSES};
 use super::peer::Peer;
 use super::relays::{self, Layout};
 use super::state::{Provenance, State};
 use crate::resilience::{Backoff, Rounds};
-use parking_lot::RwLock;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -27,8 +27,6 @@ const GREETING_INTERVAL_MOST: Duration = Duration::from_secs(20);
 const REST_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// How long the answer on a connection that stands may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
-/// How long the first answer on a new connection may take.
-const FIRST_ANSWER_LIMIT: Duration = Duration::from_secs(3);
 /// The least time between two looks at one peer, whoever asks for them.
 const LOOK_GAP: Duration = Duration::from_millis(250);
 /// A connection that ended before this age says that the peer is not well, even though it answered.
@@ -74,17 +72,16 @@ impl Limits {
     }
 }
 
-/// Monitors `peer`; `share_port` is where it can call us back. True once it has not been heard of for so long that it may be
+/// Monitors `peer`. True once it has not been heard of for so long that it may be
 /// dropped, false when it was dropped meanwhile or everything stops.
-pub(super) async fn monitor(peer: Arc<Peer>, greeting: Arc<RwLock<Greeting>>, limits: Arc<Limits>) -> bool {
+pub(super) async fn monitor(peer: Arc<Peer>, limits: Arc<Limits>) -> bool {
     let gone = peer.gone.clone();
-    let monitor = Monitor { peer, greeting, limits, backoff: Backoff::new(RETRY_PAUSES), short_lived: 0, busy: 0 };
+    let monitor = Monitor { peer, limits, backoff: Backoff::new(RETRY_PAUSES), short_lived: 0, busy: 0 };
     gone.run_until_cancelled(monitor.run()).await.is_some()
 }
 
 struct Monitor {
     peer: Arc<Peer>,
-    greeting: Arc<RwLock<Greeting>>,
     limits: Arc<Limits>,
     backoff: Backoff,
     /// How many connections in a row ended soon.
@@ -117,6 +114,9 @@ impl Monitor {
                     }
                     self.peer.answered(hello, connection.address(), latency);
                     let reason = self.watch(connection).await;
+                    if matches!(reason, LinkError::Refused(_) | LinkError::NoMember(_)) {
+                        self.explain(&reason);
+                    }
                     if self.rests() {
                         continue;
                     }
@@ -161,7 +161,7 @@ impl Monitor {
 
     /// Whether the peer is left alone.
     fn rests(&self) -> bool {
-        self.limits.layout.borrow().rests(self.peer.id())
+        self.peer.is_far() || self.limits.layout.borrow().rests(self.peer.id())
     }
 
     /// Leaves the peer alone, but for a look where there is a reason, until others than before are left alone. False if it has not been
@@ -224,20 +224,8 @@ impl Monitor {
         // Closed never: the semaphore lives as long as the limits.
         let _permit = dials.acquire().await;
         let mut connection = self.peer.dial().await?;
-        let (hello, latency) = self.greet(&mut connection, FIRST_ANSWER_LIMIT).await?;
+        let (hello, latency) = self.peer.greet(&mut connection, FIRST_ANSWER_LIMIT).await?;
         Ok((connection, hello, latency))
-    }
-
-    /// Greets, and tells what the peer should know of its own store.
-    async fn greet(&self, connection: &mut Connection, limit: Duration) -> Result<(Hello, Duration), LinkError> {
-        let damaged = self.peer.record().barred.untold();
-        let greeting = Greeting { damaged, ..self.greeting.read().clone() };
-        let answer = connection.greet(&greeting, limit).await?;
-        if !greeting.damaged.is_empty() {
-            let told = greeting.damaged.len().min(hello::DAMAGED_MAX);
-            self.peer.record().barred.told(&greeting.damaged[..told]);
-        }
-        Ok(answer)
     }
 
     /// Greets the peer now and then, until it is in doubt. Tells why it is.
@@ -265,7 +253,7 @@ impl Monitor {
             let answer = match &mut watched {
                 Some((connection, _)) => {
                     let address = connection.address();
-                    let answer = Box::pin(self.greet(connection, ANSWER_LIMIT)).await;
+                    let answer = Box::pin(self.peer.greet(connection, ANSWER_LIMIT)).await;
                     answer.map(|answer| (answer, address))
                 }
                 None => Box::pin(self.reach()).await.map(|(other, hello, latency)| ((hello, latency), other.address())),
@@ -319,6 +307,11 @@ impl Monitor {
     fn explain(&self, error: &LinkError) {
         let ours = self.peer.record().provenance == Provenance::Fixed;
         match error {
+            LinkError::Refused(_) | LinkError::NoMember(_) => {
+                let before = self.peer.record().trouble.replace(error.to_string());
+                let level = if before == Some(error.to_string()) { log::Level::Debug } else { log::Level::Info };
+                log::log!(level, peer:% = self.peer.id(), name:% = self.peer.name(), reason:% = error; "peer not let in: {error}");
+            }
             LinkError::Identity { .. } | LinkError::NoIdentity | LinkError::Protocol if ours => {
                 log::warn!(peer:% = self.peer.id(), reason:% = error; "a fixed peer is not who it should be");
             }

@@ -4,11 +4,12 @@ use super::decisions::Decisions;
 use super::discovery::fixed::{self, KnownPeers, Search};
 use super::discovery::{FixedPeer, Sighting, Surroundings};
 use super::error::PeersError;
-use super::hello::{CLAIM, Greeting, Hello, INDEX, OurHello, PIECES, RELAY, TEXT_MAX};
+use super::fleet::{ENROLS, Fleet};
+use super::hello::{CLAIM, COPIES, Greeting, Hello, INDEX, OurHello, PATCH, PIECES, RELAY, TEXT_MAX, WEIGHT_MAX};
 use super::identity::NodeId;
 use super::index_state::IndexState;
-use super::link::{Dialler, Pool};
-use super::membership::{Admission, Audience};
+use super::link::{Dialler, Pool, Target};
+use super::membership::Admission;
 use super::narinfo_batch;
 use super::node_key::NodeKey;
 use super::options::PeersOptions;
@@ -21,13 +22,19 @@ use super::table::{Inserted, Table};
 use super::trusted_keys::TrustedKeysHeaders;
 use super::twin::{HINTS_MAX, Lookout};
 use crate::resilience::TokenBucket;
+use hyper::header::HeaderValue;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// How often a machine with the fleet key looks whether its own membership ends.
+const FLEET_RENEWED: Duration = Duration::from_secs(3600);
 
 /// How many new peers may appear in a second, of those that greeted us and of those that were announced.
 const STRANGERS_PER_SECOND: u32 = 50;
@@ -42,10 +49,14 @@ const EXPLORE_EVERY: u64 = 10;
 pub(super) struct Shared {
     pub(super) id: NodeId,
     pub(super) share_port: u16,
+    /// The site that this machine is of; empty: of none.
+    pub(super) site: String,
     /// What every greeting of ours says; the state of the index changes.
     pub(super) greeting: Arc<RwLock<Greeting>>,
     pub(super) hello: RwLock<OurHello>,
     pub(super) admission: Admission,
+    /// That of this machine.
+    pub(super) fleet: Fleet,
     dialler: Arc<Dialler>,
     pub(super) table: Table,
     pub(super) notices: Arc<Notices>,
@@ -92,19 +103,30 @@ impl Shared {
                 .chain(options.relay.then_some(RELAY))
                 .chain(options.claims.then_some(CLAIM))
                 .chain(options.pieces.then_some(PIECES))
+                .chain(options.patches.then_some(PATCH))
+                .chain(options.copies.then_some(COPIES))
                 .map(str::to_owned)
                 .collect(),
             // Without randomness two machines with one key go unnoticed, which is no reason not to start.
             instance: format!("{:016x}", getrandom::u64().unwrap_or_default()),
             index: String::new(),
             union: String::new(),
+            weight: WEIGHT_MAX,
+            membership: String::new(),
+            revocations: 0,
+            site: options.site.clone(),
         };
+        // Letters and digits: a header may have them.
+        let site = HeaderValue::from_str(&options.site).ok().filter(|site| !site.is_empty());
+        let greeting = Greeting { share_port: options.share_port, site, ..Greeting::default() };
+        let greeting = Arc::new(RwLock::new(greeting));
         let (sightings, received) = mpsc::channel(SIGHTINGS_MAX);
         let (twins, hints) = mpsc::channel(HINTS_MAX);
         let shared = Arc::new(Self {
             id: key.id(),
             share_port: options.share_port,
-            greeting: Arc::new(RwLock::new(Greeting { share_port: options.share_port, ..Greeting::default() })),
+            site: options.site.clone(),
+            greeting: Arc::clone(&greeting),
             hello: RwLock::new(OurHello::new(hello.clone())),
             admission: options.admission.clone(),
             dialler: Arc::new(Dialler::new(key, options.admission.clone())?),
@@ -115,7 +137,10 @@ impl Shared {
                 indexes: broadcast::channel(EVENTS_MAX).0,
                 willing: Notify::new(),
                 compression: options.compression,
+                admission: options.admission.clone(),
+                greeting,
             }),
+            fleet: options.fleet.clone().unwrap_or_else(|| Fleet::none(key.id())),
             trusted_keys: Arc::new(TrustedKeysHeaders::new(options.trusted_keys.clone())),
             // A receiver whose sender is gone never moves.
             network: options.network.clone().unwrap_or_else(|| watch::channel(0).1),
@@ -134,12 +159,68 @@ impl Shared {
             rankings: AtomicU64::new(0),
         });
         shared.tasks.spawn(shared.clone().take_in(received));
+        shared.tell_fleet();
+        shared.tasks.spawn(shared.clone().follow_fleet());
         let target = shared.dialler.target(Some(shared.id));
         let (instance, troubles) = (hello.instance, shared.troubles.clone());
-        let lookout = Lookout { target, instance, hints, troubles };
+        let lookout = Lookout { target, fleet: shared.fleet.clone(), instance, hints, troubles };
         let stopped = shared.stop.clone();
         shared.tasks.spawn(async move { stopped.run_until_cancelled(lookout.run()).await });
         Ok(shared)
+    }
+
+    /// Who a connection has to reach: that node, or whoever answers.
+    pub(super) fn target(&self, id: Option<NodeId>) -> Target {
+        self.dialler.target(id)
+    }
+
+    /// Tells how much others should count on this machine from now on, and tells it at once to all who may be there.
+    pub(super) fn tell_weight(&self, weight: u8) {
+        let mut hello = self.hello.write();
+        if hello.weight() == weight {
+            return;
+        }
+        hello.change(|hello| hello.weight = weight);
+        drop(hello);
+        self.greeting.write().weight = weight;
+        self.table.all().iter().for_each(|peer| peer.look_at());
+    }
+
+    /// Tells what this machine shows of its fleet, and knows of it, from now on.
+    fn tell_fleet(&self) {
+        let (membership, revocations) = self.fleet.told();
+        self.hello.write().change(|hello| {
+            hello.features.retain(|feature| feature != ENROLS);
+            hello.features.extend(self.fleet.enrols().then(|| ENROLS.to_owned()));
+            hello.membership = membership.as_deref().unwrap_or_default().to_owned();
+            hello.revocations = revocations;
+        });
+        let mut greeting = self.greeting.write();
+        (greeting.membership, greeting.revocations) = (membership, revocations);
+    }
+
+    /// Tells everybody at once when the fleet changes, which also shows who is let in no more.
+    async fn follow_fleet(self: Arc<Self>) {
+        let mut changes = self.fleet.changes();
+        loop {
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = sleep(FLEET_RENEWED) => { // poll
+                    if let Err(error) = self.fleet.renew_own().await {
+                        log::warn!("this machine's membership of its fleet is not renewed: {error}");
+                    }
+                    continue;
+                }
+                () = self.stop.cancelled() => return,
+            }
+            self.tell_fleet();
+            for peer in self.table.all() {
+                if self.admission.refusal(peer.id()).is_some() {
+                    peer.close();
+                }
+                peer.look_at();
+            }
+        }
     }
 
     /// This machine has another name from now on.
@@ -190,7 +271,7 @@ impl Shared {
         let before = std::mem::replace(&mut self.greeting.write().union, state);
         // That it relays everybody has to hear: they tell it what they have from then on.
         let is_to_hear = |peer: &&Arc<Peer>| {
-            let is_there = !matches!(peer.state(), State::Offline | State::Blocked);
+            let is_there = !matches!(peer.state(), State::Offline | State::Blocked) && !peer.is_far();
             is_there && (before.is_none() || peer.follows_union.load(Ordering::Relaxed))
         };
         for peer in self.table.all().iter().filter(is_to_hear) {
@@ -219,7 +300,8 @@ impl Shared {
             return None;
         }
         // What the administrator wrote and what was remembered says nothing about now.
-        let alive = matches!(provenance, Provenance::Introduced | Provenance::Mdns | Provenance::Relay);
+        let is_wanted = matches!(provenance, Provenance::Relay | Provenance::Site);
+        let alive = is_wanted || matches!(provenance, Provenance::Introduced | Provenance::Mdns);
         if let Some(known) = self.table.get(id) {
             let news = known.claimed(addresses, provenance);
             let away = matches!(known.state(), State::Offline | State::Discovered);
@@ -230,19 +312,18 @@ impl Shared {
             return Some(known);
         }
         let rate = if provenance == Provenance::Mdns { &self.strangers } else { &self.guests };
-        // Whom a relay names was asked for.
-        if alive && provenance != Provenance::Relay && !rate.lock().permits() {
+        // Whom a relay or a site names was asked for.
+        if alive && !is_wanted && !rate.lock().permits() {
             log::debug!(peer:% = id, source:% = provenance; "too many new peers at once: this one is ignored");
             return None;
         }
         let make = || {
             let transport = Box::new(Pool::new(id, self.dialler.target(Some(id)), self.trusted_keys.clone()));
             let (notices, gone) = (self.notices.clone(), self.stop.child_token());
-            let enrolled = self.admission.audience(id) == Audience::Enrolled;
             let block = self.decisions.block_of(id);
-            Arc::new(Peer::new(id, provenance, transport, notices, gone, enrolled, block))
+            Arc::new(Peer::new(id, provenance, transport, notices, gone, block))
         };
-        match self.table.get_or_insert(id, (&self.layout().borrow(), provenance == Provenance::Relay), make) {
+        match self.table.get_or_insert(id, (&self.layout().borrow(), is_wanted), make) {
             Inserted::Known(peer) => {
                 peer.claimed(addresses, provenance);
                 Some(peer)
@@ -268,7 +349,7 @@ impl Shared {
     /// Monitors a peer, and drops it once it has not been heard of for long.
     async fn look_after(self: Arc<Self>, peer: Arc<Peer>) {
         let id = peer.id();
-        if presence::monitor(peer, Arc::clone(&self.greeting), self.limits.clone()).await {
+        if presence::monitor(peer, self.limits.clone()).await {
             self.forget(id);
         }
     }

@@ -42,6 +42,8 @@ impl fmt::Display for State {
 pub enum Provenance {
     /// It was online before this program started.
     Remembered,
+    /// It is of another site, which said where it is: it is far away, and left alone until something is to be had from it.
+    Site,
     /// A relay named it.
     Relay,
     /// It greeted us.
@@ -56,6 +58,7 @@ impl fmt::Display for Provenance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Remembered => "remembered",
+            Self::Site => "site",
             Self::Relay => "relay",
             Self::Introduced => "introduced",
             Self::Mdns => "mdns",

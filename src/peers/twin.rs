@@ -5,6 +5,7 @@
 //! looked into: whoever answers there has to prove our key, and tells which run of the program it is.
 
 use super::error::LinkError;
+use super::fleet::Fleet;
 use super::hello::Greeting;
 use super::link::Target;
 use super::state::Troubles;
@@ -29,6 +30,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 pub(super) struct Lookout {
     /// Whoever proves our key.
     pub(super) target: Target,
+    /// What we show: a twin lets in its own kind only.
+    pub(super) fleet: Fleet,
     /// Which run of the program we are.
     pub(super) instance: String,
     /// Where one may be.
@@ -91,7 +94,8 @@ impl Lookout {
     async fn is_another(&self, address: SocketAddr) -> Result<bool, LinkError> {
         let mut connection = Box::pin(self.target.dial(&[address])).await?;
         // Without a port to be called back at: who answers must not look into it because of that.
-        let (hello, _) = Box::pin(connection.greet(&Greeting::default(), ANSWER_LIMIT)).await?;
+        let greeting = Greeting { membership: self.fleet.told().0, ..Greeting::default() };
+        let (hello, _) = Box::pin(connection.greet(&greeting, ANSWER_LIMIT)).await?;
         // A version that does not say which run it is cannot be this one.
         Ok(hello.instance != self.instance)
     }

@@ -17,6 +17,7 @@ mod layout;
 mod layouts;
 mod listing;
 mod logs;
+mod narinfo_disk_cache;
 mod offered;
 mod options;
 mod pattern;
@@ -31,14 +32,16 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub use database::BUILT_MAX;
 pub use error::StoreError;
 pub use extras::{DebugInfo, Realisation};
 pub use garbage::{Garbage, GarbageOptions, GarbagePath, GarbageProgress, PROTECTED_MAX};
 pub use layout::Layout;
+pub use narinfo_disk_cache::{NarInfoDiskCache, Remembered};
 pub use offered::Offered;
 pub use options::StoreOptions;
 pub use pattern::{PatternError, Patterns};
-pub use pins::{PIN_REASON_MAX, PINS_MAX, Pin, Pins};
+pub use pins::{PIN_COPIES_MAX, PIN_REASON_MAX, PINS_MAX, Pin, Pins};
 pub use policy::{Audience, Decision, PolicyOptions, Reason, SharePolicy, SharePolicyMode};
 pub use prefetch::{PREFETCH_MAX, Prefetch, PrefetchProgress, PrefetchResult, Prefetched};
 pub use record::ValidPath;
@@ -48,15 +51,18 @@ use crate::nix::{NarHash, StoreDir, StoreHash, StorePath};
 use daemon::Daemon;
 use database::Database;
 use debuginfo::DebugPaths;
+use http_body_util::BodyExt as _;
 use layouts::Layouts;
 use listing::ListingSource;
+use nix::sys::statvfs::statvfs;
 use reader::NarSource;
 use roots::{RootGuard, Roots};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use stream::Blocks;
 use tokio::time::timeout;
 
@@ -219,6 +225,54 @@ impl Store {
         let length = range.end - range.start;
         let source = NarSource::new(Arc::clone(layout), &self.0.real_dir, &range, root);
         Ok(ByteStream::new(source, Some(length), Arc::clone(&self.0.blocks)))
+    }
+
+    /// The bytes `range` of the NAR of `path`, all at once: for parts that fit into memory.
+    ///
+    /// # Errors
+    /// As [`Self::layout`] and [`Self::nar`].
+    pub async fn read(&self, path: &ValidPath, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        let layout = self.layout(path).await?;
+        let mut bytes = Vec::with_capacity(usize::try_from(range.end.saturating_sub(range.start)).unwrap_or_default());
+        let mut stream = self.nar(&layout, range).await?;
+        while let Some(frame) = stream.frame().await {
+            bytes.extend_from_slice(&frame?.into_data().unwrap_or_default());
+        }
+        Ok(bytes)
+    }
+
+    /// The outputs of derivations that were built here at `since` or later, the newest first, [`BUILT_MAX`] at most. Only the database knows them.
+    ///
+    /// # Errors
+    /// There is no store, or its database cannot be read.
+    pub async fn built(&self, since: SystemTime) -> Result<Vec<Arc<ValidPath>>, StoreError> {
+        let since = since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut found = Vec::new();
+        for path in self.0.database.built(since).await? {
+            found.extend(self.valid(&path).await?);
+        }
+        Ok(found)
+    }
+
+    /// How many bytes are free where the store is. Blocks.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn free(&self) -> io::Result<u64> {
+        let disk = statvfs(&self.0.real_dir)?;
+        Ok(disk.blocks_available().saturating_mul(disk.fragment_size()))
+    }
+
+    /// Other paths of the same package and output as `path`, the newest first, `most` of them at most. Only the database knows them.
+    ///
+    /// # Errors
+    /// There is no store, or its database cannot be read.
+    pub async fn other_versions(&self, path: &StorePath, most: usize) -> Result<Vec<Arc<ValidPath>>, StoreError> {
+        let mut found = Vec::new();
+        for other in self.0.database.other_versions(path).await?.into_iter().take(most) {
+            found.extend(self.valid(&other).await?);
+        }
+        Ok(found)
     }
 
     /// The listing (`.ls`, version 1 with `narOffset`) as JSON, with its exact length.

@@ -8,7 +8,7 @@
 mod pin;
 mod stored;
 
-pub use pin::{PIN_REASON_MAX, PINS_MAX, Pin};
+pub use pin::{PIN_COPIES_MAX, PIN_REASON_MAX, PINS_MAX, Pin};
 
 use super::{Store, StoreError};
 use crate::nix::StorePath;
@@ -99,8 +99,25 @@ impl Pins {
     /// The path is not valid, the reason or the end make no sense, there are [`PINS_MAX`] pins, or the Nix daemon cannot be
     /// reached.
     pub async fn pin(&self, path: &StorePath, reason: &str, until: Option<SystemTime>) -> Result<bool, StoreError> {
+        self.pin_in_copies(path, reason, until, None).await
+    }
+
+    /// The same for a path that shall be on so many machines, this one included, 1 to [`PIN_COPIES_MAX`].
+    ///
+    /// # Errors
+    /// As [`Self::pin`], or the number makes no sense.
+    pub async fn pin_in_copies(
+        &self,
+        path: &StorePath,
+        reason: &str,
+        until: Option<SystemTime>,
+        copies: Option<u32>,
+    ) -> Result<bool, StoreError> {
         let now = SystemTime::now();
         check_reason(reason)?;
+        if copies.is_some_and(|copies| !(1..=PIN_COPIES_MAX).contains(&copies)) {
+            return Err(StoreError::Argument(format!("a path may be in 1 to {PIN_COPIES_MAX} copies")));
+        }
         if until.is_some_and(|until| until <= now) {
             return Err(StoreError::Argument("the end of the pin is in the past".to_owned()));
         }
@@ -119,7 +136,7 @@ impl Pins {
         }
         let before = list.get(path).cloned();
         let since = before.as_ref().map_or(now, |pin| pin.since);
-        let pin = Pin { path: path.clone(), reason: reason.to_owned(), since, until };
+        let pin = Pin { path: path.clone(), reason: reason.to_owned(), since, until, copies };
         let registered = self.register(path).await;
         if before.as_ref() == Some(&pin) {
             registered?;
@@ -201,6 +218,11 @@ impl Pins {
                 }
             }
         }
+    }
+
+    /// Waits until something is pinned or unpinned.
+    pub async fn changed(&self) {
+        self.0.changed.notified().await;
     }
 
     fn copy(&self) -> BTreeMap<StorePath, Pin> {

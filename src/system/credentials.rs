@@ -14,6 +14,8 @@ use zeroize::Zeroizing;
 
 /// A Nix secret key, for what is built on this machine.
 pub const SIGNING_KEY: &str = "signing-key";
+/// The secret half of a fleet key, on the machine that lets others in.
+pub const FLEET_KEY: &str = "fleet-key";
 /// The identity of this machine on the network.
 pub const NODE_KEY: &str = "node-key";
 

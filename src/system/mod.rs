@@ -4,6 +4,7 @@
 //! to the process. Every other file forbids it.
 
 pub mod addresses;
+pub mod conditions;
 pub mod control_sockets;
 pub mod credentials;
 pub mod directories;
@@ -20,6 +21,7 @@ pub mod moves;
 pub mod network;
 pub mod notify;
 pub mod pressure;
+pub mod privileges;
 mod socket_error;
 pub mod sockets;
 pub mod stationary;

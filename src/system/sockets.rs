@@ -79,6 +79,12 @@ impl Sockets {
         Ok(sockets)
     }
 
+    /// Closes the sockets of the shares, as nothing is shared: also those that systemd handed over. How many it were.
+    pub fn close_shares(&mut self) -> usize {
+        let shares = [&mut self.share, &mut self.plain];
+        shares.into_iter().map(|sockets| sockets.drain(..).count()).sum()
+    }
+
     /// Listens for Varlink in the runtime directory, for each of the two sockets that systemd left out.
     ///
     /// # Errors

@@ -65,6 +65,10 @@ async fn a_path_of_one_machine_among_a_hundred_is_found() {
             instance: String::new(),
             index: String::new(),
             union: String::new(),
+            weight: 100,
+            membership: String::new(),
+            revocations: 0,
+            site: String::new(),
         };
         let has = (0..PATHS)
             .filter(|path| u16::from(*path) * 7 % u16::from(MACHINES) == u16::from(number))
@@ -93,9 +97,13 @@ async fn a_path_of_one_machine_among_a_hundred_is_found() {
         max_sources: 4,
         spools: SpoolOptions::default(),
         verify_whole: false,
+        bases: None,
+        download: Default::default(),
+        predecessors: Vec::new(),
         site: None,
     };
-    let fetcher = Fetcher::new(options, peers.clone(), no_index(&peers), Arc::clone(&metrics), TaskTracker::new());
+    let fetcher =
+        Fetcher::new(options, (peers.clone(), no_index(&peers), None), Arc::clone(&metrics), TaskTracker::new());
     // The first question to each machine makes a connection, which takes this program, all hundred of them, longer than the budget.
     while metrics.lookups_absent.get() == 0 {
         let warm = StoreHash::new([u8::try_from(200 + metrics.lookups_unknown.get()).expect("a few are enough"); 20]);

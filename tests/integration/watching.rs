@@ -75,7 +75,7 @@ impl Machine {
         let stop = CancellationToken::new();
         let peers = Peers::start(options, &key, &stop).await.unwrap();
         // Known to it, so that what it takes is counted.
-        peers.introduced(NodeKey::from_seed([2; 32]).id(), "127.0.0.1:1".parse().unwrap(), 1);
+        peers.introduced(NodeKey::from_seed([2; 32]).id(), "127.0.0.1:1".parse().unwrap(), 1, None);
         let share =
             Arc::new(OnePath { peers: peers.clone(), sample, lies: AtomicBool::new(false), busy: AtomicU32::new(0) });
         let tls = Some(Acceptor::new(&key, Admission::Open).unwrap().guarded_by(&peers));
@@ -100,10 +100,13 @@ async fn fetcher(peers: &Peers, upstreams: &[&Internet]) -> (Fetcher, Arc<Metric
         max_sources: 4,
         spools: SpoolOptions::default(),
         verify_whole: false,
+        bases: None,
+        download: Default::default(),
+        predecessors: Vec::new(),
         site: None,
     };
     let metrics = Arc::new(Metrics::default());
-    (Fetcher::new(options, peers.clone(), no_index(peers), Arc::clone(&metrics), TaskTracker::new()), metrics)
+    (Fetcher::new(options, (peers.clone(), no_index(peers), None), Arc::clone(&metrics), TaskTracker::new()), metrics)
 }
 
 async fn peers(fixed: &str) -> Peers {

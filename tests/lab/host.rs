@@ -129,6 +129,11 @@ impl Host {
         self.sh(&format!("unshare --pid --fork --mount-proc nix-store --delete {path}")).map(drop)
     }
 
+    /// Deletes whatever its store has and nothing holds, among processes of its own as well.
+    pub(crate) fn collect(&self) -> Result<()> {
+        self.sh("unshare --pid --fork --mount-proc nix-store --gc >/dev/null 2>&1").map(drop)
+    }
+
     /// Writes its `nix.conf`: who is asked, and whose signatures count.
     pub(crate) fn nix_conf(&self, substituters: &[&str], trusted_key: &str) -> Result<()> {
         let text = format!(

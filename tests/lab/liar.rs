@@ -140,6 +140,10 @@ impl FakePeer {
             instance: String::new(),
             index: String::new(),
             union: String::new(),
+            weight: 100,
+            membership: String::new(),
+            revocations: 0,
+            site: String::new(),
         };
         let respond: Arc<dyn Fn(&Request) -> Reply + Send + Sync> = Arc::new(move |request| {
             if request.target.starts_with(hello::TARGET) {

@@ -16,6 +16,7 @@ mod http;
 mod internet;
 mod liar;
 mod nar;
+mod nats;
 mod needs;
 mod network;
 mod peer;

@@ -16,6 +16,8 @@ pub(crate) enum Need {
     Tinyproxy,
     /// `/etc/machine-id`, to put another one over it.
     MachineId,
+    /// `nats-server`, of Debian 13.
+    Nats,
     /// The Nix of one suite.
     Nix(Generation),
 }
@@ -31,6 +33,7 @@ impl Need {
                 let there = std::path::Path::new("/etc/machine-id").is_file();
                 (!there).then(|| "there is no /etc/machine-id: run systemd-machine-id-setup".to_owned())
             }
+            Self::Nats => crate::nats::Nats::lacking(),
             Self::Nix(generation) => generation.lacking(),
         }
     }

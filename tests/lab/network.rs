@@ -125,6 +125,11 @@ END"
         .map(drop)
     }
 
+    /// Ends what [`Self::part`] began.
+    pub(crate) fn join(&self) -> Result<()> {
+        sh(&format!("nsenter --net=/run/netns/{} nft delete table bridge lab", self.outside.0)).map(drop)
+    }
+
     /// Connects a new host.
     pub(crate) fn host(&self, name: &str) -> Result<Arc<Host>> {
         self.host_with(name, Cable::default())

@@ -90,7 +90,9 @@ impl Handler for Face {
                 self.asked.narinfos.fetch_add(hashes.len() as u64, Relaxed);
                 self.asked.hashes.lock().extend(&hashes);
                 let mut answer = narinfo_batch::Answer::default();
-                hashes.into_iter().for_each(|hash| answer.add(hash, None));
+                for hash in hashes {
+                    answer.add(hash, None);
+                }
                 reply::ok(octets(), reply::keep::NEVER, answer.into_bytes())
             }
             _ => reply::not_found(),

@@ -52,6 +52,11 @@ impl Node {
         Ok(Self(Arc::new(config)))
     }
 
+    /// For those who shake hands otherwise.
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.0)
+    }
+
     /// The same node, which speaks HTTP/2.
     pub(crate) fn multiplexed(&self) -> Self {
         let mut config = ClientConfig::clone(&self.0);
@@ -74,7 +79,14 @@ impl Node {
 
 /// GETs `target` over any stream that is kept alive, and gives the status and the body.
 pub(crate) fn get(stream: &mut (impl Read + Write), target: &str) -> Result<(u16, Vec<u8>)> {
-    write!(stream, "GET {target} HTTP/1.1\r\nHost: lab\r\n\r\n")?;
+    ask(stream, "GET", target, b"")
+}
+
+/// The same for any method and body.
+pub(crate) fn ask(stream: &mut (impl Read + Write), method: &str, target: &str, body: &[u8]) -> Result<(u16, Vec<u8>)> {
+    let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    write!(stream, "{method} {target} HTTP/1.1\r\nHost: lab\r\n{length}\r\n")?;
+    stream.write_all(body)?;
     stream.flush()?;
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {

@@ -38,6 +38,7 @@ pub(crate) struct World {
     closure: OnceLock<StoreSet>,
     many: OnceLock<StoreSet>,
     pieces: OnceLock<StoreSet>,
+    versions: OnceLock<StoreSet>,
     large: OnceLock<StoreSet>,
     huge: OnceLock<StoreSet>,
     making: Mutex<()>,
@@ -50,6 +51,7 @@ impl World {
             closure: OnceLock::new(),
             many: OnceLock::new(),
             pieces: OnceLock::new(),
+            versions: OnceLock::new(),
             large: OnceLock::new(),
             huge: OnceLock::new(),
             making: Mutex::new(()),
@@ -97,6 +99,23 @@ impl World {
             builder
                 .add("with-reference", &[first], |place| Ok(std::fs::write(place, "refers to the first piece\n")?))?;
             Ok(())
+        })
+    }
+
+    /// Two versions of one program, `program-1.0` and `program-1.1`, each a file of 24 MiB, and another of 2 MiB.
+    pub(crate) fn versions(&self) -> Result<&StoreSet> {
+        self.get(&self.versions, "versions", |builder| {
+            // Code as compilers make it: this program.
+            let mut code = std::fs::read(std::env::current_exe()?)?;
+            code.truncate(24 << 20);
+            let mut newer = code.clone();
+            for place in (0..newer.len() - 64).step_by(20_000) {
+                newer[place..place + 64].copy_from_slice(&noise(place as u64, 64));
+            }
+            newer.splice(8 << 20..8 << 20, noise(7, 30_000));
+            builder.add("program-1.0", &[], |place| Ok(std::fs::write(place, code)?))?;
+            builder.add("program-1.1", &[], |place| Ok(std::fs::write(place, newer)?))?;
+            builder.add("other-1.0", &[], |place| Ok(std::fs::write(place, noise(8, 2 << 20))?)).map(drop)
         })
     }
 

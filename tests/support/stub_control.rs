@@ -34,6 +34,7 @@ pub(crate) struct Stub {
     pub(crate) keys: Vec<Key>,
     pub(crate) rotation: Rotation,
     pub(crate) trusted: Vec<TrustedKey>,
+    pub(crate) fleet: FleetStatus,
     pub(crate) events: EventLog,
     /// Told instead of those events, if there are any.
     pub(crate) told: Vec<EventItem>,
@@ -79,6 +80,7 @@ pub(crate) fn peer(id: &str, name: &str, state: &str) -> Peer {
         audience: "anyone".to_owned(),
         added: false,
         blocked: None,
+        refused: None,
         first_seen_timestamp: Some(NOW - 3 * DAY),
         last_seen_timestamp: Some(NOW - 90 * MINUTE),
         latency_usec: Some(420),
@@ -126,7 +128,14 @@ impl Default for Stub {
                 "storeDir": "/nix/store", "state": "degraded", "problems": ["the Nix daemon does not answer"],
                 "startTimestamp": NOW - 192_000_000,
                 "listen": { "gateway": "http://127.0.0.1:7649", "share": "[::]:7650" },
-                "peersKnown": 4, "peersOnline": 1, "transfers": 2, "jobsRunning": 1, "sharePolicy": "signed",
+                "peersKnown": 4, "peersOnline": 1, "transfers": 2, "jobsRunning": 1, "sharePolicy": "signed", "uploadsPaused": "the connection is metered",
+                "site": {
+                    "name": "berlin", "gateway": true, "problem": "there is no connection",
+                    "others": [{
+                        "name": "paris", "gateway": long("b"), "gatewayName": "louvre", "state": "online", "machines": 3, "paths": 12_034,
+                        "wrongClaims": 1, "ageUSec": 12_000_000, "latencyUSec": 41_000,
+                    }],
+                },
                 "configuration": "/etc/peernix/config.toml",
                 "lastReload": { "timestamp": NOW - MINUTE, "success": true, "restartNeeded": ["share"] },
                 "logLevel": "info", "sandbox": "landlock ABI 5",
@@ -183,9 +192,15 @@ impl Default for Stub {
                     { "kind": "upstream", "source": "https://cache.nixos.org", "latencyUSec": 1500, "compression": "xz",
                       "fileSize": 50_000 },
                 ],
+                "copies": 3,
+                "holders": [
+                    { "id": long("a"), "name": "tower", "state": "held", "seenTimestamp": NOW },
+                    { "id": long("d"), "name": "evil\u{1b}[2Jname", "state": "coming", "seenTimestamp": NOW },
+                ],
+                "heldFor": [long("b")],
             })),
             pins: read(json!([
-                { "path": HELLO, "reason": "for the demo", "sinceTimestamp": NOW - DAY },
+                { "path": HELLO, "reason": "for the demo", "sinceTimestamp": NOW - DAY, "copies": 3 },
                 { "path": BASH, "reason": "for the demo", "sinceTimestamp": NOW - DAY, "untilTimestamp": NOW + DAY },
             ])),
             rotation: Rotation {
@@ -199,6 +214,16 @@ impl Default for Stub {
                 { "name": "tower-1", "publicKey": format!("tower-1:{key_text}"), "origin": "added", "comment": "lost",
                   "distrusted": true, "changedTimestamp": NOW - DAY },
             ])),
+            fleet: read(json!({
+                "mode": "fleet", "publicKey": long("f"), "hasKey": true,
+                "membership": { "id": long("a"), "name": "tower", "site": "home", "expiresTimestamp": NOW + 365 * DAY },
+                "problem": "the membership was revoked on 2026-11-20T14:03:22Z",
+                "members": [
+                    { "id": long("b"), "name": "birch", "site": "", "expiresTimestamp": NOW + 30 * DAY },
+                    { "id": long("d"), "name": "evil\u{1b}[2Jname", "site": "office", "expiresTimestamp": NOW + DAY },
+                ],
+                "revoked": [{ "id": long("c"), "sinceTimestamp": NOW - DAY }],
+            })),
             jobs: Jobs::new(events.clone()),
             events,
             told: Vec::new(),
@@ -389,7 +414,8 @@ impl Control for Stub {
     }
     async fn pin(&self, request: PinRequest) -> Outcome<bool> {
         let _open = self.gate.acquire().await.unwrap();
-        self.did(format!("pin {} {:?} {:?}", request.path, request.reason, request.until_timestamp))
+        let copies = request.copies.map(|copies| format!(" in {copies} copies")).unwrap_or_default();
+        self.did(format!("pin {}{copies} {:?} {:?}", request.path, request.reason, request.until_timestamp))
     }
     async fn unpin(&self, path: &str) -> Outcome<bool> {
         self.did(format!("unpin {path}"))
@@ -434,5 +460,28 @@ impl Control for Stub {
     }
     async fn distrust(&self, key: &str) -> Outcome<bool> {
         self.did(format!("distrust {key}"))
+    }
+    async fn fleet(&self) -> Outcome<FleetStatus> {
+        self.shown(&self.fleet)
+    }
+    async fn init_fleet(&self, site: &str) -> Outcome<FleetStatus> {
+        self.did(format!("init {site}"))?;
+        self.shown(&self.fleet)
+    }
+    async fn invite_member(&self) -> Outcome<Invitation> {
+        self.did("invite".to_owned())?;
+        Ok(Invitation { code: "37-4821-9375".to_owned(), expires_timestamp: NOW + MINUTE })
+    }
+    async fn join_fleet(&self, code: &str, address: Option<&str>) -> Outcome<FleetStatus> {
+        self.did(format!("join {code} {address:?}"))?;
+        self.shown(&self.fleet)
+    }
+    async fn enroll_member(&self, enrolment: Enrolment) -> Outcome<String> {
+        let Enrolment { id, name, site, valid_usec } = enrolment;
+        self.did(format!("enroll {id} {name:?} {site:?} {valid_usec:?}"))?;
+        Ok(format!("{}.{}", "eyJmbGVldCI6".repeat(20), "c2lnbmF0dXJl".repeat(7)))
+    }
+    async fn revoke_member(&self, member: &str) -> Outcome<bool> {
+        self.did(format!("expel {member}"))
     }
 }

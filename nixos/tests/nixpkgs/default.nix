@@ -45,6 +45,7 @@
       "imagemagick"
       "jq"
       "libnotify"
+      "nats-server"
       "netcat-openbsd"
       "nginx"
       "procps"

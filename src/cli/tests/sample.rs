@@ -70,6 +70,7 @@ pub(super) fn sample() -> Stub {
             ("pin", words) => Ok(words.ends_with("None") || words.ends_with(&format!("Some({})", NOW + 2 * DAY))),
             ("unpin", _) => no(ErrorKind::NoSuchPin),
             ("ping", peer) if peer != "tower" => no(ErrorKind::PeerUnreachable),
+            ("expel", "nobody") => no(ErrorKind::NoFleetKey),
             ("rotate", "None") => no(ErrorKind::KeyManagedExternally),
             _ => Ok(true),
         },

@@ -33,7 +33,7 @@ async fn run(words: &[&str], screen: &Screen) -> u8 {
 }
 
 /// Every call: its golden file, its words, its exit code.
-const CALLS: [(&str, &[&str], u8); 49] = [
+const CALLS: [(&str, &[&str], u8); 56] = [
     ("status", &["status"], 0),
     ("version", &["version"], 0),
     ("verify", &["verify"], 0),
@@ -68,6 +68,13 @@ const CALLS: [(&str, &[&str], u8); 49] = [
     ("keys-export", &["keys", "export"], 0),
     ("trust", &["trust"], 0),
     ("trust-add", &["trust", "add", "a:b", "--comment", "c"], 0),
+    ("fleet", &["fleet"], 0),
+    ("fleet-init", &["fleet", "init", "--site", "home"], 0),
+    ("fleet-invite", &["fleet", "invite"], 0),
+    ("fleet-join", &["fleet", "join", "37-4821-9375", "tower:7650"], 0),
+    ("fleet-enroll", &["fleet", "enroll", "0000", "--name", "birch", "--valid", "30d"], 0),
+    ("fleet-revoke", &["fleet", "revoke", "birch"], 0),
+    ("fleet-no-key", &["fleet", "revoke", "nobody"], exit::FAILURE),
     ("stats", &["stats"], 0),
     ("monitor", &["monitor", "--after", "0"], 0),
     ("monitor-kind", &["monitor", "--kind", "reload-failed,reloaded"], 0),

@@ -1,6 +1,8 @@
 //! The verbs of `peernixctl`: one file a group, each with its arguments, what it asks, and how the answer looks.
 
 pub(super) mod completion;
+mod fleet;
+pub(super) mod forget;
 mod garbage;
 mod jobs;
 mod keys;
@@ -34,6 +36,8 @@ pub(super) enum Verb {
     Query(paths::Query),
     /// Get paths with all that they refer to into this machine's store
     Fetch(paths::Fetch),
+    /// Have Nix forget what the gateway answered, so that it asks again
+    Forget(forget::Args),
     /// Keep a path from being collected
     Pin(pins::Pin),
     /// Let a pinned path be collected again
@@ -48,6 +52,8 @@ pub(super) enum Verb {
     Keys(keys::Args),
     /// The keys whose signatures let a path in: list, add, remove
     Trust(trust::Args),
+    /// The machines of one administrator: show, init, invite, join, enroll, revoke
+    Fleet(fleet::Args),
     /// Show what the service did, or begin to count anew
     Stats(statistics::Args),
     /// Show what happens as it happens
@@ -93,6 +99,7 @@ impl Verb {
             Self::Jobs(args) => args.changes(),
             Self::Keys(args) => args.changes(),
             Self::Trust(args) => args.changes(),
+            Self::Fleet(args) => args.changes(),
             Self::Stats(args) => args.changes(),
             Self::LogLevel(args) => args.changes(),
             Self::Fetch(_)
@@ -105,6 +112,7 @@ impl Verb {
             Self::Status
             | Self::IsOnline(_)
             | Self::Query(_)
+            | Self::Forget(_)
             | Self::Pins
             | Self::Monitor(_)
             | Self::Verify
@@ -135,6 +143,7 @@ pub(super) async fn run(verb: Verb, control: &dyn Control, local: bool, screen: 
         Verb::Jobs(args) => jobs::run(args, control, screen).await,
         Verb::Keys(args) => keys::run(args, control, screen).await,
         Verb::Trust(args) => trust::run(args, control, screen).await,
+        Verb::Fleet(args) => fleet::run(args, control, screen).await,
         Verb::Stats(args) => statistics::run(&args, control, screen).await,
         Verb::Monitor(args) => monitor::run(&args, control, screen).await,
         Verb::Drain(args) => service::drain(&args, control, screen).await,
@@ -144,6 +153,7 @@ pub(super) async fn run(verb: Verb, control: &dyn Control, local: bool, screen: 
         // These are done without the service, before this is asked.
         Verb::Status
         | Verb::Verify
+        | Verb::Forget(_)
         | Verb::Version
         | Verb::Completion { .. }
         | Verb::Bridge { .. }

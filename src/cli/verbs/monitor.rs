@@ -67,6 +67,7 @@ const fn paint(kind: EventKind) -> Option<Paint> {
         EventKind::PeerBlocked
         | EventKind::KeyRevoked
         | EventKind::TrustChanged
+        | EventKind::FleetChanged
         | EventKind::DrainChanged
         | EventKind::DiscoveryChanged
         | EventKind::IdentityChanged => Some(Paint::Warning),

@@ -5,7 +5,7 @@ use crate::cli::error::{Doing as _, Done};
 use crate::cli::output::{Cell, Paint, Screen, Table, count, facts, latency, progress, size, tame};
 use crate::cli::store_path;
 use crate::cli::store_path::base_name;
-use crate::control::{Control, PathReport};
+use crate::control::{Control, CopyHolder, PathReport};
 
 /// The arguments of `query`.
 #[derive(Debug, clap::Args)]
@@ -55,6 +55,21 @@ pub(super) async fn fetch(args: &Fetch, control: &dyn Control, local: bool, scre
     .await
 }
 
+/// On how many machines a path is, of those on which it should be, and on which.
+fn copies(report: &PathReport, screen: &Screen) -> Option<String> {
+    let wanted = report.copies?;
+    let held = report.holders.iter().filter(|holder| holder.state == "held").count() + usize::from(report.valid);
+    let told = |holder: &CopyHolder| {
+        let name = holder.name.as_ref().map_or_else(|| screen.short(&holder.id), |name| tame(name));
+        if holder.state == "held" { name } else { format!("{name} ({})", tame(&holder.state)) }
+    };
+    let names: Vec<String> = report.holders.iter().map(told).collect();
+    let elsewhere = if names.is_empty() { "nowhere else".to_owned() } else { names.join(", ") };
+    let text = format!("{held} of {wanted}: {}{elsewhere}", if report.valid { "here, " } else { "" });
+    let paint = if u32::try_from(held).is_ok_and(|held| held >= wanted) { Paint::Good } else { Paint::Warning };
+    Some(screen.style.paint(paint, &text))
+}
+
 fn render(report: &PathReport, screen: &Screen) -> String {
     let style = screen.style;
     let (dot, paint, state) = match (report.valid, report.sources.is_empty()) {
@@ -75,6 +90,11 @@ fn render(report: &PathReport, screen: &Screen) -> String {
     fact("Signed by", report.valid.then(|| if signed.is_empty() { "nobody".to_owned() } else { signed }));
     fact("Built here", report.valid.then(|| if report.built_here { "yes" } else { "no" }.to_owned()));
     fact("Pinned", report.valid.then(|| if report.pinned { "yes" } else { "no" }.to_owned()));
+    fact("Copies", copies(report, screen));
+    if !report.held_for.is_empty() {
+        let members = report.held_for.iter().map(|id| screen.short(id)).collect::<Vec<_>>().join(", ");
+        fact("Held for", Some(members));
+    }
     let sharing = report.sharing.iter().map(|sharing| {
         let to = if sharing.audience == "anyone" {
             "any peer".to_owned()

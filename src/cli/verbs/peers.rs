@@ -215,6 +215,7 @@ fn details(peer: &Peer, screen: &Screen) -> String {
             style.paint(Paint::Bad, &format!("{until}: {reason}"))
         }),
     );
+    fact("Reason", peer.refused.as_deref().map(|reason| style.paint(Paint::Bad, &tame(reason))));
     fact("Version", Some(tame(&peer.version)).filter(|version| !version.is_empty()));
     fact(
         "Addresses",

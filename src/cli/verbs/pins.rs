@@ -23,6 +23,9 @@ pub(crate) struct Pin {
     /// For so long, such as 2h or 30d
     #[arg(id = "span", long = "for", value_name = "TIME", value_parser = span)]
     span: Option<Duration>,
+    /// On how many machines of the fleet it shall be, this one included; else as the configuration says
+    #[arg(long, value_name = "NUMBER")]
+    copies: Option<u32>,
 }
 
 /// The arguments of `unpin`.
@@ -44,7 +47,7 @@ pub(super) async fn pin(args: Pin, control: &dyn Control, local: bool, screen: &
         Some(span) => Some(screen.clock.after(span)),
         None => args.until.as_ref().map(date).transpose()?,
     };
-    let request = PinRequest { path: path.clone(), reason: args.reason, until_timestamp };
+    let request = PinRequest { path: path.clone(), reason: args.reason, until_timestamp, copies: args.copies };
     let new = control.pin(request).await.doing(format!("pin {path}"))?;
     screen.changed(new, &format!("Pinned {path}."), &format!("{path} is pinned like this already."))
 }
@@ -61,12 +64,13 @@ pub(super) async fn list(control: &dyn Control, screen: &Screen) -> Done<()> {
         if pins.is_empty() {
             return if screen.legend && !screen.quiet { "Nothing is pinned.\n".to_owned() } else { String::new() };
         }
-        let mut table = Table::new(&["~PATH", "SINCE", "UNTIL", "~REASON"]);
+        let mut table = Table::new(&["~PATH", "SINCE", "UNTIL", ">COPIES", "~REASON"]);
         for pin in &pins {
             table.row(vec![
                 Cell::new(if screen.full { &pin.path } else { base_name(&pin.path) }),
                 Cell::new(screen.clock.ago(pin.since_timestamp)),
                 Cell::new(pin.until_timestamp.map_or_else(|| "unpinned".to_owned(), |until| screen.clock.ago(until))),
+                Cell::known(pin.copies.map(|copies| copies.to_string())),
                 Cell::known(Some(&pin.reason)),
             ]);
         }

@@ -2,9 +2,9 @@
 
 use crate::cli::connect::Route;
 use crate::cli::error::{Doing as _, Done, VerbError};
-use crate::cli::output::{Clock, Paint, Screen, complain, count, facts, size, tame};
+use crate::cli::output::{Clock, Paint, Screen, complain, count, facts, latency, size, tame};
 use crate::cli::{exit, systemd};
-use crate::control::{Control, ControlError, ErrorKind, Outcome, ServiceState, Statistics, Status};
+use crate::control::{Control, ControlError, ErrorKind, Outcome, OwnSite, ServiceState, Statistics, Status};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -90,12 +90,19 @@ fn render(status: &Status, statistics: Option<&Statistics>, screen: &Screen) -> 
     lines.push(("Store", tame(&status.store_dir)));
     lines.push(("Gateway", listen(&status.listen.gateway)));
     lines.push(("Share", format!("{}, policy {}", listen(&status.listen.share), tame(&status.share_policy))));
+    if let Some(why) = &status.uploads_paused {
+        let why = format!("paused: {}", tame(why));
+        lines.push(("Uploads", style.paint(Paint::Warning, &why)));
+    }
     if status.listen.plain.is_some() {
         lines.push(("Plain share", listen(&status.listen.plain)));
     }
     let online = format!("{} online", status.peers_online);
     let online = if status.peers_online > 0 { style.paint(Paint::Good, &online) } else { online };
     lines.push(("Peers", format!("{} known, {online}", status.peers_known)));
+    if let Some(own) = &status.site {
+        lines.push(("Site", site(own, screen)));
+    }
     if let Some(statistics) = statistics {
         lines.push(("Spared", spared(statistics, clock)));
     }
@@ -112,6 +119,24 @@ fn render(status: &Status, statistics: Option<&Statistics>, screen: &Screen) -> 
         lines.push(("Features", tame(&status.features.join(", "))));
     }
     text.push_str(&facts(&lines));
+    text
+}
+
+/// The site, and one line for each other one.
+fn site(own: &OwnSite, screen: &Screen) -> String {
+    let gateway = if own.gateway { ", this machine speaks for it" } else { "" };
+    let mut text = format!("{}{gateway}", tame(&own.name));
+    for other in &own.others {
+        let paint = if other.state == "online" { Paint::Good } else { Paint::Warning };
+        let latency = other.latency_usec.map(|usec| format!(", {}", latency(usec))).unwrap_or_default();
+        text.push_str(&format!(
+            "\n{} {}: {}, {}{latency}",
+            tame(&other.name),
+            screen.style.paint(paint, &tame(&other.state)),
+            count(other.machines, "machine"),
+            count(other.paths, "path"),
+        ));
+    }
     text
 }
 

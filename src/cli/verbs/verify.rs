@@ -8,6 +8,7 @@ mod trust;
 use crate::cli::client;
 use crate::cli::connect::{self, Route};
 use crate::cli::error::{Done, VerbError};
+use crate::cli::nix_memory::is_gateway;
 use crate::cli::output::{Cell, Paint, Screen, count, tame};
 use crate::cli::{exit, systemd};
 use crate::config::Config;
@@ -184,12 +185,9 @@ fn judge_nix(settings: &str, gateway: &str, reached: bool) -> Vec<Check> {
     checks
 }
 
-/// Whether `gateway` is one of `substituters`, with whatever settings a URL brings along (`?priority=5&retry-attempts=8`).
+/// Whether `gateway` is one of `substituters`.
 fn asks(substituters: &str, gateway: &str) -> bool {
-    substituters.split_whitespace().any(|url| {
-        let host = url.trim_start_matches("http://").split(['/', '?']).next().unwrap_or_default();
-        host == gateway || host.replacen("localhost", "127.0.0.1", 1) == gateway
-    })
+    substituters.split_whitespace().any(|url| is_gateway(url, gateway))
 }
 
 /// What Nix says of its settings, `name = value` a line.
@@ -312,16 +310,6 @@ mod tests {
         assert_eq!(setting(text, "substituters"), Some("http://127.0.0.1:7649 https://cache.nixos.org/"));
         assert_eq!(setting(text, "sub"), None);
     }
-    #[test]
-    fn the_gateway_is_known_by_every_form_of_its_url() {
-        for url in
-            ["http://127.0.0.1:7649", "http://localhost:7649/", "http://127.0.0.1:7649?retry-attempts=8&priority=5"]
-        {
-            assert!(asks(&format!("https://cache.nixos.org {url}"), "127.0.0.1:7649"), "{url}");
-        }
-        assert!(!asks("http://127.0.0.1:7650 https://127.0.0.1:7649.example.org", "127.0.0.1:7649"));
-    }
-
     #[test]
     fn a_gateway_that_nix_asks_and_that_is_gone_is_a_fault() {
         let text =

@@ -7,9 +7,9 @@ use super::errors;
 use super::feed::{EventFeed, JobFeed};
 use super::paths::{ROOT, job_path};
 use crate::control::{
-    Control, ControlError, ErrorKind, EventFilter, Events, GarbageOptions, Job, JobPath, JobUpdates, Key, LogLevel,
-    Outcome, PathReport, Peer, PeerFilter, Pin, PinRequest, Reload, Rotation, Statistics, Status, TrustedKey,
-    microseconds,
+    Control, ControlError, Enrolment, ErrorKind, EventFilter, Events, FleetStatus, GarbageOptions, Invitation, Job,
+    JobPath, JobUpdates, Key, LogLevel, Outcome, PathReport, Peer, PeerFilter, Pin, PinRequest, Reload, Rotation,
+    Statistics, Status, TrustedKey, microseconds,
 };
 use async_trait::async_trait;
 use serde::Serialize;
@@ -233,5 +233,39 @@ impl Control for Client {
 
     async fn distrust(&self, key: &str) -> Outcome<bool> {
         self.call("Distrust", &(key, none())).await
+    }
+
+    async fn fleet(&self) -> Outcome<FleetStatus> {
+        from_dict(&self.call("GetFleet", &()).await?)
+    }
+
+    async fn init_fleet(&self, site: &str) -> Outcome<FleetStatus> {
+        let mut options = none();
+        if !site.is_empty() {
+            options.insert("Site".to_owned(), option(site.to_owned())?);
+        }
+        from_dict(&self.call("InitFleet", &(options,)).await?)
+    }
+
+    async fn invite_member(&self) -> Outcome<Invitation> {
+        from_dict(&self.call("InviteMember", &(none(),)).await?)
+    }
+
+    async fn join_fleet(&self, code: &str, address: Option<&str>) -> Outcome<FleetStatus> {
+        let mut options = none();
+        if let Some(address) = address {
+            options.insert("Address".to_owned(), option(address.to_owned())?);
+        }
+        from_dict(&self.call("JoinFleet", &(code, options)).await?)
+    }
+
+    async fn enroll_member(&self, enrolment: Enrolment) -> Outcome<String> {
+        let mut options = to_dict(&enrolment)?;
+        options.remove("Id");
+        self.call("EnrollMember", &(enrolment.id, options)).await
+    }
+
+    async fn revoke_member(&self, member: &str) -> Outcome<bool> {
+        self.call("RevokeMember", &(member, none())).await
     }
 }

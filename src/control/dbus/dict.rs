@@ -13,7 +13,7 @@ use zbus::{OwnedVariant, Variant};
 pub(super) type Dict = HashMap<String, OwnedVariant>;
 
 /// The lists of objects, by their JSON names: an empty one must not look like a list of words.
-const OBJECT_LISTS: &[&str] = &["sharing", "faces", "sources"];
+const OBJECT_LISTS: &[&str] = &["sharing", "faces", "sources", "holders"];
 
 /// How deep values may be nested on their way in.
 const DEPTH_MAX: usize = 8;
@@ -161,6 +161,7 @@ mod tests {
             audience: "anyone".into(),
             added: true,
             blocked: Some(crate::control::Blocked { reason: "lies".into(), until_timestamp: Some(u64::MAX) }),
+            refused: None,
             first_seen_timestamp: None,
             last_seen_timestamp: Some(1),
             latency_usec: Some(300),
@@ -204,10 +205,14 @@ mod tests {
             pinned: false,
             sharing: vec![Sharing { audience: "anyone".into(), served: false, reason: Some("why".into()) }],
             sources: vec![],
+            copies: Some(2),
+            holders: vec![],
+            held_for: vec![],
         };
         let dict = to_dict(&report).unwrap();
         assert_eq!(dict["Sources"].value_signature().to_string(), "aa{sv}");
         assert_eq!(dict["Sharing"].value_signature().to_string(), "aa{sv}");
+        assert_eq!(dict["Holders"].value_signature().to_string(), "aa{sv}");
         assert_eq!(dict["References"].value_signature().to_string(), "as");
         assert_eq!(from_dict::<PathReport>(&dict).unwrap(), report);
     }

@@ -43,6 +43,7 @@ fn message(event: &Event) -> zbus::Result<Option<Message>> {
         EventKind::KeyRotated => signal("KeyRotated", &(key(&event.from), key(&event.to))),
         EventKind::KeyRevoked => signal("KeyRevoked", &(name, message)),
         EventKind::TrustChanged => signal("TrustChanged", &(name,)),
+        EventKind::FleetChanged => signal("FleetChanged", &(id, to)),
         EventKind::Reloaded => signal("Reloaded", &(true, "")),
         EventKind::ReloadFailed => signal("Reloaded", &(false, message)),
         EventKind::DrainChanged => signal("DrainChanged", &(event.to.as_deref() == Some("draining"),)),

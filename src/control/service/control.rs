@@ -1,10 +1,10 @@
 //! [`Control`] itself, and what sets the service going.
 
 use super::controller::{Controller, Parts};
-use super::{describe, follow, keys, peers, statistics, store};
+use super::{describe, fleet, follow, keys, peers, statistics, store};
 use crate::control::types::{
-    EventFilter, GarbageOptions, Job, JobPath, Key, LogLevel, PathReport, Peer, PeerFilter, Pin, PinRequest, Reload,
-    Rotation, Statistics, Status, TrustedKey,
+    Enrolment, EventFilter, FleetStatus, GarbageOptions, Invitation, Job, JobPath, Key, LogLevel, PathReport, Peer,
+    PeerFilter, Pin, PinRequest, Reload, Rotation, Statistics, Status, TrustedKey,
 };
 use crate::control::{Control, ControlError, ErrorKind, Event, EventKind, Events, JobUpdates, Outcome};
 use async_trait::async_trait;
@@ -179,5 +179,29 @@ impl Control for Controller {
 
     async fn distrust(&self, key: &str) -> Outcome<bool> {
         keys::distrust(self, key).await
+    }
+
+    async fn fleet(&self) -> Outcome<FleetStatus> {
+        Ok(fleet::status(self))
+    }
+
+    async fn init_fleet(&self, site: &str) -> Outcome<FleetStatus> {
+        fleet::init(self, site).await
+    }
+
+    async fn invite_member(&self) -> Outcome<Invitation> {
+        fleet::invite(self)
+    }
+
+    async fn join_fleet(&self, code: &str, address: Option<&str>) -> Outcome<FleetStatus> {
+        fleet::join(self, code, address).await
+    }
+
+    async fn enroll_member(&self, enrolment: Enrolment) -> Outcome<String> {
+        fleet::enroll(self, enrolment).await
+    }
+
+    async fn revoke_member(&self, member: &str) -> Outcome<bool> {
+        fleet::revoke(self, member).await
     }
 }

@@ -2,12 +2,14 @@
 
 use super::state::{Reloader, ServiceInfo, StateCell};
 use crate::control::{Event, EventKind, EventLog, Jobs};
+use crate::copies::Copies;
 use crate::fetch::Fetcher;
 use crate::http::{Drain, Share};
 use crate::index::Index;
 use crate::keys::{SigningKeys, TrustList};
 use crate::metrics::{self, HttpMetrics};
 use crate::peers::Peers;
+use crate::sites::Sites;
 use crate::store::{Pins, Store};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -33,12 +35,16 @@ pub struct Parts {
     pub peers: Peers,
     /// Who of them has what.
     pub index: Index,
+    /// The sites that this machine's is joined with.
+    pub sites: Option<Sites>,
     /// The room that gets paths.
     pub fetcher: Fetcher,
     /// This machine's store.
     pub store: Store,
     /// What of it is kept.
     pub pins: Pins,
+    /// What other members hold of it, and it of theirs; `None` where there are no members.
+    pub copies: Option<Copies>,
     /// What it offers.
     pub share: Arc<Share>,
     /// The keys that sign what is built here.

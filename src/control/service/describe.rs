@@ -1,14 +1,15 @@
 //! How the service is.
 
 use super::controller::Controller;
-use crate::control::types::{LogLevel, ServiceState, Status, timestamp};
+use crate::control::types::{LogLevel, OtherSite, OwnSite, ServiceState, Status, microseconds, timestamp};
 use crate::keys::KeyState;
 use crate::peers::State;
+use crate::sites::{SiteStatus, Sites};
 use crate::store::Access;
 use log::LevelFilter;
 
 /// What this build can do, in words.
-const FEATURES: [&str; 6] = ["dbus", "varlink", "mdns", "fixed-peers", "plain-share", "signing-keys"];
+const FEATURES: [&str; 7] = ["dbus", "varlink", "mdns", "fixed-peers", "nats", "plain-share", "signing-keys"];
 
 pub(super) async fn status(controller: &Controller) -> Status {
     let parts = &controller.0.parts;
@@ -34,6 +35,8 @@ pub(super) async fn status(controller: &Controller) -> Status {
         transfers: number(parts.fetcher.transfers_running()),
         jobs_running: number(controller.0.jobs.running()),
         share_policy: parts.state.share_policy(),
+        uploads_paused: parts.state.why_uploads_pause(),
+        site: parts.sites.as_ref().map(site),
         active_key: parts.keys.list().into_iter().find(|key| key.state == KeyState::Active).map(|key| key.fingerprint),
         configuration: parts.state.configuration(),
         last_reload: parts.state.last_reload(),
@@ -64,6 +67,11 @@ async fn problems(controller: &Controller) -> Vec<String> {
             "Another machine, at {address}, has this machine's node key: one of them was copied from the other (see `journalctl -xu peernix`)."
         ));
     }
+    problems.extend(super::fleet::problem(controller));
+    if let Some(reason) = parts.sites.as_ref().and_then(Sites::trouble) {
+        problems
+            .push(format!("Other sites cannot be reached: {reason} (`[nats]` in the configuration; docs/sites.md)."));
+    }
     for address in parts.peers.added_unseen() {
         problems.push(format!("Nobody has answered yet at {address}, which was added as a peer."));
     }
@@ -72,6 +80,32 @@ async fn problems(controller: &Controller) -> Vec<String> {
         problems.push(format!("The configuration was not reloaded and the one before is in force: {error}"));
     }
     problems
+}
+
+/// The sites.
+fn site(sites: &Sites) -> OwnSite {
+    let other = |site: SiteStatus| OtherSite {
+        name: site.site.to_string(),
+        gateway: site.gateway.to_string(),
+        gateway_name: site.name,
+        state: match (site.is_there, site.is_ignored) {
+            (_, true) => "ignored",
+            (true, false) => "online",
+            (false, false) => "offline",
+        }
+        .to_owned(),
+        machines: site.machines,
+        paths: site.entries,
+        wrong_claims: site.wrong_claims,
+        age_usec: microseconds(site.age),
+        latency_usec: site.latency.map(microseconds),
+    };
+    OwnSite {
+        name: sites.ours().to_string(),
+        gateway: sites.speaks(),
+        problem: sites.trouble(),
+        others: sites.status().into_iter().map(other).collect(),
+    }
 }
 
 fn number(count: usize) -> u32 {

@@ -5,6 +5,7 @@
 mod control;
 mod controller;
 mod describe;
+mod fleet;
 mod follow;
 mod keys;
 mod peers;

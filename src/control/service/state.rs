@@ -40,6 +40,7 @@ struct Said {
     left_out: Vec<String>,
     trust_unknown: Option<String>,
     renamed: Option<String>,
+    uploads_paused: Option<String>,
 }
 
 impl StateCell {
@@ -56,6 +57,7 @@ impl StateCell {
             left_out: Vec::new(),
             trust_unknown: None,
             renamed: None,
+            uploads_paused: None,
         })))
     }
 
@@ -112,6 +114,17 @@ impl StateCell {
     /// Its name, if it changed since the service started.
     pub(super) fn new_host_name(&self) -> Option<String> {
         self.said().renamed.clone()
+    }
+
+    /// Why nothing is sent to other machines, if so.
+    pub fn uploads_paused(&self, why: Option<String>) {
+        self.said().uploads_paused = why;
+    }
+
+    /// The same, for those who ask.
+    #[must_use]
+    pub fn why_uploads_pause(&self) -> Option<String> {
+        self.said().uploads_paused.clone()
     }
 
     /// Why it is not known whom Nix trusts, if so.

@@ -2,12 +2,15 @@
 
 use super::controller::Controller;
 use crate::control::types::{
-    GarbageOptions, Job, JobKind, JobPath, JobState, PathReport, PathSource, Pin, PinRequest, Sharing, SourceKind,
-    microseconds, timestamp,
+    CopyHolder, GarbageOptions, Job, JobKind, JobPath, JobState, PathReport, PathSource, Pin, PinRequest, Sharing,
+    SourceKind, microseconds, timestamp,
 };
 use crate::control::{ControlError, ErrorKind, Event, EventKind, JobHandle, JobOutcome, Outcome};
+use crate::copies::Copies;
+use crate::copies::plan::{Holder, Holding};
 use crate::fetch::{SourceName, SourceView};
 use crate::nix::{StoreHash, StorePath};
+use crate::peers::NodeId;
 use crate::store::{
     self, Decision, GarbagePath, GarbageProgress, Prefetch, PrefetchProgress, PrefetchResult, StoreError,
 };
@@ -43,6 +46,7 @@ pub(super) async fn query(controller: &Controller, text: &str) -> Outcome<PathRe
     let none = || ControlError::new(ErrorKind::NoSuchPath, format!("nobody in reach has a path with the hash {hash}"));
     let named = here.as_ref().map(|here| here.path.info.path.clone());
     let path = named.or_else(|| elsewhere.as_ref().map(|view| view.path.clone())).or(asked).ok_or_else(none)?;
+    let copies = parts.copies.as_ref().and_then(|copies| copies.of(&path));
     let report = PathReport {
         path: dir.join(&path),
         valid: here.is_some(),
@@ -54,6 +58,9 @@ pub(super) async fn query(controller: &Controller, text: &str) -> Outcome<PathRe
         pinned: parts.pins.is_pinned(&path),
         sharing: Vec::new(),
         sources,
+        copies: copies.as_ref().map(|of| of.wanted).filter(|wanted| *wanted > 1),
+        holders: copies.iter().flat_map(|of| &of.holders).map(|holder| copy_holder(controller, holder)).collect(),
+        held_for: copies.iter().flat_map(|of| &of.held_for).map(ToString::to_string).collect(),
     };
     let Some(here) = here else { return Ok(report) };
     let info = &here.path.info;
@@ -69,6 +76,17 @@ pub(super) async fn query(controller: &Controller, text: &str) -> Outcome<PathRe
     })
 }
 
+fn copy_holder(controller: &Controller, (id, holder): &(NodeId, Holder)) -> CopyHolder {
+    let name = controller.0.parts.peers.get(*id).map(|peer| peer.name()).filter(|name| !name.is_empty());
+    let state = match holder.holding {
+        Holding::Asked => "asked",
+        Holding::Coming => "coming",
+        Holding::Held(_) => "held",
+    };
+    let seen = UNIX_EPOCH.checked_add(Duration::from_secs(holder.seen)).unwrap_or(UNIX_EPOCH);
+    CopyHolder { id: id.to_string(), name, state: state.to_owned(), seen_timestamp: timestamp(seen) }
+}
+
 fn sharing(audience: &str, decision: &Decision) -> Sharing {
     let reason = match decision {
         Decision::Serve => None,
@@ -81,7 +99,7 @@ fn source(view: &SourceView) -> PathSource {
     PathSource {
         kind: match view.source {
             // The second is not among those who are asked.
-            SourceName::Peer(_) | SourceName::Here => SourceKind::Peer,
+            SourceName::Peer(_) | SourceName::Site(_) | SourceName::Here => SourceKind::Peer,
             SourceName::Upstream(_) => SourceKind::Upstream,
         },
         source: view.source.to_string(),
@@ -161,16 +179,22 @@ async fn collect_garbage(controller: &Controller, options: &GarbageOptions, job:
         let freed = parts.store.drop_caches().await + parts.fetcher.forget_answers().await;
         log::debug!(bytes = freed; "caches dropped");
     }
+    let last_ones = parts.copies.as_ref().map(Copies::last_ones).unwrap_or_default();
     let options = store::GarbageOptions {
         dry_run: options.dry_run,
         max_freed: options.max_freed,
         older_than: options.older_than_usec.map(Duration::from_micros),
         protected: match job.cancelled().run_until_cancelled(in_use(controller)).await {
-            Some(Ok(paths)) => paths,
+            Some(Ok(mut paths)) => {
+                paths.extend(last_ones.iter().cloned());
+                paths.truncate(store::PROTECTED_MAX);
+                paths
+            }
             Some(Err(error)) => return drop(job.end(JobOutcome::Failed(error.to_string()))),
             None => return drop(job.end(JobOutcome::Cancelled)),
         },
     };
+    let last_ones = last_ones.len();
     let result = if options.dry_run { "dead" } else { "deleted" };
     let shown = |gone: &GarbagePath| JobPath {
         path: parts.store.dir().join(&gone.path),
@@ -198,10 +222,13 @@ async fn collect_garbage(controller: &Controller, options: &GarbageOptions, job:
             } else {
                 job.set_bytes(garbage.bytes);
             }
+            let kept = kept_for_copies(controller, last_ones);
             match (garbage.cancelled, options.dry_run) {
                 (true, _) => JobOutcome::Cancelled,
-                (_, true) => JobOutcome::Done(format!("{paths} path(s) of {} bytes would be deleted", garbage.bytes)),
-                _ => JobOutcome::Done(format!("{paths} path(s) deleted, {} bytes freed", garbage.bytes)),
+                (_, true) => {
+                    JobOutcome::Done(format!("{paths} path(s) of {} bytes would be deleted{kept}", garbage.bytes))
+                }
+                _ => JobOutcome::Done(format!("{paths} path(s) deleted, {} bytes freed{kept}", garbage.bytes)),
             }
         }
         Err(error) => JobOutcome::Failed(error.to_string()),
@@ -217,6 +244,19 @@ async fn collect_garbage(controller: &Controller, options: &GarbageOptions, job:
             ..Event::new(EventKind::GarbageCollected)
         });
     }
+}
+
+/// What a collection left alone for the sake of copies, in words.
+fn kept_for_copies(controller: &Controller, last_ones: usize) -> String {
+    let held = controller.0.parts.copies.as_ref().map_or(0, Copies::held_for_others);
+    let mut words = String::new();
+    if last_ones > 0 {
+        words += &format!("; kept {last_ones} path(s) of which no other machine holds a copy yet");
+    }
+    if held > 0 {
+        words += &format!("; kept {held} path(s) for other machines");
+    }
+    words
 }
 
 /// The paths of this store that Nix was promised or that were fetched lately: nothing may refer to them yet.
@@ -246,7 +286,8 @@ pub(super) async fn pin(controller: &Controller, request: PinRequest) -> Outcome
         Some(until) => until,
         None => None,
     };
-    let changed = controller.0.parts.pins.pin(&path, request.reason.as_deref().unwrap_or_default(), until).await?;
+    let reason = request.reason.as_deref().unwrap_or_default();
+    let changed = controller.0.parts.pins.pin_in_copies(&path, reason, until, request.copies).await?;
     if changed {
         tell_of_pin(controller, &path, "pinned");
     }
@@ -274,6 +315,7 @@ pub(super) fn pins(controller: &Controller) -> Vec<Pin> {
         reason: pin.reason,
         since_timestamp: timestamp(pin.since),
         until_timestamp: pin.until.map(timestamp),
+        copies: pin.copies,
     };
     controller.0.parts.pins.list().into_iter().map(shown).collect()
 }

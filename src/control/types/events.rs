@@ -34,6 +34,8 @@ words! {
         KeyRevoked = "key-revoked",
         /// The list of trusted keys changed.
         TrustChanged = "trust-changed",
+        /// The fleet of this machine, or who belongs to it, changed; `to` is `founded`, `joined`, `enrolled` or `revoked`.
+        FleetChanged = "fleet-changed",
         /// The configuration was read again.
         Reloaded = "reloaded",
         /// The configuration could not be read again; `message` says why.

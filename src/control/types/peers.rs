@@ -37,6 +37,9 @@ pub struct Peer {
     /// Why there is nothing to do with it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub blocked: Option<Blocked>,
+    /// Why it does not let this machine in, or is not let in.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub refused: Option<String>,
     /// When it was first heard of.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub first_seen_timestamp: Option<u64>,

@@ -69,6 +69,12 @@ pub struct Status {
     pub jobs_running: u32,
     /// What is shared: `off`, `signed` or `signed+own`.
     pub share_policy: String,
+    /// Why nothing is sent to other machines at the moment; left out when it is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub uploads_paused: Option<String>,
+    /// The site that this machine is of, and the others; left out when it is of none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub site: Option<OwnSite>,
     /// The fingerprint of the key that signs what is built here.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub active_key: Option<String>,
@@ -82,6 +88,47 @@ pub struct Status {
     pub log_level: LogLevel,
     /// How far the service has locked itself in, in words.
     pub sandbox: String,
+}
+
+/// The site that a machine is of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnSite {
+    /// Its name.
+    pub name: String,
+    /// Whether this machine speaks for it.
+    pub gateway: bool,
+    /// What is wrong with the connection to NATS; left out when nothing is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub problem: Option<String>,
+    /// The other sites that are known.
+    pub others: Vec<OtherSite>,
+}
+
+/// Another site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OtherSite {
+    /// Its name.
+    pub name: String,
+    /// The machine that speaks for it.
+    pub gateway: String,
+    /// What that machine is called.
+    pub gateway_name: String,
+    /// `online`, `offline`, or `ignored`: it did not have what it said.
+    pub state: String,
+    /// How many machines it has.
+    pub machines: u64,
+    /// How many paths it has.
+    pub paths: u64,
+    /// How often it did not have what it said.
+    pub wrong_claims: u64,
+    /// How long ago it was last heard of.
+    #[serde(rename = "ageUSec")]
+    pub age_usec: u64,
+    /// How long it takes to answer; left out before it was asked.
+    #[serde(rename = "latencyUSec", skip_serializing_if = "Option::is_none", default)]
+    pub latency_usec: Option<u64>,
 }
 
 /// Where the service listens; what is left out is off.

@@ -39,6 +39,30 @@ pub struct PathReport {
     pub sharing: Vec<Sharing>,
     /// Who has it, as asked just now: those whose word was verified, the fastest first.
     pub sources: Vec<PathSource>,
+    /// On how many machines it is wanted, this one included; left out when nobody asked for copies.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub copies: Option<u32>,
+    /// Who else holds it, or was asked to.
+    #[serde(default)]
+    pub holders: Vec<CopyHolder>,
+    /// The ids of the members for whom it is held here.
+    #[serde(default)]
+    pub held_for: Vec<String>,
+}
+
+/// A member that holds a copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CopyHolder {
+    /// Its id.
+    pub id: String,
+    /// Its name for itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
+    /// `asked`, `coming` (it fetches it) or `held`.
+    pub state: String,
+    /// When it was last there.
+    pub seen_timestamp: u64,
 }
 
 /// Whether somebody would be served.
@@ -87,6 +111,9 @@ pub struct PinRequest {
     /// Until when; left out for ever.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub until_timestamp: Option<u64>,
+    /// On how many machines it shall be, this one included; left out as the configuration says.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub copies: Option<u32>,
 }
 
 /// What is kept.
@@ -102,6 +129,9 @@ pub struct Pin {
     /// Until when; left out for ever.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub until_timestamp: Option<u64>,
+    /// On how many machines it shall be, this one included; left out as the configuration says.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub copies: Option<u32>,
 }
 
 /// What to collect.

@@ -74,7 +74,8 @@ impl Tenure {
 
     /// What is told of it if it does this.
     pub(crate) fn with(&self, role: Option<Role>) -> Renewal {
-        let (came, sends) = (self.came.load(Relaxed), self.spools.sends());
-        Renewal { nar: self.nar, role, came, serves: self.serves(), sends }
+        let (came, load) = (self.came.load(Relaxed), self.spools.load());
+        let serves = self.serves() && load.is_some();
+        Renewal { nar: self.nar, role, came, serves, sends: load.unwrap_or_default() }
     }
 }

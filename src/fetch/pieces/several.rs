@@ -6,6 +6,7 @@ use crate::fetch::error::SourceError;
 use crate::fetch::source::unblamed::Unblamed;
 use crate::fetch::source::{Abilities, ByteFlow, NarId, Remote, Source, SourceId, Standing, Tier};
 use crate::peers::NodeId;
+use crate::peers::hello::WEIGHT_MAX;
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +42,13 @@ impl Source for Several {
         // Together they are nearer and faster than the best of them.
         let standings = self.group.members.iter().map(|member| member.standing());
         let usable = standings.filter(|standing| standing.usable).count() > 1;
-        Standing { usable, tier: Tier::Online, latency: Some(Duration::ZERO), throughput: Some(f64::MAX) }
+        Standing {
+            usable,
+            tier: Tier::Online,
+            latency: Some(Duration::ZERO),
+            throughput: Some(f64::MAX),
+            weight: WEIGHT_MAX,
+        }
     }
 
     fn given(&self) -> u64 {

@@ -66,8 +66,7 @@ impl Answers {
         F: Future<Output = Answer>,
     {
         loop {
-            // One whose sources all broke their promise promises nothing.
-            if let Some(resolution) = self.found.get(&key).await.filter(|found| !found.sources().is_empty()) {
+            if let Some(resolution) = self.found.get(&key).await.filter(|found| found.is_good()) {
                 return Answer::Found(resolution);
             }
             let asking = async {
@@ -81,7 +80,7 @@ impl Answers {
             let outcome = self.outcomes.entry(key).or_insert_with_if(asking, is_over).await.into_value();
             // Over is also what a lookup came to that was under way when this era began.
             if !is_over(&outcome) {
-                let found = self.found.get(&key).await.map(Answer::Found);
+                let found = self.found.get(&key).await.filter(|found| found.is_good()).map(Answer::Found);
                 return found.unwrap_or(outcome.answer);
             }
         }

@@ -4,18 +4,20 @@
 //! [`verify`] says what of an answer counts, [`cache`] remembers, within an [`era`]. Those who are asked are each a [`responder`]; what is
 //! asked of one peer at the same time goes together ([`batches`]).
 
-mod batches;
+pub(crate) mod batches;
 pub(crate) mod cache;
 pub(crate) mod era;
-mod exchanges;
+pub(crate) mod exchanges;
 mod peer_responder;
 pub(crate) mod plan;
+mod predecessor_responder;
 pub(crate) mod race;
 pub(crate) mod relay_responder;
 pub(crate) mod resolution;
 pub(crate) mod resolver;
 pub(crate) mod responder;
 pub(crate) mod retries;
+pub(crate) mod site_responder;
 pub(crate) mod source_report;
 pub(crate) mod surroundings;
 mod upstream_responder;

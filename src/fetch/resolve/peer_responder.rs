@@ -32,6 +32,10 @@ impl Responder for PeerResponder {
         Some(Arc::clone(&self.source) as Arc<dyn Source>)
     }
 
+    fn works(&self) -> bool {
+        self.source.0.is_worth_waiting_for()
+    }
+
     fn latency(&self) -> Option<Duration> {
         self.source.0.latency()
     }

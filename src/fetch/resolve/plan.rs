@@ -5,7 +5,8 @@
 //! or has said no to the last peer. Each wave is larger than the one before, so that hundreds are asked within the budget; how many
 //! peers there are is no reason to say that nobody has a path.
 //!
-//! Two times bound the wait. Peers are near, and one that does not answer within the budget is not worth it. An upstream is far away
+//! Three times bound the wait. Peers are near, and one that does not answer within the budget is not worth it, unless it is said to have the
+//! path: then a packet that was lost on a full line is no reason to say that nobody has it. An upstream is far away
 //! and need not be in trouble when it takes longer; but "not here" is kept by Nix for an hour. So as long as nobody has said yes, an
 //! upstream that works is waited for, up to [`UPSTREAM_LIMIT`]. One in doubt has the time that peers have.
 //!
@@ -29,6 +30,8 @@ const HEDGE_MIN: Duration = Duration::from_millis(2);
 const HEDGE: Duration = Duration::from_millis(25);
 /// How long an upstream's answer waits for a peer's: a LAN round trip with some slack.
 const GRACE: Duration = Duration::from_millis(30);
+/// How long a peer is waited for that is said to have it, while nobody says yes: a lost packet is sent again after 200 ms, and after 400 more.
+const HOLDER_LIMIT: Duration = Duration::from_millis(700);
 /// How long a tier of upstreams has before the next one is asked beside it: longer than an upstream usually takes, so that the order is
 /// kept; so short that one which is gone does not cost much.
 const TIER_PATIENCE: Duration = Duration::from_secs(1);
@@ -41,6 +44,8 @@ pub(crate) const UPSTREAM_LIMIT: Duration = Duration::from_secs(8);
 pub(crate) enum Rank {
     /// A peer: within the budget.
     Peer,
+    /// A peer that is said to have it: up to [`HOLDER_LIMIT`].
+    Holder,
     /// An upstream that works, or whose answer was promised: up to [`UPSTREAM_LIMIT`].
     Upstream,
     /// An upstream that did not answer of late: within the budget of peers.
@@ -51,14 +56,16 @@ pub(crate) enum Rank {
 #[derive(Debug)]
 pub(crate) struct Plan {
     peers: usize,
+    /// So many of the first are said to have it.
+    holders: usize,
     asked: usize,
     /// How many peers the next wave has.
     wave: usize,
     /// How long each wave has before the next one begins.
     hedge: Duration,
     next_wave: Instant,
-    /// Who was asked and has not answered: peers, upstreams, upstreams in doubt.
-    open: [usize; 3],
+    /// Who was asked and has not answered: peers, those of them that are said to have it, upstreams, upstreams in doubt.
+    open: [usize; 4],
     /// How many tiers of upstreams were not asked yet.
     tiers: usize,
     next_tier: Instant,
@@ -66,6 +73,8 @@ pub(crate) struct Plan {
     doubt: Instant,
     /// Until when peers are waited for.
     budget: Instant,
+    /// Until when those are that are said to have it.
+    holders_limit: Instant,
     /// Until when upstreams are.
     limit: Instant,
     /// An upstream has it.
@@ -78,15 +87,17 @@ impl Plan {
         let limit = now + budget.max(UPSTREAM_LIMIT);
         Self {
             peers,
+            holders: 0,
             asked: 0,
             wave: WAVE,
             hedge: HEDGE,
             next_wave: now,
-            open: [0; 3],
+            open: [0; 4],
             tiers: 0,
             next_tier: now + TIER_PATIENCE,
             doubt: now + budget,
             budget: now + budget,
+            holders_limit: now + budget.max(HOLDER_LIMIT),
             limit,
             has_upstream: false,
         }
@@ -97,9 +108,15 @@ impl Plan {
         self.open[upstream as usize] += 1;
     }
 
-    /// The same where the first peers are said to have it, of whom the very first usually answers within `latency`: one is asked, and the
-    /// next ones when it takes longer than nine times in ten.
-    pub(crate) fn and_holders(mut self, latency: Option<Duration>) -> Self {
+    /// The same where so many of the first peers are said to have it, and worth waiting for.
+    pub(crate) const fn and_holders(mut self, holders: usize) -> Self {
+        self.holders = holders;
+        self
+    }
+
+    /// The same where all are said to have it, of whom the very first usually answers within `latency`: one is asked, and the next ones when
+    /// it takes longer than nine times in ten.
+    pub(crate) fn and_no_others(mut self, latency: Option<Duration>) -> Self {
         self.wave = 1;
         self.hedge = latency.map_or(HEDGE, |latency| (latency * TENTH / 10).clamp(HEDGE_MIN, HEDGE));
         self
@@ -118,7 +135,7 @@ impl Plan {
 
     /// Whether the next tier of upstreams is to be asked now; `budget` is the time that those of them have which are in doubt.
     pub(crate) fn tier_is_due(&mut self, budget: Duration, now: Instant) -> bool {
-        let [_, upstreams, doubtful] = self.open;
+        let [_, _, upstreams, doubtful] = self.open;
         let said_no = upstreams == 0 && (doubtful == 0 || now >= self.doubt);
         let is_due = self.tiers > 0 && !self.has_upstream && (said_no || now >= self.next_tier);
         if is_due {
@@ -131,15 +148,22 @@ impl Plan {
     /// The peers to ask now.
     pub(crate) fn due(&mut self, now: Instant) -> Range<usize> {
         let first = self.asked;
-        if now >= self.next_wave || self.open[Rank::Peer as usize] == 0 {
+        if now >= self.next_wave || self.open[Rank::Peer as usize] + self.open[Rank::Holder as usize] == 0 {
             self.asked = (first + self.wave).min(self.peers);
         }
         if self.asked > first {
-            self.open[Rank::Peer as usize] += self.asked - first;
+            let holders = self.asked.min(self.holders) - first.min(self.holders);
+            self.open[Rank::Holder as usize] += holders;
+            self.open[Rank::Peer as usize] += self.asked - first - holders;
             self.wave = (2 * self.wave).min(WAVE_MAX);
             self.next_wave = now + self.hedge;
         }
         first..self.asked
+    }
+
+    /// As what the peer at this place is waited for.
+    pub(crate) const fn rank_of(&self, place: usize) -> Rank {
+        if place < self.holders { Rank::Holder } else { Rank::Peer }
     }
 
     /// One of these has answered, whatever it said.
@@ -151,27 +175,31 @@ impl Plan {
     /// An upstream has it: peers get a moment yet, and nobody else is waited for.
     pub(crate) fn upstream_has_it(&mut self, now: Instant) {
         self.budget = self.budget.min(now + GRACE);
+        self.holders_limit = self.budget;
         self.has_upstream = true;
     }
 
     /// Somebody has it, and whoever else does is wanted as well: but nobody is waited for longer than for peers.
     pub(crate) fn somebody_has_it(&mut self) {
         self.limit = self.budget;
+        self.holders_limit = self.budget;
     }
 
     /// When to look again, should nobody answer before; everything is over then, or somebody is to be asked.
     pub(crate) fn wake(&self, now: Instant) -> Instant {
         let doubt = if self.open[Rank::Doubtful as usize] == 0 { self.budget } else { self.doubt };
+        let holders = if self.open[Rank::Holder as usize] == 0 { self.budget } else { self.holders_limit };
         let tier = if self.tiers == 0 { self.limit } else { self.next_tier };
-        let ends = if self.has_upstream { [self.budget; 4] } else { [self.budget, doubt, tier, self.limit] };
+        let ends = if self.has_upstream { [self.budget; 5] } else { [self.budget, holders, doubt, tier, self.limit] };
         let end = ends.into_iter().filter(|end| *end > now).min().unwrap_or(self.limit);
         if self.is_exhausted() { end } else { end.min(self.next_wave) }
     }
 
     /// Whether there is nothing left to wait for, although somebody may not have answered.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
-        let [peers, upstreams, doubtful] = self.open;
-        let no_more_peers = now >= self.budget || (self.is_exhausted() && peers == 0);
+        let [peers, holders, upstreams, doubtful] = self.open;
+        let no_more_holders = holders == 0 || now >= self.holders_limit;
+        let no_more_peers = no_more_holders && (now >= self.budget || (self.is_exhausted() && peers == 0));
         if self.has_upstream {
             return no_more_peers;
         }
@@ -219,14 +247,37 @@ mod tests {
     #[test]
     fn of_those_who_are_said_to_have_it_one_is_asked() {
         let now = Instant::now();
-        let mut plan = Plan::new(20, BUDGET, now).and_holders(Some(MS * 4));
+        let mut plan = Plan::new(20, BUDGET, now).and_holders(20).and_no_others(Some(MS * 4));
         assert_eq!(plan.due(now), 0..1);
         assert_eq!(plan.wake(now), now + MS * 92 / 10);
-        plan.answered(Rank::Peer);
+        plan.answered(Rank::Holder);
         assert_eq!(plan.due(now), 1..3, "it did not have it after all");
         assert_eq!((plan.due(now + MS), plan.due(now + HEDGE)), (3..3, 3..7));
-        let waits = |latency| Plan::new(2, BUDGET, now).and_holders(latency).hedge;
+        let waits = |latency| Plan::new(2, BUDGET, now).and_no_others(latency).hedge;
         assert_eq!([None, Some(MS / 10), Some(HEDGE)].map(waits), [HEDGE, HEDGE_MIN, HEDGE]);
+    }
+
+    #[test]
+    fn whoever_is_said_to_have_it_may_lose_a_packet() {
+        let now = Instant::now();
+        let start = || {
+            let mut plan = Plan::new(3, BUDGET, now).and_holders(1);
+            plan.due(now);
+            plan
+        };
+        assert_eq!([0, 1, 2].map(|place| start().rank_of(place)), [Rank::Holder, Rank::Peer, Rank::Peer]);
+        let mut plan = start();
+        assert!(!plan.is_over(now + BUDGET), "it may have it yet");
+        assert_eq!(plan.wake(now + BUDGET), now + HOLDER_LIMIT);
+        assert!(plan.is_over(now + HOLDER_LIMIT));
+        plan.answered(Rank::Holder);
+        assert!(!plan.is_over(now) && plan.is_over(now + BUDGET), "the others have their time");
+        let mut plan = start();
+        plan.somebody_has_it();
+        assert!(plan.is_over(now + BUDGET));
+        let mut plan = start();
+        plan.upstream_has_it(now);
+        assert!(plan.is_over(now + GRACE));
     }
 
     #[test]

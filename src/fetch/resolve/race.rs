@@ -68,14 +68,20 @@ impl Race {
     /// Asks the upstreams tier after tier, and the peers in waves. Waits for peers as long as `budget`, and for upstreams as the plan
     /// says.
     pub(crate) fn start(question: Question, responders: Responders, patience: Patience, budget: Duration) -> Self {
-        let Responders { peers, holders, mut upstreams, is_partial } = responders;
+        let Responders { mut peers, holders, mut upstreams, is_partial } = responders;
         let begun = Instant::now();
         upstreams.sort_by_key(|upstream| upstream.tier());
         let tiers = upstreams.chunk_by(|one, next| one.tier() == next.tier()).count();
-        let plan = Plan::new(peers.len(), budget, begun).and_tiers(tiers);
+        // Whoever is silent is asked after the others that are said to have it, and not waited for longer than anybody.
+        peers[..holders].sort_by_key(|holder| !holder.works());
+        let awaited = peers[..holders].iter().filter(|holder| holder.works()).count();
+        let plan = Plan::new(peers.len(), budget, begun).and_tiers(tiers).and_holders(awaited);
         // As long as somebody has not told what it has, all are asked together.
         let all_told = holders > 0 && holders == peers.len();
-        let plan = if all_told { plan.and_holders(peers.first().and_then(|first| first.latency())) } else { plan };
+        let plan = match all_told {
+            true => plan.and_no_others(peers.first().and_then(|first| first.latency())),
+            false => plan,
+        };
         let (asked, silent, later) = (JoinSet::new(), Vec::new(), upstreams.into());
         let is_complete = !is_partial;
         let mut race = Self { question, begun, plan, budget, patience, peers, later, asked, silent, is_complete };
@@ -160,7 +166,7 @@ impl Race {
             }
         }
         for place in self.plan.due(Instant::now()) {
-            self.ask(Arc::clone(&self.peers[place]), Rank::Peer);
+            self.ask(Arc::clone(&self.peers[place]), self.plan.rank_of(place));
         }
     }
 

@@ -58,6 +58,10 @@ impl Responder for RelayResponder {
         self.relay.as_ref()
     }
 
+    fn works(&self) -> bool {
+        self.relay.0.is_worth_waiting_for()
+    }
+
     fn latency(&self) -> Option<Duration> {
         // Two ways: to the relay, and to one whom it names.
         self.relay.0.latency().map(|latency| 2 * latency)

@@ -55,6 +55,11 @@ impl Resolution {
         self.sources.lock().retain(|source| source.remote().id() != *id);
     }
 
+    /// Whether it promises anything: one whose sources all broke their promise, went away or send nothing at the moment does not.
+    pub(crate) fn is_good(&self) -> bool {
+        self.sources.lock().iter().any(|source| source.standing().usable)
+    }
+
     /// Whether all who had it broke their promise.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.sources.lock().is_empty()

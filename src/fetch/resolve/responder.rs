@@ -18,7 +18,7 @@ pub(crate) trait Responder: Send + Sync {
     /// Who it is.
     fn remote(&self) -> &dyn Remote;
 
-    /// Whether it answers of late, so that its answer is worth waiting for. Peers that do not are not asked.
+    /// Whether it answers of late, so that its answer is worth waiting for.
     fn works(&self) -> bool {
         true
     }
@@ -85,7 +85,7 @@ pub(crate) trait Network: Send + Sync {
         None
     }
 
-    /// Every upstream, those included that are left alone.
+    /// Every upstream, those included that are left alone, and every site.
     fn upstreams(&self) -> Vec<Arc<dyn Responder>>;
 
     /// Tells who comes and goes from now on.

@@ -3,15 +3,19 @@
 use super::batches::Batches;
 use super::exchanges::{Holders, NarInfos};
 use super::peer_responder::PeerResponder;
+use super::predecessor_responder::PredecessorLink;
 use super::relay_responder::RelayResponder;
 use super::responder::{Network, Responder, Responders};
+use super::site_responder::{Reached, SiteResponder};
 use super::upstream_responder::cache;
 use crate::fetch::blame::Blame;
+use crate::fetch::source::http_client::ClientFactory;
 use crate::fetch::source::peer::PeerSource;
 use crate::fetch::source::upstreams::Upstreams;
 use crate::index::Index;
 use crate::nix::StoreHash;
-use crate::peers::{Layout, NodeId, Peer, PeerEvent, Peers, State};
+use crate::peers::{Layout, NodeId, Peer, PeerEvent, Peers, Predecessor, State};
+use crate::sites::Sites;
 use std::sync::Arc;
 use tokio::sync::{broadcast, watch};
 
@@ -30,12 +34,66 @@ pub(crate) struct Surroundings {
     holders: Arc<Batches<Holders>>,
     upstreams: Arc<Upstreams>,
     blame: Arc<Blame>,
+    /// Other sites, if this machine is of one, and which machines there were reached.
+    sites: Option<Sites>,
+    reached: Reached,
+    /// Machines with a predecessor, if they are asked.
+    predecessors: Vec<Arc<PredecessorLink>>,
 }
 
 impl Surroundings {
-    pub(crate) fn new(peers: Peers, index: Index, upstreams: Arc<Upstreams>, blame: Arc<Blame>) -> Self {
+    pub(crate) fn new(
+        (peers, index, sites): (Peers, Index, Option<Sites>),
+        predecessors: Vec<Predecessor>,
+        upstreams: Arc<Upstreams>,
+        blame: Arc<Blame>,
+    ) -> Self {
+        // Its neighbours are asked straight, whatever the proxies are.
+        let link = |predecessor| Arc::new(PredecessorLink::new(predecessor, ClientFactory::new().client()));
+        let predecessors = predecessors.into_iter().map(link).collect();
         let (layout, narinfos, holders) = (peers.layout(), Arc::default(), Arc::default());
-        Self { peers, index, layout, narinfos, holders, upstreams, blame }
+        Self {
+            peers,
+            index,
+            layout,
+            narinfos,
+            holders,
+            upstreams,
+            blame,
+            sites,
+            reached: Reached::default(),
+            predecessors,
+        }
+    }
+
+    /// The sites that may have what is looked for: for one path those that are said to have it, if no peer is; or all.
+    fn sites(&self, hash: Option<StoreHash>) -> impl Iterator<Item = Arc<dyn Responder>> + '_ {
+        self.sites.iter().flat_map(move |sites| {
+            let names = hash.map_or_else(|| sites.names(), |hash| sites.having(hash));
+            names.into_iter().map(|site| {
+                let (rooms, narinfos) = ((sites.clone(), self.peers.clone()), Arc::clone(&self.narinfos));
+                Arc::new(SiteResponder::new(site, rooms, narinfos, self.reached.clone())) as Arc<dyn Responder>
+            })
+        })
+    }
+
+    /// For one path: where no peer is said to have it, the sites that are. They are as far away as upstreams, and waited for like those.
+    fn for_path(
+        &self,
+        hash: StoreHash,
+        peers: Vec<Arc<dyn Responder>>,
+        holders: usize,
+        is_partial: bool,
+    ) -> Responders {
+        let mut all = self.with(peers, holders, is_partial);
+        if holders == 0 {
+            all.upstreams.splice(0..0, self.sites(Some(hash)).chain(self.predecessors()));
+        }
+        all
+    }
+
+    fn predecessors(&self) -> impl Iterator<Item = Arc<dyn Responder>> + '_ {
+        self.predecessors.iter().map(|link| Arc::clone(link) as Arc<dyn Responder>)
     }
 
     fn with(&self, peers: Vec<Arc<dyn Responder>>, holders: usize, is_partial: bool) -> Responders {
@@ -101,14 +159,14 @@ impl Network for Surroundings {
             let first: Vec<Arc<Peer>> = relays.into_iter().find(is_believed).into_iter().collect();
             let is_partial = first.is_empty();
             let (picked, holders) = self.index.pick(hash, first);
-            return self.with(self.as_relays(picked.into_iter()), holders, is_partial);
+            return self.for_path(hash, self.as_relays(picked.into_iter()), holders, is_partial);
         }
         if let Some(holders) = self.known_holders(hash) {
             let count = holders.len();
-            return self.with(self.themselves(holders), count, false);
+            return self.for_path(hash, self.themselves(holders), count, false);
         }
         let (peers, holders) = self.index.pick(hash, self.peers.candidates());
-        self.with(self.themselves(peers), holders, self.peers.has_others())
+        self.for_path(hash, self.themselves(peers), holders, self.peers.has_others())
     }
 
     fn tried(&self, id: NodeId, hash: StoreHash, had_it: bool) {
@@ -124,7 +182,7 @@ impl Network for Surroundings {
     }
 
     fn upstreams(&self) -> Vec<Arc<dyn Responder>> {
-        self.upstreams.now().iter().map(cache).collect()
+        self.sites(None).chain(self.predecessors()).chain(self.upstreams.now().iter().map(cache)).collect()
     }
 
     fn subscribe(&self) -> broadcast::Receiver<PeerEvent> {

@@ -12,8 +12,11 @@ pub(crate) mod http_client;
 mod location;
 pub(crate) mod login;
 pub(crate) mod partial;
+pub(crate) mod patched;
 pub(crate) mod peer;
+pub(crate) mod predecessor;
 pub(crate) mod redirect;
+pub(crate) mod relayed;
 pub(crate) mod rest;
 mod timed;
 pub(crate) mod unblamed;
@@ -27,9 +30,11 @@ pub(crate) mod upstreams;
 pub(crate) mod scripted;
 
 use super::error::{Kind, SourceError};
+use super::patch::message::BaseName;
 use super::pieces::table::PieceTable;
 use crate::nix::{NarHash, PathInfo, StoreHash};
 use crate::peers::{Failure, NodeId, Sample};
+use crate::sites::SiteName;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hyper::Uri;
@@ -46,8 +51,12 @@ pub(crate) enum SourceId {
     Peer(NodeId),
     /// A peer that is fetching it.
     Partial(NodeId),
+    /// A peer that has the path, and sends what it differs in from another version.
+    Patch(NodeId),
     /// Several peers that have the path, by the first of them.
     Several(NodeId),
+    /// Another site, whose machines have the path.
+    Site(SiteName),
     /// An upstream, by its base.
     Upstream(Uri),
     /// This machine, which has the beginning from before.
@@ -58,7 +67,8 @@ impl SourceId {
     /// The same, as shown to people.
     pub(crate) fn name(&self) -> SourceName {
         match self {
-            Self::Peer(id) | Self::Partial(id) | Self::Several(id) => SourceName::Peer(*id),
+            Self::Peer(id) | Self::Partial(id) | Self::Patch(id) | Self::Several(id) => SourceName::Peer(*id),
+            Self::Site(site) => SourceName::Site(site.clone()),
             Self::Upstream(base) => SourceName::Upstream(host(base)),
             Self::Rest => SourceName::Here,
         }
@@ -74,7 +84,9 @@ impl fmt::Display for SourceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Peer(id) | Self::Partial(id) => write!(f, "peer {id}"),
+            Self::Patch(id) => write!(f, "peer {id}, as a patch"),
             Self::Several(id) => write!(f, "peer {id} and others"),
+            Self::Site(site) => write!(f, "site {site}"),
             Self::Rest => f.write_str(HERE),
             Self::Upstream(base) => write!(f, "upstream {}", base.to_string().trim_end_matches('/')),
         }
@@ -86,6 +98,8 @@ impl fmt::Display for SourceId {
 pub enum SourceName {
     /// A peer.
     Peer(NodeId),
+    /// Another site.
+    Site(SiteName),
     /// An upstream, by its host and (where that is not the usual one) its port.
     Upstream(String),
     /// What this machine had of it from before.
@@ -99,6 +113,7 @@ impl fmt::Display for SourceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Peer(id) => id.fmt(f),
+            Self::Site(site) => write!(f, "site {site}"),
             Self::Upstream(host) => f.write_str(host),
             Self::Here => f.write_str(HERE),
         }
@@ -179,6 +194,8 @@ pub(crate) struct Abilities {
 /// What is known of a source at the moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Standing {
+    /// How much it wants to be counted on, of [`crate::peers::hello::WEIGHT_MAX`].
+    pub(crate) weight: u8,
     /// Whether it is worth trying.
     pub(crate) usable: bool,
     /// How near it is, the nearest first.
@@ -237,6 +254,19 @@ pub(crate) trait Source: Send + Sync {
         Err(SourceError::Status(404))
     }
 
+    /// Whether it may send what the NAR differs in from another one, and that would be worth it.
+    fn gives_patches(&self) -> bool {
+        false
+    }
+
+    /// What the NAR differs in from one of these `bases`, from byte `from` on.
+    ///
+    /// # Errors
+    /// It has none of them, or does not do that.
+    async fn patch(&self, _nar: &NarId, _from: u64, _bases: &[BaseName]) -> Result<PatchBody, SourceError> {
+        Err(SourceError::Status(404))
+    }
+
     /// Opens these bytes of the NAR, at least one; nothing comes after them.
     ///
     /// # Errors
@@ -244,6 +274,14 @@ pub(crate) trait Source: Send + Sync {
     async fn open_part(&self, _nar: &NarId, _bytes: Range<u64>) -> Result<Box<dyn ByteFlow>, SourceError> {
         Err(SourceError::Status(404))
     }
+}
+
+/// A patch on its way.
+pub(crate) struct PatchBody {
+    /// On which of the bases that were named.
+    pub(crate) base: BaseName,
+    /// The frames, as they come.
+    pub(crate) wire: Box<dyn ByteFlow>,
 }
 
 /// The bytes of a NAR, uncompressed, on their way from one source.

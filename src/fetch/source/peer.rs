@@ -5,8 +5,9 @@ use super::decoded::{Decoded, Feed};
 use super::direct::{Direct, Extent, extent, is_part};
 use super::timed::{Measures, Timed, Tried};
 use super::upstream::collect;
-use super::{Abilities, ByteFlow, NarId, Remote, Source, SourceId, Standing, Tier, decode};
+use super::{Abilities, ByteFlow, NarId, PatchBody, Remote, Source, SourceId, Standing, Tier, decode};
 use crate::fetch::error::{SourceError, Violation};
+use crate::fetch::patch::message::{self, BASE_HEADER, BaseName};
 use crate::fetch::pieces::table::{self, PieceTable};
 use crate::nix::{NarHash, StoreHash};
 use crate::peers::compression::{TRIED, TRIED_FROM, Wish, is_compressed};
@@ -17,8 +18,11 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::{Response, StatusCode};
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long a peer may be silent when there is no other source.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -47,7 +51,7 @@ impl PeerSource {
 impl PeerSource {
     /// Whether it is there, as far as is known.
     pub(crate) fn may_be_asked(&self) -> bool {
-        !matches!(self.0.state(), State::Offline | State::Blocked)
+        !matches!(self.0.state(), State::Offline | State::Blocked) && self.0.weight() > 0
     }
 
     /// These bytes of a NAR, in the form that the line is worth.
@@ -152,6 +156,32 @@ impl Feed for Wire {
     }
 }
 
+/// A body as it is sent, whatever is in it.
+struct Raw {
+    body: Incoming,
+    received: u64,
+}
+
+impl ByteFlow for Raw {
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, SourceError>>> {
+        loop {
+            match ready!(Pin::new(&mut self.body).poll_frame(context)).map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(chunk))) => {
+                    self.received += chunk.len() as u64;
+                    return Poll::Ready(Some(Ok(chunk)));
+                }
+                Some(Ok(Err(_trailers))) => {}
+                Some(Err(error)) => return Poll::Ready(Some(Err(SourceError::Connection(error.to_string())))),
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+
+    fn received(&self) -> u64 {
+        self.received
+    }
+}
+
 fn answered(answer: Result<Response<Incoming>, LinkError>) -> Result<Response<Incoming>, SourceError> {
     let response = answer.map_err(|error| match error {
         // It has no place for us, or we are the ones who keep it busy.
@@ -199,6 +229,10 @@ impl Remote for PeerSource {
         self.0.bar(hash)
     }
 
+    fn kept_us_waiting(&self, _: Instant) {
+        self.0.kept_waiting();
+    }
+
     fn own_name(&self) -> String {
         self.0.name()
     }
@@ -211,16 +245,23 @@ impl Source for PeerSource {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { begins_anywhere: true, silence: SILENCE, is_far: false, is_partial: false, is_once: false }
+        // One of another site is as far away as an upstream.
+        let is_far = self.0.is_far();
+        Abilities { begins_anywhere: true, silence: SILENCE, is_far, is_partial: false, is_once: false }
     }
 
     fn standing(&self) -> Standing {
         let state = self.0.state();
         Standing {
             usable: self.may_be_asked(),
-            tier: if matches!(state, State::Online | State::Resting) { Tier::Online } else { Tier::Doubtful },
+            tier: match state {
+                _ if self.0.is_far() => Tier::Upstream,
+                State::Online | State::Resting => Tier::Online,
+                _ => Tier::Doubtful,
+            },
             latency: self.0.latency(),
             throughput: self.0.throughput(),
+            weight: self.0.weight(),
         }
     }
 
@@ -250,6 +291,22 @@ impl Source for PeerSource {
         }
         let told = collect(response.into_body(), length).await?;
         PieceTable::parse(told, nar.size).map_err(|_| Violation::Table.into())
+    }
+
+    fn gives_patches(&self) -> bool {
+        self.0.gives_patches()
+    }
+
+    async fn patch(&self, nar: &NarId, from: u64, bases: &[BaseName]) -> Result<PatchBody, SourceError> {
+        self.must_not_be_barred(nar.hash)?;
+        let target = format!("{}{}-{}", message::TARGET, nar.hash, nar.nar_hash.to_nix32());
+        let response = self.post(&target, message::request(from, bases)).await?;
+        if response.status() != StatusCode::OK {
+            return Err(SourceError::Status(response.status().as_u16()));
+        }
+        let base = response.headers().get(BASE_HEADER).and_then(|base| base.to_str().ok()?.parse().ok());
+        let base = base.ok_or_else(|| SourceError::Encoding("a patch on no base".to_owned()))?;
+        Ok(PatchBody { base, wire: Box::new(Raw { body: response.into_body(), received: 0 }) })
     }
 
     async fn open_part(&self, nar: &NarId, bytes: Range<u64>) -> Result<Box<dyn ByteFlow>, SourceError> {

@@ -3,6 +3,7 @@
 use super::unblamed::Unblamed;
 use super::{Abilities, ByteFlow, NarId, Remote, Source, SourceId, Standing, Tier};
 use crate::fetch::error::SourceError;
+use crate::peers::hello::WEIGHT_MAX;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -48,7 +49,13 @@ impl Source for RestSource {
     }
 
     fn standing(&self) -> Standing {
-        Standing { usable: true, tier: Tier::Online, latency: Some(Duration::ZERO), throughput: Some(f64::MAX) }
+        Standing {
+            usable: true,
+            tier: Tier::Online,
+            latency: Some(Duration::ZERO),
+            throughput: Some(f64::MAX),
+            weight: WEIGHT_MAX,
+        }
     }
 
     fn given(&self) -> u64 {

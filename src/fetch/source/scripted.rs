@@ -5,6 +5,7 @@ use super::{Abilities, ByteFlow, NarId, Remote, Source, SourceId, Standing, Tier
 use crate::fetch::error::SourceError;
 use crate::fetch::pieces::table::PieceTable;
 use crate::nix::StoreHash;
+use crate::peers::hello::WEIGHT_MAX;
 use crate::peers::{Failure, NodeKey, Sample};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -102,7 +103,8 @@ pub(crate) struct Scripted {
 impl Scripted {
     /// A peer with this number that has `content`: each request meets one of `scripts`, later ones an honest answer.
     pub(crate) fn peer(number: u8, content: &Bytes, scripts: impl IntoIterator<Item = Script>) -> Self {
-        let standing = Standing { usable: true, tier: Tier::Online, latency: None, throughput: None };
+        let standing =
+            Standing { usable: true, tier: Tier::Online, latency: None, throughput: None, weight: WEIGHT_MAX };
         Self {
             id: SourceId::Peer(NodeKey::from_seed([number; 32]).id()),
             content: content.clone(),
@@ -132,7 +134,8 @@ impl Scripted {
             is_partial: false,
             is_once: false,
         };
-        let standing = Standing { usable: true, tier: Tier::Upstream, latency: None, throughput: None };
+        let standing =
+            Standing { usable: true, tier: Tier::Upstream, latency: None, throughput: None, weight: WEIGHT_MAX };
         Self { id, abilities, standing: Mutex::new(standing), ..Self::peer(0, content, scripts) }
     }
 

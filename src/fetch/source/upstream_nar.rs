@@ -8,6 +8,7 @@ use super::upstream::Upstream;
 use super::{Abilities, ByteFlow, NarId, Remote, Source, Standing, Tier};
 use crate::fetch::error::SourceError;
 use crate::nix::Compression;
+use crate::peers::hello::WEIGHT_MAX;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -40,7 +41,7 @@ impl Source for UpstreamNar {
     }
 
     fn standing(&self) -> Standing {
-        Standing { usable: true, tier: Tier::Upstream, latency: None, throughput: None }
+        Standing { usable: true, tier: Tier::Upstream, latency: None, throughput: None, weight: WEIGHT_MAX }
     }
 
     fn given(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! Carries out what the scheduler decides: nothing is decided here.
 
 use super::assembly::Assembly;
+use super::download_limit::DownloadLimit;
 use super::events::{Action, Candidate, Event};
 use super::flight::Flight;
 use super::keeper::{Decision, Keeper};
@@ -13,6 +14,8 @@ use crate::fetch::blame::{About, Blame};
 use crate::fetch::claims::lease::Lease;
 use crate::fetch::claims::site::{Granted, Nobody, Site};
 use crate::fetch::error::{SourceError, TransferError};
+use crate::fetch::patch::bases::Bases;
+use crate::fetch::patch::frames::NAR_MIN;
 use crate::fetch::pieces::gather::{Notes, gather, is_worth_it};
 use crate::fetch::pieces::several::Several;
 use crate::fetch::pieces::stripes::WINDOW;
@@ -21,6 +24,7 @@ use crate::fetch::pieces::tables::Tables;
 use crate::fetch::promises::BrokenPromises;
 use crate::fetch::resolve::resolution::Resolution;
 use crate::fetch::resolve::resolver::Late;
+use crate::fetch::source::patched::Patched;
 use crate::fetch::source::rest::RestSource;
 use crate::fetch::source::{Abilities, NarId, Source, SourceId};
 use crate::metrics::Metrics;
@@ -42,6 +46,10 @@ pub(crate) struct Shared {
     pub(crate) promises: BrokenPromises,
     pub(crate) place: Place,
     pub(crate) pieces: Pieces,
+    /// How fast NARs come.
+    pub(crate) limit: DownloadLimit,
+    /// Where NARs may come as what they differ in from what is here.
+    pub(crate) bases: Option<Bases>,
 }
 
 /// How NARs come from several machines at once.
@@ -198,8 +206,12 @@ where
     async fn drive(&mut self) -> Result<(), TransferError> {
         self.known.mark_unchanged();
         let rest: Option<Arc<dyn Source>> = self.take_rest().await.map(|rest| Arc::new(rest) as _);
-        let several: Option<Arc<dyn Source>> = self.gather().await.map(|several| Arc::new(several) as _);
-        self.found(rest.into_iter().chain(several).chain(self.resolution.sources()).collect());
+        let patched: Option<Arc<dyn Source>> = self.patched().await.map(|patched| Arc::new(patched) as _);
+        let several: Option<Arc<dyn Source>> = match patched {
+            Some(_) => None,
+            None => self.gather().await.map(|several| Arc::new(several) as _),
+        };
+        self.found(rest.into_iter().chain(patched).chain(several).chain(self.resolution.sources()).collect());
         if self.sources.is_empty() {
             // All who had it broke their promise meanwhile: everybody is asked.
             self.handle(Event::Found(Vec::new()));
@@ -237,7 +249,8 @@ where
                     }
                     Action::Blame(key, error) => {
                         let (path, remote) = (&self.resolution.info.path, self.sources[key].remote());
-                        if !matches!(remote.id(), SourceId::Partial(_) | SourceId::Several(_) | SourceId::Rest) {
+                        // Of the others nothing was promised.
+                        if matches!(remote.id(), SourceId::Peer(_) | SourceId::Site(_) | SourceId::Upstream(_)) {
                             self.shared.promises.note(path.hash(), &remote.id(), &error);
                             self.resolution.remove(&remote.id());
                         }
@@ -297,6 +310,25 @@ where
         let (file, length) = rest?;
         log::info!(path:% = info.path, bytes = length; "{length} bytes of it are here from before");
         Some(RestSource::new(file, length))
+    }
+
+    /// One of the sources that may send what the NAR differs in from another version which is here, where the line to all of them is slow.
+    async fn patched(&mut self) -> Option<Patched> {
+        let Shared { bases, suspects, .. } = &*self.shared;
+        let (bases, info) = (bases.as_ref()?, &self.resolution.info);
+        if info.nar_size < NAR_MIN || suspects.is_doubtful(info.nar_hash) {
+            return None;
+        }
+        let mut sources = self.resolution.sources();
+        sources.retain(|source| source.standing().usable && source.remote().id().is_peer());
+        let is_quick = |source: &Arc<dyn Source>| !source.abilities().is_far && !source.gives_patches();
+        if sources.iter().any(is_quick) {
+            return None;
+        }
+        let source = sources.into_iter().find(|source| source.gives_patches())?;
+        let SourceId::Peer(id) = source.remote().id() else { return None };
+        let candidates = bases.of(info).await;
+        (!candidates.is_empty()).then(|| Patched::new((source, id), bases.clone(), candidates))
     }
 
     /// Those of the sources that can send at once, if the NAR is worth it and there is memory for it.
@@ -456,7 +488,11 @@ where
         let counter = if is_far { &metrics.fetched_upstream_bytes } else { &metrics.fetched_peer_bytes };
         counter.add(flight.fresh());
         if flight.sample().bytes == 0 {
-            let name = flight.source.remote().id().name();
+            let id = flight.source.remote().id();
+            if matches!(id, SourceId::Patch(_)) {
+                metrics.patches_fetched.add(1);
+            }
+            let name = id.name();
             self.assembly.comes_from(&name);
             self.trace.flows_from(name);
         }
@@ -465,6 +501,10 @@ where
             Ok(bytes) => {
                 if !is_far && flight.source.remote().id().is_peer() {
                     metrics.fetched_peer_nar_bytes.add(bytes);
+                }
+                let pause = self.shared.limit.came(&flight.source.remote().id().name(), flight.fresh());
+                if !pause.is_zero() {
+                    sleep(pause).await; // pace
                 }
                 flight.taken(bytes);
                 self.handle(Event::Received(bytes));

@@ -4,6 +4,7 @@
 //! ([`fanout`]). [`registry`] knows which transfers are under way; [`memory`] is what they share.
 
 pub(crate) mod assembly;
+pub(crate) mod download_limit;
 pub(crate) mod driver;
 pub(crate) mod events;
 pub(crate) mod fanout;

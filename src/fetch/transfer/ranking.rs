@@ -1,6 +1,7 @@
 //! Which source sends: the order among those that have a NAR.
 
 use crate::fetch::source::{Standing, Tier};
+use crate::peers::hello::WEIGHT_MAX;
 use std::time::Duration;
 
 /// What a source is taken for that was not measured yet: as good as a wired machine, so that newcomers get their chance, once.
@@ -20,7 +21,8 @@ pub(crate) fn rank(standing: &Standing, suspicion: u32, failures: u32, bytes: u6
 
 /// How long a source will probably take to send so many bytes.
 fn expected(standing: &Standing, bytes: u64) -> Duration {
-    let throughput = standing.throughput.unwrap_or(UNKNOWN_THROUGHPUT).max(THROUGHPUT_LEAST);
+    let weight = f64::from(standing.weight) / f64::from(WEIGHT_MAX);
+    let throughput = (standing.throughput.unwrap_or(UNKNOWN_THROUGHPUT) * weight).max(THROUGHPUT_LEAST);
     // Beyond 2^53 bytes a rounded number does as well.
     #[allow(clippy::cast_precision_loss)]
     let seconds = bytes as f64 / throughput;
@@ -37,7 +39,7 @@ mod tests {
 
     fn peer(latency_ms: u64, throughput: f64) -> Standing {
         let latency = Some(Duration::from_millis(latency_ms));
-        Standing { usable: true, tier: Tier::Online, latency, throughput: Some(throughput) }
+        Standing { usable: true, tier: Tier::Online, latency, throughput: Some(throughput), weight: WEIGHT_MAX }
     }
 
     #[test]
@@ -45,6 +47,13 @@ mod tests {
         let (near_and_slow, far_and_fast) = (peer(1, 2e6), peer(20, 500e6));
         let first = |bytes| rank(&near_and_slow, 0, 0, bytes) < rank(&far_and_fast, 0, 0, bytes);
         assert!(first(4 * KIB) && !first(GIB));
+    }
+
+    #[test]
+    fn who_wants_to_be_counted_on_less_is_asked_later() {
+        let laptop = Standing { weight: 10, ..peer(1, 110e6) };
+        assert!(rank(&peer(1, 20e6), 0, 0, GIB) < rank(&laptop, 0, 0, GIB));
+        assert!(rank(&laptop, 0, 0, GIB) < rank(&peer(1, 5e6), 0, 0, GIB));
     }
 
     #[test]

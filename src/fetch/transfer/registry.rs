@@ -1,6 +1,7 @@
 //! The transfers that are under way: one a NAR, however many want it, within limits on their number and memory.
 
 use super::assembly::Assembly;
+use super::download_limit::DownloadLimit;
 use super::driver::{Pieces, Place, Search, Shared, Transfer};
 use super::fanout::{Fanout, FanoutBody};
 use super::memory::{Memory, Reserved};
@@ -9,11 +10,13 @@ use super::suspects::Suspects;
 use crate::fetch::activity::Activity;
 use crate::fetch::blame::Blame;
 use crate::fetch::error::TransferError;
+use crate::fetch::patch::bases::Bases;
 use crate::fetch::pieces::tables::Tables;
 use crate::fetch::resolve::resolution::Resolution;
 use crate::fetch::resolve::resolver::Resolver;
 use crate::metrics::Metrics;
 use crate::nix::{NarHash, PathInfo};
+use crate::resilience::Rates;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -77,17 +80,19 @@ impl Registry {
         resolver: Arc<Resolver>,
         (metrics, activity, blame): (Arc<Metrics>, Arc<Activity>, Arc<Blame>),
         place: Place,
-        (most, tables): (usize, Tables),
+        (most, tables, bases): (usize, Tables, Option<Bases>),
+        rates: Rates,
         memory: u64,
         tasks: TaskTracker,
     ) -> Self {
         let promises = resolver.promises.clone();
         let memory = Memory::new(memory.max(WHOLE));
+        let limit = DownloadLimit::new(rates);
         let pieces = Pieces { most, tables, memory: memory.clone() };
         let suspects = Suspects::new();
         Self(Arc::new(Inner {
             resolver,
-            shared: Arc::new(Shared { metrics, activity, blame, suspects, promises, place, pieces }),
+            shared: Arc::new(Shared { metrics, activity, blame, suspects, promises, place, pieces, limit, bases }),
             running: Mutex::default(),
             tainted: Cache::builder().max_capacity(TAINTED_MAX).time_to_live(TAINTED).build(),
             slots: Arc::new(Semaphore::new(TRANSFERS_MAX)),
@@ -125,6 +130,11 @@ impl Registry {
     pub(crate) async fn watcher(&self, resolution: &Arc<Resolution>, generation: u64) -> Option<FanoutBody> {
         self.0.tainted.invalidate(&resolution.info.nar_hash);
         self.reader_of(resolution, generation, resolution.info.nar_size).await
+    }
+
+    /// How fast NARs come from now on.
+    pub(crate) fn set_limit(&self, rates: Rates) {
+        self.0.shared.limit.set(rates);
     }
 
     /// What transfers keep.

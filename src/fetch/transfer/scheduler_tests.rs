@@ -1,11 +1,13 @@
 use super::*;
 use crate::fetch::source::Tier;
+use crate::peers::hello::WEIGHT_MAX;
 use proptest::prelude::*;
 
 const SIZE: u64 = 100;
 const RIGHT: [u8; 32] = [1; 32];
 const WRONG: [u8; 32] = [2; 32];
-const STANDING: Standing = Standing { usable: true, tier: Tier::Online, latency: None, throughput: None };
+const STANDING: Standing =
+    Standing { usable: true, tier: Tier::Online, latency: None, throughput: None, weight: WEIGHT_MAX };
 const HONEST: Candidate = Candidate {
     begins_anywhere: true,
     suspicion: 0,

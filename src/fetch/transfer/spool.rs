@@ -22,7 +22,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -90,6 +90,7 @@ struct Inner {
     spools: Mutex<Kept>,
     /// How many streams are sent from spools.
     sends: Arc<AtomicU16>,
+    weight: AtomicU8,
     /// What is asked of the disk and not done yet.
     disk: Arc<()>,
 }
@@ -163,6 +164,7 @@ impl Spools {
             options: Mutex::new(options),
             spools: Mutex::default(),
             sends: Arc::default(),
+            weight: AtomicU8::new(100),
             disk: Arc::default(),
         });
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -180,6 +182,19 @@ impl Spools {
     /// How many streams are sent from spools at the moment.
     pub(crate) fn sends(&self) -> u16 {
         self.0.sends.load(Relaxed)
+    }
+
+    /// How much others should count on this machine, of a hundred: at a tenth a stream counts as ten.
+    pub(crate) fn set_weight(&self, weight: u8) {
+        self.0.weight.store(weight, Relaxed);
+    }
+
+    /// How busy this machine is with sending what it fetches, in streams of one that is on a wire and on mains; `None`: it sends nothing.
+    pub(crate) fn load(&self) -> Option<u16> {
+        let weight = u32::from(self.0.weight.load(Relaxed));
+        // One stream more than there are: a machine without any is not all alike.
+        let streams = (u32::from(self.sends()) + 1) * 100;
+        (weight > 0).then(|| u16::try_from(streams / weight - 1).unwrap_or(u16::MAX))
     }
 
     /// How many bytes they take, or will.

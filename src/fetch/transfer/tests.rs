@@ -6,6 +6,7 @@ mod properties;
 mod rest;
 
 use super::assembly::{Assembly, WITHHELD};
+use super::download_limit::DownloadLimit;
 use super::driver::{Pieces, Place, Search, Shared, Transfer};
 use super::fanout::Fanout;
 use super::memory::Memory;
@@ -23,6 +24,7 @@ use crate::fetch::source::Source;
 use crate::fetch::source::scripted::{Act, Script, Scripted, content};
 use crate::metrics::Metrics;
 use crate::nix::{Compression, NarHash, PathInfo};
+use crate::resilience::Rates;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use sha2::{Digest, Sha256};
@@ -66,7 +68,17 @@ impl World {
         let (suspects, promises) = (Suspects::new(), BrokenPromises::new());
         let place = Place::alone(Spools::new(SpoolOptions::default()), false);
         let pieces = Pieces { most: 4, tables: Tables::default(), memory: Memory::new(64 << 20) };
-        let shared = Arc::new(Shared { metrics, activity, blame, suspects, promises, place, pieces });
+        let shared = Arc::new(Shared {
+            metrics,
+            activity,
+            blame,
+            suspects,
+            promises,
+            place,
+            pieces,
+            limit: DownloadLimit::new(Rates::default()),
+            bases: None,
+        });
         Self { content: content(size), window, shared }
     }
 

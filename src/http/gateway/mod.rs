@@ -78,12 +78,17 @@ impl Handler for Gateway {
             Route::Peers => reply::json(&self.peers.snapshot()),
             // Between peers, on the share.
             Route::Hello
+            | Route::PeerixNarInfo(_)
             | Route::PeerIndex(..)
             | Route::NarInfos
             | Route::Holders
             | Route::Claim
+            | Route::Fleet
+            | Route::Pair
             | Route::Partial(_)
-            | Route::Pieces(_) => reply::not_found(),
+            | Route::Pieces(_)
+            | Route::Patch(_)
+            | Route::Copies => reply::not_found(),
         }
     }
 }

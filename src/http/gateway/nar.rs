@@ -20,9 +20,14 @@ pub(super) async fn nar(
     head: bool,
     local: bool,
 ) -> Response<Body> {
-    // The oldest URL form does not say which NAR; no narinfo of ours ever had it.
-    let NarName { hash, nar_hash: Some(nar_hash), compression: Compression::None } = name else {
-        return reply::not_found();
+    let NarName { hash, nar_hash, compression: Compression::None } = name else { return reply::not_found() };
+    // The oldest URL forms, of caches that were here before, do not say which NAR. Nix knows what it wants.
+    let nar_hash = match nar_hash {
+        Some(nar_hash) => nar_hash,
+        None => match fetcher.narinfo(hash).await {
+            Some(resolution) => resolution.info.nar_hash,
+            None => return reply::not_found(),
+        },
     };
     let Some(nar) = fetcher.open(hash, nar_hash).await else { return reply::not_found() };
     let (length, etag) = (nar.size(), format!("\"{}\"", nar_hash.to_nix32()));
@@ -52,7 +57,7 @@ fn source(body: &NarBody, local: bool) -> Option<HeaderValue> {
     let text = match &name {
         SourceName::Peer(id) => format!("peer {id}"),
         SourceName::Upstream(host) => format!("upstream {host}"),
-        SourceName::Here => SourceName::Here.to_string(),
+        other @ (SourceName::Site(_) | SourceName::Here) => other.to_string(),
     };
     HeaderValue::from_str(&text).ok()
 }

@@ -85,8 +85,13 @@ pub fn version() -> Response<Body> {
     text(concat!("peernix ", env!("CARGO_PKG_VERSION"), "\n"))
 }
 
-/// 404: every refusal and every failure looks like this one: a path that may not be shared is not here, and Nix asks
-/// its next cache.
+/// 403: who asks is no member of the fleet whose members are let in; the text says why.
+#[must_use]
+pub fn forbidden(why: &str) -> Response<Body> {
+    reply(StatusCode::FORBIDDEN, media::TEXT, keep::NEVER, format!("{why}\n").into())
+}
+
+/// 404: every other refusal and every failure looks like this one: a path that may not be shared is not here, and Nix asks its next cache.
 #[must_use]
 pub fn not_found() -> Response<Body> {
     reply(StatusCode::NOT_FOUND, media::TEXT, keep::NEVER, "404 Not Found\n".into())

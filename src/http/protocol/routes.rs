@@ -1,14 +1,18 @@
 //! The paths of the cache protocol: from the text of a request to a [`Route`] and back.
 //!
 //! Sources: the requests of Nix 2.8 to 2.35, and the URL forms of nix-serve (`nar/HASH-NARHASH.nar`, before that
-//! `nar/HASH.nar`) and harmonia (`nar/NARHASH.nar?hash=HASH`), which live on for 30 days in the disk caches of clients.
+//! `nar/HASH.nar`), harmonia (`nar/NARHASH.nar?hash=HASH`), peerix (`v2/remote/IP/PORT/HASH/local/nar/PATH.nar`, `local/nar/PATH.nar`) and the Go
+//! peernix (`HASH-NARHASH.nar`, before that `HASH.nar`), which live on for 30 days in the disk caches of clients.
 
+use crate::copies::message as copies;
 use crate::fetch::claims::message;
+use crate::fetch::patch::message as patch;
 use crate::fetch::{PIECES, partial};
 use crate::index::{self, Whose};
 use crate::nix::realisation::{BuildTraceKey, DrvOutput};
 use crate::nix::{Compression, NarHash, StoreHash, StorePath};
-use crate::peers::{IndexState, holders, narinfo_batch};
+use crate::peers::{IndexState, fleet, holders, narinfo_batch};
+use data_encoding::BASE64;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -31,6 +35,8 @@ pub enum Route {
     CacheInfo,
     /// `/HASH.narinfo`.
     NarInfo(StoreHash),
+    /// `/local/HASH.narinfo`, as peerix asks for it.
+    PeerixNarInfo(StoreHash),
     /// `/nar/…`.
     Nar(NarName),
     /// `/HASH.ls`: the files of a path, as JSON.
@@ -63,6 +69,14 @@ pub enum Route {
     Partial(NarHash),
     /// `/peernix/v1/pieces/HASH-NARHASH`, between peers only: what proves the pieces of a NAR.
     Pieces(NarName),
+    /// `/peernix/v1/patch/HASH-NARHASH`, between peers only: a POST, see [`patch`].
+    Patch(NarName),
+    /// `/peernix/v1/copies`, between members only: a POST, see [`copies`].
+    Copies,
+    /// `/peernix/v1/fleet`, between members of a fleet only: what they know of it.
+    Fleet,
+    /// `/peernix/v1/pair`, between peers only: a POST, see [`fleet::pairing`].
+    Pair,
     /// `/peernix/v1/narinfo`, between peers only: a POST with up to 256 hash parts, see [`narinfo_batch`].
     NarInfos,
 }
@@ -72,7 +86,7 @@ pub enum Route {
 pub struct NarName {
     /// Which path.
     pub hash: StoreHash,
-    /// Which content; absent only in the oldest form, `nar/HASH.nar`.
+    /// Which content; absent only in the oldest forms, such as `nar/HASH.nar`.
     pub nar_hash: Option<NarHash>,
     /// What the suffix says; [`Compression::Other`] does not occur.
     pub compression: Compression,
@@ -94,7 +108,23 @@ impl Route {
     /// Whether its answer is a stream from the store rather than a text in memory.
     #[must_use]
     pub const fn is_stream(&self) -> bool {
-        matches!(self, Self::Nar(_) | Self::Partial(_) | Self::Listing(_) | Self::Log(_))
+        matches!(self, Self::Nar(_) | Self::Partial(_) | Self::Patch(_) | Self::Listing(_) | Self::Log(_))
+    }
+
+    /// Whether it is one of those whose number `[limits] requests_per_second` bounds: without the others, machines would lose each other.
+    #[must_use]
+    pub const fn is_counted(&self) -> bool {
+        !matches!(self, Self::Hello | Self::Claim | Self::Copies | Self::Fleet | Self::Pair)
+    }
+
+    /// Whether its answer says what paths are, or has what is in them.
+    #[must_use]
+    pub const fn is_of_paths(&self) -> bool {
+        matches!(
+            self,
+            Self::NarInfo(_) | Self::NarInfos | Self::Realisation(_) | Self::BuildTrace(_) | Self::DebugInfo(_)
+        ) || matches!(self, Self::Pieces(_) | Self::PeerixNarInfo(_))
+            || self.is_stream()
     }
 
     /// How long the body of a request for it may be, in bytes: then it is a POST. `None`: it is a GET or a HEAD.
@@ -103,6 +133,9 @@ impl Route {
         match self {
             Self::NarInfos | Self::Holders => Some(narinfo_batch::REQUEST_MAX),
             Self::Claim => Some(message::REQUEST_MAX),
+            Self::Patch(_) => Some(patch::REQUEST_MAX),
+            Self::Copies => Some(copies::MESSAGE_MAX),
+            Self::Pair => Some(fleet::PAIR_REQUEST_MAX),
             _ => None,
         }
     }
@@ -125,6 +158,16 @@ impl Route {
         if let Some((first, rest)) = path.split_once('/') {
             return match first {
                 "nar" => NarName::parse(rest, query).map(Self::Nar),
+                "local" => match rest.strip_suffix(".narinfo") {
+                    Some(hash) => hash.parse().ok().map(Self::PeerixNarInfo),
+                    None => NarName::of_peerix(rest).map(Self::Nar),
+                },
+                // Whom it names is nobody's business: who has the path now is asked.
+                "v2" => {
+                    let mut parts = rest.strip_prefix("remote/")?.splitn(4, '/');
+                    let [_ip, _port, _hash, local] = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
+                    NarName::of_peerix(local.strip_prefix("local/")?).map(Self::Nar)
+                }
                 "log" => unescape(rest)?.parse().ok().map(Self::Log),
                 "realisations" => drv_output(rest).map(Self::Realisation),
                 "build-trace-v2" => {
@@ -137,12 +180,18 @@ impl Route {
                 "peernix" if rest == "v1/holders" => Some(Self::Holders),
                 "peernix" if rest == "v1/narinfo" => Some(Self::NarInfos),
                 "peernix" if rest == "v1/claim" => Some(Self::Claim),
+                "peernix" if rest == "v1/copies" => Some(Self::Copies),
+                "peernix" if rest == "v1/fleet" => Some(Self::Fleet),
+                "peernix" if rest == "v1/pair" => Some(Self::Pair),
                 "peernix" if rest.starts_with("v1/partial/") => {
                     NarHash::from_nix32(rest.strip_prefix("v1/partial/")?).ok().map(Self::Partial)
                 }
                 "peernix" if rest.starts_with("v1/pieces/") => NarName::stem(rest.strip_prefix("v1/pieces/")?)
                     .filter(|name| name.nar_hash.is_some())
                     .map(Self::Pieces),
+                "peernix" if rest.starts_with("v1/patch/") => NarName::stem(rest.strip_prefix("v1/patch/")?)
+                    .filter(|name| name.nar_hash.is_some())
+                    .map(Self::Patch),
                 "peernix" if rest == "v1/index" => Self::peer_index(query),
                 _ => None,
             };
@@ -157,6 +206,13 @@ impl Route {
             _ => match path.split_once('.')? {
                 (hash, "narinfo") => hash.parse().ok().map(Self::NarInfo),
                 (hash, "ls") => hash.parse().ok().map(Self::Listing),
+                (stem, "nar") => {
+                    let oldest = || {
+                        let hash = stem.parse().ok()?;
+                        Some(NarName { hash, nar_hash: None, compression: Compression::None })
+                    };
+                    NarName::stem(stem).or_else(oldest).map(Self::Nar)
+                }
                 _ => None,
             },
         }
@@ -185,7 +241,7 @@ impl Route {
     }
 
     /// The names of all routes, by [`Self::index`].
-    pub const NAMES: [&'static str; 20] = [
+    pub const NAMES: [&'static str; 24] = [
         "index",
         "nix-cache-info",
         "narinfo",
@@ -206,6 +262,10 @@ impl Route {
         "claim",
         "partial",
         "pieces",
+        "fleet",
+        "pair",
+        "patch",
+        "copies",
     ];
 
     /// The place of the route in [`Self::NAMES`].
@@ -214,7 +274,7 @@ impl Route {
         match self {
             Self::Index => 0,
             Self::CacheInfo => 1,
-            Self::NarInfo(_) => 2,
+            Self::NarInfo(_) | Self::PeerixNarInfo(_) => 2,
             Self::Nar(_) => 3,
             Self::Listing(_) => 4,
             Self::Log(_) => 5,
@@ -232,6 +292,10 @@ impl Route {
             Self::Claim => 17,
             Self::Partial(_) => 18,
             Self::Pieces(_) => 19,
+            Self::Fleet => 20,
+            Self::Pair => 21,
+            Self::Patch(_) => 22,
+            Self::Copies => 23,
         }
     }
 }
@@ -243,6 +307,7 @@ impl fmt::Display for Route {
             Self::Index => f.write_str("/"),
             Self::CacheInfo => f.write_str("/nix-cache-info"),
             Self::NarInfo(hash) => write!(f, "/{hash}.narinfo"),
+            Self::PeerixNarInfo(hash) => write!(f, "/local/{hash}.narinfo"),
             Self::Nar(name) => write!(f, "/{name}"),
             Self::Listing(hash) => write!(f, "/{hash}.ls"),
             Self::Log(path) => write!(f, "/log/{}-{}", path.hash(), Escaped(path.name())),
@@ -260,10 +325,17 @@ impl fmt::Display for Route {
             Self::NarInfos => f.write_str(narinfo_batch::TARGET),
             Self::Holders => f.write_str(holders::TARGET),
             Self::Claim => f.write_str(message::TARGET),
+            Self::Copies => f.write_str(copies::TARGET),
+            Self::Fleet => f.write_str(fleet::TARGET),
+            Self::Pair => f.write_str(fleet::PAIR_TARGET),
             Self::Partial(nar) => f.write_str(&partial::target(nar)),
             Self::Pieces(NarName { hash, nar_hash, .. }) => {
                 let nar = nar_hash.as_ref().map(NarHash::to_nix32).unwrap_or_default();
                 write!(f, "{PIECES}{hash}-{nar}")
+            }
+            Self::Patch(NarName { hash, nar_hash, .. }) => {
+                let nar = nar_hash.as_ref().map(NarHash::to_nix32).unwrap_or_default();
+                write!(f, "{}{hash}-{nar}", patch::TARGET)
             }
             Self::PeerIndex(whose, known) => f.write_str(&index::target(*whose, *known)),
         }
@@ -276,6 +348,21 @@ impl NarName {
         let (hash, nar_hash) = stem.split_once('-')?;
         let (hash, nar_hash) = (hash.parse().ok()?, NarHash::from_nix32(nar_hash).ok()?);
         Some(Self { hash, nar_hash: Some(nar_hash), compression: Compression::None })
+    }
+
+    /// The URL of the NAR of a path as peerix writes it, relative to its server.
+    #[must_use]
+    pub fn for_peerix(path: &str) -> String {
+        format!("local/nar/{}.nar", BASE64.encode(path.as_bytes()).replace('/', "_"))
+    }
+
+    /// Reads what follows `/local/` at a peerix: `nar/`, the whole store path in Base64 with `_` for `/`, and `.nar`.
+    fn of_peerix(file: &str) -> Option<Self> {
+        let text = unescape(file.strip_prefix("nar/")?.strip_suffix(".nar")?)?.replace('_', "/");
+        let path = BASE64.decode(text.as_bytes()).ok()?;
+        let (_, name) = std::str::from_utf8(&path).ok()?.strip_prefix('/')?.rsplit_once('/')?;
+        let path: StorePath = name.parse().ok()?;
+        Some(Self { hash: path.hash(), nar_hash: None, compression: Compression::None })
     }
 
     /// Reads what follows `/nar/`.

@@ -104,7 +104,7 @@ impl<H: Handler> Connection<H> {
         let caller = Caller { address: self.address, node };
         let service = service_fn(|request| {
             let from = (caller, visitor.clone());
-            exchange::answer(&self.serving.listener, request, from, marks.answering(), &self.stop)
+            exchange::answer(&self.serving, request, from, marks.answering(), &self.stop)
         });
         let connection = pin!(
             http1::Builder::new()

@@ -1,14 +1,16 @@
 //! One request and its answer: what holds for every listener is checked here, before its handler is asked.
 
 use super::caught::caught;
-use super::listener::{Caller, Handler, Listener, Request};
+use super::listener::{Caller, Handler, Request};
 use super::marks::{InFlight, Marks};
+use super::serving::Serving;
 use super::tracked::Tracked;
 use crate::http::protocol::body::Body;
 use crate::http::protocol::host::Host;
 use crate::http::protocol::reply;
 use crate::http::protocol::routes::Route;
 use crate::peers::Visitor;
+use crate::resilience::LogThrottle;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
@@ -21,14 +23,18 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+/// Times in which an address asks too much.
+static TOO_MANY: LogThrottle = LogThrottle::new();
+
 /// From what hyper read to an answer; the last one of its connection if the server stops.
 pub(super) async fn answer<H: Handler>(
-    listener: &Listener<H>,
+    serving: &Serving<H>,
     request: hyper::Request<Incoming>,
     (caller, visitor): (Caller, Option<Arc<Visitor>>),
     in_flight: InFlight,
     stop: &CancellationToken,
 ) -> Result<Response<Tracked>, Infallible> {
+    let listener = &*serving.listener;
     let (head, mut body) = request.into_parts();
     let is_head = head.method == Method::HEAD;
     let target = head.uri.path_and_query().map_or("", |target| target.as_str());
@@ -37,9 +43,14 @@ pub(super) async fn answer<H: Handler>(
     let host = Host::of(head.version, &head.uri, &head.headers);
     let blocked = visitor.as_ref().is_some_and(|visitor| visitor.is_blocked());
     // What the blocked one is told is told to its end; only what was begun before is cut off.
-    let visitor = visitor.filter(|_| !blocked);
+    let visitor = visitor.filter(|visitor| !visitor.is_cut_off());
     let mut response = if blocked {
         reply::closing(reply::not_found())
+    } else if route.as_ref().is_none_or(Route::is_counted)
+        && !serving.requests.permits_soon(caller.address.ip(), caller.node.is_none()).await
+    {
+        log::log!(TOO_MANY.level(), peer:% = caller.address; "requests are turned away: more of this address than [limits] requests_per_second");
+        reply::busy()
     } else if host == Host::Doubtful {
         reply::bad_request()
     } else if let Some(allowed) = allowed_instead(&head.method, route.as_ref()) {

@@ -57,6 +57,8 @@ pub struct Limits {
     pub transfers: usize,
     /// How many of them go to one address. Nix opens 25 connections.
     pub transfers_per_address: usize,
+    /// How many requests of one address are answered in a second, 0 for any number.
+    pub requests_per_second: u32,
 }
 
 /// What happens to a connection too many.
@@ -83,6 +85,7 @@ impl Limits {
             drain_timeout: Duration::from_secs(30),
             transfers: 128,
             transfers_per_address: 32,
+            requests_per_second: 0,
         }
     }
 

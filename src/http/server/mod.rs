@@ -13,6 +13,7 @@ mod exchange;
 mod marks;
 mod multiplexed;
 mod places;
+mod request_rates;
 mod serve;
 mod serving;
 mod tracked;

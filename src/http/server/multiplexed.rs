@@ -92,6 +92,6 @@ pub(super) fn answer<H: Handler>(
     async move {
         // The semaphore is never closed. In a box, because those who wait should be small.
         let _turn = serving.turns.acquire().await;
-        Box::pin(exchange::answer(&serving.listener, request, from, in_flight, &stop)).await
+        Box::pin(exchange::answer(&serving, request, from, in_flight, &stop)).await
     }
 }

@@ -5,6 +5,7 @@ use super::limits::{Limits, PLACE_WAIT, WAITING_MAX, WhenFull};
 use super::listener::{Handler, Listener};
 use super::marks::Marks;
 use super::places::{Place, Places, Scope, Waiting};
+use super::request_rates::RequestRates;
 use super::serving::Serving;
 use crate::metrics::count;
 use crate::resilience::LogThrottle;
@@ -35,6 +36,7 @@ impl<H: Handler> Listener<H> {
             waiting_room: Arc::new(Semaphore::new(WAITING_MAX)),
             ended: Notify::new(),
             stop,
+            requests: RequestRates::new(self.limits.requests_per_second),
             listener: self,
         });
         while let Some(accepted) = serving.stop.run_until_cancelled(serving.next(&mut accept)).await {

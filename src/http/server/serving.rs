@@ -2,6 +2,7 @@
 
 use super::listener::Listener;
 use super::places::Places;
+use super::request_rates::RequestRates;
 use std::sync::Arc;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -19,4 +20,5 @@ pub(super) struct Serving<H> {
     /// Told when a connection ended.
     pub(super) ended: Notify,
     pub(super) stop: CancellationToken,
+    pub(super) requests: RequestRates,
 }

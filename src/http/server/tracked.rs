@@ -64,7 +64,7 @@ impl HttpBody for Tracked {
         }
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         if let (Some(visitor), Poll::Ready(Some(Ok(frame)))) = (&self.visitor, &frame) {
-            if visitor.is_blocked() {
+            if visitor.is_cut_off() {
                 return Poll::Ready(Some(Err(HttpError::Blocked)));
             }
             visitor.took(frame.data_ref().map_or(0, |data| data.len() as u64));

@@ -7,7 +7,7 @@ use crate::http::protocol::body::Body;
 use crate::http::server::limits::Limits;
 use crate::keys::Signing;
 use crate::nix::StoreHash;
-use crate::resilience::Versioned;
+use crate::resilience::{Rates, Versioned};
 use crate::store::{Audience, Decision, SharePolicy, Store, StoreError, ValidPath};
 use hyper::Response;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub struct ShareOptions {
     pub policy: Versioned<SharePolicy>,
     /// The keys that sign what was built here, and those whose signatures say so; changes are followed as of the policy.
     pub signing: Versioned<Signing>,
-    /// How many bytes a second may leave, 0 for no limit (`[share] upload_limit`).
+    /// How many bytes a second may leave, 0 for no limit (`[share] upload_limit`), until [`Share::set_uploads`].
     pub upload_limit: u64,
     /// Of these, the number of transfers.
     pub limits: Limits,
@@ -70,6 +70,16 @@ impl Share {
         let ShareOptions { store, policy, signing, upload_limit, limits, compression } = options;
         let (rules, upload) = (CurrentRules::new(store.clone(), policy, signing), Upload::new(upload_limit, &limits));
         Arc::new(Self { store, rules, upload, checks: CheckQueue::new(), compression })
+    }
+
+    /// Keeps to these limits from now on, and sends nothing from the store while it is `paused`.
+    pub fn set_uploads(&self, rates: Rates, paused: bool) {
+        self.upload.set(rates, paused);
+    }
+
+    /// Whether nothing is sent from the store at the moment.
+    pub(super) fn is_paused(&self) -> bool {
+        self.upload.is_paused()
     }
 
     /// What would be answered to a request for this hash, and why; `None` if there is no such path here.

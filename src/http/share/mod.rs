@@ -15,6 +15,8 @@ mod nar;
 mod narinfo;
 mod offer;
 mod partial;
+mod patch;
+mod patch_work;
 mod pieces;
 mod rules;
 mod self_check;
@@ -29,12 +31,14 @@ pub use self::status::{hello, holders, index};
 
 use self::core::Answer;
 use super::protocol::body::Body;
-use super::protocol::reply;
+use super::protocol::reply::{self, keep, media};
 use super::protocol::routes::Route;
 use super::server::listener::{Handler, Request};
+use crate::copies::Copies;
 use crate::fetch::SiteDesk;
 use crate::fetch::pieces::tables::Tables;
 use crate::index::Index;
+use crate::metrics::Metrics;
 use crate::peers::{self, Admission, NodeId, Peers};
 use crate::resilience::LogThrottle;
 use crate::store::{Audience, StoreError};
@@ -53,14 +57,21 @@ impl Share {
     /// What it answers as an ordinary binary cache, to anyone (`[share] plain_listen`).
     #[must_use]
     pub fn plain(self: &Arc<Self>) -> ShareHandler {
-        ShareHandler { share: Arc::clone(self), towards: Towards::Anyone, site: None, tables: None }
+        ShareHandler {
+            share: Arc::clone(self),
+            towards: Towards::Anyone,
+            site: None,
+            tables: None,
+            patches: None,
+            copies: None,
+        }
     }
 
     /// What it answers to peers, on a TLS listener that lets in whom `admission` admits; they are told `index`.
     #[must_use]
     pub fn towards_peers(self: &Arc<Self>, peers: Peers, index: Index, admission: Admission) -> ShareHandler {
         let towards = Towards::Peers(peers, index, admission);
-        ShareHandler { share: Arc::clone(self), towards, site: None, tables: None }
+        ShareHandler { share: Arc::clone(self), towards, site: None, tables: None, patches: None, copies: None }
     }
 }
 
@@ -76,6 +87,8 @@ pub struct ShareHandler {
     towards: Towards,
     site: Option<SiteDesk>,
     tables: Option<Tables>,
+    patches: Option<Arc<Metrics>>,
+    copies: Option<Copies>,
 }
 
 impl ShareHandler {
@@ -89,6 +102,18 @@ impl ShareHandler {
     #[must_use]
     pub fn with_pieces(self, tables: Option<Tables>) -> Self {
         Self { tables, ..self }
+    }
+
+    /// The same, where peers are sent what a NAR differs in from another one; they are counted.
+    #[must_use]
+    pub fn with_patches(self, patches: Option<Arc<Metrics>>) -> Self {
+        Self { patches, ..self }
+    }
+
+    /// The same, where members of the fleet are held copies for.
+    #[must_use]
+    pub fn with_copies(self, copies: Option<Copies>) -> Self {
+        Self { copies, ..self }
     }
 
     /// Who asks, if it agrees with us and others on who downloads what.
@@ -113,6 +138,23 @@ impl ShareHandler {
 }
 
 impl ShareHandler {
+    /// What a machine is told that is no member of the fleet, where only members are let in: why, whatever it asks. It may show that it is
+    /// one when it greets us, and join.
+    fn refusal(&self, request: &Request) -> Option<Response<Body>> {
+        let (Towards::Peers(peers, _, admission), Some(node)) = (&self.towards, request.caller.node) else {
+            return None;
+        };
+        let fleet = admission.fleet().filter(|_| request.route != Route::Pair)?;
+        let is_greeting = request.route == Route::Hello;
+        let shown = if is_greeting { peers::hello::membership(&request.headers) } else { None };
+        let refusal = fleet.present(node, shown).err()?;
+        if is_greeting {
+            log::debug!(peer:% = node, address:% = request.caller.address, reason:% = refusal; "peer not let in: {refusal}");
+            peers.told_refused(node, &refusal);
+        }
+        Some(reply::forbidden(&refusal.to_string()))
+    }
+
     /// The answer, or that we are busy, before a peer takes us for stalled.
     async fn in_time(&self, answer: impl Future<Output = Answer>) -> Answer {
         match self.towards {
@@ -133,11 +175,24 @@ impl ShareHandler {
 
 impl Handler for ShareHandler {
     async fn answer(&self, request: Request) -> Response<Body> {
+        if let Some(refusal) = self.refusal(&request) {
+            return refusal;
+        }
         let share = &self.share;
+        if request.route.is_of_paths() && share.is_paused() {
+            // A narinfo would promise what is not sent then. A peer that was promised something just before goes elsewhere, and does not
+            // hold it against us.
+            let was_promised = request.route.is_stream() && matches!(self.towards, Towards::Peers(..));
+            return if was_promised { reply::busy() } else { reply::not_found() };
+        }
         let audience = self.audience(&request);
         // On the heap while they last: else the room for the largest of them would be in each connection, idle ones included.
         let found = match &request.route {
             Route::NarInfo(hash) => self.in_time(Box::pin(share.narinfo(*hash, audience, &request))).await,
+            Route::PeerixNarInfo(hash) => match self.towards {
+                Towards::Anyone => Box::pin(share.narinfo_for_peerix(*hash)).await,
+                Towards::Peers(..) => Ok(None),
+            },
             Route::Nar(name) => Box::pin(share.nar(name, audience, &request, self.claimant(&request))).await,
             Route::Listing(hash) => Box::pin(share.listing(*hash, audience, &request)).await,
             Route::Log(derivation) => Box::pin(share.log(derivation, audience, &request)).await,
@@ -152,7 +207,11 @@ impl Handler for ShareHandler {
                 Towards::Peers(..) => status::INDEX_FOR_PEERS,
             }))),
             Route::Hello => Ok(match (&self.towards, request.caller.node) {
-                (Towards::Peers(peers, ..), Some(node)) => {
+                (Towards::Peers(peers, _, admission), Some(node)) => {
+                    if admission.fleet().is_none() {
+                        // Where anybody is let in, members are told of the fleet all the same, if they show that they are.
+                        let _ = peers.fleet().present(node, peers::hello::membership(&request.headers));
+                    }
                     peers::hello::damaged(&request.headers).into_iter().for_each(|hash| share.suspect(hash, audience));
                     Some(hello(peers, node, &request))
                 }
@@ -174,12 +233,31 @@ impl Handler for ShareHandler {
                 (Some(site), Some(node)) => Some(partial::claim(&site.claims, node, &request)),
                 _ => None,
             }),
+            Route::Copies => Ok(match (&self.copies, request.caller.node) {
+                (Some(copies), Some(node)) if audience == Audience::Enrolled => {
+                    let answer = copies.answer(node, &request.body).await;
+                    Some(answer.map_or_else(|_| reply::bad_request(), |body| reply::ok(media::JSON, keep::NEVER, body)))
+                }
+                _ => None,
+            }),
+            Route::Fleet => Ok(match (&self.towards, request.caller.node) {
+                (Towards::Peers(peers, ..), Some(node)) => status::fleet(peers, node),
+                _ => None,
+            }),
+            Route::Pair => Ok(match (&self.towards, request.caller.node) {
+                (Towards::Peers(peers, ..), Some(node)) => status::pair(peers, node, &request.body).await,
+                _ => None,
+            }),
             Route::Partial(nar) => match &self.site {
                 Some(site) => Box::pin(share.partial(&site.spools, *nar, &request)).await,
                 None => Ok(None),
             },
             Route::Pieces(name) => match &self.tables {
                 Some(tables) => self.in_time(Box::pin(share.pieces(tables, name, audience))).await,
+                None => Ok(None),
+            },
+            Route::Patch(name) => match &self.patches {
+                Some(metrics) => self.in_time(Box::pin(share.patch(name, audience, &request, metrics))).await,
                 None => Ok(None),
             },
             // The gateway's, and nobody else's business.

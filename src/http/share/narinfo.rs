@@ -10,13 +10,14 @@ use crate::http::server::listener::Request;
 use crate::keys::Signing;
 use crate::nix::hash::HashAlgorithm;
 use crate::nix::signature::SIGNATURES_MAX;
-use crate::nix::{Compression, ContentAddress, NarInfo, PathInfo, PublicKey, Signature, StoreDir, StoreHash};
+use crate::nix::{Compression, ContentAddress, NarHash, NarInfo, PathInfo, PublicKey, Signature, StoreDir, StoreHash};
 use crate::peers::narinfo_batch;
 use crate::peers::trusted_keys::{SIGNED_BY_HEADER, Signer};
 use crate::store::{Audience, Decision, StoreError, ValidPath};
 use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{HeaderName, HeaderValue};
+use std::ops::Range;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
@@ -30,6 +31,20 @@ impl Share {
         }
         let said = known.narinfo_for(&request.headers);
         Ok(said.map(|(text, signed_by)| signed_by_whom(reply::ok(media::NARINFO, keep::SHORT, text), signed_by)))
+    }
+
+    /// `/local/HASH.narinfo`: the same with the URL that peerix can ask for.
+    pub(super) async fn narinfo_for_peerix(self: &Arc<Self>, hash: StoreHash) -> Answer {
+        let Some(known) = self.known(hash, Audience::Anyone).await? else { return Ok(None) };
+        let url = NarName::for_peerix(&format!("{}/{}", self.store.dir(), known.path.info.path));
+        Ok(Some(reply::ok(media::NARINFO, keep::SHORT, with_url(&known.narinfo, &url))))
+    }
+
+    /// `/HASH.narinfo` as the Peernix that is written in Go can go on from: its NARs are beside its narinfos.
+    pub async fn narinfo_for_go(self: &Arc<Self>, hash: StoreHash) -> Option<Response<Body>> {
+        let known = self.known(hash, Audience::Anyone).await.ok().flatten()?;
+        let url = format!("{hash}-{}.nar", known.path.info.nar_hash.to_nix32());
+        Some(reply::ok(media::NARINFO, keep::SHORT, with_url(&known.narinfo, &url)))
     }
 
     /// `/peernix/v1/narinfo`: the narinfos of all the paths that the request names, each as [`Self::narinfo`] gives it.
@@ -46,6 +61,33 @@ impl Share {
             answer.add(hash, said);
         }
         Ok(Some(reply::ok(media::BYTES, keep::NEVER, answer.into_bytes())))
+    }
+
+    /// The narinfo of a path, if it is here and may be shared with `audience`; `None` also when that cannot be said at the moment.
+    pub async fn narinfo_text(self: &Arc<Self>, hash: StoreHash, audience: Audience) -> Option<Bytes> {
+        if self.is_paused() {
+            return None;
+        }
+        self.known(hash, audience).await.ok().flatten().map(|known| known.narinfo.clone())
+    }
+
+    /// These bytes of the NAR of a path, if it is here and may be shared with `audience`: for parts that fit into memory.
+    pub async fn nar_part(
+        self: &Arc<Self>,
+        hash: StoreHash,
+        nar: NarHash,
+        bytes: Range<u64>,
+        audience: Audience,
+    ) -> Option<Bytes> {
+        if self.is_paused() {
+            return None;
+        }
+        let known = self.known(hash, audience).await.ok().flatten()?;
+        let PathInfo { nar_hash, nar_size, .. } = known.path.info;
+        if nar_hash != nar || bytes.end > nar_size {
+            return None;
+        }
+        self.store.read(&known.path, bytes).await.ok().map(Bytes::from)
     }
 
     /// The path with this hash, if it is here and may be shared with `audience`.
@@ -143,6 +185,19 @@ fn as_zstd(narinfo: &[u8]) -> Bytes {
                 text.extend_from_slice(b".zst\n");
             }
             line => text.extend_from_slice(line),
+        }
+    }
+    text.into()
+}
+
+/// The same narinfo with another URL.
+fn with_url(narinfo: &[u8], url: &str) -> Bytes {
+    let mut text = Vec::with_capacity(narinfo.len() + url.len());
+    for line in narinfo.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(b"URL: ") {
+            text.extend_from_slice(format!("URL: {url}\n").as_bytes());
+        } else {
+            text.extend_from_slice(line);
         }
     }
     text.into()

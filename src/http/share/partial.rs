@@ -44,6 +44,6 @@ impl Share {
             Err(busy) => return Ok(Some(busy)),
         };
         let Some(stream) = spools.read(nar, part.start) else { return Ok(None) };
-        Ok(Some(response.map(|_| self.upload.waiting_body(part.end - part.start, stream, slot))))
+        Ok(Some(response.map(|_| self.upload.waiting_body(Some(part.end - part.start), stream, slot, request))))
     }
 }

@@ -6,11 +6,16 @@ use crate::http::server::listener::Request;
 use crate::index::{Index, Whose};
 use crate::nix::cache_info::CacheInfo;
 use crate::nix::{StoreDir, StoreHash};
+use crate::peers::fleet::pairing::PairingError;
 use crate::peers::holders::{HOLDERS_MAX, Holder};
 use crate::peers::{IndexState, NodeId, Peers, hello, holders, narinfo_batch};
+use crate::resilience::LogThrottle;
 use crate::store::Store;
 use hyper::Response;
 use tokio::task::spawn_blocking;
+
+/// Times in which a machine that wants to join does not know the code.
+static NOT_PAIRED: LogThrottle = LogThrottle::new();
 
 /// The priority of the share as an ordinary cache: before cache.nixos.org (40), behind our own gateway (10).
 const PRIORITY: i32 = 30;
@@ -38,7 +43,7 @@ pub(super) async fn health(store: &Store) -> Response<Body> {
 /// `/peernix/v1/hello`: the peer `node` greets, and is greeted.
 pub fn hello(peers: &Peers, node: NodeId, request: &Request) -> Response<Body> {
     if let Some(port) = hello::share_port(&request.headers) {
-        peers.introduced(node, request.caller.address, port);
+        peers.introduced(node, request.caller.address, port, hello::site(&request.headers));
     }
     if let Some(state) = hello::index_state(&request.headers) {
         peers.told_index(node, state);
@@ -46,9 +51,27 @@ pub fn hello(peers: &Peers, node: NodeId, request: &Request) -> Response<Body> {
     if let Some(state) = hello::union_state(&request.headers) {
         peers.told_union(node, state);
     }
+    peers.told_weight(node, hello::weight(&request.headers));
+    peers.told_revocations(node, hello::revocations(&request.headers));
     // A hundred machines greet each other all day: what they have heard already need not be said again.
     let (body, etag) = peers.hello_response();
     reply::tagged_json(&request.headers, etag, body)
+}
+
+/// `/peernix/v1/fleet`: what this machine knows of its fleet; `None` if it belongs to none.
+pub(super) fn fleet(peers: &Peers, node: NodeId) -> Option<Response<Body>> {
+    peers.fleet().document(node).map(|document| reply::ok(media::JSON, keep::NEVER, document))
+}
+
+/// `/peernix/v1/pair`: the machine `node` wants to join; `None` if nobody invites it, or it does not know the code.
+pub(super) async fn pair(peers: &Peers, node: NodeId, body: &[u8]) -> Option<Response<Body>> {
+    let answer = peers.fleet().pair(node, body).await;
+    let failed = |error: &PairingError| {
+        // Anybody may ask where nobody is invited.
+        let level = if *error == PairingError::NoInvitation { log::Level::Debug } else { NOT_PAIRED.level() };
+        log::log!(level, peer:% = node, reason:% = error; "a machine could not join the fleet: {error}");
+    };
+    answer.inspect_err(failed).ok().map(|reply| reply::json(&reply))
 }
 
 /// `/peernix/v1/index`: what changed since the state that the peer `node` knows; `None` if nothing is told.

@@ -2,15 +2,17 @@
 
 use super::compressed::{Compressed, Compressor, Compressors};
 use super::given::GivenNow;
-use super::throttle::{Throttle, Throttled};
+use super::patch_work::PatchWork;
+use super::throttle::{Paused, Reader, Throttle, Throttled};
 use super::upload_slots::{NIX_WAIT, PEER_WAIT, Slot, UploadSlots};
 use crate::http::protocol::body::Body;
 use crate::http::protocol::reply;
 use crate::http::server::limits::Limits;
 use crate::http::server::listener::Request;
-use crate::resilience::LogThrottle;
+use crate::resilience::{LogThrottle, Rates};
 use crate::store::{ByteStream, StoreError};
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use hyper::Response;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use std::pin::Pin;
@@ -22,19 +24,33 @@ static SHORT: LogThrottle = LogThrottle::new();
 
 /// The line that all answers from the store share.
 pub(super) struct Upload {
-    throttle: Option<Arc<Throttle>>,
+    throttle: Arc<Throttle>,
     slots: UploadSlots,
     /// What is given to how many of those who can stream it from each other.
     pub(super) given: GivenNow,
     /// The memory for what is compressed.
     pub(super) compressors: Compressors,
+    /// The places for patches.
+    pub(super) patches: PatchWork,
 }
 
 impl Upload {
-    /// With `limit` bytes a second, 0 for no limit.
+    /// With `limit` bytes a second for all readers together, 0 for no limit.
     pub(super) fn new(limit: u64, limits: &Limits) -> Self {
         let (slots, given) = (UploadSlots::new(limits), GivenNow::default());
-        Self { throttle: Throttle::new(limit), slots, given, compressors: Compressors::new() }
+        let throttle = Throttle::new(Rates { all: limit, each: 0 });
+        Self { throttle, slots, given, compressors: Compressors::new(), patches: PatchWork::new() }
+    }
+
+    /// Keeps to these limits from now on, and sends nothing while it is `paused`: what is on its way is cut off, so that its readers go
+    /// elsewhere at once.
+    pub(super) fn set(&self, rates: Rates, paused: bool) {
+        self.throttle.set(rates, paused);
+    }
+
+    /// Whether nothing leaves at the moment.
+    pub(super) fn is_paused(&self) -> bool {
+        self.throttle.is_paused()
     }
 
     /// Waits for a slot for the answer to `request`.
@@ -44,13 +60,16 @@ impl Upload {
     /// for long, and is sent to its next cache at last.
     pub(super) async fn slot(&self, request: &Request) -> Result<Slot, Response<Body>> {
         let (is_peer, caller) = (request.caller.node.is_some(), request.caller.address);
+        let otherwise = || if is_peer { reply::busy() } else { reply::not_found() };
+        if self.is_paused() {
+            return Err(otherwise());
+        }
         if let Some(slot) = self.slots.try_take(caller.ip()) {
             return Ok(slot);
         }
         log::log!(SHORT.level(), peer:% = caller, path:% = request.route;
             "what is asked for has to wait: all upload slots are taken, or all that are for this address");
         let wait = if is_peer { PEER_WAIT } else { NIX_WAIT };
-        let otherwise = || if is_peer { reply::busy() } else { reply::not_found() };
         self.slots.take(caller.ip(), wait).await.ok_or_else(otherwise)
     }
 
@@ -62,10 +81,7 @@ impl Upload {
             return Ok(length.map_or_else(Body::empty, Body::announced));
         }
         let stream = InSlot { inner: stream, _slot: slot };
-        match &self.throttle {
-            Some(throttle) => Body::begun(length, Throttled::new(stream, Arc::clone(throttle))).await,
-            None => Body::begun(length, stream).await,
-        }
+        Body::begun(length, self.throttled(stream, request)).await
     }
 
     /// The same, compressed: how long that is nobody knows before its end.
@@ -74,25 +90,33 @@ impl Upload {
         stream: ByteStream,
         compressor: Compressor,
         slot: Slot,
+        request: &Request,
     ) -> Result<Body, Box<dyn std::error::Error + Send + Sync>> {
         let stream = InSlot { inner: Compressed::new(stream, compressor), _slot: slot };
-        match &self.throttle {
-            Some(throttle) => Body::begun(None, Throttled::new(stream, Arc::clone(throttle))).await,
-            None => Body::begun(None, stream).await,
-        }
+        Body::begun(None, self.throttled(stream, request)).await
     }
 
-    /// The same for what may be waited for: its head does not wait for its first bytes.
-    pub(super) fn waiting_body<B>(&self, length: u64, stream: B, slot: Slot) -> Body
+    /// The same for what may be waited for: its head does not wait for its first bytes. The length is `None` where nobody knows it.
+    pub(super) fn waiting_body<B>(&self, length: Option<u64>, stream: B, slot: Slot, request: &Request) -> Body
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let stream = InSlot { inner: stream, _slot: slot };
-        match &self.throttle {
-            Some(throttle) => Body::stream(Some(length), Throttled::new(stream, Arc::clone(throttle))),
-            None => Body::stream(Some(length), stream),
-        }
+        let stream = InSlot { inner: stream.map_err(Into::into), _slot: slot };
+        Body::stream(length, self.throttled(stream, request))
+    }
+
+    fn throttled<B>(&self, stream: B, request: &Request) -> Throttled<B> {
+        let address = request.caller.address.ip();
+        let reader = request.caller.node.map_or(Reader::Address(address), Reader::Node);
+        Throttled::new(stream, Arc::clone(&self.throttle), reader)
+    }
+}
+
+impl From<Paused> for StoreError {
+    fn from(_: Paused) -> Self {
+        // As when the service stops: it is over, and nothing is wrong with the store.
+        Self::Closed
     }
 }
 

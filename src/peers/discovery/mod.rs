@@ -5,8 +5,12 @@
 
 pub(super) mod fixed;
 mod fixed_peer;
+pub mod go_peernix;
 mod interfaces;
+mod link;
 pub(super) mod mdns;
+pub mod peerix;
+pub mod predecessor;
 mod sighting;
 
 pub use fixed_peer::FixedPeer;

@@ -6,7 +6,7 @@ use crate::peers::hello::{self, Greeting, Hello};
 use crate::peers::identity::NodeId;
 use crate::resilience::Way;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::header::{ETAG, HOST, HeaderValue, IF_NONE_MATCH, RANGE, USER_AGENT};
@@ -14,6 +14,7 @@ use hyper::http::uri::{Authority, Scheme};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -36,6 +37,8 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 /// How much is remembered of headers to abbreviate the next ones, in bytes.
 const HEADER_TABLE: u32 = 4096;
+/// The longest reason of a refusal that is read, in bytes.
+const REASON_MAX: usize = 512;
 /// What we call ourselves.
 const AGENT: &str = concat!("peernix/", env!("CARGO_PKG_VERSION"));
 
@@ -100,6 +103,8 @@ pub(crate) struct Connection {
     sender: Sender,
     /// What it said last when it was greeted, with its entity tag.
     said: Option<Box<(HeaderValue, Hello)>>,
+    /// The membership that it was shown.
+    shown: Option<Arc<str>>,
 }
 
 /// The life of a connection, seen from outside.
@@ -182,14 +187,14 @@ impl Connection {
             life.drive(driver);
             Sender::Single(sender)
         };
-        Ok(Self { id, number: NEXT.fetch_add(1, Relaxed), life, sender, said: None })
+        Ok(Self { id, number: NEXT.fetch_add(1, Relaxed), life, sender, said: None, shown: None })
     }
 
     /// The same connection for somebody else, if it carries many requests at a time.
     pub(super) fn share(&self) -> Option<Self> {
         let Sender::Multiplexed(sender) = &self.sender else { return None };
         let sender = Sender::Multiplexed(sender.clone());
-        Some(Self { id: self.id, number: self.number, life: self.life.clone(), sender, said: None })
+        Some(Self { id: self.id, number: self.number, life: self.life.clone(), sender, said: None, shown: None })
     }
 
     /// Whether both are the same connection.
@@ -249,10 +254,21 @@ impl Connection {
         Ok((response.map_err(elapsed)??, begun.elapsed()))
     }
 
+    /// Asks, and takes the answer as a whole, up to `most` bytes; `None` if the status is not 200.
+    pub(crate) async fn ask(&mut self, call: Call<'_>, most: usize) -> Result<Option<Bytes>, LinkError> {
+        let (response, _) = self.request(call.to_message(self.id)?).await?;
+        if response.status() != StatusCode::OK {
+            return Ok(None);
+        }
+        let body = Limited::new(response.into_body(), most).collect().await;
+        Ok(Some(body.map_err(|_| LinkError::Hello("an answer is cut off, or too long"))?.to_bytes()))
+    }
+
     /// Greets the other side with what `greeting` says, all of it within `limit`.
     pub(crate) async fn greet(&mut self, greeting: &Greeting, limit: Duration) -> Result<(Hello, Duration), LinkError> {
         let mut request = Call::Get { target: hello::TARGET, from: None }.to_message(self.id)?;
-        greeting.add_to(request.headers_mut());
+        let shows_membership = self.shown != greeting.membership;
+        greeting.add_to(request.headers_mut(), shows_membership);
         if let Some(said) = &self.said {
             request.headers_mut().insert(IF_NONE_MATCH, said.0.clone());
         }
@@ -261,6 +277,7 @@ impl Connection {
             match (response.status(), &self.said) {
                 (StatusCode::OK, _) => {}
                 (StatusCode::NOT_MODIFIED, Some(said)) => return Ok((said.1.clone(), latency)),
+                (StatusCode::FORBIDDEN, _) => return Err(LinkError::Refused(reason(response.into_body()).await)),
                 _ => return Err(LinkError::Hello("the status is not 200")),
             }
             let etag = response.headers().get(ETAG).filter(|etag| etag.len() <= hello::TEXT_MAX).cloned();
@@ -275,8 +292,16 @@ impl Connection {
         if hello.id != self.id {
             return Err(LinkError::Hello("another id than TLS proved"));
         }
+        self.shown.clone_from(&greeting.membership);
         Ok((hello, latency))
     }
+}
+
+/// What a share says to one that it does not let in: a line of text.
+async fn reason(body: Incoming) -> String {
+    let text = Limited::new(body, REASON_MAX).collect().await.map(Collected::to_bytes).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    text.trim().chars().filter(|c| !hello::disturbing(*c)).collect()
 }
 
 /// The same request where the host is no header but a part of the target.

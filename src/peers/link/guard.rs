@@ -8,6 +8,11 @@ pub trait Guard: Send + Sync {
     /// Why `id` is blocked; `None` if it is not. Takes nanoseconds.
     fn block_reason(&self, id: NodeId) -> Option<String>;
 
+    /// Whether what `id` is being sent is cut off, although it may still ask why. Takes nanoseconds.
+    fn is_cut_off(&self, _: NodeId) -> bool {
+        false
+    }
+
     /// Notes that `id` was given so many bytes.
     fn took(&self, id: NodeId, bytes: u64);
 }
@@ -27,6 +32,12 @@ impl Visitor {
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.guard.block_reason(self.id).is_some()
+    }
+
+    /// Whether what it is being sent is cut off: it was blocked, or is a member no more. Takes nanoseconds.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.is_blocked() || self.guard.is_cut_off(self.id)
     }
 
     /// Notes that it was given so many bytes.

@@ -18,8 +18,8 @@ mod tests;
 pub(super) use connection::{Call, Connection};
 pub(super) use dial::{ADDRESSES_MAX, Dialler, RETRY_PAUSES, Target};
 pub use guard::{Guard, Visitor};
-pub(crate) use pool::PARTIAL;
 pub(super) use pool::Pool;
+pub(crate) use pool::{PARTIAL, PATCH};
 pub use tls::{ALPN, ALPN_MULTIPLEXED, Acceptor, is_multiplexed};
 #[cfg(test)]
 pub(super) use transport::Pending;

@@ -43,10 +43,12 @@ const PATIENCE_MAX: Duration = Duration::from_millis(1500);
 const BETWEEN_ADDRESSES: Duration = Duration::from_millis(500);
 /// How long a request waits for its turn when too many are under way.
 const SLOT_LIMIT: Duration = Duration::from_secs(1);
-/// What the target of a NAR begins with, one that is there and one that is on its way.
-const NARS: [&str; 2] = ["/nar/", PARTIAL];
+/// What the target of a NAR begins with: one that is there, one that is on its way, and what one differs in from another.
+const NARS: [&str; 3] = ["/nar/", PARTIAL, PATCH];
 /// The request target of a NAR that is on its way, but for its hash.
 pub(crate) const PARTIAL: &str = "/peernix/v1/partial/";
+/// The request target of a patch, but for the name of the NAR.
+pub(crate) const PATCH: &str = "/peernix/v1/patch/";
 
 /// The connections to one peer.
 pub(crate) struct Pool {

@@ -11,6 +11,7 @@ pub(super) use ban::{Ban, RememberedBan};
 pub(super) use score::Health;
 pub use status::{BanStatus, Block, PeerStatus};
 
+use super::hello::WEIGHT_MAX;
 use super::identity::NodeId;
 use super::index_state::IndexState;
 use super::link::RETRY_PAUSES;
@@ -54,11 +55,21 @@ pub(super) struct Record {
     pub(super) claims: bool,
     /// Whether it gives NARs in pieces.
     pub(super) pieces: bool,
+    /// Whether it sends what NARs differ in from others.
+    pub(super) patches: bool,
+    /// Whether it holds copies for other members.
+    pub(super) copies: bool,
+    /// How much it wants to be counted on as a source, of [`WEIGHT_MAX`].
+    pub(super) weight: u8,
     /// The paths of which it sent damaged content.
     pub(super) barred: Barred,
     pub(super) ban: Option<Ban>,
     /// By the administrator.
     pub(super) block: Option<Block>,
+    /// Why it does not let us in, or is not let in, the last time it was tried.
+    pub(super) trouble: Option<String>,
+    /// When it last had nothing to tell of the fleet although it said that it had.
+    pub(super) told_nothing: Option<Instant>,
     /// Whether the administrator added it at run time.
     pub(super) added: bool,
     /// Whether it greeted us, and so proved who it is: it is dialled before those that were only heard of.
@@ -89,9 +100,14 @@ impl Record {
             takes_batches: false,
             claims: false,
             pieces: false,
+            patches: false,
+            copies: false,
+            weight: WEIGHT_MAX,
             barred: Barred::default(),
             ban: None,
             block: None,
+            trouble: None,
+            told_nothing: None,
             added: false,
             introduced: false,
             first_seen: None,
@@ -110,10 +126,11 @@ impl Record {
     /// The rank among candidates, the larger the better; `None` if it cannot be asked now.
     pub(super) fn rank(&self, now: Instant) -> Option<f64> {
         let there = self.state == State::Online || self.is_settling(now);
-        let usable = there && self.breaker.permits(now);
+        let usable = there && self.breaker.permits(now) && self.weight > 0;
         // One that is being tested, or dialled anew, comes after all others: scores are between 0 and 1.
         let doubt = f64::from(u8::from(self.breaker.is_doubtful() || self.state != State::Online));
-        usable.then(|| self.health.score() - doubt)
+        let weight = f64::from(self.weight) / f64::from(WEIGHT_MAX);
+        usable.then(|| self.health.score() * weight - doubt)
     }
 
     /// As one of those who may relay; `None`: it is not there, as far as is known.
@@ -124,7 +141,8 @@ impl Record {
             State::Discovered => (false, false),
             State::Offline | State::Blocked => (false, true),
         };
-        (!is_away).then_some(Member { id, is_proved: is_there, is_willing: self.is_willing })
+        // Who is of another site is none of this room's.
+        (!is_away && !self.is_far()).then_some(Member { id, is_proved: is_there, is_willing: self.is_willing })
     }
 
     /// Whether it is there, as far as is known, and gets no requests all the same: it is being dialled anew, or kept failing.
@@ -141,11 +159,16 @@ impl Record {
         self.state == State::Suspect && self.moved.is_some_and(|moved| now < moved + SETTLING)
     }
 
+    /// Whether it is of another site, as far as is known: nothing is to be had from it but NARs.
+    pub(super) fn is_far(&self) -> bool {
+        self.provenance == Provenance::Site
+    }
+
     /// Whether it has not been heard of for so long that it may be dropped.
     pub(super) fn is_stale(&self) -> bool {
         match (self.state, self.provenance, self.last_seen) {
             (State::Online | State::Suspect | State::Blocked, ..) | (_, Provenance::Fixed, _) => false,
-            (_, _, None) => self.heard.elapsed() > STRANGER_KEPT,
+            (_, Provenance::Site, _) | (_, _, None) => self.heard.elapsed() > STRANGER_KEPT,
             // A clock that went back makes it younger, never stale.
             (_, _, Some(seen)) => seen.elapsed().is_ok_and(|age| age > REMEMBERED),
         }
@@ -191,6 +214,7 @@ impl Record {
             admission: "open",
             added: self.added,
             block: self.block.clone(),
+            trouble: self.trouble.clone(),
         }
     }
 }

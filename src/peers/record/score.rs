@@ -28,11 +28,14 @@ pub(crate) struct Health {
     throughput: Ewma,
     /// The part of requests that go well.
     success: Ewma,
+    /// Somebody waited for its answer in vain, and nothing has come since.
+    #[serde(skip)]
+    is_silent: bool,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self { latency: Ewma::default(), throughput: Ewma::default(), success: Ewma::at(1.0) }
+        Self { latency: Ewma::default(), throughput: Ewma::default(), success: Ewma::at(1.0), is_silent: false }
     }
 }
 
@@ -52,6 +55,17 @@ impl Health {
     /// The first byte of an answer took this long.
     pub(crate) fn answered(&mut self, latency: Duration) {
         self.latency.add(latency.as_secs_f64());
+        self.is_silent = false;
+    }
+
+    /// An answer was waited for in vain.
+    pub(crate) const fn kept_waiting(&mut self) {
+        self.is_silent = true;
+    }
+
+    /// Whether its answer is worth waiting for: the first that waits in vain is the last that does, until something comes again.
+    pub(crate) const fn is_worth_waiting_for(&self) -> bool {
+        !self.is_silent
     }
 
     /// A body came whole.
@@ -90,6 +104,16 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_is_silent_is_waited_for_once() {
+        let mut health = Health::default();
+        assert!(health.is_worth_waiting_for());
+        health.kept_waiting();
+        assert!(!health.is_worth_waiting_for());
+        health.answered(Duration::from_millis(1));
+        assert!(health.is_worth_waiting_for());
+    }
 
     fn measured(latency_ms: u64, bytes_per_second: u64) -> Health {
         let mut health = Health::default();
@@ -131,7 +155,7 @@ mod tests {
         assert_eq!(after, before);
         for bad in [-1.0, f64::NAN, f64::INFINITY, 1e300] {
             let bad = Ewma::at(bad);
-            after.restore(Health { latency: bad, throughput: bad, success: bad });
+            after.restore(Health { latency: bad, throughput: bad, success: bad, is_silent: false });
             assert_eq!(after, before, "{bad:?}");
         }
     }

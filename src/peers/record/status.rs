@@ -46,6 +46,8 @@ pub struct PeerStatus {
     pub added: bool,
     /// Why and since when the administrator blocks it; `None` when that is not so.
     pub block: Option<Block>,
+    /// Why it does not let this machine in, or is not let in; `None` when that is not so.
+    pub trouble: Option<String>,
 }
 
 /// A block by the administrator: without an end, unlike a ban.

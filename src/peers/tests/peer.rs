@@ -59,9 +59,11 @@ fn peer() -> (Arc<Peer>, Table, Arc<Scripted>) {
         worth_saving: Notify::new(),
         indexes: broadcast::channel(16).0,
         willing: Notify::new(),
+        admission: Admission::Open,
+        greeting: Arc::default(),
     });
     let boxed = Box::new(transport.clone());
-    let peer = Peer::new(id, Provenance::Mdns, boxed, notices, CancellationToken::new(), false, None);
+    let peer = Peer::new(id, Provenance::Mdns, boxed, notices, CancellationToken::new(), None);
     let peer = Arc::new(peer);
     table.get_or_insert(id, (&Layout::Mesh, false), || peer.clone());
     let hello = Hello {
@@ -73,6 +75,10 @@ fn peer() -> (Arc<Peer>, Table, Arc<Scripted>) {
         instance: String::new(),
         index: String::new(),
         union: String::new(),
+        weight: 100,
+        membership: String::new(),
+        revocations: 0,
+        site: String::new(),
     };
     peer.answered(hello, "192.0.2.1:1".parse().unwrap(), LATENCY);
     (peer, table, transport)

@@ -15,6 +15,7 @@ mod stamp;
 mod watch;
 
 pub(super) use connections::Database;
+pub use queries::BUILT_MAX;
 pub(super) use queries::{DEBUG_PATHS_MAX, Glance, REFERENCES_MAX, RealisationRecord};
 pub(super) use stamp::Mark;
 pub(super) use watch::changes;

@@ -7,7 +7,7 @@ use super::connections::{Database, Handle};
 use super::error::QueryError;
 use super::stamp::Mark;
 use crate::nix::realisation::BuildTraceKey;
-use crate::nix::{FormatError, PathInfo, Signature, StoreDir, StoreHash, StorePath};
+use crate::nix::{FormatError, PackageName, PathInfo, Signature, StoreDir, StoreHash, StorePath};
 use crate::store::{StoreError, ValidPath, record};
 use rusqlite::{Row, Rows, params};
 use std::sync::Arc;
@@ -16,6 +16,10 @@ use std::sync::Arc;
 pub(crate) const REFERENCES_MAX: usize = 1 << 17;
 /// How many outputs of one derivation are read.
 const OUTPUTS_MAX: u32 = 256;
+/// How many paths that were built here are told.
+pub const BUILT_MAX: u32 = 4096;
+/// How many paths with the name of one package are looked at: versions with several outputs each.
+const VERSIONS_MAX: u32 = 256;
 /// How many dependent realisations are read.
 const DEPENDENCIES_MAX: u32 = 4096;
 /// How many paths with debug information are known at once; the newest stay.
@@ -111,6 +115,43 @@ impl Database {
             let sql = "select path from ValidPaths where id > ?1 and path glob '*-debug' order by id desc limit ?2";
             let mut statement = handle.connection.prepare_cached(sql)?;
             let mut rows = statement.query(params![after, DEBUG_PATHS_MAX])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                found.push(store_path(dir, text(row, 0)?)?);
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// The paths of the same package and output as `path`, without it, the newest first. There is no index for this.
+    pub(crate) async fn other_versions(self: &Arc<Self>, path: &StorePath) -> Result<Vec<StorePath>, StoreError> {
+        let path = path.clone();
+        self.scan(move |handle, dir| {
+            let wanted = PackageName::parse(path.name());
+            // What has a meaning in a pattern matches more than itself, and is sorted out below.
+            let pattern = format!("{}/{}-{}-*", dir.as_str(), "?".repeat(StoreHash::LEN), wanted.package);
+            let sql = "select path from ValidPaths where path glob ?1 order by id desc limit ?2";
+            let mut statement = handle.connection.prepare_cached(sql)?;
+            let mut rows = statement.query(params![pattern, VERSIONS_MAX])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                let other = store_path(dir, text(row, 0)?)?;
+                if other != path && PackageName::parse(other.name()) == wanted {
+                    found.push(other);
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// The outputs of derivations that were built here and registered at `since` (seconds since 1970) or later, the newest first.
+    pub(crate) async fn built(self: &Arc<Self>, since: u64) -> Result<Vec<StorePath>, StoreError> {
+        self.scan(move |handle, dir| {
+            let sql = "select path from ValidPaths where ultimate = 1 and deriver <> '' and registrationTime >= ?1 order by id desc limit ?2";
+            let mut statement = handle.connection.prepare_cached(sql)?;
+            let mut rows = statement.query(params![i64::try_from(since).unwrap_or(i64::MAX), BUILT_MAX])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
                 found.push(store_path(dir, text(row, 0)?)?);

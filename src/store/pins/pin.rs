@@ -20,7 +20,12 @@ pub struct Pin {
     pub since: SystemTime,
     /// Until when; for ever if unset.
     pub until: Option<SystemTime>,
+    /// On how many machines it shall be, this one included; if unset as the configuration says.
+    pub copies: Option<u32>,
 }
+
+/// On how many machines a path may be wanted.
+pub const PIN_COPIES_MAX: u32 = 64;
 
 /// Refuses a reason that is too long, or that would be more than one line.
 pub(super) fn check_reason(reason: &str) -> Result<(), StoreError> {

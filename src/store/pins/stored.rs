@@ -37,6 +37,8 @@ struct Entry {
     since: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     until: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    copies: Option<u32>,
 }
 
 /// The directory of the pins.
@@ -70,7 +72,7 @@ impl Directory {
                 log::warn!(file:% = file.display(), reason:% = source; "the file of pins cannot be read; what the links \
                     beside it lead to is kept, without reason and end");
                 let now = SystemTime::now();
-                let pin = |path: StorePath| Pin { path, reason: String::new(), since: now, until: None };
+                let pin = |path: StorePath| Pin { path, reason: String::new(), since: now, until: None, copies: None };
                 let list = links.into_iter().take(PINS_MAX).map(|path| (path.clone(), pin(path))).collect();
                 this.write(&list)?;
                 Ok((this, list))
@@ -111,6 +113,7 @@ impl Directory {
             reason: pin.reason.clone(),
             since: micros(pin.since),
             until: pin.until.map(micros),
+            copies: pin.copies,
         });
         let file = self.dir.join(FILE);
         serde_json::to_vec_pretty(&Content { version: VERSION, pins: pins.collect() })
@@ -130,9 +133,9 @@ impl Directory {
         }
         let pins = content.pins.into_iter().map(|entry| {
             check_reason(&entry.reason).map_err(io::Error::other)?;
-            let Entry { path, reason, since, until } = entry;
+            let Entry { path, reason, since, until, copies } = entry;
             let path: StorePath = path.parse().map_err(io::Error::other)?;
-            let pin = Pin { path: path.clone(), reason, since: time(since), until: until.map(time) };
+            let pin = Pin { path: path.clone(), reason, since: time(since), until: until.map(time), copies };
             Ok((path, pin))
         });
         pins.collect::<io::Result<_>>().map(Some)

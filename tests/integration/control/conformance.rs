@@ -1,5 +1,6 @@
 //! One suite over both front ends: whatever way an administrator comes, the same real service says and does the same.
 
+mod fleet;
 mod keys;
 mod peers;
 mod service;
@@ -85,6 +86,21 @@ impl Listener {
         Self { events, begin: cursor }
     }
 
+    /// The next event of each kind about what was meant, in whatever order: rooms tell independently of each other.
+    async fn hears_each<const N: usize>(&mut self, kinds: [EventKind; N], is: impl Fn(&Event) -> bool) -> [Event; N] {
+        let mut heard = [const { None }; N];
+        while heard.contains(&None) {
+            let waiting = format!("{kinds:?} beside {heard:?}");
+            let item = within(&waiting, self.events.next()).await.expect("events do not end").unwrap();
+            let EventItem::Event(event) = item else { continue };
+            let place = kinds.iter().position(|kind| *kind == event.kind).filter(|place| heard[*place].is_none());
+            if let Some(place) = place.filter(|_| is(&event)) {
+                heard[place] = Some(event);
+            }
+        }
+        heard.map(Option::unwrap)
+    }
+
     /// The next event of a kind that is as it should be.
     async fn hears(&mut self, kind: EventKind, is: impl Fn(&Event) -> bool) -> Event {
         let mut others = Vec::new();
@@ -131,6 +147,7 @@ async fn both_ways_in_do_and_say_the_same() {
         peers::checks(&mut round).await;
         store::checks(&mut round).await;
         keys::checks(&mut round).await;
+        fleet::checks(&mut round).await;
         transcripts.push(round.refused);
     }
     let [(_, one), (_, two)] = &ways[..] else { return };
@@ -144,6 +161,7 @@ async fn both_ways_in_do_and_say_the_same() {
     agree(one, two, async |control| control.keys().await).await;
     agree(one, two, async |control| control.trusted_keys().await).await;
     agree(one, two, async |control| control.jobs().await).await;
+    agree(one, two, async |control| control.fleet().await).await;
     let jobs = one.jobs().await.unwrap();
     assert!(!jobs.is_empty() && !one.keys().await.unwrap().is_empty());
     for job in jobs {

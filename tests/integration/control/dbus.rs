@@ -10,8 +10,9 @@ use super::stub::{self, Stub};
 use crate::support::until;
 use peernix::control::dbus::{Bus, Client, METHODS, Service, serve};
 use peernix::control::{
-    Control, ControlError, ErrorKind, Event, EventFilter, EventItem, EventKind, GarbageOptions, JobOutcome, JobPath,
-    JobState, Key, KeyState, LogLevel, Method, Operation, Peer, PeerFilter, PinRequest, Reload, Rotation, ServiceState,
+    Control, ControlError, Enrolment, ErrorKind, Event, EventFilter, EventItem, EventKind, GarbageOptions, JobOutcome,
+    JobPath, JobState, Key, KeyState, LogLevel, Method, Operation, Peer, PeerFilter, PinRequest, Reload, Rotation,
+    ServiceState,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -89,6 +90,7 @@ async fn the_client_says_what_the_service_says() {
     assert_eq!(client.pins().await.unwrap(), stub.pins().await.unwrap());
     assert_eq!(client.keys().await.unwrap(), stub.keys().await.unwrap());
     assert_eq!(client.trusted_keys().await.unwrap(), stub.trusted_keys().await.unwrap());
+    assert_eq!(client.fleet().await.unwrap(), stub.fleet().await.unwrap());
     assert!(stub.done().is_empty());
 
     client.reset_statistics().await.unwrap();
@@ -100,7 +102,7 @@ async fn the_client_says_what_the_service_says() {
     assert!(client.block_peer("one", "because").await.unwrap());
     assert!(client.unblock_peer("one").await.unwrap());
     client.refresh_peers().await.unwrap();
-    let request = PinRequest { path: "p".into(), reason: Some("r".into()), until_timestamp: Some(3) };
+    let request = PinRequest { path: "p".into(), reason: Some("r".into()), until_timestamp: Some(3), copies: Some(2) };
     assert!(client.pin(request).await.unwrap());
     assert!(client.unpin("p").await.unwrap());
     let rotation = client.rotate_key(Some(Duration::from_secs(9))).await.unwrap();
@@ -108,6 +110,12 @@ async fn the_client_says_what_the_service_says() {
     assert!(client.revoke_key("fk", "lost").await.unwrap());
     assert!(client.trust("k:x", "mine").await.unwrap());
     assert!(client.distrust("k").await.unwrap());
+    assert_eq!(client.init_fleet("s").await.unwrap(), stub.fleet().await.unwrap());
+    assert_eq!(client.invite_member().await.unwrap().code, "37-4821-9375");
+    client.join_fleet("c", Some("h:1")).await.unwrap();
+    let enrolment = Enrolment { id: "a".into(), name: Some("n".into()), site: None, valid_usec: Some(7) };
+    client.enroll_member(enrolment).await.unwrap();
+    assert!(client.revoke_member("m").await.unwrap());
     let done = [
         "reset",
         "drain Some(2s)",
@@ -118,12 +126,17 @@ async fn the_client_says_what_the_service_says() {
         "block one because",
         "unblock one",
         "refresh",
-        "pin p Some(\"r\") Some(3)",
+        "pin p in 2 copies Some(\"r\") Some(3)",
         "unpin p",
         "rotate Some(9s)",
         "revoke fk lost",
         "trust k:x mine",
         "distrust k",
+        "init s",
+        "invite",
+        "join c Some(\"h:1\")",
+        "enroll a Some(\"n\") None Some(7)",
+        "expel m",
     ];
     assert_eq!(stub.done(), done);
 
@@ -307,8 +320,8 @@ fn every_method_has_its_twin_in_varlink() {
     use peernix::control::varlink::METHODS as VARLINK;
     let operations = |methods: &[Method]| methods.iter().flat_map(|method| method.operations).copied().collect();
     let (here, there): (BTreeSet<Operation>, BTreeSet<Operation>) = (operations(METHODS), operations(VARLINK));
-    // Nineteen methods of the trait change something.
-    assert_eq!(here.iter().filter(|operation| !operation.actions().is_empty()).count(), 19);
+    // So many methods of the trait change something.
+    assert_eq!(here.iter().filter(|operation| !operation.actions().is_empty()).count(), 24);
     // A property, and signals, in D-Bus.
     let elsewhere = BTreeSet::from([Operation::LogLevel, Operation::WatchJob]);
     assert_eq!(there.difference(&here).copied().collect::<BTreeSet<_>>(), elsewhere);

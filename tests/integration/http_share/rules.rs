@@ -215,9 +215,12 @@ async fn nobody_is_banned_for_an_answer_to_another_question() {
         max_sources: 4,
         spools: SpoolOptions::default(),
         verify_whole: false,
+        bases: None,
+        download: Default::default(),
+        predecessors: Vec::new(),
         site: None,
     };
-    let fetcher = Fetcher::new(options, asking.clone(), no_index(&asking), Arc::default(), TaskTracker::new());
+    let fetcher = Fetcher::new(options, (asking.clone(), no_index(&asking), None), Arc::default(), TaskTracker::new());
 
     let lookup = tokio::spawn({
         let fetcher = fetcher.clone();

@@ -371,7 +371,13 @@ async fn a_thousand_clients_at_once() {
         clients.spawn(async move {
             let mut client = Client::connect_from(u8::try_from(number % 10 + 1).unwrap(), address).await;
             together.wait().await;
-            let found = client.get(&narinfo).await.status;
+            let mut found = client.get(&narinfo).await.status;
+            // While another test's Nix holds the database, as the thousand leave it no processor: Nix asks again as well.
+            for _ in 0..3 {
+                if found == 503 {
+                    found = client.get(&narinfo).await.status;
+                }
+            }
             let answer = client.get(&nar).await;
             together.wait().await;
             (found, answer.status, answer.body)
@@ -379,7 +385,9 @@ async fn a_thousand_clients_at_once() {
     }
     let bytes = store.dump("dep");
     for answers in clients.join_all().await {
-        assert!(answers == (200, 200, bytes.clone()));
+        let (narinfo, nar, body) = answers;
+        assert_eq!((narinfo, nar, body.len()), (200, 200, bytes.len()));
+        assert!(body == bytes);
     }
     let metrics = server.end().await;
     assert_eq!((metrics.refused.load(Relaxed), metrics.panics.load(Relaxed), metrics.broken.load(Relaxed)), (0, 0, 0));

@@ -65,9 +65,13 @@ impl Two {
             max_sources: 4,
             spools: SpoolOptions::default(),
             verify_whole: false,
+            bases: None,
+            download: Default::default(),
+            predecessors: Vec::new(),
             site: None,
         };
-        let fetcher = Fetcher::new(options, asking.clone(), index.clone(), Arc::clone(&metrics), TaskTracker::new());
+        let fetcher =
+            Fetcher::new(options, (asking.clone(), index.clone(), None), Arc::clone(&metrics), TaskTracker::new());
         Self { serving, told, asking, peer, index, fetcher, metrics, stop }
     }
 

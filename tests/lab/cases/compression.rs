@@ -26,7 +26,7 @@ const TIME: f64 = if cfg!(debug_assertions) { 0.85 } else { 0.75 };
 const NIX_LIMIT: Duration = Duration::from_secs(120);
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![Case::new("compression/peers", peers).quiet(), Case::new("compression/plain", plain).quiet()]
+    vec![Case::new("compression/peers", peers).quiet(), Case::new("compression/plain", plain).quiet().early()]
 }
 
 /// Real files, of packages.

@@ -27,7 +27,7 @@ pub(super) fn cases() -> Vec<Case> {
             let how = if fallback { "with-fallback" } else { "without-fallback" };
             let name = format!("gone/{}/{how}", generation.version());
             let case = Case::new(name, move |ctx| gone(ctx, generation, fallback)).needing(Need::Nix(generation));
-            cases.push(case.limit(240));
+            cases.push(case.early().limit(240));
         }
     }
     cases

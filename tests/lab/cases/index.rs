@@ -32,7 +32,7 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         Case::new("index/100-peers", hundred).alone(),
         Case::new("index/fresh", fresh).quiet(),
-        Case::new("index/idle", idle).quiet(),
+        Case::new("index/idle", idle).quiet().early(),
         Case::new("index/relays", relays).quiet().limit(240),
         Case::new("index/relaying", relaying).quiet(),
         Case::new("index/liars", liars),

@@ -34,7 +34,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// Builds something on a host: its Nix notes that this happened there, and nobody signs it.
-fn build(host: &Host, name: &str) -> Result<String> {
+pub(super) fn build(host: &Host, name: &str) -> Result<String> {
     let text = format!(
         "derivation {{ name = \"{name}\"; system = builtins.currentSystem; builder = \"/bin/sh\"; args = [ \"-c\" \"echo {name} > $out\" ]; }}"
     );

@@ -33,6 +33,8 @@ const LONG_MALFORMED: usize = 1_000_000;
 const RSS_LIMIT_MIB: f64 = 64.0;
 /// The same without the pages of the program's file, which are more in a build for tests.
 const OWN_MEMORY_LIMIT_MIB: f64 = 72.0;
+/// With a thousand connections over TLS. Where libraries are not optimised either, each takes more: 66 to 76 MiB were seen.
+const TLS_MEMORY_LIMIT_MIB: f64 = if cfg!(debug_assertions) { 90.0 } else { OWN_MEMORY_LIMIT_MIB };
 /// By how much it may grow in a round of connections.
 const GROWTH_LIMIT_MIB: f64 = 4.0;
 
@@ -42,8 +44,9 @@ const FILES_SLACK: usize = 8;
 pub(super) fn cases() -> Vec<Case> {
     vec![
         Case::new("load/1000-connections", connections).alone(),
-        Case::new("load/limits", limits),
-        Case::new("load/slow-line", slow_line),
+        // Whoever got a place has two seconds to ask.
+        Case::new("load/limits", limits).quiet(),
+        Case::new("load/slow-line", slow_line).early(),
         Case::new("load/malformed-requests", malformed).quiet().limit(240),
         Case::new("load/memory-of-the-share", memory_of_the_share).quiet().limit(240),
         Case::new("load/memory-of-the-gateway", memory_of_the_gateway).quiet().limit(240),
@@ -146,7 +149,7 @@ fn connections(ctx: &Ctx) -> Result<()> {
     }
     // What the allocator has not given back of earlier rounds is counted as well, 45 to 77 MiB in one run: the least is what they need.
     let least = own.into_iter().fold(f64::INFINITY, f64::min);
-    ctx.measure("TLS: own memory with 1,000 connections, the least", least, "MiB", OWN_MEMORY_LIMIT_MIB);
+    ctx.measure("TLS: own memory with 1,000 connections, the least", least, "MiB", TLS_MEMORY_LIMIT_MIB);
     ctx.measure("RSS grown in the last round", grown, "MiB", GROWTH_LIMIT_MIB);
     ctx.measure("RSS before", mib(rss), "MiB", None);
     ctx.measure("own memory afterwards", mib(on_a.own_memory()?), "MiB", None);

@@ -1,10 +1,14 @@
 //! The cases: each file shows one promise of the acceptance list.
 
 mod alone;
+mod chaos;
 mod compression;
+mod copies;
 mod discovery;
 mod exchange;
 mod failover;
+mod fleet;
+mod forget;
 mod gc;
 mod gc_store;
 mod gone;
@@ -15,13 +19,17 @@ mod liars;
 mod load;
 mod misses;
 mod multicast;
+mod patches;
+mod peerix;
 mod permissions;
 mod pieces;
 mod promises;
 mod proxy;
 mod restart;
 mod roaming;
+mod sites;
 mod together;
+mod uploads;
 mod upstream;
 
 use std::time::Duration;
@@ -52,6 +60,8 @@ pub(crate) struct Case {
     pub(crate) needs: Vec<Need>,
     /// How many others may run beside it.
     pub(crate) company: Company,
+    /// Whether it takes long, and is therefore begun before the others: nobody should wait for it alone at the end.
+    pub(crate) early: bool,
     /// Only under `--long`.
     pub(crate) long_only: bool,
     /// After this long it has failed.
@@ -62,7 +72,8 @@ pub(crate) struct Case {
 impl Case {
     fn new(name: impl Into<String>, run: impl Fn(&Ctx) -> Result<()> + Send + 'static) -> Self {
         let limit = Duration::from_secs(120);
-        Self { name: name.into(), needs: vec![], company: Company::Many, long_only: false, limit, run: Box::new(run) }
+        let (name, company, run) = (name.into(), Company::Many, Box::new(run));
+        Self { name, needs: vec![], company, early: false, long_only: false, limit, run }
     }
 
     fn needing(mut self, need: Need) -> Self {
@@ -77,6 +88,11 @@ impl Case {
 
     fn quiet(mut self) -> Self {
         self.company = Company::One;
+        self
+    }
+
+    fn early(mut self) -> Self {
+        self.early = true;
         self
     }
 
@@ -101,20 +117,28 @@ pub(crate) fn all() -> Vec<Case> {
         gc::cases(),
         gc_store::cases(),
         keys::cases(),
+        fleet::cases(),
+        copies::cases(),
         upstream::cases(),
         promises::cases(),
         roaming::cases(),
         proxy::cases(),
+        peerix::cases(),
         permissions::cases(),
         restart::cases(),
         gone::cases(),
+        forget::cases(),
         discovery::cases(),
         multicast::cases(),
         misses::cases(),
         index::cases(),
+        sites::cases(),
         together::cases(),
         pieces::cases(),
+        patches::cases(),
         compression::cases(),
+        chaos::cases(),
+        uploads::cases(),
         load::cases(),
         alone::cases(),
     ];

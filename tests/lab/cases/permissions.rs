@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::Case;
 use crate::ctx::Ctx;
@@ -37,6 +37,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new(name, move |ctx| daemon_protocol(ctx, generation)).needing(Need::Nix(generation))
     }));
     cases.push(Case::new("permissions/no-daemon", no_daemon));
+    cases.push(Case::new("permissions/started-by-root", started_by_root));
     cases
 }
 
@@ -98,6 +99,47 @@ fn beside_a_writer(ctx: &Ctx, generation: Generation) -> Result<()> {
     on_a.stop()?;
     drop(daemon);
     Ok(())
+}
+
+/// What the kernel says of a process: whose it is, and the capabilities that it has or could have again.
+fn privileges(on: &Peernixd<'_>) -> Result<(String, Vec<String>)> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", on.process.pid()))?;
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.map(|line| line.trim().to_owned()).with_context(|| format!("no {name}"))
+    };
+    let capabilities = ["CapPrm:", "CapEff:", "CapInh:", "CapAmb:", "CapBnd:"].map(field);
+    Ok((field("Uid:")?, capabilities.into_iter().collect::<Result<_>>()?))
+}
+
+/// Root starts it by hand: it has no capability left, and is the user `peernix` where there is one.
+fn started_by_root(ctx: &Ctx) -> Result<()> {
+    let network = ctx.network()?;
+    let a = network.host("a")?;
+    let set = ctx.world.pieces()?;
+    let info = set.named("piece-2m")?;
+    set.install_some(&a, &[info], Signed::Yes)?;
+    let nothing = |capabilities: &[String]| capabilities.iter().all(|set| set.trim_matches('0').is_empty());
+    let on_a = Peernixd::start(ctx, &a, &plain_share(ctx))?;
+    let (uid, capabilities) = privileges(&on_a)?;
+    ctx.check("without a user of its own it stays root", uid.starts_with("0\t0"), &uid);
+    ctx.check("it has no capability", nothing(&capabilities), &format!("{capabilities:?}"));
+    fetch(&a, info)?;
+    let id = on_a.node_id()?;
+    on_a.stop()?;
+
+    a.sh("for file in passwd group; do cp /etc/$file /run/host/tmp/$file; done
+         echo 'peernix:x:4242:4242::/nonexistent:/bin/false' >>/run/host/tmp/passwd
+         echo 'peernix:x:4242:' >>/run/host/tmp/group
+         for file in passwd group; do mount --bind /run/host/tmp/$file /etc/$file; done")?;
+    let on_a = Peernixd::start(ctx, &a, &plain_share(ctx))?;
+    let (uid, capabilities) = privileges(&on_a)?;
+    ctx.check("with one it is that user", uid.split_whitespace().all(|id| id == "4242"), &uid);
+    ctx.check("it has no capability then either", nothing(&capabilities), &format!("{capabilities:?}"));
+    ctx.check("it says so", on_a.log().contains("goes on as the user peernix"), &on_a.log());
+    ctx.check("it has the identity that it had", on_a.node_id()? == id, "another one");
+    fetch(&a, info)?;
+    on_a.stop()
 }
 
 /// Nobody may read the database: the daemon is asked instead.

@@ -244,7 +244,7 @@ fn restart(ctx: &Ctx) -> Result<()> {
 }
 
 /// Changes a byte in every mebibyte of a file. Others have the same file by other names: theirs stays.
-fn damage(host: &Host, path: &str) -> Result<()> {
+pub(super) fn damage(host: &Host, path: &str) -> Result<()> {
     let path = host.outside(path);
     let mut content = std::fs::read(&path)?;
     content.iter_mut().step_by(1 << 20).for_each(|byte| *byte ^= 1);

@@ -10,8 +10,10 @@ use peernix::nix::PathInfo;
 use peernix::peers::NodeId;
 
 use super::Case;
+use super::failover::nar_target;
 use crate::ctx::Ctx;
 use crate::host::Host;
+use crate::http::Client;
 use crate::internet::{Internet, flat_cache};
 use crate::network::Network;
 use crate::peer::{Peernixd, Settings};
@@ -22,6 +24,10 @@ use crate::wait;
 /// How much more than one copy all machines together may download; what is repeated is narinfos and what was on its way.
 const COPIES: f64 = 1.05;
 const COPIES_AFTER_A_DEATH: f64 = 1.1;
+/// Of how many machines, whose lookups all go out at once, and how much more than one copy these may download.
+const FIFTY: usize = 50;
+/// A build that is not optimised is tried, not judged: two processors for fifty services.
+const COPIES_OF_FIFTY: f64 = if cfg!(debug_assertions) { 2.0 } else { 1.1 };
 /// How much longer than alone the last of them may take; a build that is not optimised is tried, not judged.
 const LAST: f64 = if cfg!(debug_assertions) { 2.5 } else { 1.5 };
 
@@ -47,6 +53,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("together/one-download-for-ten", |ctx| one_download(ctx, LARGE)).alone().limit(900).long_only(),
         // One NAR on its way from one that dies is shown below at every run.
         Case::new("together/one-of-them-dies", |ctx| one_dies(ctx, SMALLER)).alone().long_only(),
+        Case::new("together/one-download-for-fifty", fifty).alone().limit(600).long_only(),
         Case::new("together/one-of-ten-dies", |ctx| one_dies(ctx, LARGE)).alone().limit(900).long_only(),
         Case::new("together/two-halves", two_halves).quiet(),
         Case::new("together/what-is-not-shared", not_shared),
@@ -113,7 +120,8 @@ fn some_packages(ctx: &Ctx, maker: &Host, most: u64) -> Result<Vec<PathInfo>> {
 fn start_all<'a>(ctx: &'a Ctx, hosts: &'a [Arc<Host>], settings: &Settings) -> Result<Vec<Peernixd<'a>>> {
     let all = hosts.iter().map(|host| Peernixd::start(ctx, host, settings)).collect::<Result<Vec<_>>>()?;
     for one in &all {
-        one.wait_online(hosts.len() - 1, Duration::from_secs(30))?;
+        // Each greets each, on two processors.
+        one.wait_online(hosts.len() - 1, Duration::from_secs(20 + 2 * hosts.len() as u64))?;
     }
     Ok(all)
 }
@@ -191,6 +199,51 @@ fn one_download(ctx: &Ctx, scale: Scale) -> Result<()> {
     ctx.note("granted", format!("{:?}", counts("granted")?), "");
     ctx.note("followed", format!("{:?}", counts("followed")?), "");
     ctx.note("alone", format!("{:?}", counts("alone")?), "");
+    all.into_iter().try_for_each(Peernixd::stop)
+}
+
+/// Fifty services, whose readers ask as Nix does: a Nix on each would take more than the machine that the lab runs on has.
+fn fifty(ctx: &Ctx) -> Result<()> {
+    let network = ctx.network()?;
+    let maker = network.host("maker")?;
+    let infos = some_packages(ctx, &maker, 8 << 20)?;
+    let wanted = offer(&network, &maker, &infos.iter().collect::<Vec<_>>(), "zstd")?;
+    ctx.note("paths", infos.len(), "");
+    network.slow_internet(20)?;
+    let settings = Settings::new(ctx).upstreams(&[&wanted.internet.url]).set("log.level", "info");
+    let hosts: Vec<_> = (0..FIFTY).map(|number| network.host(&format!("h{number}"))).collect::<Result<_>>()?;
+    // A machine without any store offers no index, and would be asked for everything.
+    let pieces = ctx.world.pieces()?;
+    let something = pieces.named("sliver-0")?;
+    hosts.iter().try_for_each(|host| pieces.install_some(host, &[something], Signed::Yes))?;
+    let all = start_all(ctx, &hosts, &settings)?;
+    let before = network.internet_sent()?;
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        let read = |number: usize, host: &Arc<Host>| -> Result<()> {
+            // A timer starts them on all machines, within twenty seconds: less, and two processors are what is measured.
+            wait::pass(Duration::from_millis(400) * u32::try_from(number)?);
+            for info in &infos {
+                let target = nar_target(ctx, host, &info.path.hash().to_string())?;
+                let (head, body) = Client::gateway(ctx, host)?.time(&target)?;
+                ensure!(head.status == 200 && body.hash == info.nar_hash, "{}: {}", info.path, head.status);
+            }
+            Ok(())
+        };
+        let readers: Vec<_> =
+            hosts.iter().enumerate().map(|(number, host)| scope.spawn(move || read(number, host))).collect();
+        readers.into_iter().try_for_each(|reader| reader.join().map_err(|_| anyhow::anyhow!("a reader panicked"))?)
+    })?;
+    let sent = network.internet_sent()? - before;
+    ctx.measure("time of all of them", start.elapsed().as_secs_f64(), "s", None);
+    let nars = all.iter().map(downloaded).sum::<Result<u64>>()? as f64 / wanted.files as f64;
+    for result in ["granted", "followed", "taken_over", "alone"] {
+        let name = format!("peernix_claims_total{{result=\"{result}\"}}");
+        let sum = all.iter().map(|on| Ok(counted(on, &name).unwrap_or(0))).sum::<Result<u64>>()?;
+        ctx.note(&format!("claims: {result}"), sum, "");
+    }
+    ctx.measure("NARs that all downloaded, as a multiple of the files", nars, "", COPIES_OF_FIFTY);
+    ctx.measure("what the Internet sent, as a multiple of the files", sent as f64 / wanted.files as f64, "", None);
     all.into_iter().try_for_each(Peernixd::stop)
 }
 

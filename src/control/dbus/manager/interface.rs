@@ -5,7 +5,7 @@
 )]
 
 use super::request::{Backend, Dicts, Listed, Request};
-use super::{jobs, keys, peers, service, store};
+use super::{fleet, jobs, keys, peers, service, store};
 use crate::control::ServiceState;
 use crate::control::dbus::dict::{Dict, text, texts};
 use crate::control::dbus::errors::CallError;
@@ -159,7 +159,7 @@ manager! {
         #[zbus(out_args("job"))]
         collect_garbage(options: Dict) -> OwnedObjectPath = store::collect_garbage;
 
-        /// Keeps a path from being collected. Options: Reason (s), UntilTimestamp (t). True if it was not kept like this already.
+        /// Keeps a path from being collected. Options: Reason (s), UntilTimestamp (t), Copies (t): on how many machines. True if it was not kept like this already.
         #[zbus(out_args("changed"))]
         pin(path: &str, options: Dict) -> bool = store::pin;
 
@@ -203,6 +203,31 @@ manager! {
         /// Does not let in any more what a key, by its text or its name, signed.
         #[zbus(out_args("changed"))]
         distrust(key: &str, options: Dict) -> bool = keys::distrust;
+
+        /// What is known of the fleet of this machine.
+        #[zbus(out_args("fleet"))]
+        get_fleet() -> Dict = fleet::get;
+
+        /// Founds a fleet, of which this machine is the first member and has the key. Option Site (s). What is known of it now.
+        #[zbus(out_args("fleet"))]
+        init_fleet(options: Dict) -> Dict = fleet::init;
+
+        /// Makes a code that lets one machine in, for a minute and for three tries: Code (s), ExpiresTimestamp (t).
+        #[zbus(out_args("invitation"))]
+        invite_member(options: Dict) -> Dict = fleet::invite;
+
+        /// Joins a fleet by a code, or by a membership that was made for this machine. Option Address (s): of the machine that shows the
+        /// code. What is known of the fleet now.
+        #[zbus(out_args("fleet"))]
+        join_fleet(code: &str, options: Dict) -> Dict = fleet::join;
+
+        /// Makes a membership for a machine, which JoinFleet takes there. Options: Name (s), Site (s), ValidUSec (t).
+        #[zbus(out_args("membership"))]
+        enroll_member(id: &str, options: Dict) -> String = fleet::enroll;
+
+        /// Ends the membership of a machine, by its id or its name; all members hear of it.
+        #[zbus(out_args("changed"))]
+        revoke_member(member: &str, options: Dict) -> bool = fleet::revoke;
     }
 
     // These never change.
@@ -307,6 +332,8 @@ manager! {
         key_revoked(name: &str, reason: &str);
         /// The list of trusted keys changed.
         trust_changed(name: &str);
+        /// The fleet of this machine changed, or who belongs to it: founded, joined, enrolled or revoked.
+        fleet_changed(id: &str, change: &str);
         /// The configuration was read again; if that went wrong, with the reason.
         reloaded(success: bool, error: &str);
         /// The service takes no new work, or takes it again.

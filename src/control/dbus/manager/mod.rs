@@ -2,6 +2,7 @@
 //!
 //! `interface` says what there is; what a method does is in the file that stands behind its name.
 
+mod fleet;
 mod interface;
 mod jobs;
 mod keys;

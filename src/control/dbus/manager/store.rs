@@ -55,6 +55,7 @@ pub(super) async fn pin(request: Request<'_>, path: &str, options: Dict) -> Resu
         path: text(path)?.to_owned(),
         reason: options.word("Reason")?,
         until_timestamp: options.number("UntilTimestamp")?,
+        copies: options.number("Copies")?.map(|copies| u32::try_from(copies).unwrap_or(u32::MAX)),
     };
     options.end()?;
     let call = request.enter().await?;

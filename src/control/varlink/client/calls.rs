@@ -1,11 +1,11 @@
 //! Each thing that can be asked for, as the call that it is.
 
 use super::Client;
-use crate::control::varlink::interfaces::{KEYS, MANAGER, PEERS, STORE};
+use crate::control::varlink::interfaces::{FLEET, KEYS, MANAGER, PEERS, STORE};
 use crate::control::{
-    Control, ControlError, ErrorKind, Event, EventFilter, EventItem, Events, GarbageOptions, Job, JobPath, JobUpdates,
-    Key, LogLevel, Outcome, PathReport, Peer, PeerFilter, Pin, PinRequest, Reload, Rotation, Statistics, Status,
-    TrustedKey, microseconds,
+    Control, ControlError, Enrolment, ErrorKind, Event, EventFilter, EventItem, Events, FleetStatus, GarbageOptions,
+    Invitation, Job, JobPath, JobUpdates, Key, LogLevel, Outcome, PathReport, Peer, PeerFilter, Pin, PinRequest,
+    Reload, Rotation, Statistics, Status, TrustedKey, microseconds,
 };
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
@@ -219,5 +219,29 @@ impl Control for Client {
 
     async fn distrust(&self, key: &str) -> Outcome<bool> {
         self.changes(KEYS, "Distrust", json!({ "key": key })).await
+    }
+
+    async fn fleet(&self) -> Outcome<FleetStatus> {
+        self.get(FLEET, "Show", json!({}), "fleet").await
+    }
+
+    async fn init_fleet(&self, site: &str) -> Outcome<FleetStatus> {
+        self.get(FLEET, "Init", json!({ "site": site }), "fleet").await
+    }
+
+    async fn invite_member(&self) -> Outcome<Invitation> {
+        self.get(FLEET, "Invite", json!({}), "invitation").await
+    }
+
+    async fn join_fleet(&self, code: &str, address: Option<&str>) -> Outcome<FleetStatus> {
+        self.get(FLEET, "Join", json!({ "code": code, "address": address }), "fleet").await
+    }
+
+    async fn enroll_member(&self, enrolment: Enrolment) -> Outcome<String> {
+        self.get(FLEET, "Enroll", json!(enrolment), "membership").await
+    }
+
+    async fn revoke_member(&self, member: &str) -> Outcome<bool> {
+        self.changes(FLEET, "Revoke", json!({ "id": member })).await
     }
 }

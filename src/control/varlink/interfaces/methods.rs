@@ -8,11 +8,13 @@ pub(crate) const MANAGER: &str = "org.peernix.Manager";
 pub(crate) const PEERS: &str = "org.peernix.Peers";
 pub(crate) const STORE: &str = "org.peernix.Store";
 pub(crate) const KEYS: &str = "org.peernix.Keys";
+pub(crate) const FLEET: &str = "org.peernix.Fleet";
 pub(super) const SERVICE: &str = "io.systemd.service";
 
 /// Every interface with the file that describes it.
 pub const DESCRIPTIONS: &[(&str, &str)] = &[
     (SERVICE, include_str!("../../../../varlink/io.systemd.service.varlink")),
+    (FLEET, include_str!("../../../../varlink/org.peernix.Fleet.varlink")),
     (KEYS, include_str!("../../../../varlink/org.peernix.Keys.varlink")),
     (MANAGER, include_str!("../../../../varlink/org.peernix.Manager.varlink")),
     (PEERS, include_str!("../../../../varlink/org.peernix.Peers.varlink")),
@@ -64,6 +66,12 @@ pub const METHODS: &[Method] = &[
     Method::new(KEYS, "ListTrusted", &[TrustedKeys]),
     Method::new(KEYS, "Trust", &[Trust]),
     Method::new(KEYS, "Distrust", &[Distrust]),
+    Method::new(FLEET, "Show", &[Fleet]),
+    Method::new(FLEET, "Init", &[InitFleet]),
+    Method::new(FLEET, "Invite", &[InviteMember]),
+    Method::new(FLEET, "Join", &[JoinFleet]),
+    Method::new(FLEET, "Enroll", &[EnrollMember]),
+    Method::new(FLEET, "Revoke", &[RevokeMember]),
 ];
 
 /// The method that a call names.
@@ -76,8 +84,8 @@ pub(crate) fn find(call: &Call) -> Option<&'static Method> {
 pub(crate) fn errors(interface: &str) -> (&'static str, &'static [ErrorKind]) {
     use ErrorKind::{
         AmbiguousPeer, Busy, ConfigInvalid, Draining, Failed, InvalidPublicKey, InvalidStorePath, InvalidUri, KeyInUse,
-        KeyManagedExternally, KeyNameTaken, LimitExceeded, NoSuchJob, NoSuchKey, NoSuchPath, NoSuchPeer, NoSuchPin,
-        NotSupported, PeerUnreachable, PinLimit, StoreUnavailable,
+        KeyManagedExternally, KeyNameTaken, LimitExceeded, NoFleetKey, NoSuchJob, NoSuchKey, NoSuchPath, NoSuchPeer,
+        NoSuchPin, NotSupported, OtherFleet, PairingFailed, PeerUnreachable, PinLimit, StoreUnavailable,
     };
     match interface {
         PEERS => (
@@ -103,6 +111,23 @@ pub(crate) fn errors(interface: &str) -> (&'static str, &'static [ErrorKind]) {
                 PinLimit,
                 StoreUnavailable,
                 NoSuchJob,
+                Draining,
+                Busy,
+                LimitExceeded,
+                NotSupported,
+                Failed,
+            ],
+        ),
+        FLEET => (
+            FLEET,
+            &[
+                NoSuchPeer,
+                AmbiguousPeer,
+                InvalidUri,
+                PeerUnreachable,
+                NoFleetKey,
+                OtherFleet,
+                PairingFailed,
                 Draining,
                 Busy,
                 LimitExceeded,

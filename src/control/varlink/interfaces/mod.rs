@@ -1,6 +1,7 @@
 //! What can be called, by interface: the check who may, and the way to the one who answers.
 
 mod answer;
+mod fleet;
 mod jobs;
 mod keys;
 mod manager;
@@ -11,7 +12,7 @@ mod store;
 
 pub(super) use answer::{Answer, Part};
 pub use methods::{DESCRIPTIONS, METHODS};
-pub(super) use methods::{KEYS, MANAGER, PEERS, STORE, errors, find};
+pub(super) use methods::{FLEET, KEYS, MANAGER, PEERS, STORE, errors, find};
 
 use super::protocol::{Call, Refusal};
 use super::sockets::Access;
@@ -40,6 +41,7 @@ pub(super) async fn answer(call: &Call, control: &Arc<dyn Control>, access: Acce
         PEERS => peers::answer(call, control).await,
         STORE => store::answer(call, control).await,
         KEYS => keys::answer(call, control).await,
+        FLEET => fleet::answer(call, control).await,
         _ => service::answer(call, control).await,
     }
 }

@@ -27,14 +27,19 @@ pub(super) async fn answer(call: &Call, control: &Arc<dyn Control>) -> Answered 
             jobs::begun(call, control, job).await
         }
         "Pin" => {
-            let parameters = call.parameters(&["path", "reason", "untilTimestamp"])?;
+            let parameters = call.parameters(&["path", "reason", "untilTimestamp", "copies"])?;
             let request = PinRequest {
                 path: parameters.required("path")?,
                 reason: parameters.optional("reason")?,
                 until_timestamp: parameters.optional("untilTimestamp")?,
+                copies: parameters.optional("copies")?,
             };
-            // The service says what is wrong; of the two that can be, this is the one that was given.
-            let about = if request.until_timestamp.is_some() { "untilTimestamp" } else { "reason" };
+            // The service says what is wrong; of those that can be, this is the one that was given.
+            let about = match (request.copies, request.until_timestamp) {
+                (Some(_), _) => "copies",
+                (None, Some(_)) => "untilTimestamp",
+                (None, None) => "reason",
+            };
             changed(control.pin(request).await.about(about))
         }
         "Unpin" => changed(control.unpin(&path()?).await.about("path")),

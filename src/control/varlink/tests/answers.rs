@@ -1,6 +1,6 @@
 //! Every method is called, and every answer held against the description of its interface.
 
-use super::super::interfaces::{KEYS, MANAGER, PEERS, STORE};
+use super::super::interfaces::{FLEET, KEYS, MANAGER, PEERS, STORE};
 use super::super::{Access, DESCRIPTIONS, METHODS};
 use super::{LIMIT, Raw, Served, idl, until};
 use crate::control::{Event, EventKind, JobOutcome, JobPath, Operation};
@@ -34,7 +34,7 @@ fn calls() -> Vec<(&'static str, &'static str, Value)> {
         (PEERS, "Ping", json!({ "id": "a" })),
         (PEERS, "Refresh", json!({})),
         (STORE, "QueryPath", json!({ "path": "p" })),
-        (STORE, "Pin", json!({ "path": "p", "reason": "r", "untilTimestamp": 5 })),
+        (STORE, "Pin", json!({ "path": "p", "reason": "r", "untilTimestamp": 5, "copies": 2 })),
         (STORE, "Unpin", json!({ "path": "p" })),
         (STORE, "ListPins", json!({ "path": null })),
         (KEYS, "List", json!({ "fingerprint": null })),
@@ -44,6 +44,12 @@ fn calls() -> Vec<(&'static str, &'static str, Value)> {
         (KEYS, "ListTrusted", json!({ "key": null })),
         (KEYS, "Trust", json!({ "publicKey": "k", "comment": "c" })),
         (KEYS, "Distrust", json!({ "key": "k" })),
+        (FLEET, "Show", json!({})),
+        (FLEET, "Init", json!({ "site": "s" })),
+        (FLEET, "Invite", json!({})),
+        (FLEET, "Join", json!({ "code": "c", "address": "h:1" })),
+        (FLEET, "Enroll", json!({ "id": "a", "name": "n", "site": "s", "validUSec": 5 })),
+        (FLEET, "Revoke", json!({ "id": "m" })),
         (MANAGER, "SubscribeEvents", json!({ "kinds": ["reloaded"], "after": 5 })),
         (STORE, "CollectGarbage", json!({ "dryRun": true, "maxFreed": 1, "olderThanUSec": 1 })),
         (MANAGER, "CancelJob", json!({ "id": 1 })),

@@ -26,6 +26,7 @@ async fn everything(served: &Served, client: &dyn Control) {
         assert_eq!(client.pins().await, stub.pins().await);
         assert_eq!(client.keys().await, stub.keys().await);
         assert_eq!(client.trusted_keys().await, stub.trusted_keys().await);
+        assert_eq!(client.fleet().await, stub.fleet().await);
         assert_eq!(client.rotate_key(None).await, stub.rotate_key(None).await);
     }
     assert_eq!(client.reload().await.unwrap(), stub.reload().await.unwrap());
@@ -34,7 +35,7 @@ async fn everything(served: &Served, client: &dyn Control) {
 
     // What is done arrives as if it were asked for at the service itself.
     stub.done.lock().clear();
-    let pin = PinRequest { path: "p".into(), reason: Some("r".into()), until_timestamp: Some(7) };
+    let pin = PinRequest { path: "p".into(), reason: Some("r".into()), until_timestamp: Some(7), copies: Some(2) };
     let garbage = GarbageOptions { dry_run: true, max_freed: Some(5), older_than_usec: Some(6) };
     for control in [client, stub.as_ref() as &dyn Control] {
         control.reset_statistics().await.unwrap();
@@ -53,6 +54,12 @@ async fn everything(served: &Served, client: &dyn Control) {
         assert!(control.revoke_key("f", "r").await.unwrap());
         assert!(control.trust("k", "c").await.unwrap());
         assert!(control.distrust("k").await.unwrap());
+        control.init_fleet("s").await.unwrap();
+        control.invite_member().await.unwrap();
+        control.join_fleet("c", Some("h:1")).await.unwrap();
+        let enrolment = Enrolment { id: "a".into(), name: Some("n".into()), site: None, valid_usec: Some(7) };
+        control.enroll_member(enrolment).await.unwrap();
+        assert!(control.revoke_member("m").await.unwrap());
         control.prefetch(vec!["a".into(), "b".into()]).await.unwrap();
         stub.handle.lock().take();
         control.collect_garbage(garbage.clone()).await.unwrap();
@@ -60,7 +67,7 @@ async fn everything(served: &Served, client: &dyn Control) {
     }
     let done = stub.done.lock().clone();
     let (ours, theirs) = done.split_at(done.len() / 2);
-    assert_eq!((ours, ours.len()), (theirs, 18));
+    assert_eq!((ours, ours.len()), (theirs, 23));
 
     let kind = |outcome: ControlError| outcome.kind;
     assert_eq!(client.peer("nobody").await.map_err(kind), Err(ErrorKind::NoSuchPeer));

@@ -81,6 +81,34 @@ fn every_form_of_a_nar_url() {
 }
 
 #[test]
+fn what_predecessors_left_in_caches() {
+    let path = "L25peC9zdG9yZS83Y3M1eHpybnc1cDZtZG1yN3ltMnFoZzMyMHhuNjZmaS1oZWxsby0yLjEyLjE=";
+    for url in [
+        format!("/v2/remote/192.0.2.7/12304/{HASH}/local/nar/{path}.nar"),
+        format!("/v2/remote/192.0.2.7/12304/{HASH}/local/nar/{}.nar", path.replace('=', "%3D")),
+        format!("/local/nar/{path}.nar"),
+        format!("/nix-cache/{HASH}.nar"),
+    ] {
+        assert_eq!(Route::parse(&url), nar(None, Compression::None), "{url}");
+    }
+    assert_eq!(NarName::for_peerix(&format!("/nix/store/{HASH}-hello-2.12.1")), format!("local/nar/{path}.nar"));
+    let narinfo = format!("/local/{HASH}.narinfo");
+    assert_eq!(Route::parse(&narinfo), Some(Route::PeerixNarInfo(hash())));
+    assert_eq!(Route::PeerixNarInfo(hash()).to_string(), narinfo);
+    assert_eq!(Route::parse(&format!("/nix-cache/{HASH}-{NAR}.nar")), nar(Some(NAR), Compression::None));
+    for url in [
+        format!("/v2/remote/192.0.2.7/{HASH}/local/nar/{path}.nar"),
+        format!("/v2/remote/a/b/c/{path}.nar"),
+        "/local/nar/L2V0Yy9wYXNzd2Q=.nar".to_owned(),
+        "/local/nar/....nar".to_owned(),
+        format!("/local/{path}.nar"),
+        format!("/{HASH}-{HASH}.nar"),
+    ] {
+        assert_eq!(Route::parse(&url), None, "{url}");
+    }
+}
+
+#[test]
 fn what_names_no_nar() {
     let other = HASH.replace('7', "8");
     for path in [

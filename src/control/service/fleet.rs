@@ -1,0 +1,156 @@
+//! The fleet of this machine.
+
+use super::Controller;
+use crate::control::types::{Enrolment, FleetStatus, Invitation, Member, Revoked, microseconds, timestamp};
+use crate::control::{ControlError, ErrorKind, Event, EventKind, Outcome};
+use crate::peers::fleet::pairing::Code;
+use crate::peers::fleet::{self, Fleet, FleetError, Membership};
+use crate::peers::{Admission, NodeId};
+use std::time::{Duration, SystemTime};
+
+/// Microseconds in a second.
+const USEC: u64 = 1_000_000;
+
+pub(super) fn status(controller: &Controller) -> FleetStatus {
+    let peers = &controller.0.parts.peers;
+    let view = peers.fleet().view();
+    let revoked = view.revoked.into_iter();
+    FleetStatus {
+        mode: match peers.admission() {
+            Admission::Open => "open",
+            Admission::Static(_) => "static",
+            Admission::Fleet(_) => "fleet",
+        }
+        .to_owned(),
+        public_key: view.fleet.map(|fleet| fleet.to_string()),
+        has_key: view.has_key,
+        membership: view.ours.map(member),
+        problem: view.refusal.map(|refusal| refusal.to_string()),
+        members: view.members.into_iter().map(member).collect(),
+        revoked: revoked
+            .map(|(id, since)| Revoked { id: id.to_string(), since_timestamp: since.saturating_mul(USEC) })
+            .collect(),
+    }
+}
+
+/// Why this machine is not let in by its own fleet, where that matters.
+pub(super) fn problem(controller: &Controller) -> Option<String> {
+    let peers = &controller.0.parts.peers;
+    peers.admission().fleet()?;
+    let view = peers.fleet().view();
+    match (view.fleet, view.refusal) {
+        (None, _) => Some(
+            "Nobody is let in: [fleet] mode is \"fleet\", and this machine belongs to none (`peernixctl fleet init` founds one, `peernixctl fleet join CODE` joins one)."
+                .to_owned(),
+        ),
+        (Some(_), Some(refusal)) => Some(format!(
+            "The other members of the fleet do not let this machine in: {refusal} (`peernixctl fleet invite` on the machine that has the fleet key, then `peernixctl fleet join CODE` here)."
+        )),
+        (Some(_), None) => None,
+    }
+}
+
+fn member(of: Membership) -> Member {
+    Member {
+        id: of.node.to_string(),
+        name: of.name,
+        site: of.site,
+        expires_timestamp: of.not_after.saturating_mul(USEC),
+    }
+}
+
+fn fleet(controller: &Controller) -> &Fleet {
+    controller.0.parts.peers.fleet()
+}
+
+pub(super) async fn init(controller: &Controller, site: &str) -> Outcome<FleetStatus> {
+    let id = fleet(controller).init(site).await?;
+    tell(controller, None, "founded", Some(id.to_string()));
+    Ok(status(controller))
+}
+
+pub(super) fn invite(controller: &Controller) -> Outcome<Invitation> {
+    let invited = fleet(controller).invite()?;
+    let end = timestamp(SystemTime::now()) + microseconds(invited.life);
+    Ok(Invitation { code: invited.code.to_string(), expires_timestamp: end })
+}
+
+/// By a code, or by a membership that was carried here.
+pub(super) async fn join(controller: &Controller, by: &str, address: Option<&str>) -> Outcome<FleetStatus> {
+    let invalid = |what| ControlError::new(ErrorKind::InvalidArgument, what);
+    let joined = if by.contains('.') {
+        if address.is_some() {
+            return Err(invalid("a membership is not fetched from anywhere: leave the address out".to_owned()));
+        }
+        fleet(controller).accept(by).await?
+    } else {
+        let code: Code = by.parse().map_err(invalid)?;
+        controller.0.parts.peers.join_fleet(&code, address).await?
+    };
+    tell(controller, None, "joined", Some(joined.fleet.to_string()));
+    Ok(status(controller))
+}
+
+pub(super) async fn enroll(controller: &Controller, wanted: Enrolment) -> Outcome<String> {
+    // Names are what machines give themselves; who gets a membership is told by what it cannot choose.
+    let id: NodeId = wanted.id.parse().map_err(|_| {
+        let what = format!("'{}' is no node id: enrol a machine by what `peernixctl status` shows there", wanted.id);
+        ControlError::new(ErrorKind::InvalidArgument, what)
+    })?;
+    let enrolment = fleet::Enrolment {
+        name: wanted.name.unwrap_or_default(),
+        site: wanted.site.unwrap_or_default(),
+        valid: wanted.valid_usec.map(Duration::from_micros),
+    };
+    let token = fleet(controller).enroll(id, &enrolment).await?;
+    tell(controller, Some(id), "enrolled", Some(enrolment.name).filter(|name| !name.is_empty()));
+    Ok(token)
+}
+
+pub(super) async fn revoke(controller: &Controller, member: &str) -> Outcome<bool> {
+    let id = node(controller, member)?;
+    let done = fleet(controller).revoke(id).await?;
+    if done {
+        tell(controller, Some(id), "revoked", None);
+    }
+    Ok(done)
+}
+
+/// A machine by its id, which need not be known, or as peers are named, or by its name in the fleet.
+fn node(controller: &Controller, name: &str) -> Outcome<NodeId> {
+    if let Ok(id) = name.parse() {
+        return Ok(id);
+    }
+    let members = fleet(controller).view().members;
+    let mut called = members.iter().filter(|member| member.name == name);
+    match (called.next(), called.next()) {
+        (Some(one), None) => Ok(one.node),
+        (Some(one), Some(other)) => {
+            let what = format!("'{name}' is ambiguous: {} and {} are called so, give the id", one.node, other.node);
+            Err(ControlError::new(ErrorKind::InvalidArgument, what))
+        }
+        (None, _) => Ok(controller.0.parts.peers.resolve(name)?),
+    }
+}
+
+fn tell(controller: &Controller, id: Option<NodeId>, how: &str, message: Option<String>) {
+    let (peer, to) = (id.map(|id| id.to_string()), Some(how.to_owned()));
+    controller.tell(Event { peer, to, message, ..Event::new(EventKind::FleetChanged) });
+}
+
+impl From<FleetError> for ControlError {
+    fn from(error: FleetError) -> Self {
+        let kind = match error {
+            FleetError::Peers(error) => return error.into(),
+            FleetError::NoKey => ErrorKind::NoFleetKey,
+            FleetError::AlreadyIn(_) | FleetError::OtherFleet { .. } => ErrorKind::OtherFleet,
+            FleetError::Pairing(_) | FleetError::NobodyInvites { .. } | FleetError::DoesNotInvite { .. } => {
+                ErrorKind::PairingFailed
+            }
+            FleetError::Unreachable { .. } => ErrorKind::PeerUnreachable,
+            FleetError::Argument(_) | FleetError::Membership(_) => ErrorKind::InvalidArgument,
+            FleetError::TooMany => ErrorKind::LimitExceeded,
+        };
+        Self::new(kind, error)
+    }
+}
