@@ -89,8 +89,8 @@ impl Desk for SiteDesk {
                 Some(peer) => self.fetcher.part_of(peer, part).await,
                 None => None,
             };
-            if bytes.is_some() {
-                return bytes;
+            if let Some(bytes) = bytes {
+                return self.share.paced(bytes).await;
             }
         }
         None

@@ -1,5 +1,6 @@
 //! The task that decides anew who knows whom, whenever somebody came or went; by what rule is said in `relays`.
 
+use super::fleet::Role;
 use super::relays::{Layout, Member};
 use super::shared::Shared;
 use std::sync::Arc;
@@ -31,10 +32,16 @@ pub(super) async fn keep(shared: Arc<Shared>, is_willing: bool) {
 }
 
 fn decide(shared: &Shared, is_willing: bool) {
-    let us = Member { id: shared.id, is_proved: true, is_willing: Some(is_willing) };
+    // In a fleet also those whose membership says that they are not to.
+    let may = |member: Member| {
+        let is_willing =
+            member.is_willing.map(|is_willing| is_willing && shared.admission.allows(member.id, Role::Relay));
+        Member { is_willing, ..member }
+    };
+    let us = may(Member { id: shared.id, is_proved: true, is_willing: Some(is_willing) });
     let peers = shared.table.all();
     // Before the layout is locked: each has a lock of its own.
-    let members: Vec<Member> = peers.iter().filter_map(|peer| peer.record().member(peer.id())).collect();
+    let members: Vec<Member> = peers.iter().filter_map(|peer| peer.record().member(peer.id())).map(may).collect();
     shared.layout().send_if_modified(|layout| {
         let next = Layout::of(layout, us, members.into_iter());
         let is_another = next != **layout;

@@ -1,6 +1,6 @@
 //! Who may speak with this machine, and as what.
 
-use super::fleet::{Fleet, Refusal};
+use super::fleet::{Fleet, Refusal, Role};
 use super::identity::NodeId;
 use std::collections::BTreeSet;
 
@@ -52,6 +52,12 @@ impl Admission {
             Self::Fleet(fleet) => Some(fleet),
             Self::Open | Self::Static(_) => None,
         }
+    }
+
+    /// Whether `id`, which is let in, may do that for others: in a fleet its membership says so.
+    #[must_use]
+    pub fn allows(&self, id: NodeId, role: Role) -> bool {
+        self.fleet().is_none_or(|fleet| fleet.may(id, role))
     }
 
     /// As whom `id`, whose identity TLS has proved, is served.

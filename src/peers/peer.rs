@@ -384,7 +384,7 @@ impl Peer {
     }
 
     /// Has it looked at now, also if it is left alone otherwise.
-    pub(super) fn look_at(&self) {
+    pub fn look_at(&self) {
         self.wanted.store(true, Relaxed);
         self.look.notify_one();
     }

@@ -40,11 +40,11 @@ pub(super) trait Credentials: Send + Sync {
     /// A message to `place`.
     fn seal(&self, place: &str, payload: &[u8]) -> Bytes;
 
-    /// What was found at `place`, by somebody who may speak for `site`.
+    /// What was found at `place`, by a machine that may speak for `site`.
     ///
     /// # Errors
-    /// Nobody who may, or no message.
-    fn open(&self, site: &SiteName, place: &str, message: &Bytes) -> Result<Envelope, SiteError>;
+    /// It may not, or that is no message.
+    fn open_spoken(&self, site: &SiteName, place: &str, message: &Bytes) -> Result<Envelope, SiteError>;
 }
 
 type Said = Result<Option<Found>, SiteError>;
@@ -185,7 +185,7 @@ impl Asker {
         let answered = match asking.await {
             Ok(Ok(answer)) => self
                 .credentials
-                .open(site, &reply_place, &answer.payload)
+                .open_spoken(site, &reply_place, &answer.payload)
                 .and_then(|envelope| parse_answer(envelope.payload)),
             Ok(Err(error)) => Err(why(&error)),
             Err(_) => Err(SiteError::Silent),
@@ -219,7 +219,7 @@ impl Asker {
             Err(error) if error.kind() == RequestErrorKind::NoResponders => return Err(SiteError::NotRelayed),
             Err(error) => return Err(why(&error)),
         };
-        let bytes = self.credentials.open(site, &reply_place, &answer.payload)?.payload;
+        let bytes = self.credentials.open_spoken(site, &reply_place, &answer.payload)?.payload;
         match bytes.len() as u64 {
             0 => Err(SiteError::NotRelayed),
             length if length == part.length() => Ok(bytes),

@@ -46,9 +46,15 @@ impl Credential {
     /// It is neither.
     pub fn new(secret: &[u8]) -> Result<Self, CredentialError> {
         let text = std::str::from_utf8(secret).map_err(|_| CredentialError)?.trim();
-        let is_seed = text.starts_with("SU") && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let is_file = text.contains("-----BEGIN NATS USER JWT-----") && text.contains("-----BEGIN USER NKEY SEED-----");
-        if is_seed || is_file { Ok(Self(Zeroizing::new(text.to_owned()))) } else { Err(CredentialError) }
+        // The client reads no file whose last line has no end, which is how editors and secret stores may leave it.
+        let credential = Self(Zeroizing::new(format!("{text}\n")));
+        if text.starts_with("SU") && text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Ok(credential);
+        }
+        match ConnectOptions::with_credentials(&credential.0) {
+            Ok(_) => Ok(credential),
+            Err(_) => Err(CredentialError),
+        }
     }
 
     fn is_seed(&self) -> bool {
@@ -80,7 +86,7 @@ pub(super) async fn connect(
             std::future::ready(())
         });
     let options = match credential {
-        Some(credential) if credential.is_seed() => options.nkey(credential.0.to_string()),
+        Some(credential) if credential.is_seed() => options.nkey(credential.0.trim().to_owned()),
         Some(credential) => options.credentials(&credential.0).map_err(|error| SiteError::nats(&error))?,
         None => options,
     };
@@ -145,10 +151,17 @@ mod tests {
         let seed = "SUACAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
         let credential = Credential::new(format!("{seed}\n").as_bytes()).unwrap();
         assert!(credential.is_seed() && !format!("{credential:?}").contains("SUAC"));
-        let file =
-            "-----BEGIN NATS USER JWT-----\nx\n------END NATS USER JWT------\n-----BEGIN USER NKEY SEED-----\nSUA\n";
-        assert!(!Credential::new(file.as_bytes()).unwrap().is_seed());
-        for other in [&b"hunter2"[..], b"", b"SU hunter2", &[0xff]] {
+        let seed = nkeys::KeyPair::new_user().seed().unwrap();
+        let file = format!(
+            "-----BEGIN NATS USER JWT-----\nx\n------END NATS USER JWT------\n\n\
+             -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------"
+        );
+        // With and without an end of the last line, and with what its own tool writes after it.
+        for file in [file.clone(), format!("{file}\n"), format!("{file}\n\n*****\n"), file.replace('\n', "\r\n")] {
+            assert!(!Credential::new(file.as_bytes()).unwrap().is_seed(), "{file:?}");
+        }
+        let cut_off = file.replace(&seed[..10], "hunter2");
+        for other in [&b"hunter2"[..], b"", b"SU hunter2", &[0xff], cut_off.as_bytes()] {
             let error = Credential::new(other).unwrap_err();
             assert!(!error.to_string().contains("hunter2"));
         }

@@ -81,6 +81,7 @@ fn tell(inner: &Shared, event: &Event) {
         }
         Event::ServerError(error) => {
             log::warn!(reason:% = error; "NATS refuses something: {error}; look at the permissions of this user in docs/sites.md");
+            inner.refused(error.to_string());
         }
         other => log::debug!("NATS: {other}"),
     }
@@ -98,8 +99,8 @@ async fn keep(inner: &Arc<Shared>, client: &Client, connected: &Notify) {
             }
             let is_lost = client.connection_state() != connection::State::Connected;
             let level = if is_lost { log::Level::Debug } else { log::Level::Warn };
-            log::log!(level, reason:% = error; "what joins sites is set up anew: {error}");
-            inner.trouble(Some(error.to_string()));
+            let reason = inner.failed(&error);
+            log::log!(level, reason:% = reason; "what joins sites is set up anew: {reason}");
         }
         tokio::select! {
             () = sleep(backoff.next_pause()) => {} // backoff
@@ -133,7 +134,7 @@ async fn follow(inner: &Arc<Shared>, buckets: &Buckets) -> Result<std::convert::
             log::debug!(site:% = site; "there are too many sites, or they tell too much: what {site} tells is not taken");
             continue;
         }
-        let told = inner.open(&site, &format!("{INDEX}/{}", entry.key), &entry.value);
+        let told = inner.open_spoken(&site, &format!("{INDEX}/{}", entry.key), &entry.value);
         let told = match told {
             Ok(told) => told,
             Err(error) => {

@@ -9,7 +9,7 @@ use super::name::SiteName;
 use super::options::{Desk, SitesOptions};
 use crate::index::Index;
 use crate::metrics::Metrics;
-use crate::peers::fleet::Fleet;
+use crate::peers::fleet::{Fleet, Role};
 use crate::peers::hello::MEMBERSHIP_MAX;
 use crate::peers::{Admission, NodeKey, Peers, State};
 use bytes::Bytes;
@@ -31,6 +31,8 @@ pub(super) struct Shared {
     desk: OnceLock<Arc<dyn Desk>>,
     speaks: AtomicBool,
     trouble: Mutex<Option<String>>,
+    /// What the server refused last.
+    refused: Mutex<Option<String>>,
 }
 
 impl Shared {
@@ -55,6 +57,7 @@ impl Shared {
             desk: OnceLock::new(),
             speaks: AtomicBool::new(false),
             trouble: Mutex::new(Some("not connected yet".to_owned())),
+            refused: Mutex::default(),
         })
     }
 
@@ -79,9 +82,11 @@ impl Shared {
         self.desk.get().cloned()
     }
 
-    /// Whether this machine may speak for its site: it can answer, others can reach it, and it knows itself what the others have.
+    /// Whether this machine may speak for its site: its membership allows that, it can answer, others can reach it, and it knows itself what the
+    /// others have.
     pub(super) fn may_speak(&self) -> bool {
-        self.desk.get().is_some() && self.options.share_port.is_some() && !self.peers.layout().borrow().is_leaf()
+        let is_able = self.desk.get().is_some() && self.options.share_port.is_some();
+        is_able && self.seal.may_speak() && !self.peers.layout().borrow().is_leaf()
     }
 
     /// It does from now on, or no longer.
@@ -92,6 +97,18 @@ impl Shared {
     /// What is wrong from now on.
     pub(super) fn trouble(&self, trouble: Option<String>) {
         *self.trouble.lock() = trouble;
+    }
+
+    /// The server refuses something: what fails next fails for that.
+    pub(super) fn refused(&self, what: String) {
+        *self.refused.lock() = Some(what);
+    }
+
+    /// Something failed, for what the server refused or for what it says itself.
+    pub(super) fn failed(&self, error: &SiteError) -> String {
+        let reason = self.refused.lock().take().unwrap_or_else(|| error.to_string());
+        self.trouble(Some(reason.clone()));
+        reason
     }
 
     /// How many machines this site has, as far as this one knows.
@@ -118,10 +135,18 @@ impl Shared {
         self.seal.seal(place, payload)
     }
 
-    /// What somebody says who may speak for `site`.
+    /// What somebody says for `site`.
     ///
     /// # Errors
-    /// As [`Credentials::open`].
+    /// As [`Credentials::open_spoken`].
+    pub(super) fn open_spoken(&self, site: &SiteName, place: &str, message: &Bytes) -> Result<Envelope, SiteError> {
+        self.seal.open_spoken(site, place, message)
+    }
+
+    /// What a machine of `site` says for itself.
+    ///
+    /// # Errors
+    /// It is of none of its machines, or no message.
     pub(super) fn open(&self, site: &SiteName, place: &str, message: &Bytes) -> Result<Envelope, SiteError> {
         self.seal.open(site, place, message)
     }
@@ -129,7 +154,7 @@ impl Shared {
     /// What somebody says who may take part, of whatever site.
     ///
     /// # Errors
-    /// As [`Credentials::open`].
+    /// As for [`Self::open`].
     pub(super) fn open_from_anyone(&self, place: &str, message: &Bytes) -> Result<Envelope, SiteError> {
         self.seal.admitted(envelope::open(message, place)?)
     }
@@ -146,6 +171,11 @@ struct Seal {
 }
 
 impl Seal {
+    /// Whether others listen to what this machine says for its site.
+    fn may_speak(&self) -> bool {
+        self.admission.allows(self.key.id(), Role::Gateway)
+    }
+
     fn admitted(&self, envelope: Envelope) -> Result<Envelope, SiteError> {
         if envelope.from != self.key.id() && !self.admission.admits(envelope.from) {
             return Err(SiteError::NotAdmitted);
@@ -154,6 +184,14 @@ impl Seal {
             fleet.present(envelope.from, envelope.membership.as_deref()).map_err(SiteError::NoMember)?;
         }
         Ok(envelope)
+    }
+
+    /// What a machine of `site` says for itself.
+    fn open(&self, site: &SiteName, place: &str, message: &Bytes) -> Result<Envelope, SiteError> {
+        let envelope = self.admitted(envelope::open(message, place)?)?;
+        // A membership that names a site is good for that one alone.
+        let is_of_it = self.admission.fleet().is_none_or(|fleet| fleet.is_of_site(envelope.from, site.as_str()));
+        if is_of_it { Ok(envelope) } else { Err(SiteError::NotAdmitted) }
     }
 }
 
@@ -167,15 +205,9 @@ impl Credentials for Seal {
         envelope::seal(&self.key, membership.as_deref(), place, serial, payload)
     }
 
-    fn open(&self, site: &SiteName, place: &str, message: &Bytes) -> Result<Envelope, SiteError> {
-        let envelope = self.admitted(envelope::open(message, place)?)?;
-        // A membership that names a site is good for that one alone.
-        let named =
-            self.admission.fleet().and_then(|fleet| fleet.site_of(envelope.from)).filter(|named| !named.is_empty());
-        if named.is_some_and(|named| named != site.as_str()) {
-            return Err(SiteError::NotAdmitted);
-        }
-        Ok(envelope)
+    fn open_spoken(&self, site: &SiteName, place: &str, message: &Bytes) -> Result<Envelope, SiteError> {
+        let envelope = self.open(site, place, message)?;
+        if self.admission.allows(envelope.from, Role::Gateway) { Ok(envelope) } else { Err(SiteError::NotAdmitted) }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::host::Host;
 use crate::internet::cut;
 use crate::nar;
 use crate::store::StoreSet;
+use crate::wait;
 use crate::world::secret_key;
 
 /// Where the share of a peer listens.
@@ -112,6 +113,9 @@ impl Manner {
     }
 }
 
+/// How long a listener that is gone may still be in the way.
+const PLACE_LIMIT: Duration = Duration::from_secs(5);
+
 /// A peer made of nothing but a listener.
 pub(crate) struct FakePeer {
     pub(crate) id: NodeId,
@@ -127,7 +131,14 @@ impl FakePeer {
         let key = NodeKey::from_seed([seed; 32]);
         let id = key.id();
         let acceptor = Acceptor::new(&key, Admission::Open)?;
-        let listener = host.enter(|| TcpListener::bind(("::", SHARE_PORT)).context("binding the fake share"))?;
+        // Whatever another case starts at this moment holds the socket of the fake peer before until it runs its program.
+        let bound = wait::until("the place of the fake share", PLACE_LIMIT, || {
+            match host.enter(|| Ok(TcpListener::bind(("::", SHARE_PORT))))? {
+                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Ok(None),
+                bound => bound.map(Some).context("binding the fake share"),
+            }
+        });
+        let (listener, _) = bound?;
         let servers = Servers::new()?;
         let asked = Asked::default();
         let log = asked.clone();

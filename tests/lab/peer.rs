@@ -66,6 +66,8 @@ pub(crate) struct Start {
     pub(crate) http_proxy: Option<String>,
     /// With the certificates in `etc/certificates.pem` of its host instead of the machine's.
     pub(crate) own_certificates: bool,
+    /// With the systemd credentials in `credentials` of its host.
+    pub(crate) credentials: bool,
     /// Another program than the one that is tried.
     pub(crate) program: Option<PathBuf>,
 }
@@ -128,6 +130,9 @@ impl<'a> Peernixd<'a> {
         }
         if start.own_certificates {
             command.env("SSL_CERT_FILE", format!("{HERE}/etc/certificates.pem"));
+        }
+        if start.credentials {
+            command.env("CREDENTIALS_DIRECTORY", format!("{HERE}/credentials"));
         }
         let started = Instant::now();
         let process = Process::start(command, &host.logs.join(format!("{}.peernixd.log", host.name)))?;

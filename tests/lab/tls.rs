@@ -134,8 +134,9 @@ pub(crate) fn get_multiplexed(stream: &mut (impl Read + Write), target: &str) ->
     }
 }
 
-/// The certificate of a server at `address`, signed by an authority of its own, whose certificate is `certificates.pem` in `dir`.
-pub(crate) fn server(dir: &Path, address: &str) -> Result<Arc<rustls::ServerConfig>> {
+/// Makes the certificate of a server at `address`, `server.pem` in `dir` beside `server.key`, signed by an authority of its own, whose
+/// certificate is `certificates.pem` there.
+pub(crate) fn certificate(dir: &Path, address: &str) -> Result<()> {
     // openssl asks for a configuration even where it needs none.
     let script = format!(
         "key() {{ openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out $1.key; }}
@@ -148,7 +149,12 @@ pub(crate) fn server(dir: &Path, address: &str) -> Result<Arc<rustls::ServerConf
          openssl x509 -req -in server.csr -CA certificates.pem -CAkey authority.key -CAcreateserial -days 2 \
            -extfile openssl.cnf -extensions leaf -out server.pem"
     );
-    output(Command::new("sh").args(["-ec", &script]).current_dir(dir)).context("making a certificate")?;
+    output(Command::new("sh").args(["-ec", &script]).current_dir(dir)).context("making a certificate").map(drop)
+}
+
+/// A server at `address` with such a certificate.
+pub(crate) fn server(dir: &Path, address: &str) -> Result<Arc<rustls::ServerConfig>> {
+    certificate(dir, address)?;
     let certificate = CertificateDer::from_pem_file(dir.join("server.pem")).map_err(|error| anyhow!("{error}"))?;
     let key = PrivateKeyDer::from_pem_file(dir.join("server.key")).map_err(|error| anyhow!("{error}"))?;
     let config = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))

@@ -216,11 +216,11 @@ impl Default for Stub {
             ])),
             fleet: read(json!({
                 "mode": "fleet", "publicKey": long("f"), "hasKey": true,
-                "membership": { "id": long("a"), "name": "tower", "site": "home", "expiresTimestamp": NOW + 365 * DAY },
+                "membership": { "id": long("a"), "name": "tower", "site": "home", "roles": ["gateway", "relay"], "expiresTimestamp": NOW + 365 * DAY },
                 "problem": "the membership was revoked on 2026-11-20T14:03:22Z",
                 "members": [
                     { "id": long("b"), "name": "birch", "site": "", "expiresTimestamp": NOW + 30 * DAY },
-                    { "id": long("d"), "name": "evil\u{1b}[2Jname", "site": "office", "expiresTimestamp": NOW + DAY },
+                    { "id": long("d"), "name": "evil\u{1b}[2Jname", "site": "office", "roles": ["no\u{1b}[2Jne"], "expiresTimestamp": NOW + DAY },
                 ],
                 "revoked": [{ "id": long("c"), "sinceTimestamp": NOW - DAY }],
             })),
@@ -477,8 +477,8 @@ impl Control for Stub {
         self.shown(&self.fleet)
     }
     async fn enroll_member(&self, enrolment: Enrolment) -> Outcome<String> {
-        let Enrolment { id, name, site, valid_usec } = enrolment;
-        self.did(format!("enroll {id} {name:?} {site:?} {valid_usec:?}"))?;
+        let Enrolment { id, name, site, roles, valid_usec } = enrolment;
+        self.did(format!("enroll {id} {name:?} {site:?} {roles:?} {valid_usec:?}"))?;
         Ok(format!("{}.{}", "eyJmbGVldCI6".repeat(20), "c2lnbmF0dXJl".repeat(7)))
     }
     async fn revoke_member(&self, member: &str) -> Outcome<bool> {

@@ -46,6 +46,9 @@ enum Verb {
         /// Where it is
         #[arg(long, value_name = "TEXT")]
         site: Option<String>,
+        /// What it may do for others beside sharing; all of it if not given
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<RoleArg>,
         /// For how long, such as 30d, after which it ends; a year if not given, and it is renewed in time
         #[arg(long, value_name = "TIME", value_parser = span)]
         valid: Option<Duration>,
@@ -56,6 +59,29 @@ enum Verb {
         #[arg(value_name = "MEMBER")]
         member: String,
     },
+}
+
+/// What a machine may do for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum RoleArg {
+    /// Speak for its site
+    Gateway,
+    /// Tell what all have, in a room of very many machines
+    Relay,
+    /// None of these
+    None,
+}
+
+impl RoleArg {
+    fn of(roles: &[Self]) -> Vec<String> {
+        let word = |role: &Self| match role {
+            Self::Gateway => "gateway",
+            Self::Relay => "relay",
+            // What others have no meaning for allows nothing.
+            Self::None => "none",
+        };
+        roles.iter().map(|role| word(role).to_owned()).collect()
+    }
 }
 
 impl Args {
@@ -106,9 +132,10 @@ pub(super) async fn run(args: Args, control: &dyn Control, screen: &Screen) -> D
                 text
             })
         }
-        Verb::Enroll { node, name, site, valid } => {
+        Verb::Enroll { node, name, site, roles, valid } => {
             let doing = format!("enroll '{}'", tame(&node));
-            let enrolment = Enrolment { id: node, name, site, valid_usec: valid.map(microseconds) };
+            let enrolment =
+                Enrolment { id: node, name, site, roles: RoleArg::of(&roles), valid_usec: valid.map(microseconds) };
             let membership = control.enroll_member(enrolment).await.doing(doing)?;
             screen.show(&json!({ "membership": membership }), || format!("{}\n", tame_token(&membership)))
         }
@@ -154,6 +181,7 @@ fn details(fleet: &FleetStatus, screen: &Screen) -> String {
     if let Some(ours) = &fleet.membership {
         let site = if ours.site.is_empty() { String::new() } else { format!(", at {}", tame(&ours.site)) };
         fact("Member as", Some(format!("{}{site}", tame(&ours.name))));
+        fact("Roles", (!ours.roles.is_empty()).then(|| tame(&ours.roles.join(", "))));
         fact("Until", Some(when(ours.expires_timestamp)));
     }
     fact(
@@ -166,12 +194,13 @@ fn details(fleet: &FleetStatus, screen: &Screen) -> String {
     );
     let mut text = facts(&lines);
     if !fleet.members.is_empty() {
-        let mut table = Table::new(&["~NAME", "ID", "~SITE", "EXPIRES"]);
+        let mut table = Table::new(&["~NAME", "ID", "~SITE", "ROLES", "EXPIRES"]);
         for member in &fleet.members {
             table.row(vec![
                 Cell::known(Some(&member.name)),
                 Cell::new(screen.short(&member.id)),
                 Cell::known(Some(&member.site)),
+                Cell::known(Some(&member.roles.join(","))),
                 Cell::new(clock.ago(member.expires_timestamp)),
             ]);
         }

@@ -55,6 +55,7 @@ fn member(of: Membership) -> Member {
         id: of.node.to_string(),
         name: of.name,
         site: of.site,
+        roles: of.roles,
         expires_timestamp: of.not_after.saturating_mul(USEC),
     }
 }
@@ -100,6 +101,7 @@ pub(super) async fn enroll(controller: &Controller, wanted: Enrolment) -> Outcom
     let enrolment = fleet::Enrolment {
         name: wanted.name.unwrap_or_default(),
         site: wanted.site.unwrap_or_default(),
+        roles: wanted.roles,
         valid: wanted.valid_usec.map(Duration::from_micros),
     };
     let token = fleet(controller).enroll(id, &enrolment).await?;

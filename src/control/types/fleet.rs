@@ -35,6 +35,9 @@ pub struct Member {
     pub name: String,
     /// Where it is; empty where nobody said.
     pub site: String,
+    /// What it may do for others beside sharing: `gateway`, `relay`, or words that allow nothing; empty: all of it.
+    #[serde(default)]
+    pub roles: Vec<String>,
     /// When its membership ends.
     pub expires_timestamp: u64,
 }
@@ -71,6 +74,9 @@ pub struct Enrolment {
     /// Where it is.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub site: Option<String>,
+    /// What it may do for others beside sharing, `gateway` and `relay`; empty: all of it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub roles: Vec<String>,
     /// For how long; left out: a year.
     #[serde(rename = "validUSec", skip_serializing_if = "Option::is_none", default)]
     pub valid_usec: Option<u64>,

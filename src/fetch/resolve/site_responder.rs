@@ -87,6 +87,8 @@ impl SiteResponder {
             if self.reached.machines.contains_key(&holder.id) {
                 return Some(source);
             }
+            // Meanwhile it is greeted: only then it is known what it can do beside sending NARs.
+            source.0.look_at();
             let asked = PeerResponder { source: Arc::clone(&source), batches: Arc::clone(&self.narinfos) };
             match asked.narinfo(hash, trust).await {
                 Ok(Some(_)) => {

@@ -9,6 +9,7 @@ use crate::keys::Signing;
 use crate::nix::StoreHash;
 use crate::resilience::{Rates, Versioned};
 use crate::store::{Audience, Decision, SharePolicy, Store, StoreError, ValidPath};
+use bytes::Bytes;
 use hyper::Response;
 use std::sync::Arc;
 
@@ -75,6 +76,11 @@ impl Share {
     /// Keeps to these limits from now on, and sends nothing from the store while it is `paused`.
     pub fn set_uploads(&self, rates: Rates, paused: bool) {
         self.upload.set(rates, paused);
+    }
+
+    /// Gives a part of a NAR back when it may leave for other sites, within the limits of all that does; `None`: nothing leaves at the moment.
+    pub async fn paced(&self, part: Bytes) -> Option<Bytes> {
+        self.upload.part(part).await
     }
 
     /// Whether nothing is sent from the store at the moment.

@@ -36,6 +36,8 @@ pub(super) enum Reader {
     Node(NodeId),
     /// Anybody else, by its address.
     Address(IpAddr),
+    /// Other sites, over NATS.
+    Sites,
 }
 
 /// Nothing leaves at the moment.

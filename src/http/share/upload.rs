@@ -12,7 +12,7 @@ use crate::http::server::listener::Request;
 use crate::resilience::{LogThrottle, Rates};
 use crate::store::{ByteStream, StoreError};
 use bytes::Bytes;
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Collected, Full};
 use hyper::Response;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use std::pin::Pin;
@@ -104,6 +104,13 @@ impl Upload {
     {
         let stream = InSlot { inner: stream.map_err(Into::into), _slot: slot };
         Body::stream(length, self.throttled(stream, request))
+    }
+
+    /// A part of a NAR that leaves over NATS, after its turn; `None`: nothing leaves at the moment.
+    pub(super) async fn part(&self, bytes: Bytes) -> Option<Bytes> {
+        let whole = Full::new(bytes).map_err(|never| match never {});
+        let paced: Throttled<_> = Throttled::new(whole, Arc::clone(&self.throttle), Reader::Sites);
+        paced.collect().await.map_err(|_: Paused| ()).ok().map(Collected::to_bytes)
     }
 
     fn throttled<B>(&self, stream: B, request: &Request) -> Throttled<B> {

@@ -2,7 +2,7 @@
 
 use super::ENROLS;
 use super::error::FleetError;
-use super::membership::{MEMBERSHIP_MAX, Membership, VALID, VALID_MAX, seconds};
+use super::membership::{MEMBERSHIP_MAX, Membership, Role, VALID, VALID_MAX, are_sound, is_sound, seconds};
 use super::messages::{Document, PairingReply, PairingRequest};
 use super::pairing::{Code, Inviter, LIFE, PairingError};
 use super::revocations::Revocations;
@@ -42,6 +42,8 @@ pub struct Enrolment {
     pub name: String,
     /// Where it is.
     pub site: String,
+    /// What it may do for others beside sharing; empty: all of it.
+    pub roles: Vec<String>,
     /// For how long, after which it ends; `None`: for a year, and it is renewed in time.
     pub valid: Option<Duration>,
 }
@@ -185,8 +187,8 @@ impl Fleet {
         if ours.as_ref().is_some_and(is_enough) {
             return Ok(());
         }
-        let site = ours.map(|ours| ours.site).unwrap_or_default();
-        let own = Enrolment { name: self.0.name.clone(), site, valid: None };
+        let (site, roles) = ours.map(|ours| (ours.site, ours.roles)).unwrap_or_default();
+        let own = Enrolment { name: self.0.name.clone(), site, roles, valid: None };
         let token = membership(&key, self.0.us, &own, now).to_token(&key);
         self.change(|state| {
             state.membership = Some(token.into());
@@ -250,12 +252,26 @@ impl Fleet {
         state.roster.as_ref().ok_or(Refusal::NoFleet)?.standing(node, SystemTime::now()).map(|_| ())
     }
 
-    /// The site that the membership names which `node` has shown; empty: none. `None` if it is no member.
+    /// Whether the membership that `node` has shown lets it take part in `site`; one that names none is good for each.
     #[must_use]
-    pub fn site_of(&self, node: NodeId) -> Option<String> {
+    pub fn is_of_site(&self, node: NodeId, site: &str) -> bool {
+        self.member(node, |member| member.site.is_empty() || member.site == site)
+    }
+
+    /// Whether the membership that `node` has shown, or this machine's own, lets it do that for others.
+    #[must_use]
+    pub fn may(&self, node: NodeId, role: Role) -> bool {
+        if node == self.0.us {
+            return self.ours().is_none_or(|ours| ours.may(role));
+        }
+        self.member(node, |member| member.may(role))
+    }
+
+    /// What holds of a member; false for anybody else.
+    fn member(&self, node: NodeId, holds: impl FnOnce(&Membership) -> bool) -> bool {
         let state = self.0.state.read();
-        let standing = state.roster.as_ref()?.standing(node, SystemTime::now());
-        standing.ok().map(|membership| membership.site.clone())
+        let standing = state.roster.as_ref().and_then(|roster| roster.standing(node, SystemTime::now()).ok());
+        standing.is_some_and(holds)
     }
 
     /// Whether a member has something of the fleet to tell that this machine does not know yet.
@@ -377,8 +393,8 @@ impl Fleet {
         let Some(dir) = self.0.state_dir.clone() else {
             return Err(FleetError::Argument("there is no state directory to keep the fleet key in".to_owned()));
         };
-        let own = Enrolment { name: self.0.name.clone(), site: site.to_owned(), valid: None };
-        is_sound(&own)?;
+        let own = Enrolment { name: self.0.name.clone(), site: site.to_owned(), ..Enrolment::default() };
+        check(&own)?;
         let key = Arc::new(blocking(move || stored::make_key(&dir)).await?);
         let own = membership(&key, self.0.us, &own, SystemTime::now());
         let (token, fleet) = (own.to_token(&key), key.id());
@@ -456,10 +472,10 @@ impl Fleet {
             let most = humantime::format_duration(VALID_MAX);
             return Err(FleetError::Argument(format!("a membership is good for a moment at least and {most} at most")));
         }
-        is_sound(enrolment)?;
+        check(enrolment)?;
         let token = membership(&key, node, enrolment, SystemTime::now()).to_token(&key);
         if token.len() > MEMBERSHIP_MAX {
-            return Err(FleetError::Argument("the name and the site are too long".to_owned()));
+            return Err(FleetError::Argument("the name, the site and the roles are too long".to_owned()));
         }
         let list = self.0.state.read().roster.as_ref().and_then(|roster| roster.without(node, SystemTime::now()));
         if let Some(list) = list {
@@ -574,21 +590,20 @@ fn membership(key: &FleetKey, node: NodeId, enrolment: &Enrolment, now: SystemTi
         node,
         name: enrolment.name.clone(),
         site: enrolment.site.clone(),
-        roles: Vec::new(),
+        roles: enrolment.roles.clone(),
         not_after: seconds(now) + valid.as_secs().max(1),
         is_final: enrolment.valid.is_some(),
     }
 }
 
 /// Whether its texts can be shown to people.
-fn is_sound(enrolment: &Enrolment) -> Result<(), FleetError> {
-    if super::membership::is_sound(&enrolment.name) && super::membership::is_sound(&enrolment.site) {
-        Ok(())
-    } else {
-        Err(FleetError::Argument(
-            "a name and a site have 64 bytes at most, and nothing that disturbs a terminal".to_owned(),
-        ))
-    }
+fn check(enrolment: &Enrolment) -> Result<(), FleetError> {
+    let is_sound = is_sound(&enrolment.name) && is_sound(&enrolment.site) && are_sound(&enrolment.roles);
+    is_sound.then_some(()).ok_or_else(|| {
+        let what =
+            "a name, a site and each of up to 8 roles have 64 bytes at most, and nothing that disturbs a terminal";
+        FleetError::Argument(what.to_owned())
+    })
 }
 
 /// Does what blocks, off the reactor.

@@ -114,6 +114,35 @@ async fn what_ends_soon_is_renewed_by_whoever_has_the_key() {
 }
 
 #[tokio::test]
+async fn a_membership_says_where_a_machine_takes_part_and_what_it_may_do_for_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (founder, member) = (open(1, &dir, None).await, open(2, &dir, None).await);
+    founder.init("").await.unwrap();
+    let may = |fleet: &Fleet| Role::ALL.map(|role| fleet.may(node(2), role));
+    assert_eq!(may(&founder), [false, false], "of whom nothing is known");
+    let cases: [(&[&str], [bool; 2]); 4] = [
+        (&[], [true, true]),
+        (&["gateway"], [true, false]),
+        (&["relay", "of a later version"], [false, true]),
+        (&["none"], [false, false]),
+    ];
+    for (roles, allowed) in cases {
+        let roles = roles.iter().map(|&role| role.to_owned()).collect();
+        let enrolment = Enrolment { site: "berlin".into(), roles, ..Enrolment::default() };
+        let token = founder.enroll(node(2), &enrolment).await.unwrap();
+        founder.present(node(2), Some(&token)).unwrap();
+        member.accept(&token).await.unwrap();
+        assert_eq!((may(&founder), may(&member)), (allowed, allowed), "{enrolment:?}");
+    }
+    assert!(founder.is_of_site(node(2), "berlin") && !founder.is_of_site(node(2), "paris"));
+    let token = founder.enroll(node(3), &Enrolment::default()).await.unwrap();
+    founder.present(node(3), Some(&token)).unwrap();
+    assert!(founder.is_of_site(node(3), "berlin") && founder.is_of_site(node(3), "paris"));
+    let many = Enrolment { roles: vec!["relay".into(); 9], ..Enrolment::default() };
+    assert!(matches!(founder.enroll(node(2), &many).await, Err(FleetError::Argument(_))));
+}
+
+#[tokio::test]
 async fn no_member_moves_another_into_a_fleet_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let [founder, member, other] = [open(1, &dir, None).await, open(2, &dir, None).await, open(3, &dir, None).await];

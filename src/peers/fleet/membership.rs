@@ -9,6 +9,29 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The most roles of a machine.
 const ROLES_MAX: usize = 8;
+/// What a machine may do for others beside sharing, as memberships say it. A word that is none of these allows nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Speak for its site.
+    Gateway,
+    /// Tell what all have, in a room of so many machines that few of them do.
+    Relay,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Gateway, Self::Relay];
+
+    /// As memberships say it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Relay => "relay",
+        }
+    }
+}
+
 /// How long a membership is good for, if nobody says otherwise…
 pub(super) const VALID: Duration = Duration::from_secs(365 * 24 * 3600);
 /// … and how long at most.
@@ -29,7 +52,7 @@ pub struct Membership {
     /// Where it is, in the words of the administrator; empty if nobody said.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub site: String,
-    /// What it may do for others beside sharing; none has a meaning yet.
+    /// What it may do for others beside sharing ([`Role`]); empty: all of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
     /// When it ends, in seconds since 1970.
@@ -60,10 +83,15 @@ impl Membership {
         !self.is_final && seconds(now).saturating_add(RENEWED_BEFORE.as_secs()) >= self.not_after
     }
 
+    /// Whether it may do that for others.
+    #[must_use]
+    pub fn may(&self, role: Role) -> bool {
+        self.roles.is_empty() || self.roles.iter().any(|of| of == role.as_str())
+    }
+
     /// Whether its texts can be shown to people and written into a header.
     fn is_sound(&self) -> bool {
-        let roles = self.roles.iter().all(|role| is_sound(role));
-        is_sound(&self.name) && is_sound(&self.site) && self.roles.len() <= ROLES_MAX && roles
+        is_sound(&self.name) && is_sound(&self.site) && are_sound(&self.roles)
     }
 
     /// As it is shown to others.
@@ -76,6 +104,11 @@ impl Membership {
         open::<Self>(token, fleet)
             .and_then(|shown| if shown.is_sound() { Ok(shown) } else { Err(NotSigned::Malformed) })
     }
+}
+
+/// Whether they are few and short, and disturb no terminal.
+pub(super) fn are_sound(roles: &[String]) -> bool {
+    roles.len() <= ROLES_MAX && roles.iter().all(|role| is_sound(role))
 }
 
 /// Whether a text is short, and disturbs no terminal.

@@ -30,7 +30,7 @@ mod stored;
 
 pub use error::FleetError;
 pub use handle::{Enrolment, Fleet, FleetOptions, FleetView, Invited};
-pub use membership::{MEMBERSHIP_MAX, Membership};
+pub use membership::{MEMBERSHIP_MAX, Membership, Role};
 pub use messages::PairingReply;
 pub use roster::Refusal;
 pub use signed::{FleetId, FleetKey};

@@ -113,7 +113,13 @@ async fn the_client_says_what_the_service_says() {
     assert_eq!(client.init_fleet("s").await.unwrap(), stub.fleet().await.unwrap());
     assert_eq!(client.invite_member().await.unwrap().code, "37-4821-9375");
     client.join_fleet("c", Some("h:1")).await.unwrap();
-    let enrolment = Enrolment { id: "a".into(), name: Some("n".into()), site: None, valid_usec: Some(7) };
+    let enrolment = Enrolment {
+        id: "a".into(),
+        name: Some("n".into()),
+        site: None,
+        roles: vec!["relay".into()],
+        valid_usec: Some(7),
+    };
     client.enroll_member(enrolment).await.unwrap();
     assert!(client.revoke_member("m").await.unwrap());
     let done = [
@@ -135,7 +141,7 @@ async fn the_client_says_what_the_service_says() {
         "init s",
         "invite",
         "join c Some(\"h:1\")",
-        "enroll a Some(\"n\") None Some(7)",
+        "enroll a Some(\"n\") None [\"relay\"] Some(7)",
         "expel m",
     ];
     assert_eq!(stub.done(), done);

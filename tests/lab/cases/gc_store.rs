@@ -22,7 +22,8 @@ use crate::process::output;
 use crate::real_nix::{self, Generation};
 use crate::store::Signed;
 
-const NOBODY: Start = Start { unprivileged: true, http_proxy: None, own_certificates: false, program: None };
+const NOBODY: Start =
+    Start { unprivileged: true, http_proxy: None, own_certificates: false, credentials: false, program: None };
 
 /// Mbit/s. The tree of 12,000 files is 16 MB, so it takes longer than any collection does; the limit is lifted once that is done.
 const RATE: u32 = 20;

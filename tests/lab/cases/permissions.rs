@@ -20,7 +20,8 @@ use crate::store::Signed;
 /// As `[share] plain_listen` says.
 const PLAIN: &str = "127.0.0.1:5000";
 
-const NOBODY: Start = Start { unprivileged: true, http_proxy: None, own_certificates: false, program: None };
+const NOBODY: Start =
+    Start { unprivileged: true, http_proxy: None, own_certificates: false, credentials: false, program: None };
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = vec![Case::new("permissions/store-missing", store_missing)];

@@ -14,10 +14,10 @@ use crate::ctx::Ctx;
 use crate::host::Host;
 use crate::http::{Client, gateway_get, percentile};
 use crate::internet::{Internet, flat_cache};
-use crate::nats::{Lines, Nats, cut_off};
+use crate::nats::{Guests, Lines, Nats, Operator, User, cut_off};
 use crate::needs::Need;
 use crate::network::Network;
-use crate::peer::{Peernixd, Settings};
+use crate::peer::{Peernixd, Settings, Start};
 use crate::real_nix::{Generation, realise, verify_store};
 use crate::store::Signed;
 use crate::wait;
@@ -34,6 +34,10 @@ const TAKEOVER: f64 = 5.0;
 const MESSAGES: f64 = 0.01;
 /// How long NATS is away.
 const AWAY: Duration = Duration::from_secs(60);
+/// How much crosses of a new version at most, as a part of all of it, compressed.
+const PATCHED: f64 = 1.0 / 3.0;
+/// What a server says to those whom it does not let in, or not do what they try.
+const REFUSED: [&str; 2] = ["authorization violation", "permissions violation"];
 /// How many paths the small cases have.
 const SOME: usize = 20;
 
@@ -43,6 +47,9 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("sites/walk", walk).quiet(),
         Case::new("sites/troubles", troubles).early(),
         Case::new("sites/relayed", relayed),
+        Case::new("sites/patched", patched).quiet(),
+        Case::new("sites/nkeys", |ctx| admitted(ctx, &Guests::Nkeys(users()?))),
+        Case::new("sites/credentials-files", |ctx| admitted(ctx, &Guests::Files(users()?, Box::new(Operator::new())))),
     ];
     cases
         .into_iter()
@@ -60,13 +67,18 @@ struct World<'a> {
 
 impl<'a> World<'a> {
     fn new(ctx: &'a Ctx, network: &'a Network<'a>) -> Result<(Self, Nats)> {
+        Self::with(ctx, network, &Guests::Anyone)
+    }
+
+    fn with(ctx: &'a Ctx, network: &'a Network<'a>, guests: &Guests) -> Result<(Self, Nats)> {
         let hosts = [network.host("a")?, network.host("b")?, network.host("c")?, network.host("d")?];
         for host in &hosts {
             host.sh("nix-store --init")?;
         }
         network.part(&hosts[..2], &hosts[2..])?;
         network.slow_internet(RATE)?;
-        let nats = Nats::start(ctx, network)?;
+        let nats = Nats::start(ctx, network, guests)?;
+        let scheme = if guests.over_tls() { "tls" } else { "nats" };
         let lines = Lines::new(network, ROUND_TRIP)?;
         let server = lines.to(4200, &nats.address())?;
         let settings = |index: usize| {
@@ -75,7 +87,7 @@ impl<'a> World<'a> {
             anyhow::Ok(
                 Settings::new(ctx)
                     .fixed_peers(&[format!("{}:7650", neighbour.address())])
-                    .set("nats.servers", vec![format!("nats://{server}")])
+                    .set("nats.servers", vec![format!("{scheme}://{server}")])
                     .set("nats.site", if index < 2 { "berlin" } else { "paris" })
                     .set("nats.addresses", line),
             )
@@ -85,7 +97,11 @@ impl<'a> World<'a> {
     }
 
     fn start(&'a self, ctx: &'a Ctx, index: usize) -> Result<Machine<'a>> {
-        let on = Peernixd::start(ctx, &self.hosts[index], &self.settings[index])?;
+        self.start_as(ctx, index, Start::default())
+    }
+
+    fn start_as(&'a self, ctx: &'a Ctx, index: usize, start: Start) -> Result<Machine<'a>> {
+        let on = Peernixd::start_as(ctx, &self.hosts[index], &self.settings[index], start)?;
         let administrator = Administrator::of(&on)?;
         Ok(Machine { on, administrator })
     }
@@ -275,6 +291,113 @@ fn relayed(ctx: &Ctx) -> Result<()> {
     on_b.wait_for("paris", 5, ACQUAINTED)?;
     let (head, _) = gateway_get(ctx, b, &narinfo(slivers[2]))?;
     ctx.check("nothing goes over NATS where that is off", head.status == 404, &head.status.to_string());
+    for machine in [on_a, on_b, on_c, on_d] {
+        machine.on.stop()?;
+    }
+    Ok(())
+}
+
+/// A new version crosses as what it differs in from the old one.
+fn patched(ctx: &Ctx) -> Result<()> {
+    let network = ctx.network()?;
+    let (world, _nats) = World::new(ctx, &network)?;
+    let set = ctx.world.versions()?;
+    set.install(&world.hosts[2])?;
+    set.install_some(&world.hosts[0], &[set.named("program-1.0")?], Signed::Yes)?;
+    let on_c = world.start(ctx, 2)?;
+    let without = upgrade(ctx, &world, false)?;
+    let with = upgrade(ctx, &world, true)?;
+    ctx.measure("what crossed for the whole, compressed", without / 1e6, "MB", None);
+    ctx.measure("what crossed for the differences", with / 1e6, "MB", None);
+    ctx.measure("bytes, as a part of those without patches", with / without, "", PATCHED);
+    on_c.on.stop()
+}
+
+/// The bytes that cross for a new version of what both sites have, which is gone again afterwards.
+fn upgrade(ctx: &Ctx, world: &World<'_>, patches: bool) -> Result<f64> {
+    let (a, set) = (&world.hosts[0], ctx.world.versions()?);
+    let settings = world.settings[0].clone().set("swarm.patches", patches);
+    let on = Peernixd::start(ctx, a, &settings)?;
+    let machine = Machine { administrator: Administrator::of(&on)?, on };
+    machine.wait_for("paris", set.paths.len() as u64, ACQUAINTED)?;
+    let get = |package: &str| -> Result<f64> {
+        let before = world.network.internet_sent()?;
+        let label = format!("{package}, {}", if patches { "patched" } else { "whole" });
+        realise(ctx, a, Generation::Machine, &label, &full(set.named(package)?))?.must(&label)?;
+        Ok((world.network.internet_sent()? - before) as f64)
+    };
+    // By which the line is measured.
+    get("other-1.0")?;
+    let sent = get("program-1.1")?;
+    let came = machine.counted("peernix_patches_total{result=\"fetched\"}")?;
+    let what = if patches { "one patch came" } else { "no patch came" };
+    ctx.check(what, came == f64::from(u8::from(patches)), &came.to_string());
+    verify_store(a, Generation::Machine)?;
+    machine.on.stop()?;
+    let paths = [set.named("other-1.0")?, set.named("program-1.1")?].map(full).join(" ");
+    a.sh(&format!("nix-store --delete {paths}\nrm -rf /run/host/home/.cache /run/host/cache"))?;
+    Ok(sent)
+}
+
+/// A user for the machines of each site.
+fn users() -> Result<Vec<User>> {
+    ["berlin", "paris"].into_iter().map(User::of).collect()
+}
+
+/// A server that lets in whom it knows, over TLS, and has them do what docs/sites.md says that they need; whoever shows nothing, or the
+/// credential of another site, hears why and works on alone.
+fn admitted(ctx: &Ctx, guests: &Guests) -> Result<()> {
+    let network = ctx.network()?;
+    let (mut world, nats) = World::with(ctx, &network, guests)?;
+    let certificates = nats.certificates();
+    for (number, host) in world.hosts.iter().enumerate() {
+        std::fs::copy(&certificates, host.dir.join("etc/certificates.pem"))?;
+        let dir = host.dir.join("credentials");
+        std::fs::create_dir(&dir)?;
+        // B shows that of the other site.
+        let site = if number == 1 { 1 } else { number / 2 };
+        std::fs::write(dir.join("nats"), guests.credential(site)?)?;
+        if number != 3 {
+            world.settings[number] = world.settings[number].clone().set("nats.credential", "nats");
+        }
+    }
+    let world = &world;
+    let [a, b, c, d] = &world.hosts;
+    let many = ctx.world.many()?;
+    let infos: Vec<&PathInfo> = many.paths.iter().take(SOME).collect();
+    many.install_some(c, &infos, Signed::Yes)?;
+    let start = || Start { own_certificates: true, credentials: true, ..Start::default() };
+    let (on_c, on_a) = (world.start_as(ctx, 2, start())?, world.start_as(ctx, 0, start())?);
+    let known = on_a.wait_for("paris", SOME as u64, ACQUAINTED)?;
+    ctx.measure("until what the other site has is known", known.as_secs_f64(), "s", None);
+    realise(ctx, a, Generation::Machine, "from the other site", &full(infos[5]))?.must("from the other site")?;
+
+    let (on_b, on_d) = (world.start_as(ctx, 1, start())?, world.start_as(ctx, 3, start())?);
+    for (who, machine) in [("of another site", &on_b), ("that shows nothing", &on_d)] {
+        let what = format!("a reason at a machine {who}");
+        let refused = || {
+            Ok(machine
+                .site()?
+                .problem
+                .is_some_and(|problem| REFUSED.iter().any(|text| problem.to_lowercase().contains(text))))
+        };
+        wait::until_true(&what, ACQUAINTED, refused).with_context(|| format!("{:#?}", machine.site()))?;
+        ctx.note(&what, machine.site()?.problem.unwrap_or_default(), "");
+        ctx.check(&format!("a machine {who} does not speak"), !machine.site()?.gateway, "");
+    }
+    for (host, site, near) in [(b, "berlin", 5), (d, "paris", 6)] {
+        let what = format!("near, in {site}");
+        realise(ctx, host, Generation::Machine, &what, &full(infos[near]))?.must(&what)?;
+    }
+    for host in [a, b, c, d] {
+        let logs = std::fs::read_to_string(ctx.logs.join(format!("{}.peernixd.log", host.name)))?;
+        let secret = guests.credential(0)?;
+        let is_told = secret
+            .lines()
+            .chain(guests.credential(1)?.lines())
+            .any(|line| line.starts_with("SU") && logs.contains(line));
+        ctx.check(&format!("{} logs no secret", host.name), !is_told, "");
+    }
     for machine in [on_a, on_b, on_c, on_d] {
         machine.on.stop()?;
     }

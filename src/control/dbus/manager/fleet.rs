@@ -35,10 +35,11 @@ pub(super) async fn join(request: Request<'_>, code: &str, options: Dict) -> Res
 pub(super) async fn enroll(request: Request<'_>, id: &str, options: Dict) -> Result<String, CallError> {
     let mut options = Options::new(options);
     let (name, site) = (options.word("Name")?, options.word("Site")?);
+    let roles = options.words("Roles")?;
     let valid_usec = options.number("ValidUSec")?;
     options.end()?;
     let call = request.enter().await?;
-    Ok(call.control.enroll_member(Enrolment { id: text(id)?.to_owned(), name, site, valid_usec }).await?)
+    Ok(call.control.enroll_member(Enrolment { id: text(id)?.to_owned(), name, site, roles, valid_usec }).await?)
 }
 
 pub(super) async fn revoke(request: Request<'_>, member: &str, options: Dict) -> Result<bool, CallError> {

@@ -221,7 +221,7 @@ manager! {
         #[zbus(out_args("fleet"))]
         join_fleet(code: &str, options: Dict) -> Dict = fleet::join;
 
-        /// Makes a membership for a machine, which JoinFleet takes there. Options: Name (s), Site (s), ValidUSec (t).
+        /// Makes a membership for a machine, which JoinFleet takes there. Options: Name (s), Site (s), Roles (as), ValidUSec (t).
         #[zbus(out_args("membership"))]
         enroll_member(id: &str, options: Dict) -> String = fleet::enroll;
 

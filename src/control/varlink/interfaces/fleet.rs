@@ -26,11 +26,12 @@ pub(super) async fn answer(call: &Call, control: &Arc<dyn Control>) -> Answered 
             one("fleet", control.join_fleet(&code, address.as_deref()).await.about("code")?)
         }
         "Enroll" => {
-            let parameters = call.parameters(&["id", "name", "site", "validUSec"])?;
+            let parameters = call.parameters(&["id", "name", "site", "roles", "validUSec"])?;
             let enrolment = Enrolment {
                 id: parameters.required("id")?,
                 name: parameters.optional("name")?,
                 site: parameters.optional("site")?,
+                roles: parameters.optional("roles")?.unwrap_or_default(),
                 valid_usec: parameters.optional("validUSec")?,
             };
             one("membership", control.enroll_member(enrolment).await.about("id")?)

@@ -48,7 +48,7 @@ fn calls() -> Vec<(&'static str, &'static str, Value)> {
         (FLEET, "Init", json!({ "site": "s" })),
         (FLEET, "Invite", json!({})),
         (FLEET, "Join", json!({ "code": "c", "address": "h:1" })),
-        (FLEET, "Enroll", json!({ "id": "a", "name": "n", "site": "s", "validUSec": 5 })),
+        (FLEET, "Enroll", json!({ "id": "a", "name": "n", "site": "s", "roles": ["gateway"], "validUSec": 5 })),
         (FLEET, "Revoke", json!({ "id": "m" })),
         (MANAGER, "SubscribeEvents", json!({ "kinds": ["reloaded"], "after": 5 })),
         (STORE, "CollectGarbage", json!({ "dryRun": true, "maxFreed": 1, "olderThanUSec": 1 })),

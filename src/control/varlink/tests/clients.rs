@@ -57,7 +57,13 @@ async fn everything(served: &Served, client: &dyn Control) {
         control.init_fleet("s").await.unwrap();
         control.invite_member().await.unwrap();
         control.join_fleet("c", Some("h:1")).await.unwrap();
-        let enrolment = Enrolment { id: "a".into(), name: Some("n".into()), site: None, valid_usec: Some(7) };
+        let enrolment = Enrolment {
+            id: "a".into(),
+            name: Some("n".into()),
+            site: None,
+            roles: vec!["relay".into()],
+            valid_usec: Some(7),
+        };
         control.enroll_member(enrolment).await.unwrap();
         assert!(control.revoke_member("m").await.unwrap());
         control.prefetch(vec!["a".into(), "b".into()]).await.unwrap();

@@ -37,6 +37,7 @@ pub(super) async fn checks(round: &mut Round<'_>) {
         id: id.to_owned(),
         name: Some(name.to_owned()),
         site: Some("office".to_owned()),
+        roles: vec!["gateway".to_owned()],
         valid_usec,
     };
     round.refuses(ErrorKind::InvalidArgument, control.enroll_member(enrolment(&another, "a", Some(0))).await);
