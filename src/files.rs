@@ -13,6 +13,12 @@ const FILE_MODE: u32 = 0o600;
 /// The permissions of a state directory that did not exist.
 const DIR_MODE: u32 = 0o700;
 
+/// How many bytes this user may still write where `dir` is. Blocks.
+pub(crate) fn free_space(dir: &Path) -> io::Result<u64> {
+    let disk = nix::sys::statvfs::statvfs(dir)?;
+    Ok(disk.blocks_available().saturating_mul(disk.fragment_size()))
+}
+
 /// Makes `dir` and what is missing above it, for this user alone.
 pub(crate) fn create_private_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir)

@@ -58,7 +58,7 @@ def dbus_call(path: str, interface: str, method: str, signature: str) -> str:
     given = iter(special.get(method, []))
     arguments, rest = [], signature
     while rest:
-        kind = next(kind for kind in ("a{sv}", "as", "s", "t", "u") if rest.startswith(kind))
+        kind = next(kind for kind in ("a{sv}", "as", "s", "t", "u", "b") if rest.startswith(kind))
         rest = rest.removeprefix(kind)
         # A dictionary and a list without anything; a name that nothing has.
         arguments.append("0" if kind in ("a{sv}", "as") else next(given, "nothing" if kind == "s" else "1"))

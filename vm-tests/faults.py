@@ -60,7 +60,7 @@ with subtest("one that is no member of the daemon's group says so, and which"):
     # NixOS lets everybody in.
     if machine.execute("test -e /usr/lib/sysusers.d/peernix.conf -a -d /nix/var/nix/daemon-socket")[0] == 0:
         machine.succeed("gpasswd --delete peernix nix-users", f"systemctl restart {UNIT}")
-        status, said = machine.execute("peernixctl verify 2>&1")
+        status, said = machine.execute("peernixctl doctor 2>&1")
         t.assertRegex(said, "nix-daemon.*members of the group nix-users, and peernix is none")
         t.assertIn("usermod --append --groups nix-users peernix", said)
         status, said = machine.execute(f"peernixctl pin {own} 2>&1")
@@ -96,7 +96,7 @@ with subtest("nix.conf may be a link to anywhere, and nobody is trusted whom it 
     machine.succeed(f"systemctl restart {UNIT}")
     t.assertEqual(trusted(), [])
     t.assertIn("cannot be read", machine.succeed("peernixctl status"))
-    t.assertIn("cannot be read", machine.execute("peernixctl verify 2>&1")[1])
+    t.assertIn("cannot be read", machine.execute("peernixctl doctor 2>&1")[1])
     machine.succeed("mv /persist/nix/away /persist/nix/nix.conf", "systemctl reload peernix")
     t.assertEqual(trusted(), ["test-1"])
 
@@ -164,7 +164,7 @@ with subtest("a key that is root's is said once, with what to do, and the socket
     status, said = machine.execute("peernixctl status 2>&1")
     t.assertEqual(status, 3)
     t.assertIn("chown --recursive peernix:", said)
-    t.assertIn("chown --recursive peernix:", machine.execute("peernixctl verify 2>&1")[1])
+    t.assertIn("chown --recursive peernix:", machine.execute("peernixctl doctor 2>&1")[1])
     machine.require_unit_state("peernix-gateway.socket")
     # Who asks does not wait for what cannot be.
     status, said = machine.execute("timeout 10 peernixctl --transport dbus peers 2>&1")

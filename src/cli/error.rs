@@ -108,7 +108,7 @@ fn hint(kind: ErrorKind) -> Option<&'static str> {
             "A store path looks like /nix/store/HASH-NAME; HASH-NAME, or a link to one such as ./result, will do."
         }
         ErrorKind::NoSuchPin => "`peernixctl pins` lists what is pinned.",
-        ErrorKind::StoreUnavailable => "`peernixctl verify` looks at what the service needs.",
+        ErrorKind::StoreUnavailable => "`peernixctl doctor` looks at what the service needs.",
         ErrorKind::NoSuchJob => "`peernixctl jobs` lists the jobs of late.",
         ErrorKind::NoSuchKey => {
             "`peernixctl keys` lists the keys that sign, `peernixctl trust` those that are trusted."

@@ -50,7 +50,10 @@ fn run(args: Args) -> Done<()> {
 async fn dispatch(verb: Verb, route: &Route, ask: bool, screen: &Screen) -> Done<()> {
     match verb {
         Verb::Status => verbs::status::run(route.connect(Start::Never).await, route, screen).await,
-        Verb::Verify => verbs::verify::run(route.connect(Start::Never).await, route, screen).await,
+        Verb::Doctor => verbs::doctor::run(route.connect(Start::Never).await, route, screen).await,
+        Verb::Explain(args) if args.finding().is_some() => {
+            args.finding().map_or(Ok(()), |finding| verbs::explain::word(finding, screen))
+        }
         Verb::Forget(_) if route.host.is_some() => {
             Err(VerbError::Usage("--host does not go with forget: run it on that machine".to_owned()))
         }

@@ -38,6 +38,9 @@ pub trait Control: Send + Sync {
     async fn drain(&self, limit: Option<Duration>) -> Outcome<bool>;
     /// Takes new work again. True if it did not.
     async fn undrain(&self) -> Outcome<bool>;
+    /// Asks nobody for anything from now on, so that what is not here is missed at once, or asks again; until the service ends. What is under
+    /// way goes on, and others are answered as ever. True if it was not so already.
+    async fn set_offline(&self, offline: bool) -> Outcome<bool>;
     /// Reads the configuration again. With a bad one everything stays as it is, and the error says what is wrong with it.
     async fn reload(&self) -> Outcome<Reload>;
     /// What is logged.

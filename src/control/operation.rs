@@ -38,6 +38,7 @@ operations! {
     ResetStatistics = "reset_statistics": [ResetStatistics];
     Drain = "drain": [Drain];
     Undrain = "undrain": [Drain];
+    SetOffline = "set_offline": [Drain];
     Reload = "reload": [Reload];
     LogLevel = "log_level": [];
     SetLogLevel = "set_log_level": [SetLogLevel];

@@ -5,6 +5,7 @@
 //! known is left out.
 
 mod events;
+mod findings;
 mod fleet;
 mod keys;
 mod peers;
@@ -14,6 +15,7 @@ mod time;
 mod words;
 
 pub use events::{Event, EventFilter, EventItem, EventKind};
+pub use findings::Finding;
 pub use fleet::{Enrolment, FleetStatus, Invitation, Member, Revoked};
 pub use keys::{Key, KeyState, Managed, Rotation, TrustOrigin, TrustedKey};
 pub use peers::{Blocked, Peer, PeerFilter};
@@ -22,7 +24,7 @@ pub use service::{
     SourceBytes, Statistics, Status, TransferCounts,
 };
 pub use store::{
-    CopyHolder, GarbageOptions, Job, JobKind, JobPath, JobState, PathReport, PathSource, Pin, PinRequest, Sharing,
-    SourceKind,
+    CopyHolder, GarbageOptions, Job, JobKind, JobPath, JobState, PathReport, PathSource, PathTransfer, Pin, PinRequest,
+    Sharing, SourceKind,
 };
 pub use time::{microseconds, timestamp};

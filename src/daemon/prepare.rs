@@ -182,6 +182,7 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         StateCell::new(config.origin.as_ref().map(|file| file.display().to_string()), policy_name(config.share.policy));
     state.upstreams_left_out(upstreams.left_out);
     state.trust_unknown(trusted.unknown.clone());
+    state.nix_conf_doubtful(trusted.notices.clone());
     let (reloader, asked_to_reload) = Reloader::new();
     let parts = Parts {
         info: ServiceInfo {
@@ -190,6 +191,7 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
             started,
             listen: listen(&addresses),
             sandbox,
+            directories: vec![directories.state.clone(), directories.cache.clone()],
         },
         state: state.clone(),
         peers: peers.clone(),

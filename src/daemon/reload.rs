@@ -108,6 +108,7 @@ impl Current {
         self.fetcher.set_upstreams(&upstreams.options);
         self.state.upstreams_left_out(Vec::new());
         self.state.trust_unknown(None);
+        self.state.nix_conf_doubtful(trusted.notices.clone());
         self.fetcher.set_budget(Duration::from_millis(new.gateway.budget_ms));
         self.fetcher.set_read_ahead(new.gateway.read_ahead);
         self.fetcher.set_download_limit(options::download(&new));

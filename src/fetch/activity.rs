@@ -9,8 +9,9 @@ use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 /// How many events a slow listener may fall behind.
 const EVENTS_MAX: usize = 1024;
@@ -18,6 +19,8 @@ const EVENTS_MAX: usize = 1024;
 const IN_USE: Duration = Duration::from_secs(10 * 60);
 /// For how many paths that is remembered: more than the largest system has.
 const IN_USE_MAX: u64 = 64 * 1024;
+/// Of how many transfers it is remembered how they went.
+const REMEMBERED_MAX: u64 = 4096;
 /// The most sources of one transfer that are named.
 const SOURCES_MAX: usize = 64;
 
@@ -68,10 +71,26 @@ pub enum FetchEvent {
     },
 }
 
+/// How a transfer went that is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastTransfer {
+    /// When it ended.
+    pub ended: SystemTime,
+    /// How long it took.
+    pub took: Duration,
+    /// How far it came, in bytes.
+    pub bytes: u64,
+    /// Who gave something, in the order of their first part.
+    pub sources: Vec<SourceName>,
+    /// Why it did not give everything, if so.
+    pub error: Option<String>,
+}
+
 /// One transfer, noted by itself.
 pub(crate) struct Trace {
     id: u64,
     path: StorePath,
+    begun: Instant,
     done: AtomicU64,
     /// It was told that it waits.
     has_waited: AtomicBool,
@@ -99,6 +118,7 @@ pub(crate) struct Activity {
     last: AtomicU64,
     running: Mutex<BTreeMap<u64, StoreHash>>,
     in_use: Cache<StoreHash, ()>,
+    over: Cache<StoreHash, Arc<LastTransfer>>,
 }
 
 impl Activity {
@@ -108,6 +128,7 @@ impl Activity {
             last: AtomicU64::new(0),
             running: Mutex::default(),
             in_use: Cache::builder().max_capacity(IN_USE_MAX).time_to_live(IN_USE).build(),
+            over: Cache::builder().max_capacity(REMEMBERED_MAX).build(),
         }
     }
 
@@ -127,7 +148,8 @@ impl Activity {
     pub(crate) fn begin(&self, path: &StorePath, bytes: u64) -> Arc<Trace> {
         let id = self.last.fetch_add(1, Relaxed) + 1;
         let (done, has_waited) = (AtomicU64::new(0), AtomicBool::new(false));
-        let trace = Arc::new(Trace { id, path: path.clone(), done, has_waited, sources: Mutex::default() });
+        let (begun, sources) = (Instant::now(), Mutex::default());
+        let trace = Arc::new(Trace { id, path: path.clone(), begun, done, has_waited, sources });
         self.promised(path.hash());
         self.running().insert(id, path.hash());
         self.tell(|| FetchEvent::TransferStarted { id, path: path.clone(), bytes });
@@ -148,6 +170,17 @@ impl Activity {
     pub(crate) fn end(&self, trace: &Trace, result: &Result<(), TransferError>) {
         self.promised(trace.path.hash());
         self.running().remove(&trace.id);
+        // Nobody read it: that says nothing of how it comes.
+        if !matches!(result, Err(TransferError::Abandoned)) {
+            let last = LastTransfer {
+                ended: SystemTime::now(),
+                took: trace.begun.elapsed(),
+                bytes: trace.done.load(Relaxed),
+                sources: trace.sources.lock().clone(),
+                error: result.as_ref().err().map(ToString::to_string),
+            };
+            self.over.insert(trace.path.hash(), Arc::new(last));
+        }
         self.tell(|| FetchEvent::TransferFinished {
             id: trace.id,
             path: trace.path.clone(),
@@ -155,6 +188,11 @@ impl Activity {
             sources: trace.sources.lock().clone(),
             result: result.clone(),
         });
+    }
+
+    /// How the last transfer of a path went, if it is remembered.
+    pub(crate) fn last(&self, hash: StoreHash) -> Option<LastTransfer> {
+        self.over.get(&hash).map(|last| LastTransfer::clone(&last))
     }
 
     /// Notes that Nix was promised a path.
@@ -202,7 +240,12 @@ mod tests {
         let FetchEvent::TransferFinished { id: 2, bytes: 4, sources, result, .. } = events.recv().await.unwrap() else {
             panic!()
         };
-        assert_eq!((sources, result), (vec![upstream], lagging));
+        assert_eq!((&sources, result), (&vec![upstream], lagging));
+        let last = activity.last(path("heard").hash()).unwrap();
+        assert_eq!((last.bytes, &last.sources, last.error.is_some()), (4, &sources, true));
+        let abandoned = activity.begin(&path("given-up"), 10);
+        activity.end(&abandoned, &Err(TransferError::Abandoned));
+        assert_eq!(activity.last(path("given-up").hash()).unwrap().bytes, 4, "the hash is the same");
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! The room's handle: what the gateway and the administrator ask of it.
 
-use super::activity::{Activity, FetchEvent};
+use super::activity::{Activity, FetchEvent, LastTransfer};
 use super::blame::Blame;
 use super::claims::handle::Claims;
 use super::nar::Nar;
@@ -19,6 +19,7 @@ use super::source::http_client::Proxies;
 use super::source::peer::PeerSource;
 use super::source::upstream_health::Nothing;
 use super::source::upstream_options::UpstreamOptions;
+use super::source::upstream_trouble::UpstreamTrouble;
 use super::source::upstreams::Upstreams;
 use super::source::{NarId, Remote as _, Source as _};
 use super::traces;
@@ -36,6 +37,7 @@ use crate::store::Store;
 use bytes::{Bytes, BytesMut};
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast};
 use tokio::time::Instant;
@@ -111,6 +113,7 @@ struct Inner {
     desk: Option<SiteDesk>,
     tables: Tables,
     verify_whole: bool,
+    is_offline: AtomicBool,
 }
 
 impl Fetcher {
@@ -194,12 +197,16 @@ impl Fetcher {
             desk,
             tables,
             verify_whole,
+            is_offline: AtomicBool::new(false),
         };
         Self(Arc::new(inner))
     }
 
     /// Who has `hash`, as a verified path info; `None` if nobody is known to have it. Nix is promised it with this.
     pub async fn narinfo(&self, hash: StoreHash) -> Option<Arc<Resolution>> {
+        if self.is_offline() {
+            return None;
+        }
         // An older one than that of the answer at most: then nothing is done ahead.
         let generation = self.0.resolver.generation();
         match self.0.resolver.answer(hash).await {
@@ -218,6 +225,7 @@ impl Fetcher {
         let generation = resolver.generation();
         let resolution = match registry.resolution(nar_hash, generation) {
             Some(under_way) => under_way,
+            None if self.is_offline() => return None,
             None => resolver.find(hash, nar_hash).await?,
         };
         let (registry, read_ahead) = (registry.clone(), read_ahead.clone());
@@ -228,6 +236,9 @@ impl Fetcher {
     /// The realisation or build trace `id`, which caches have under `target`: what a trusted key signed of it, from whoever
     /// answers first.
     pub async fn trace(&self, target: &str, id: TraceId) -> Option<String> {
+        if self.is_offline() {
+            return None;
+        }
         let _permit = self.0.traces.acquire().await.ok()?;
         let resolver = &self.0.resolver;
         traces::first(resolver.network.responders(), target, id, resolver.trusted(), resolver.budget()).await
@@ -236,6 +247,9 @@ impl Fetcher {
     /// A small document of the cache protocol (a log, a listing) from the upstreams, which alone may be asked for what no
     /// signature covers.
     pub async fn document(&self, path: &str) -> Option<Bytes> {
+        if self.is_offline() {
+            return None;
+        }
         let _permit = self.0.documents.acquire().await.ok()?;
         for upstream in self.0.upstreams.now().iter().filter(|upstream| upstream.is_available()) {
             let begun = Instant::now();
@@ -265,6 +279,30 @@ impl Fetcher {
         self.0.activity.in_use()
     }
 
+    /// How the last transfer of a path went, if it is remembered.
+    #[must_use]
+    pub fn last_transfer(&self, hash: StoreHash) -> Option<LastTransfer> {
+        self.0.activity.last(hash)
+    }
+
+    /// What is wrong with the upstreams, by their hosts: as far as lookups and downloads have shown it.
+    #[must_use]
+    pub fn upstream_troubles(&self) -> Vec<(String, UpstreamTrouble)> {
+        self.0.upstreams.troubles()
+    }
+
+    /// Whether nobody is asked for anything, so that what is not on its way already is missed at once.
+    #[must_use]
+    pub fn is_offline(&self) -> bool {
+        self.0.is_offline.load(Relaxed)
+    }
+
+    /// Asks nobody from now on, or asks again. True if it was not so already.
+    #[must_use]
+    pub fn set_offline(&self, offline: bool) -> bool {
+        self.0.is_offline.swap(offline, Relaxed) != offline
+    }
+
     /// How many transfers are under way.
     #[must_use]
     pub fn transfers_running(&self) -> usize {
@@ -279,6 +317,9 @@ impl Fetcher {
 
     /// Who has a path, asking everybody as a lookup does; nothing is taken from memory or remembered.
     pub async fn sources(&self, hash: StoreHash) -> SourceReport {
+        if self.is_offline() {
+            return SourceReport::default();
+        }
         self.0.resolver.report(hash).await
     }
 

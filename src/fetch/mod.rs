@@ -19,6 +19,7 @@ mod fetcher;
 mod nar;
 pub mod patch;
 pub mod pieces;
+mod probe;
 mod promises;
 mod read_ahead;
 mod resolve;
@@ -30,10 +31,11 @@ mod transfer;
 #[cfg(test)]
 mod tests;
 
-pub use activity::FetchEvent;
+pub use activity::{FetchEvent, LastTransfer};
 pub use error::{SourceError, TransferError, Violation};
 pub use fetcher::{Fetcher, Options, SiteDesk, SiteOptions};
 pub use nar::{Nar, NarBody};
+pub use probe::{Probe, probe};
 #[cfg(test)]
 pub(crate) use resolve::plan::{Plan, Rank};
 #[cfg(test)]
@@ -46,5 +48,6 @@ pub use source::login::{Login, LoginError};
 pub(crate) use source::partial;
 pub(crate) use source::peer::PIECES;
 pub use source::upstream_options::UpstreamOptions;
+pub use source::upstream_trouble::UpstreamTrouble;
 pub use transfer::driver::MayShare;
 pub use transfer::spool::{SpoolOptions, Spools};

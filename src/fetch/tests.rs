@@ -112,6 +112,18 @@ async fn read(fetcher: Fetcher, info: PathInfo, from: u64) -> Option<Bytes> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn offline_nobody_is_asked_and_nothing_is_remembered_of_that() {
+    let world = World::new(100_000, []);
+    let hash = world.info.path.hash();
+    assert!(world.fetcher.set_offline(true) && !world.fetcher.set_offline(true));
+    assert!(world.fetcher.narinfo(hash).await.is_none());
+    assert!(world.fetcher.sources(hash).await.sources.is_empty() && world.read(0).await.is_none());
+    assert!(world.fetcher.set_offline(false));
+    assert!(world.fetcher.narinfo(hash).await.is_some(), "nobody remembers that it was a miss");
+    assert_eq!(world.read(0).await.unwrap(), world.content);
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_who_want_a_nar_are_one_lookup_and_one_transfer() {
     for size in [100_000, 17 << 20] {
         let world = World::new(size, [Script::Answer(Duration::from_millis(50), vec![])]);

@@ -21,6 +21,15 @@ pub const PREFIX_MIN: usize = 4;
 /// How many candidates are named when a text means several peers.
 const AMBIGUOUS_MAX: usize = 8;
 
+/// A fixed address at which nobody has answered yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unseen {
+    /// As [`Peers::forget_address`] takes it.
+    pub address: String,
+    /// Whether it was added at run time, and is not the configuration's.
+    pub added: bool,
+}
+
 /// What became of [`Peers::add`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Added {
@@ -123,17 +132,16 @@ impl Peers {
         Ok(dropped)
     }
 
-    /// Who was added at run time and is not among the peers, because nobody answered there yet: the address as
-    /// [`Self::forget_address`] takes it.
+    /// Who is looked for at a fixed address and is not among the peers, because nobody answered there yet.
     #[must_use]
-    pub fn added_unseen(&self) -> Vec<String> {
+    pub fn unseen(&self) -> Vec<Unseen> {
         let searches = self.0.searches();
         let is_seen = |search: &Search| {
             let id = search.found().or(search.peer.id);
             id.is_some_and(|id| self.0.table.get(id).is_some())
         };
-        let unseen = searches.iter().filter(|search| search.added && !is_seen(search));
-        unseen.map(|search| search.peer.to_string()).collect()
+        let unseen = searches.iter().filter(|search| !is_seen(search));
+        unseen.map(|search| Unseen { address: search.peer.to_string(), added: search.added }).collect()
     }
 
     /// Ends the search for what was added, by who looks for it and by what is written down. False if nothing was.
@@ -163,7 +171,7 @@ impl Peers {
     /// False if it is blocked already (then the reason stays).
     ///
     /// # Errors
-    /// There are too many blocks; the decision cannot be written down.
+    /// There are too many blocks; with [`PeersError::NotSaved`], the decision cannot be written down, and is in force all the same.
     pub async fn block(&self, id: NodeId, reason: &str) -> Result<bool, PeersError> {
         if id == self.0.id {
             return Err(PeersError::Ourselves);
@@ -171,7 +179,8 @@ impl Peers {
         let since = unix(SystemTime::now()).unwrap_or_default();
         let block = Block { reason: shortened(reason), since };
         let edit = self.0.decisions.edit().await;
-        let new = edit.change(|content| {
+        let mut is_new = false;
+        let blocked = edit.enforce(|content| {
             if content.blocked.contains_key(&id) {
                 return Ok(false);
             }
@@ -179,15 +188,17 @@ impl Peers {
                 return Err(PeersError::TooMany { what: "peers can be blocked", limit: BLOCKED_MAX });
             }
             content.blocked.insert(id, block.clone());
+            is_new = true;
             Ok(true)
         });
-        if !new.await? {
-            return Ok(false);
+        let outcome = blocked.await;
+        if !is_new {
+            return outcome;
         }
         let name = self.0.show_blocked(id, &block);
         log::info!(peer:% = id, name:% = name, reason:% = block.reason; "peer blocked by the administrator");
         let _ = self.0.notices.events.send(PeerEvent::Blocked { id, name, reason: block.reason });
-        Ok(true)
+        outcome
     }
 
     /// Lifts the block on a peer, and a ban. False if there was neither.

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tokio::sync::MutexGuard;
 
 /// The name of the file.
@@ -68,6 +69,8 @@ pub(super) struct Decisions {
     changing: tokio::sync::Mutex<()>,
     /// `None` forgets them at the end.
     state_dir: Option<PathBuf>,
+    /// What is in force could not be written down.
+    is_unsaved: AtomicBool,
 }
 
 impl Decisions {
@@ -80,7 +83,7 @@ impl Decisions {
         let path = dir.join(FILE);
         let read = tokio::task::spawn_blocking(move || read_all(&dir.join(FILE))).await;
         let content = read.unwrap_or_else(|error| Err(PeersError::file("read", &path, io::Error::other(error))))?;
-        Ok(Self { content: RwLock::new(content), changing: tokio::sync::Mutex::default(), state_dir })
+        Ok(Self { content: RwLock::new(content), state_dir, ..Self::default() })
     }
 
     /// All of them.
@@ -124,8 +127,37 @@ impl Edit<'_> {
         if !change(&mut content)? {
             return Ok(false);
         }
+        self.save(&content).await?;
+        *self.decisions.content.write() = content;
+        Ok(true)
+    }
+
+    /// Changes them at once, whatever becomes of the file: for what keeps somebody out. To repeat it writes it down, should that have failed.
+    ///
+    /// # Errors
+    /// What `change` refuses; or, with [`PeersError::NotSaved`], the file cannot be written, and it is in force all the same.
+    pub(super) async fn enforce(
+        &self,
+        change: impl FnOnce(&mut Content) -> Result<bool, PeersError>,
+    ) -> Result<bool, PeersError> {
+        let mut content = self.decisions.content();
+        let is_new = change(&mut content)?;
+        if is_new {
+            *self.decisions.content.write() = content.clone();
+        }
+        if is_new || self.decisions.is_unsaved.load(Relaxed) {
+            self.save(&content).await.map_err(|error| {
+                self.decisions.is_unsaved.store(true, Relaxed);
+                PeersError::NotSaved(Box::new(error))
+            })?;
+        }
+        Ok(is_new)
+    }
+
+    /// Writes all of it down.
+    async fn save(&self, content: &Content) -> Result<(), PeersError> {
         if let Some(dir) = self.decisions.state_dir.clone() {
-            let text = render(&content);
+            let text = render(content);
             let path = dir.join(FILE);
             let written = tokio::task::spawn_blocking(move || {
                 files::create_private_dir(&dir)?;
@@ -134,8 +166,8 @@ impl Edit<'_> {
             let written = written.await.unwrap_or_else(|error| Err(io::Error::other(error)));
             written.map_err(|error| PeersError::file("write", &path, error))?;
         }
-        *self.decisions.content.write() = content;
-        Ok(true)
+        self.decisions.is_unsaved.store(false, Relaxed);
+        Ok(())
     }
 }
 
@@ -228,6 +260,23 @@ mod tests {
         let error = decisions.edit().await.change(block).await.unwrap_err();
         assert!(error.to_string().contains(FILE), "{error}");
         assert_eq!(decisions.content(), Content::default());
+    }
+
+    #[tokio::test]
+    async fn who_is_to_stay_out_stays_out_whatever_the_disk_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let decisions = Decisions::load(Some(state.clone())).await.unwrap();
+        std::fs::write(&state, "a file where the directory should be").unwrap();
+        let edit = decisions.edit().await;
+        let error = edit.enforce(block).await.unwrap_err();
+        assert!(matches!(error, PeersError::NotSaved(_)) && error.to_string().contains("in force now"), "{error}");
+        let id = NodeKey::from_seed([1; 32]).id();
+        assert!(decisions.is_blocked(id));
+        assert!(edit.enforce(block).await.is_err(), "it is not written down yet");
+        std::fs::remove_file(&state).unwrap();
+        assert!(!edit.enforce(block).await.unwrap(), "it was in force already");
+        assert!(Decisions::load(Some(state)).await.unwrap().is_blocked(id), "and is written down by now");
     }
 
     #[tokio::test]

@@ -37,6 +37,9 @@ pub enum PeersError {
         /// What is wrong with it.
         problem: String,
     },
+    /// What was decided is in force, but will be forgotten.
+    #[error("this is in force now, but will be forgotten at the next start: {0}; repeat it once that is put right")]
+    NotSaved(Box<Self>),
     /// The file that says who is a member of the fleet makes no sense.
     #[error("{} makes no sense: {problem}. It says who was revoked, so that nothing starts without it: restore it from a backup, or move it away and join the fleet anew", path.display())]
     Fleet {

@@ -55,7 +55,7 @@ mod twin;
 #[cfg(test)]
 mod tests;
 
-pub use administration::{Added, PING_LIMIT, PREFIX_MIN};
+pub use administration::{Added, PING_LIMIT, PREFIX_MIN, Unseen};
 pub use discovery::go_peernix::{self, GoPeernix};
 pub use discovery::peerix::{self, Peerix};
 pub use discovery::predecessor::Predecessor;

@@ -47,6 +47,7 @@ pub use prefetch::{PREFETCH_MAX, Prefetch, PrefetchProgress, PrefetchResult, Pre
 pub use record::ValidPath;
 pub use stream::ByteStream;
 
+use crate::files;
 use crate::nix::{NarHash, StoreDir, StoreHash, StorePath};
 use daemon::Daemon;
 use database::Database;
@@ -54,7 +55,6 @@ use debuginfo::DebugPaths;
 use http_body_util::BodyExt as _;
 use layouts::Layouts;
 use listing::ListingSource;
-use nix::sys::statvfs::statvfs;
 use reader::NarSource;
 use roots::{RootGuard, Roots};
 use std::io;
@@ -259,8 +259,7 @@ impl Store {
     /// # Errors
     /// What the system says.
     pub fn free(&self) -> io::Result<u64> {
-        let disk = statvfs(&self.0.real_dir)?;
-        Ok(disk.blocks_available().saturating_mul(disk.fragment_size()))
+        files::free_space(&self.0.real_dir)
     }
 
     /// Other paths of the same package and output as `path`, the newest first, `most` of them at most. Only the database knows them.

@@ -1,6 +1,6 @@
 //! Fetching paths into the store before anybody needs them, by the Nix daemon.
 //!
-//! The daemon asks its substituters, among which our gateway should be (`peernixctl verify` says whether it is); it checks
+//! The daemon asks its substituters, among which our gateway should be (`peernixctl doctor` says whether it is); it checks
 //! signatures as always and never builds. What it has lately been told is nowhere it does not ask for again before its
 //! `narinfo-cache-negative-ttl`. What was fetched is garbage until something refers to it: pin what shall stay.
 

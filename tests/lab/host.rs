@@ -54,8 +54,9 @@ impl Host {
              mount -t tmpfs -o mode=755 tmpfs /run
              mkdir -p {HERE} /run/bin
              mount --bind '{dir}' {HERE}
-             touch /run/bin/peernixd
+             touch /run/bin/peernixd /run/bin/peernixctl
              mount --bind '{peernixd}' /run/bin/peernixd
+             mount --bind '{peernixctl}' /run/bin/peernixctl
              for root in {roots}; do
                for dir in /proc /dev /nix /run; do mount --rbind $dir $root$dir; done
              done
@@ -63,6 +64,7 @@ impl Host {
              exec cat",
             dir = dir.display(),
             peernixd = ctx.peernixd.display(),
+            peernixctl = env!("CARGO_BIN_EXE_peernixctl"),
             roots = roots.join(" "),
         );
         let mut keeper = Command::new("nsenter")

@@ -46,6 +46,12 @@ impl Settings {
         self
     }
 
+    /// As delivered, of this section.
+    pub(crate) fn without(mut self, section: &str) -> Self {
+        self.0.remove(section);
+        self
+    }
+
     /// With these peers at fixed addresses and no search by mDNS.
     pub(crate) fn fixed_peers(self, peers: &[String]) -> Self {
         self.set("discovery.mdns", false).set("discovery.peers", peers.to_vec())
@@ -254,15 +260,11 @@ impl<'a> Peernixd<'a> {
         Ok(kib * 1024)
     }
 
-    /// The time of a processor that it has used so far, its own and the kernel's for it.
+    /// The time of a processor that it has used so far, its own and the kernel's for it: by the clock of the process, as the ticks in its
+    /// `stat` are those that found it running, which says nothing of one that is woken by ticks.
     pub(crate) fn cpu_time(&self) -> Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.pid()))?;
-        // The name of the program, which may hold anything, is in parentheses; after it `utime` is the 12th field, `stime` next.
-        let fields: Vec<&str> = stat.rsplit_once(')').context("no name")?.1.split_whitespace().collect();
-        let ticks =
-            |index: usize| fields.get(index).and_then(|ticks| ticks.parse::<u64>().ok()).context("no such field");
-        let per_second = ::nix::unistd::sysconf(::nix::unistd::SysconfVar::CLK_TCK)?.context("no clock ticks")?;
-        Ok(Duration::from_secs_f64((ticks(11)? + ticks(12)?) as f64 / per_second as f64))
+        let clock = ::nix::time::clock_getcpuclockid(::nix::unistd::Pid::from_raw(self.process.pid().try_into()?))?;
+        Ok(::nix::time::clock_gettime(clock)?.into())
     }
 
     /// How often its threads have gone to sleep so far, which is how often they were woken.

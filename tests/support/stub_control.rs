@@ -126,6 +126,7 @@ impl Default for Stub {
             status: Mutex::new(read(json!({
                 "version": "0.1.0", "features": ["landlock", "mdns"], "nodeId": long("a"), "hostName": "tower",
                 "storeDir": "/nix/store", "state": "degraded", "problems": ["the Nix daemon does not answer"],
+                "problemCodes": ["nix-daemon-closed"],
                 "startTimestamp": NOW - 192_000_000,
                 "listen": { "gateway": "http://127.0.0.1:7649", "share": "[::]:7650" },
                 "peersKnown": 4, "peersOnline": 1, "transfers": 2, "jobsRunning": 1, "sharePolicy": "signed", "uploadsPaused": "the connection is metered",
@@ -198,6 +199,9 @@ impl Default for Stub {
                     { "id": long("d"), "name": "evil\u{1b}[2Jname", "state": "coming", "seenTimestamp": NOW },
                 ],
                 "heldFor": [long("b")],
+                "transfer": {
+                    "timestamp": NOW - MINUTE, "durationUSec": 500_000, "bytes": 226_500, "from": [long("a"), "cache.nixos.org"],
+                },
             })),
             pins: read(json!([
                 { "path": HELLO, "reason": "for the demo", "sinceTimestamp": NOW - DAY, "copies": 3 },
@@ -346,6 +350,9 @@ impl Control for Stub {
     }
     async fn undrain(&self) -> Outcome<bool> {
         self.did("undrain".to_owned())
+    }
+    async fn set_offline(&self, offline: bool) -> Outcome<bool> {
+        self.did(format!("offline {offline}"))
     }
     async fn reload(&self) -> Outcome<Reload> {
         self.did("reload".to_owned())?;

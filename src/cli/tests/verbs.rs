@@ -22,7 +22,8 @@ async fn run(words: &[&str], screen: &Screen) -> u8 {
     let done = match verb {
         Verb::Status => verbs::status::run(Ok(control), &route, screen).await,
         Verb::Version => verbs::status::version(Some(control), screen).await,
-        Verb::Verify => verbs::verify::run(Ok(control), &route, screen).await,
+        Verb::Doctor => verbs::doctor::run(Ok(control), &route, screen).await,
+        Verb::Explain(args) if args.finding().is_some() => verbs::explain::word(args.finding().unwrap(), screen),
         Verb::Complete { what } => {
             verbs::completion::candidates(&*control, what, screen).await;
             Ok(())
@@ -33,10 +34,13 @@ async fn run(words: &[&str], screen: &Screen) -> u8 {
 }
 
 /// Every call: its golden file, its words, its exit code.
-const CALLS: [(&str, &[&str], u8); 56] = [
+const CALLS: [(&str, &[&str], u8); 61] = [
     ("status", &["status"], 0),
     ("version", &["version"], 0),
-    ("verify", &["verify"], 0),
+    ("doctor", &["doctor"], 0),
+    ("explain-word", &["explain", "peer-not-reached"], 0),
+    ("explain-path", &["explain", HELLO], 0),
+    ("explain-nothing", &["explain", "moon-full"], exit::CTL_USAGE),
     ("peers", &["peers"], 0),
     ("peers-list", &["peers", "list", "--state", "online"], 0),
     ("peers-none", &["peers", "--state", "suspect"], 0),
@@ -81,6 +85,8 @@ const CALLS: [(&str, &[&str], u8); 56] = [
     ("drain", &["drain", "--for", "10min"], 0),
     ("drain-already", &["drain"], 0),
     ("undrain", &["undrain"], 0),
+    ("offline", &["offline", "on"], 0),
+    ("offline-off", &["offline", "off"], 0),
     ("reload", &["reload"], 0),
     ("log-level", &["log-level"], 0),
     ("log-level-set", &["log-level", "debug"], 0),

@@ -1,6 +1,8 @@
 //! The verbs of `peernixctl`: one file a group, each with its arguments, what it asks, and how the answer looks.
 
 pub(super) mod completion;
+pub(super) mod doctor;
+pub(super) mod explain;
 mod fleet;
 pub(super) mod forget;
 mod garbage;
@@ -15,7 +17,6 @@ mod statistics;
 pub(super) mod status;
 mod trust;
 mod values;
-pub(super) mod verify;
 
 use super::error::Done;
 use super::output::Screen;
@@ -62,12 +63,17 @@ pub(super) enum Verb {
     Drain(service::Drain),
     /// Take new work again
     Undrain,
+    /// Ask nobody for anything, so that what is not here is missed at once; or ask again
+    Offline(service::Offline),
     /// Read the configuration again; a wrong one changes nothing
     Reload,
     /// Show what is logged, or log more or less until the service ends
     LogLevel(service::Level),
     /// Look whether all is set up as it should be, and say what to do
-    Verify,
+    #[command(alias = "verify")]
+    Doctor,
+    /// Say what a finding of doctor means; or of a path, who has it, whether it would be shared, how it came, and what Nix remembers
+    Explain(explain::Args),
     /// Print the completions for a shell
     #[command(alias = "completions")]
     Completion {
@@ -108,6 +114,7 @@ impl Verb {
             | Self::Gc(_)
             | Self::Drain(_)
             | Self::Undrain
+            | Self::Offline(_)
             | Self::Reload => true,
             Self::Status
             | Self::IsOnline(_)
@@ -115,7 +122,8 @@ impl Verb {
             | Self::Forget(_)
             | Self::Pins
             | Self::Monitor(_)
-            | Self::Verify
+            | Self::Doctor
+            | Self::Explain(_)
             | Self::Completion { .. }
             | Self::Version
             | Self::Bridge { .. }
@@ -135,6 +143,7 @@ pub(super) async fn run(verb: Verb, control: &dyn Control, local: bool, screen: 
         Verb::Peers(args) => peers::run(args, control, screen).await,
         Verb::IsOnline(args) => peers::is_online(&args, control, screen).await,
         Verb::Query(args) => paths::query(&args, control, local, screen).await,
+        Verb::Explain(args) => explain::path(&args, control, local, screen).await,
         Verb::Fetch(args) => paths::fetch(&args, control, local, screen).await,
         Verb::Pin(args) => pins::pin(args, control, local, screen).await,
         Verb::Unpin(args) => pins::unpin(&args, control, local, screen).await,
@@ -148,11 +157,12 @@ pub(super) async fn run(verb: Verb, control: &dyn Control, local: bool, screen: 
         Verb::Monitor(args) => monitor::run(&args, control, screen).await,
         Verb::Drain(args) => service::drain(&args, control, screen).await,
         Verb::Undrain => service::undrain(control, screen).await,
+        Verb::Offline(args) => service::offline(args, control, screen).await,
         Verb::Reload => service::reload(control, screen).await,
         Verb::LogLevel(args) => service::level(&args, control, screen).await,
         // These are done without the service, before this is asked.
         Verb::Status
-        | Verb::Verify
+        | Verb::Doctor
         | Verb::Forget(_)
         | Verb::Version
         | Verb::Completion { .. }

@@ -5,7 +5,7 @@ use crate::cli::error::{Doing as _, Done};
 use crate::cli::output::{Cell, Paint, Screen, Table, count, facts, latency, progress, size, tame};
 use crate::cli::store_path;
 use crate::cli::store_path::base_name;
-use crate::control::{Control, CopyHolder, PathReport};
+use crate::control::{Control, CopyHolder, PathReport, PathTransfer};
 
 /// The arguments of `query`.
 #[derive(Debug, clap::Args)]
@@ -30,6 +30,59 @@ pub(super) async fn query(args: &Query, control: &dyn Control, local: bool, scre
     let path = store_path::meant(&args.path, local)?;
     let report = control.query_path(&path).await.doing(format!("query {path}"))?;
     screen.page(&report, || render(&report, screen))
+}
+
+/// As [`query`], with how the path came here, and what Nix `remembered` of it.
+pub(super) async fn explain(
+    path: &str,
+    remembered: &[(bool, u64)],
+    control: &dyn Control,
+    local: bool,
+    screen: &Screen,
+) -> Done<()> {
+    let path = store_path::meant(path, local)?;
+    let report = control.query_path(&path).await.doing(format!("explain {path}"))?;
+    screen.page(&report, || {
+        let (head, sources) = parts(&report, screen);
+        let mut lines = Vec::new();
+        lines.extend(report.transfer.as_ref().map(|transfer| ("Last fetched", came(transfer, screen))));
+        lines.extend(told(remembered, screen).map(|told| ("Nix remembers", told)));
+        format!("{head}{}{sources}", facts(&lines))
+    })
+}
+
+/// What Nix remembers, in words.
+fn told(remembered: &[(bool, u64)], screen: &Screen) -> Option<String> {
+    let (present, when) = remembered.iter().max_by_key(|(_, when)| *when)?;
+    let ago = screen.clock.ago(when.saturating_mul(1_000_000));
+    let others = remembered.len() - 1;
+    let others = if others > 0 { format!(" (and {})", count(others as u64, "older answer")) } else { String::new() };
+    Some(if *present {
+        format!("the gateway had it {ago}{others}")
+    } else {
+        format!("nobody had it {ago}{others}; `peernixctl forget` has Nix ask again")
+    })
+}
+
+/// How long the id of a machine is.
+const NODE_ID_LEN: usize = 52;
+
+/// How a path came here.
+fn came(transfer: &PathTransfer, screen: &Screen) -> String {
+    let when = screen.clock.ago(transfer.timestamp);
+    let is_id = |name: &str| name.len() == NODE_ID_LEN && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let named = |name: &String| if is_id(name) { screen.short(name) } else { name.clone() };
+    let from = transfer.from.iter().map(named).collect::<Vec<_>>().join(", ");
+    let seconds = transfer.duration_usec as f64 / 1e6;
+    let rate = if seconds > 0.0 { transfer.bytes as f64 / seconds } else { 0.0 };
+    // A rate for people.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let rate = size(rate as u64);
+    let from = if from.is_empty() { "nobody".to_owned() } else { tame(&from) };
+    match &transfer.error {
+        None => format!("{when} from {from}: {} at {rate}/s", size(transfer.bytes)),
+        Some(error) => screen.style.paint(Paint::Bad, &format!("{when} in vain: {}", tame(error))),
+    }
 }
 
 pub(super) async fn fetch(args: &Fetch, control: &dyn Control, local: bool, screen: &Screen) -> Done<()> {
@@ -71,6 +124,12 @@ fn copies(report: &PathReport, screen: &Screen) -> Option<String> {
 }
 
 fn render(report: &PathReport, screen: &Screen) -> String {
+    let (head, sources) = parts(report, screen);
+    format!("{head}{sources}")
+}
+
+/// What is known of the path, and who has it.
+fn parts(report: &PathReport, screen: &Screen) -> (String, String) {
     let style = screen.style;
     let (dot, paint, state) = match (report.valid, report.sources.is_empty()) {
         (true, _) => ("●", Paint::Good, "in the store of this machine"),
@@ -110,6 +169,7 @@ fn render(report: &PathReport, screen: &Screen) -> String {
     });
     fact("Sharing", Some(sharing.collect::<Vec<_>>().join("\n")).filter(|text| !text.is_empty()));
     text.push_str(&facts(&lines));
+    let mut sources = String::new();
     if !report.sources.is_empty() {
         let mut table = Table::new(&["KIND", "~SOURCE", ">LATENCY", "COMPRESSION", ">FILE SIZE"]);
         for source in &report.sources {
@@ -124,8 +184,8 @@ fn render(report: &PathReport, screen: &Screen) -> String {
                 Cell::known(source.file_size.map(size)),
             ]);
         }
-        text.push('\n');
-        text.push_str(&screen.table(&table, &format!("{} listed.", count(report.sources.len() as u64, "source"))));
+        sources.push('\n');
+        sources.push_str(&screen.table(&table, &format!("{} listed.", count(report.sources.len() as u64, "source"))));
     }
-    text
+    (text, sources)
 }

@@ -1,4 +1,4 @@
-//! `peernixctl drain`, `undrain`, `reload` and `log-level`.
+//! `peernixctl drain`, `undrain`, `offline`, `reload` and `log-level`.
 
 use super::values::{level as level_parser, span};
 use crate::cli::error::{Doing as _, Done, VerbError};
@@ -24,6 +24,21 @@ pub(crate) struct Level {
     level: Option<LogLevel>,
 }
 
+/// The arguments of `offline`.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Offline {
+    /// Whether nobody is to be asked, until the service ends
+    #[arg(value_name = "on|off", value_enum, hide_possible_values = true)]
+    switch: Switch,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
 impl Level {
     /// Whether this changes something, so that somebody may have to authenticate.
     pub(super) const fn changes(&self) -> bool {
@@ -39,6 +54,20 @@ pub(super) async fn drain(args: &Drain, control: &dyn Control, screen: &Screen) 
 pub(super) async fn undrain(control: &dyn Control, screen: &Screen) -> Done<()> {
     let new = control.undrain().await.doing("undrain the service")?;
     screen.changed(new, "Takes new work again.", "Took new work already.")
+}
+
+pub(super) async fn offline(args: Offline, control: &dyn Control, screen: &Screen) -> Done<()> {
+    if args.switch == Switch::On {
+        let new = control.set_offline(true).await.doing("ask nobody any more")?;
+        screen.changed(
+            new,
+            "Asks nobody from now on, until `peernixctl offline off` or a restart.",
+            "Asked nobody already.",
+        )
+    } else {
+        let new = control.set_offline(false).await.doing("ask others again")?;
+        screen.changed(new, "Asks peers and upstreams again.", "Asked peers and upstreams already.")
+    }
 }
 
 pub(super) async fn reload(control: &dyn Control, screen: &Screen) -> Done<()> {

@@ -90,6 +90,10 @@ fn render(status: &Status, statistics: Option<&Statistics>, screen: &Screen) -> 
     lines.push(("Store", tame(&status.store_dir)));
     lines.push(("Gateway", listen(&status.listen.gateway)));
     lines.push(("Share", format!("{}, policy {}", listen(&status.listen.share), tame(&status.share_policy))));
+    if status.offline {
+        let text = "nobody is asked for anything (`peernixctl offline off` ends that)";
+        lines.push(("Offline", style.paint(Paint::Warning, text)));
+    }
     if let Some(why) = &status.uploads_paused {
         let why = format!("paused: {}", tame(why));
         lines.push(("Uploads", style.paint(Paint::Warning, &why)));

@@ -93,8 +93,16 @@ impl NixConf {
         }
         for text in &self.keys.values {
             match text.parse::<PublicKey>() {
-                Ok(key) if !trusted.contains(&key) => trusted.push(key),
-                Ok(_) => {}
+                Ok(key) if trusted.contains(&key) => {}
+                Ok(key) => {
+                    if trusted.iter().any(|other| other.name() == key.name()) {
+                        let name = key.name();
+                        notices.push(format!(
+                            "trusted-public-keys of nix.conf: two keys are called {name}, and Nix goes by the first"
+                        ));
+                    }
+                    trusted.push(key);
+                }
                 Err(error) => notices.push(format!("trusted-public-keys of nix.conf: a key is left out: {error}")),
             }
         }

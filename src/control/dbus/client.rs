@@ -98,6 +98,10 @@ impl Control for Client {
         self.call("Undrain", &(none(),)).await
     }
 
+    async fn set_offline(&self, offline: bool) -> Outcome<bool> {
+        self.call("SetOffline", &(offline, none())).await
+    }
+
     async fn reload(&self) -> Outcome<Reload> {
         from_dict(&self.call("Reload", &(none(),)).await?)
     }

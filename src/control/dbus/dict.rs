@@ -208,6 +208,7 @@ mod tests {
             copies: Some(2),
             holders: vec![],
             held_for: vec![],
+            transfer: None,
         };
         let dict = to_dict(&report).unwrap();
         assert_eq!(dict["Sources"].value_signature().to_string(), "aa{sv}");

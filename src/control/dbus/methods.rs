@@ -17,6 +17,7 @@ pub const METHODS: &[Method] = &[
     Method::new("Manager", "ResetStatistics", &[ResetStatistics]),
     Method::new("Manager", "Drain", &[Drain]),
     Method::new("Manager", "Undrain", &[Undrain]),
+    Method::new("Manager", "SetOffline", &[SetOffline]),
     Method::new("Manager", "Reload", &[Reload]),
     Method::new("Manager", "SetLogLevel", &[SetLogLevel]),
     Method::new("Manager", "Subscribe", &[Events]),

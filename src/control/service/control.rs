@@ -59,6 +59,16 @@ impl Control for Controller {
         Ok(self.set_draining(false))
     }
 
+    async fn set_offline(&self, offline: bool) -> Outcome<bool> {
+        let changed = self.0.parts.fetcher.set_offline(offline);
+        if changed && offline {
+            log::info!("offline: nobody is asked for anything until `peernixctl offline off`");
+        } else if changed {
+            log::info!("not offline any more: peers and upstreams are asked again");
+        }
+        Ok(changed)
+    }
+
     async fn reload(&self) -> Outcome<Reload> {
         let reload = self.0.parts.reloader.reload().await?;
         match &reload.error {

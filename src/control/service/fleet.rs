@@ -1,12 +1,12 @@
 //! The fleet of this machine.
 
 use super::Controller;
-use crate::control::types::{Enrolment, FleetStatus, Invitation, Member, Revoked, microseconds, timestamp};
+use crate::control::types::{Enrolment, Finding, FleetStatus, Invitation, Member, Revoked, microseconds, timestamp};
 use crate::control::{ControlError, ErrorKind, Event, EventKind, Outcome};
 use crate::peers::fleet::pairing::Code;
 use crate::peers::fleet::{self, Fleet, FleetError, Membership};
 use crate::peers::{Admission, NodeId};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Microseconds in a second.
 const USEC: u64 = 1_000_000;
@@ -33,21 +33,37 @@ pub(super) fn status(controller: &Controller) -> FleetStatus {
     }
 }
 
-/// Why this machine is not let in by its own fleet, where that matters.
-pub(super) fn problem(controller: &Controller) -> Option<String> {
+/// How long before the end of a membership that should have been renewed by then.
+const ENDS_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// What is wrong with this machine's membership, where that matters.
+pub(super) fn problem(controller: &Controller) -> Option<(Finding, String)> {
     let peers = &controller.0.parts.peers;
     peers.admission().fleet()?;
     let view = peers.fleet().view();
     match (view.fleet, view.refusal) {
-        (None, _) => Some(
+        (None, _) => Some((
+            Finding::FleetMissing,
             "Nobody is let in: [fleet] mode is \"fleet\", and this machine belongs to none (`peernixctl fleet init` founds one, `peernixctl fleet join CODE` joins one)."
                 .to_owned(),
-        ),
-        (Some(_), Some(refusal)) => Some(format!(
-            "The other members of the fleet do not let this machine in: {refusal} (`peernixctl fleet invite` on the machine that has the fleet key, then `peernixctl fleet join CODE` here)."
         )),
-        (Some(_), None) => None,
+        (Some(_), Some(refusal)) => Some((Finding::FleetRefused, format!(
+            "The other members of the fleet do not let this machine in: {refusal} (`peernixctl fleet invite` on the machine that has the fleet key, then `peernixctl fleet join CODE` here)."
+        ))),
+        (Some(_), None) => view.ours.and_then(|ours| ends_soon(&ours, SystemTime::now())),
     }
+}
+
+fn ends_soon(ours: &Membership, now: SystemTime) -> Option<(Finding, String)> {
+    let end = UNIX_EPOCH.checked_add(Duration::from_secs(ours.not_after))?;
+    let left = end.duration_since(now).ok()?;
+    (left < ENDS_SOON).then(|| {
+        let end = humantime::format_rfc3339_seconds(end);
+        let text = format!(
+            "The membership of this machine in the fleet ends on {end}: it is renewed when this machine meets the one that has the fleet key, or by `peernixctl fleet enroll` there."
+        );
+        (Finding::FleetEnds, text)
+    })
 }
 
 fn member(of: Membership) -> Member {
@@ -154,5 +170,28 @@ impl From<FleetError> for ControlError {
             FleetError::TooMany => ErrorKind::LimitExceeded,
         };
         Self::new(kind, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peers::NodeKey;
+    use crate::peers::fleet::FleetKey;
+
+    #[test]
+    fn a_membership_that_ends_within_two_weeks_is_told() {
+        let day = Duration::from_secs(86_400);
+        let now = UNIX_EPOCH + 20_000 * day;
+        let ends = |days: u64| {
+            let (fleet, node) = (FleetKey::from_seed([1; 32]).id(), NodeKey::from_seed([2; 32]).id());
+            let not_after = days * day.as_secs();
+            let (name, site, roles) = Default::default();
+            ends_soon(&Membership { fleet, node, name, site, roles, not_after, is_final: false }, now)
+        };
+        assert_eq!(ends(20_014), None);
+        let (finding, text) = ends(20_013).unwrap();
+        assert!(finding == Finding::FleetEnds && text.contains("2024-10-17T00:00:00Z"), "{text}");
+        assert_eq!(ends(19_999), None, "that is told otherwise");
     }
 }

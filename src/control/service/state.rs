@@ -1,8 +1,9 @@
 //! What the service is doing, and how it is told to read its configuration again.
 
-use crate::control::types::{Reload, ServiceState};
+use crate::control::types::{Finding, Reload, ServiceState};
 use crate::control::{ControlError, ErrorKind, Outcome};
 use parking_lot::{Mutex, MutexGuard};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +24,8 @@ pub struct ServiceInfo {
     pub listen: crate::control::types::Listen,
     /// How far it has locked itself in, in words.
     pub sandbox: String,
+    /// Where it writes.
+    pub directories: Vec<PathBuf>,
 }
 
 /// What the service is doing, for those who tell it and those who are told. Clones are the same.
@@ -39,6 +42,7 @@ struct Said {
     configuration: Option<String>,
     left_out: Vec<String>,
     trust_unknown: Option<String>,
+    doubtful: Vec<String>,
     renamed: Option<String>,
     uploads_paused: Option<String>,
 }
@@ -56,6 +60,7 @@ impl StateCell {
             configuration,
             left_out: Vec::new(),
             trust_unknown: None,
+            doubtful: Vec::new(),
             renamed: None,
             uploads_paused: None,
         })))
@@ -132,11 +137,19 @@ impl StateCell {
         self.said().trust_unknown = why;
     }
 
+    /// What of nix.conf does not count as it is written.
+    pub fn nix_conf_doubtful(&self, notices: Vec<String>) {
+        self.said().doubtful = notices;
+    }
+
     /// What of the configuration is not in force, and why, for each.
-    pub(super) fn not_in_force(&self) -> Vec<String> {
+    pub(super) fn not_in_force(&self) -> Vec<(Finding, String)> {
         let said = self.said();
-        let left_out = said.left_out.iter().map(|why| format!("Of the configuration, {why}."));
-        said.trust_unknown.iter().map(|why| format!("{why}.")).chain(left_out).collect()
+        let unknown = said.trust_unknown.iter().map(|why| (Finding::TrustUnknown, format!("{why}.")));
+        let doubtful = said.doubtful.iter().map(|why| (Finding::NixConfDoubtful, format!("{why}.")));
+        let left_out =
+            said.left_out.iter().map(|why| (Finding::UpstreamLeftOut, format!("Of the configuration, {why}.")));
+        unknown.chain(doubtful).chain(left_out).collect()
     }
 
     /// The last time that the configuration was read again.

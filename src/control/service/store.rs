@@ -2,13 +2,13 @@
 
 use super::controller::Controller;
 use crate::control::types::{
-    CopyHolder, GarbageOptions, Job, JobKind, JobPath, JobState, PathReport, PathSource, Pin, PinRequest, Sharing,
-    SourceKind, microseconds, timestamp,
+    CopyHolder, GarbageOptions, Job, JobKind, JobPath, JobState, PathReport, PathSource, PathTransfer, Pin, PinRequest,
+    Sharing, SourceKind, microseconds, timestamp,
 };
 use crate::control::{ControlError, ErrorKind, Event, EventKind, JobHandle, JobOutcome, Outcome};
 use crate::copies::Copies;
 use crate::copies::plan::{Holder, Holding};
-use crate::fetch::{SourceName, SourceView};
+use crate::fetch::{LastTransfer, SourceName, SourceView};
 use crate::nix::{StoreHash, StorePath};
 use crate::peers::NodeId;
 use crate::store::{
@@ -61,6 +61,7 @@ pub(super) async fn query(controller: &Controller, text: &str) -> Outcome<PathRe
         copies: copies.as_ref().map(|of| of.wanted).filter(|wanted| *wanted > 1),
         holders: copies.iter().flat_map(|of| &of.holders).map(|holder| copy_holder(controller, holder)).collect(),
         held_for: copies.iter().flat_map(|of| &of.held_for).map(ToString::to_string).collect(),
+        transfer: parts.fetcher.last_transfer(hash).map(transfer),
     };
     let Some(here) = here else { return Ok(report) };
     let info = &here.path.info;
@@ -74,6 +75,16 @@ pub(super) async fn query(controller: &Controller, text: &str) -> Outcome<PathRe
         sharing: vec![sharing("anyone", &here.anyone), sharing("enrolled", &here.enrolled)],
         ..report
     })
+}
+
+fn transfer(last: LastTransfer) -> PathTransfer {
+    PathTransfer {
+        timestamp: timestamp(last.ended),
+        duration_usec: microseconds(last.took),
+        bytes: last.bytes,
+        from: last.sources.iter().map(ToString::to_string).collect(),
+        error: last.error,
+    }
 }
 
 fn copy_holder(controller: &Controller, (id, holder): &(NodeId, Holder)) -> CopyHolder {

@@ -55,6 +55,12 @@ pub struct Status {
     pub state: ServiceState,
     /// What is missing, one sentence each.
     pub problems: Vec<String>,
+    /// What each of them is called, in the same order: see [`super::Finding`].
+    #[serde(default)]
+    pub problem_codes: Vec<String>,
+    /// Whether nobody is asked for anything.
+    #[serde(default)]
+    pub offline: bool,
     /// When it started.
     pub start_timestamp: u64,
     /// Where it listens.

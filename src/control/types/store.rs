@@ -48,6 +48,27 @@ pub struct PathReport {
     /// The ids of the members for whom it is held here.
     #[serde(default)]
     pub held_for: Vec<String>,
+    /// The last time that it was fetched by this service, if it remembers; left out if not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub transfer: Option<PathTransfer>,
+}
+
+/// How a path was fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PathTransfer {
+    /// When that ended.
+    pub timestamp: u64,
+    /// How long it took.
+    #[serde(rename = "durationUSec")]
+    pub duration_usec: u64,
+    /// How many bytes of the NAR came.
+    pub bytes: u64,
+    /// Who gave something, in the order of their first part.
+    pub from: Vec<String>,
+    /// Why it did not come; left out if it did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
 }
 
 /// A member that holds a copy.

@@ -24,6 +24,7 @@ pub(crate) mod upstream;
 pub(crate) mod upstream_health;
 pub(crate) mod upstream_nar;
 pub(crate) mod upstream_options;
+pub(crate) mod upstream_trouble;
 pub(crate) mod upstreams;
 
 #[cfg(test)]

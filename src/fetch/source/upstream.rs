@@ -6,6 +6,7 @@ use super::login::Login;
 use super::redirect::follow;
 use super::upstream_health::{Health, News, Nothing, is_passing_status};
 use super::upstream_options::UpstreamOptions;
+use super::upstream_trouble::{Noted, UpstreamTrouble};
 use super::{Remote, SourceId, decode, host};
 use crate::fetch::error::{Kind, SourceError};
 use crate::metrics::{Counter, Metrics};
@@ -14,12 +15,12 @@ use crate::peers::{Failure, Sample};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HOST, LOCATION, RANGE, RETRY_AFTER, USER_AGENT};
+use hyper::header::{AUTHORIZATION, DATE, HOST, LOCATION, RANGE, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// How many redirections are followed.
@@ -39,6 +40,7 @@ pub(crate) struct Upstream {
     /// Bytes of NARs that came from it, or from another on the same host.
     received: Arc<Counter>,
     health: Mutex<Health>,
+    noted: Mutex<Noted>,
 }
 
 impl Upstream {
@@ -56,6 +58,7 @@ impl Upstream {
             elsewhere,
             complaints: Complaints::default(),
             health: Mutex::new(Health::new()),
+            noted: Mutex::default(),
         }
     }
 
@@ -109,6 +112,26 @@ impl Upstream {
         } else if self.health.lock().answered(now) == Some(News::Back) {
             self.complaints.forget();
             log::info!(upstream:% = self; "the upstream answers again");
+        }
+    }
+
+    /// What is wrong with it, as far as is known; `by_proxy`: a proxy is asked in its place.
+    pub(crate) fn troubles(&self, by_proxy: bool) -> Vec<UpstreamTrouble> {
+        let works = self.works();
+        self.noted.lock().troubles(works, by_proxy)
+    }
+
+    /// Notes what an answer, or that there was none, says for people. `is_own`: it comes from the upstream itself, and not from where it
+    /// redirects to.
+    fn note<B>(&self, answer: &Result<Response<B>, SourceError>, is_own: bool) {
+        match answer {
+            Ok(response) if is_own => {
+                let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+                let has_login = self.options.login != Login::default();
+                self.noted.lock().answered(response.status().as_u16(), date, has_login, SystemTime::now());
+            }
+            Ok(_) => {}
+            Err(error) => self.noted.lock().failed(&error.to_string()),
         }
     }
 
@@ -192,6 +215,7 @@ impl Upstream {
         let request = request.body(Empty::new()).map_err(|error| SourceError::Connection(error.to_string()))?;
         let client = self.elsewhere.as_ref().filter(|_| !is_own).unwrap_or(&self.client);
         let result = client.request(request).await;
+        self.note(&result, is_own);
         result.inspect(|response| self.heard(response))
     }
 

@@ -1,8 +1,10 @@
 //! The upstreams that are asked, in the order of preference; a reload of the configuration may change them.
 
+use super::host;
 use super::http_client::{ClientFactory, Proxies};
 use super::upstream::Upstream;
 use super::upstream_options::UpstreamOptions;
+use super::upstream_trouble::UpstreamTrouble;
 use crate::metrics::Metrics;
 use crate::resilience::Versioned;
 use std::sync::Arc;
@@ -23,6 +25,15 @@ impl Upstreams {
     /// Those that are asked now, in the order of preference.
     pub(crate) fn now(&self) -> Arc<Vec<Arc<Upstream>>> {
         self.current.now().value
+    }
+
+    /// What is wrong with them, by their hosts.
+    pub(crate) fn troubles(&self) -> Vec<(String, UpstreamTrouble)> {
+        let of = |upstream: &Arc<Upstream>| {
+            let troubles = upstream.troubles(self.clients.goes_by_proxy(&upstream.base));
+            troubles.into_iter().map(|trouble| (host(&upstream.base), trouble)).collect::<Vec<_>>()
+        };
+        self.now().iter().flat_map(of).collect()
     }
 
     /// Goes by way of these proxies from now on.

@@ -8,13 +8,13 @@
 
 use super::assembly::WITHHELD;
 use super::rest::{self, RESTS_MIN};
+use crate::files;
 use crate::nix::{NarHash, PathInfo};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::statvfs::statvfs;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -398,9 +398,7 @@ fn make_file(spool: &Spool, place: &Place) -> io::Result<File> {
     }
     let dir = place.dir.as_ref().ok_or_else(|| io::Error::other("there is no cache directory"))?;
     let size = spool.info.nar_size;
-    let disk = statvfs(dir)?;
-    let free = disk.blocks_available() * disk.fragment_size();
-    if free < size.saturating_add(DISK_FREE) {
+    if files::free_space(dir)? < size.saturating_add(DISK_FREE) {
         return Err(io::ErrorKind::StorageFull.into());
     }
     if size >= RESTS_MIN {

@@ -96,6 +96,7 @@ async fn the_client_says_what_the_service_says() {
     client.reset_statistics().await.unwrap();
     assert!(client.drain(Some(Duration::from_secs(2))).await.unwrap());
     assert!(client.undrain().await.unwrap());
+    assert!(client.set_offline(true).await.unwrap());
     client.set_log_level(LogLevel::Trace).await.unwrap();
     assert!(client.add_peer("host:1").await.unwrap());
     assert!(client.forget_peer("one").await.unwrap());
@@ -126,6 +127,7 @@ async fn the_client_says_what_the_service_says() {
         "reset",
         "drain Some(2s)",
         "undrain",
+        "offline true",
         "log trace",
         "add host:1",
         "forget one",
@@ -327,7 +329,7 @@ fn every_method_has_its_twin_in_varlink() {
     let operations = |methods: &[Method]| methods.iter().flat_map(|method| method.operations).copied().collect();
     let (here, there): (BTreeSet<Operation>, BTreeSet<Operation>) = (operations(METHODS), operations(VARLINK));
     // So many methods of the trait change something.
-    assert_eq!(here.iter().filter(|operation| !operation.actions().is_empty()).count(), 24);
+    assert_eq!(here.iter().filter(|operation| !operation.actions().is_empty()).count(), 25);
     // A property, and signals, in D-Bus.
     let elsewhere = BTreeSet::from([Operation::LogLevel, Operation::WatchJob]);
     assert_eq!(there.difference(&here).copied().collect::<BTreeSet<_>>(), elsewhere);

@@ -59,6 +59,8 @@ async fn our_client_asks_changes_and_hears_of_it() {
     assert!(matches!(event, EventItem::Event(event) if event.kind == EventKind::DrainChanged));
     assert_eq!(client.status().await.unwrap().state.as_str(), "draining");
     assert!(client.undrain().await.unwrap());
+    assert!(client.set_offline(true).await.unwrap() && client.status().await.unwrap().offline);
+    assert!(!client.set_offline(true).await.unwrap() && client.set_offline(false).await.unwrap());
     assert_eq!(client.peers(PeerFilter::default()).await.unwrap(), []);
     assert_eq!(client.peer("nobody").await.unwrap_err().kind, ErrorKind::NoSuchPeer);
     assert_eq!(client.job(7).await.unwrap_err().kind, ErrorKind::NoSuchJob);

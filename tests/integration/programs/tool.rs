@@ -80,7 +80,7 @@ fn every_verb_in_json() {
     assert_eq!(json(home, &["reload"])["success"], true);
     assert_eq!(json(home, &["log-level", "debug"])["logLevel"], "debug");
     assert_eq!(json(home, &["log-level"])["logLevel"], "debug");
-    let (_, out, _) = run(home, &["verify", "--json=short"]);
+    let (_, out, _) = run(home, &["doctor", "--json=short"]);
     let checks: Value = serde_json::from_str(&out).unwrap();
     let gateway = checks.as_array().unwrap().iter().find(|check| check["check"] == "gateway").unwrap();
     assert_eq!(gateway["result"], "ok", "{checks:#}");

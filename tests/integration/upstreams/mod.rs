@@ -54,7 +54,7 @@ async fn fetch(service: &Service, sample: &Sample) -> bool {
 /// Everything that the service tells anybody: its log, its state, its statistics, its metrics.
 async fn everything_told(service: &Service) -> String {
     let mut all = service.log();
-    for arguments in [&["status", "--json=short"][..], &["stats"], &["verify"], &["query", "--json=short"]] {
+    for arguments in [&["status", "--json=short"][..], &["stats"], &["doctor"], &["query", "--json=short"]] {
         let (_, out, err) = told(&program("peernixctl", service.home()).args(arguments).output().unwrap());
         all.push_str(&out);
         all.push_str(&err);

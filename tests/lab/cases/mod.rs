@@ -5,6 +5,7 @@ mod chaos;
 mod compression;
 mod copies;
 mod discovery;
+mod doctor;
 mod exchange;
 mod failover;
 mod fleet;
@@ -129,6 +130,7 @@ pub(crate) fn all() -> Vec<Case> {
         gone::cases(),
         forget::cases(),
         discovery::cases(),
+        doctor::cases(),
         multicast::cases(),
         misses::cases(),
         index::cases(),

@@ -256,11 +256,11 @@ fn copied_machine(ctx: &Ctx) -> Result<()> {
         });
         let name = &peernixd.host.name;
         ctx.check(&format!("{name} notices the other"), said.is_ok(), "it does not");
-        ctx.check(
-            &format!("the log of {name} says so"),
-            peernixd.log().contains("has this machine's node key"),
-            "it does not",
-        );
+        // It is told before it is written down.
+        let logged = wait::until_true("the log to say so", Duration::from_secs(2), || {
+            Ok(peernixd.log().contains("has this machine's node key"))
+        });
+        ctx.check(&format!("the log of {name} says so"), logged.is_ok(), "it does not");
     }
     ctx.measure("until both have noticed", start.elapsed().as_secs_f64(), "s", 5.0);
     on_b.stop()?;

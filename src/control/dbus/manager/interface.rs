@@ -100,6 +100,11 @@ manager! {
         #[zbus(out_args("changed"))]
         undrain(options: Dict) -> bool = service::undrain;
 
+        /// Asks nobody for anything from now on, so that what is not here is missed at once, or asks again; until the service ends. True if it
+        /// was not so already.
+        #[zbus(out_args("changed"))]
+        set_offline(offline: bool, options: Dict) -> bool = service::set_offline;
+
         /// Reads the configuration again. With a bad one everything stays as it is, and the error says what is wrong with it.
         #[zbus(out_args("result"))]
         reload(options: Dict) -> Dict = service::reload;

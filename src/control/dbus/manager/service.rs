@@ -49,6 +49,11 @@ pub(super) async fn undrain(request: Request<'_>, options: Dict) -> Result<bool,
     Ok(call.control.undrain().await?)
 }
 
+pub(super) async fn set_offline(request: Request<'_>, offline: bool, options: Dict) -> Result<bool, CallError> {
+    let call = request.enter_without(options).await?;
+    Ok(call.control.set_offline(offline).await?)
+}
+
 pub(super) async fn reload(request: Request<'_>, options: Dict) -> Result<Dict, CallError> {
     let call = request.enter_without(options).await?;
     let reload = call.control.reload().await;

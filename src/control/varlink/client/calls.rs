@@ -103,6 +103,10 @@ impl Control for Client {
         self.changes(MANAGER, "Undrain", json!({})).await
     }
 
+    async fn set_offline(&self, offline: bool) -> Outcome<bool> {
+        self.changes(MANAGER, "SetOffline", json!({ "offline": offline })).await
+    }
+
     async fn reload(&self) -> Outcome<Reload> {
         self.get(MANAGER, "Reload", json!({}), "reload").await
     }

@@ -37,6 +37,10 @@ pub(super) async fn answer(call: &Call, control: &Arc<dyn Control>) -> Answered 
             call.parameters(&[])?;
             changed(control.undrain().await.map_err(Refusal::from))
         }
+        "SetOffline" => {
+            let offline = call.parameters(&["offline"])?.required("offline")?;
+            changed(control.set_offline(offline).await.map_err(Refusal::from))
+        }
         "Reload" => {
             call.parameters(&[])?;
             one("reload", control.reload().await?)

@@ -36,6 +36,7 @@ pub const METHODS: &[Method] = &[
     Method::new(MANAGER, "ResetStatistics", &[ResetStatistics]),
     Method::new(MANAGER, "Drain", &[Drain]),
     Method::new(MANAGER, "Undrain", &[Undrain]),
+    Method::new(MANAGER, "SetOffline", &[SetOffline]),
     Method::new(MANAGER, "Reload", &[Reload]),
     Method::new(MANAGER, "GetLogLevel", &[LogLevel]),
     Method::new(MANAGER, "SetLogLevel", &[SetLogLevel]),

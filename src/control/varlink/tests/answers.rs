@@ -23,6 +23,7 @@ fn calls() -> Vec<(&'static str, &'static str, Value)> {
         (MANAGER, "ResetStatistics", json!({})),
         (MANAGER, "Drain", json!({ "limitUSec": 5 })),
         (MANAGER, "Undrain", json!({})),
+        (MANAGER, "SetOffline", json!({ "offline": true })),
         (MANAGER, "Reload", json!({})),
         (MANAGER, "GetLogLevel", json!({})),
         (MANAGER, "SetLogLevel", json!({ "level": "debug" })),

@@ -42,6 +42,7 @@ async fn everything(served: &Served, client: &dyn Control) {
         assert!(control.drain(Some(Duration::from_secs(3))).await.unwrap());
         assert!(control.drain(None).await.unwrap());
         assert!(!control.undrain().await.unwrap());
+        assert!(control.set_offline(true).await.unwrap());
         control.set_log_level(LogLevel::Trace).await.unwrap();
         assert!(control.add_peer("h:1").await.unwrap());
         assert!(control.forget_peer("a").await.unwrap());
@@ -73,7 +74,7 @@ async fn everything(served: &Served, client: &dyn Control) {
     }
     let done = stub.done.lock().clone();
     let (ours, theirs) = done.split_at(done.len() / 2);
-    assert_eq!((ours, ours.len()), (theirs, 23));
+    assert_eq!((ours, ours.len()), (theirs, 24));
 
     let kind = |outcome: ControlError| outcome.kind;
     assert_eq!(client.peer("nobody").await.map_err(kind), Err(ErrorKind::NoSuchPeer));

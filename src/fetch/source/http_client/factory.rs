@@ -4,6 +4,7 @@ use super::client::HttpClient;
 use super::connector::SharedProxies;
 use super::proxy::Proxies;
 use crate::fetch::source::login::ClientIdentity;
+use hyper::Uri;
 use parking_lot::RwLock;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use std::sync::Arc;
@@ -50,6 +51,11 @@ impl ClientFactory {
 
     fn client_with(&self, tls: Arc<ClientConfig>) -> HttpClient {
         HttpClient::new(tls, Arc::clone(&self.anonymous), Arc::clone(&self.proxies))
+    }
+
+    /// Whether a proxy is asked for what is there.
+    pub(crate) fn goes_by_proxy(&self, target: &Uri) -> bool {
+        self.proxies.read().towards(target).is_some()
     }
 
     /// Has all clients use these proxies from now on. Connections that stand are not theirs to change: see

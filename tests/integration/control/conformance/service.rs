@@ -52,6 +52,9 @@ async fn statistics(round: &mut Round<'_>) {
 
 async fn drain(round: &mut Round<'_>) {
     let control = round.control;
+    assert!(control.set_offline(true).await.unwrap() && !control.set_offline(true).await.unwrap());
+    assert!(control.status().await.unwrap().offline);
+    assert!(control.set_offline(false).await.unwrap() && !control.status().await.unwrap().offline);
     let mut listener = round.listen().await;
     assert!(control.drain(None).await.unwrap() && !control.drain(None).await.unwrap());
     assert_eq!(control.status().await.unwrap().state, ServiceState::Draining);

@@ -28,6 +28,7 @@ fn call(method: &Method) -> Vec<String> {
             let value = match kind.as_str() {
                 "s" if method.name == "SetLogLevel" => "debug",
                 "s" => "x",
+                "b" => "true",
                 "as" | "a{sv}" | "t" | "u" => "0",
                 other => panic!("{other} of {method:?}"),
             };

@@ -3,7 +3,7 @@
 use super::check::Check;
 use crate::cli::output::tame;
 use crate::config::TrustedBy;
-use crate::control::{TrustOrigin, TrustedKey};
+use crate::control::{Finding, TrustOrigin, TrustedKey};
 
 /// What is looked at.
 const CHECK: &str = "trust";
@@ -11,10 +11,9 @@ const CHECK: &str = "trust";
 /// Holds the keys of the service, if it can be asked, against those that its configuration and nix.conf name, as this user reads
 /// them.
 pub(super) fn judge(files: &TrustedBy, service: Option<&[TrustedKey]>) -> Vec<Check> {
-    let mut checks: Vec<Check> =
-        files.notices.iter().map(|notice| Check::warn(CHECK, notice.clone(), "put nix.conf right")).collect();
+    let mut checks: Vec<Check> = files.notices.iter().map(|notice| doubtful(notice)).collect();
     if let Some(why) = &files.unknown {
-        checks.push(Check::fail(CHECK, why.clone(), "then run `peernixctl reload`"));
+        checks.push(Check::fail(CHECK, Finding::TrustUnknown, why.clone(), "then run `peernixctl reload`"));
     }
     let named: Vec<String> = files.keys.iter().map(ToString::to_string).collect();
     let in_force: Vec<&str> = match service {
@@ -25,6 +24,7 @@ pub(super) fn judge(files: &TrustedBy, service: Option<&[TrustedKey]>) -> Vec<Ch
     if in_force.is_empty() && files.unknown.is_none() {
         checks.push(Check::fail(
             CHECK,
+            Finding::TrustNone,
             "no key is trusted, so nothing can be fetched",
             "name keys in [trust] public_keys or in trusted-public-keys of nix.conf",
         ));
@@ -37,6 +37,7 @@ pub(super) fn judge(files: &TrustedBy, service: Option<&[TrustedKey]>) -> Vec<Ch
         if key.origin != TrustOrigin::Added && !named.contains(&key.public_key) && files.unknown.is_none() {
             checks.push(Check::warn(
                 CHECK,
+                Finding::TrustDiffers,
                 format!("the service goes by {}, which {} does not name", name(&key.public_key), files.origin),
                 "`peernixctl reload`",
             ));
@@ -46,11 +47,16 @@ pub(super) fn judge(files: &TrustedBy, service: Option<&[TrustedKey]>) -> Vec<Ch
     {
         checks.push(Check::warn(
             CHECK,
+            Finding::TrustDiffers,
             format!("{} names {}, of which the service does not know", files.origin, name(key)),
             "`peernixctl reload`; if that changes nothing, let the service read what this user can read",
         ));
     }
     checks
+}
+
+fn doubtful(notice: &str) -> Check {
+    Check::warn(CHECK, Finding::NixConfDoubtful, notice, "put nix.conf right, then `peernixctl reload`")
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::check::Check;
 use crate::cli::output::count;
 use crate::cli::systemd::RUNTIME_DIRECTORY;
+use crate::control::Finding;
 use crate::system::control_sockets::{ADMIN_GROUP, Control};
 use nix::unistd::{Gid, Group, User};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -48,6 +49,7 @@ pub(super) fn secrets(state: &Path, checks: &mut Vec<Check>) {
                 format!("{} belongs to the user id {}, and the service may not use it", secret.display(), about.uid());
             checks.push(Check::fail(
                 CHECK,
+                Finding::FileForeign,
                 message,
                 format!("`chown --recursive {name}: {shown}`, then start the service"),
             ));
@@ -57,7 +59,7 @@ pub(super) fn secrets(state: &Path, checks: &mut Vec<Check>) {
             let secret = secret.display();
             let message = format!("{secret}: others may read it (mode {:o})", about.permissions().mode() & 0o7777);
             let remedy = format!("`chmod 600 {secret}`, and rotate the key if somebody may have read it");
-            checks.push(Check::fail(CHECK, message, remedy));
+            checks.push(Check::fail(CHECK, Finding::KeyOpen, message, remedy));
         }
     }
     if !is_wrong {
@@ -79,7 +81,12 @@ pub(super) fn sockets(checks: &mut Vec<Check>) {
         seen += 1;
         if let Some(problem) = problem(control, about.mode(), Gid::from_raw(about.gid()), admins) {
             wrong = true;
-            checks.push(Check::fail(CHECK, format!("{}: {problem}", path.display()), REMAKE_SOCKETS));
+            checks.push(Check::fail(
+                CHECK,
+                Finding::SocketPermissions,
+                format!("{}: {problem}", path.display()),
+                REMAKE_SOCKETS,
+            ));
         }
     }
     if seen > 0 && !wrong {

@@ -2,6 +2,7 @@
 
 use super::check::Check;
 use crate::config::NixConf;
+use crate::control::Finding;
 use nix::unistd::{Gid, Group, User, geteuid};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
@@ -28,6 +29,7 @@ pub(super) fn answers(system: bool, checks: &mut Vec<Check>) {
         let name = &user.name;
         checks.push(Check::fail(
             CHECK,
+            Finding::NixDaemonClosed,
             format!("{FOLDER} is for members of the group {group}, and {name} is none: {LOST}"),
             format!("`usermod --append --groups {group} {name}`, then restart peernix.service"),
         ));
@@ -37,6 +39,7 @@ pub(super) fn answers(system: bool, checks: &mut Vec<Check>) {
         None => Check::ok(CHECK, format!("it lets the user {} in", user.name)),
         Some(why) => Check::warn(
             CHECK,
+            Finding::NixDaemonClosed,
             format!("{why}: {LOST}"),
             format!(
                 "add `extra-allowed-users = {}` to nix.conf and restart nix-daemon (NixOS: services.peernix.enable does)",
