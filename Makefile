@@ -47,7 +47,7 @@ demo: cc
 	$(CARGO) run --locked --quiet --example demo -- $(ARGS)
 
 test: setup
-	$(stage) 'build the tests' $(CARGO) test --locked --no-run --all-targets
+	$(stage) 'build the tests' $(CARGO) test --locked --no-run --lib --bins --tests --examples --bench suite
 	$(stage) 'unit and integration tests' $(CARGO) test --locked $(tests)
 	$(stage) 'documentation tests' $(CARGO) test --locked --doc
 	$(stage) 'NixOS' scripts/nixos-check.sh

@@ -61,8 +61,15 @@ pub(super) enum JsonArgument {
 
 const AFTER_HELP: &str = "\
 Without a command, `status` is shown. `peernixctl help COMMAND` and the man page peernixctl(1) tell more.
-Exit codes: 0 done, 1 it did not work, 2 usage, 3 peernixd does not run or the peer is offline,
-            4 no such object, 5 permission denied, 130 interrupted.";
+
+Exit codes:
+    0  done
+    1  it did not work
+    2  usage: an argument makes no sense
+    3  peernixd does not run, or the peer is offline
+    4  there is no such peer, path, pin, job or key
+    5  this user may not do that
+  130  interrupted";
 
 /// The command line, for completions, man pages and tests.
 pub(super) fn command() -> clap::Command {
@@ -72,6 +79,13 @@ pub(super) fn command() -> clap::Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_help_has_a_line_for_each_exit_code() {
+        for (code, meaning) in crate::cli::exit::CTL_CODES {
+            assert!(AFTER_HELP.lines().any(|line| line.trim() == format!("{code}  {meaning}")), "{code}: {meaning}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_sound() {
@@ -86,5 +100,6 @@ mod tests {
         assert!(parse(&["pin", "x", "--for", "2d", "--until", "2030-01-01"]).is_err());
         assert!(parse(&["completions", "zsh"]).is_ok() && parse(&["is-online", "tower", "-q"]).is_ok());
         assert!(parse(&["log-level", "loud"]).is_err() && parse(&["fetch"]).is_err());
+        assert!(parse(&["log-level", "warn"]).is_ok() && parse(&["log-level", "warning"]).is_ok());
     }
 }

@@ -244,8 +244,11 @@ pub(super) fn store_dir<'de, D: Deserializer<'de>>(deserializer: D) -> Result<St
 /// Reads a log level.
 pub(super) fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<log::LevelFilter, D::Error> {
     let text = String::deserialize(deserializer)?;
-    text.parse()
-        .map_err(|_| D::Error::custom(format_args!("'{text}' is not a level (off, error, warn, info, debug or trace)")))
+    // The word of the interfaces and of syslog, and the one of the library.
+    let word = if text == "warning" { "warn" } else { &text };
+    word.parse().map_err(|_| {
+        D::Error::custom(format_args!("'{text}' is not a level (off, error, warning, info, debug or trace)"))
+    })
 }
 
 #[cfg(test)]

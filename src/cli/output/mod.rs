@@ -1,5 +1,6 @@
 //! What the programs print: data on stdout, everything else on stderr, and nothing that a stranger could hide in a name.
 
+mod ascii;
 mod pager;
 pub(super) mod progress;
 mod screen;

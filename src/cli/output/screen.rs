@@ -1,6 +1,6 @@
 //! Where a verb's result goes: JSON or text, in colours or not, through a pager or not.
 
-use super::{Clock, Style, Table, complain, pager};
+use super::{Clock, Style, Table, ascii, complain, pager};
 use crate::cli::error::{Done, VerbError};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -40,6 +40,8 @@ pub(crate) struct Screen {
     /// Whether stdout is a terminal.
     terminal: bool,
     pager: bool,
+    /// Whether the locale has ASCII only.
+    ascii: bool,
     out: Mutex<Box<dyn Write + Send>>,
 }
 
@@ -57,6 +59,7 @@ impl Screen {
             progress: io::stderr().is_terminal() && json == JsonForm::Off,
             terminal,
             pager: pager && terminal,
+            ascii: ascii::is_all_there_is(|name| std::env::var(name).ok()),
             out: Mutex::new(Box::new(io::stdout())),
         }
     }
@@ -74,6 +77,7 @@ impl Screen {
             progress: false,
             terminal: false,
             pager: false,
+            ascii: false,
             out: Mutex::new(out),
         }
     }
@@ -85,7 +89,7 @@ impl Screen {
 
     /// Shows a result: as JSON, or as the text that is made then.
     pub(crate) fn show<T: Serialize + ?Sized>(&self, value: &T, text: impl FnOnce() -> String) -> Done<()> {
-        if self.is_json() { self.write(&self.in_json(value, self.json)?) } else { self.write(&text()) }
+        if self.is_json() { self.write(&self.in_json(value, self.json)?) } else { self.write(&self.in_locale(text())) }
     }
 
     /// Tells whether something changed: what was so already is no error.
@@ -99,14 +103,19 @@ impl Screen {
         if self.is_json() || !self.pager {
             return self.show(value, text);
         }
-        let text = text();
+        let text = self.in_locale(text());
         if pager::show(&text).map_err(VerbError::Output)? { Ok(()) } else { self.write(&text) }
     }
 
     /// One item of many: JSON always on one line, so that programs read line by line.
     pub(crate) fn item<T: Serialize + ?Sized>(&self, value: &T, text: impl FnOnce() -> String) -> Done<()> {
-        let text = if self.is_json() { self.in_json(value, JsonForm::Short)? } else { text() };
+        let text = if self.is_json() { self.in_json(value, JsonForm::Short)? } else { self.in_locale(text()) };
         self.write(&text)
+    }
+
+    /// A text for people, in characters that the locale has.
+    fn in_locale(&self, text: String) -> String {
+        if self.ascii { ascii::written(&text) } else { text }
     }
 
     fn in_json<T: Serialize + ?Sized>(&self, value: &T, form: JsonForm) -> Done<String> {

@@ -24,6 +24,7 @@ async fn run(words: &[&str], screen: &Screen) -> u8 {
         Verb::Version => verbs::status::version(Some(control), screen).await,
         Verb::Doctor => verbs::doctor::run(Ok(control), &route, screen).await,
         Verb::Explain(args) if args.finding().is_some() => verbs::explain::word(args.finding().unwrap(), screen),
+        Verb::Tune(args) => verbs::tune::run(&args, screen),
         Verb::Complete { what } => {
             verbs::completion::candidates(&*control, what, screen).await;
             Ok(())
@@ -34,7 +35,7 @@ async fn run(words: &[&str], screen: &Screen) -> u8 {
 }
 
 /// Every call: its golden file, its words, its exit code.
-const CALLS: [(&str, &[&str], u8); 61] = [
+const CALLS: [(&str, &[&str], u8); 63] = [
     ("status", &["status"], 0),
     ("version", &["version"], 0),
     ("doctor", &["doctor"], 0),
@@ -87,6 +88,8 @@ const CALLS: [(&str, &[&str], u8); 61] = [
     ("undrain", &["undrain"], 0),
     ("offline", &["offline", "on"], 0),
     ("offline-off", &["offline", "off"], 0),
+    ("tune-plan", &["tune", "plan", "--ram", "4GiB", "--cores", "2", "--disk", "120GB"], 0),
+    ("tune-plan-mid", &["tune", "plan", "--ram", "16GiB", "--cores", "8", "--disk", "1TB", "--profile", "mid"], 0),
     ("reload", &["reload"], 0),
     ("log-level", &["log-level"], 0),
     ("log-level-set", &["log-level", "debug"], 0),

@@ -70,7 +70,10 @@ pub(crate) async fn run(reached: Outcome<Arc<dyn Control>>, route: &Route, scree
         nix(status.as_ref(), &mut checks).await;
         nix_daemon::answers(unit.is_some(), &mut checks);
         permissions::secrets(&state, &mut checks);
-        interfaces(&mut checks).await;
+        // Where the service is down, that is what is wrong.
+        if status.is_some() {
+            interfaces(&mut checks).await;
+        }
         if unit.is_some() {
             permissions::sockets(&mut checks);
             machine::files(&mut checks).await;

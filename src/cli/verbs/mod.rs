@@ -16,6 +16,7 @@ mod service;
 mod statistics;
 pub(super) mod status;
 mod trust;
+pub(super) mod tune;
 mod values;
 
 use super::error::Done;
@@ -74,6 +75,8 @@ pub(super) enum Verb {
     Doctor,
     /// Say what a finding of doctor means; or of a path, who has it, whether it would be shared, how it came, and what Nix remembers
     Explain(explain::Args),
+    /// Print settings of Nix and NixOS that suit this machine's hardware, or another's
+    Tune(tune::Args),
     /// Print the completions for a shell
     #[command(alias = "completions")]
     Completion {
@@ -124,6 +127,7 @@ impl Verb {
             | Self::Monitor(_)
             | Self::Doctor
             | Self::Explain(_)
+            | Self::Tune(_)
             | Self::Completion { .. }
             | Self::Version
             | Self::Bridge { .. }
@@ -163,6 +167,7 @@ pub(super) async fn run(verb: Verb, control: &dyn Control, local: bool, screen: 
         // These are done without the service, before this is asked.
         Verb::Status
         | Verb::Doctor
+        | Verb::Tune(_)
         | Verb::Forget(_)
         | Verb::Version
         | Verb::Completion { .. }

@@ -128,16 +128,27 @@ fn render(report: &PathReport, screen: &Screen) -> String {
     format!("{head}{sources}")
 }
 
+/// That nobody has it, of so many.
+fn nowhere(report: &PathReport) -> String {
+    let asked = [(report.peers_asked, "peer"), (report.upstreams_asked, "upstream")];
+    let asked = asked.into_iter().filter(|(number, _)| *number > 0);
+    let asked: Vec<String> = asked.map(|(number, what)| count(u64::from(number), what)).collect();
+    match &asked[..] {
+        [] => "not here, and there is nobody to ask".to_owned(),
+        asked => format!("not here, and none of {} has it", asked.join(" and ")),
+    }
+}
+
 /// What is known of the path, and who has it.
 fn parts(report: &PathReport, screen: &Screen) -> (String, String) {
     let style = screen.style;
     let (dot, paint, state) = match (report.valid, report.sources.is_empty()) {
-        (true, _) => ("●", Paint::Good, "in the store of this machine"),
-        (false, false) => ("○", Paint::Warning, "not here, can be fetched"),
-        (false, true) => ("○", Paint::Bad, "not here, and nobody asked has it"),
+        (true, _) => ("●", Paint::Good, "in the store of this machine".to_owned()),
+        (false, false) => ("○", Paint::Warning, "not here, can be fetched".to_owned()),
+        (false, true) => ("○", Paint::Bad, nowhere(report)),
     };
     let mut text = format!("{} {}\n", style.paint(paint, dot), tame(&report.path));
-    let mut lines = vec![("State", style.paint(paint, state))];
+    let mut lines = vec![("State", style.paint(paint, &state))];
     let mut fact = |name: &'static str, value: Option<String>| lines.extend(value.map(|value| (name, value)));
     fact("NAR", report.nar_size.map(size));
     fact("Hash", report.nar_hash.as_deref().map(tame));

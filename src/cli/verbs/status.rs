@@ -150,7 +150,8 @@ fn under_way(transfers: u32) -> String {
 
 /// What the Internet was spared.
 fn spared(statistics: &Statistics, clock: &Clock) -> String {
-    let rate = statistics.hit_rate.map(|rate| format!(", {:.0} % of lookups answered by peers", rate * 100.0));
+    // On a line of its own: nothing is to be wider than a terminal.
+    let rate = statistics.hit_rate.map(|rate| format!("\n{:.0} % of lookups were answered by peers", rate * 100.0));
     format!(
         "{} came from peers since {}{}",
         size(statistics.bytes_from_peers),

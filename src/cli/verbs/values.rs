@@ -1,7 +1,7 @@
 //! How values of arguments are written: spans of time, sizes, words.
 
 use crate::control::LogLevel;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use std::time::Duration;
 
 /// A span of time such as `2h` or `30d`.
@@ -25,9 +25,16 @@ where
     })
 }
 
-/// The levels of the log.
+/// The levels of the log. `warn` is taken for `warning`.
 pub(super) fn level() -> impl TypedValueParser<Value = LogLevel> {
-    word(LogLevel::ALL, LogLevel::as_str)
+    let words = LogLevel::ALL.iter().map(|level| {
+        let word = PossibleValue::new(level.as_str());
+        if *level == LogLevel::Warning { word.alias("warn") } else { word }
+    });
+    PossibleValuesParser::new(words).try_map(|word| match word.as_str() {
+        "warn" => Ok(LogLevel::Warning),
+        word => word.parse(),
+    })
 }
 
 #[cfg(test)]

@@ -209,6 +209,8 @@ mod tests {
             holders: vec![],
             held_for: vec![],
             transfer: None,
+            peers_asked: 0,
+            upstreams_asked: 0,
         };
         let dict = to_dict(&report).unwrap();
         assert_eq!(dict["Sources"].value_signature().to_string(), "aa{sv}");

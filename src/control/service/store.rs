@@ -8,7 +8,7 @@ use crate::control::types::{
 use crate::control::{ControlError, ErrorKind, Event, EventKind, JobHandle, JobOutcome, Outcome};
 use crate::copies::Copies;
 use crate::copies::plan::{Holder, Holding};
-use crate::fetch::{LastTransfer, SourceName, SourceView};
+use crate::fetch::{LastTransfer, SourceName, SourceReport, SourceView};
 use crate::nix::{StoreHash, StorePath};
 use crate::peers::NodeId;
 use crate::store::{
@@ -42,6 +42,7 @@ pub(super) async fn query(controller: &Controller, text: &str) -> Outcome<PathRe
     let (here, found) = tokio::join!(parts.share.explain(hash), parts.fetcher.sources(hash));
     let here = here?;
     let sources: Vec<PathSource> = found.sources.iter().map(source).collect();
+    let (peers_asked, upstreams_asked) = how_many_were_asked(&found);
     let elsewhere = found.sources.into_iter().next();
     let none = || ControlError::new(ErrorKind::NoSuchPath, format!("nobody in reach has a path with the hash {hash}"));
     let named = here.as_ref().map(|here| here.path.info.path.clone());
@@ -58,6 +59,8 @@ pub(super) async fn query(controller: &Controller, text: &str) -> Outcome<PathRe
         pinned: parts.pins.is_pinned(&path),
         sharing: Vec::new(),
         sources,
+        peers_asked,
+        upstreams_asked,
         copies: copies.as_ref().map(|of| of.wanted).filter(|wanted| *wanted > 1),
         holders: copies.iter().flat_map(|of| &of.holders).map(|holder| copy_holder(controller, holder)).collect(),
         held_for: copies.iter().flat_map(|of| &of.held_for).map(ToString::to_string).collect(),
@@ -75,6 +78,15 @@ pub(super) async fn query(controller: &Controller, text: &str) -> Outcome<PathRe
         sharing: vec![sharing("anyone", &here.anyone), sharing("enrolled", &here.enrolled)],
         ..report
     })
+}
+
+/// How many peers were asked, and how many upstreams and sites.
+fn how_many_were_asked(found: &SourceReport) -> (u32, u32) {
+    let names = found.sources.iter().map(|view| &view.source).chain(&found.absent).chain(&found.silent);
+    let names = names.chain(found.failed.iter().map(|(name, _)| name));
+    let (peers, others): (Vec<_>, Vec<_>) = names.partition(|name| matches!(name, SourceName::Peer(_)));
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    (number(peers.len()), number(others.len()))
 }
 
 fn transfer(last: LastTransfer) -> PathTransfer {

@@ -39,6 +39,12 @@ pub struct PathReport {
     pub sharing: Vec<Sharing>,
     /// Who has it, as asked just now: those whose word was verified, the fastest first.
     pub sources: Vec<PathSource>,
+    /// How many peers were asked, or are known not to have it.
+    #[serde(default)]
+    pub peers_asked: u32,
+    /// How many upstreams and other sites were asked.
+    #[serde(default)]
+    pub upstreams_asked: u32,
     /// On how many machines it is wanted, this one included; left out when nobody asked for copies.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub copies: Option<u32>,

@@ -32,7 +32,11 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         Case::new("index/100-peers", hundred).alone(),
         Case::new("index/fresh", fresh).quiet(),
-        Case::new("index/idle", idle).quiet().early(),
+        {
+            // Its figures say nothing of a build that is not optimised.
+            let idle = Case::new("index/idle", idle).quiet().early();
+            if cfg!(debug_assertions) { idle.long_only() } else { idle }
+        },
         Case::new("index/relays", relays).quiet().limit(240),
         Case::new("index/relaying", relaying).quiet(),
         Case::new("index/liars", liars),
