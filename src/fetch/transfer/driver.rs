@@ -305,7 +305,9 @@ where
             return None;
         }
         let Place { spools, whole, .. } = &self.shared.place;
-        let rest = if is_doubtful { None } else { spools.take_rest(info).await };
+        // Without anybody who can go on with it, it is no NAR: then nobody is to see its beginning.
+        let has_others = !self.resolution.sources().is_empty();
+        let rest = if has_others && !is_doubtful { spools.take_rest(info).await } else { None };
         self.keeper = Keeper::new(info.nar_size, rest.is_some(), *whole);
         let (file, length) = rest?;
         log::info!(path:% = info.path, bytes = length; "{length} bytes of it are here from before");

@@ -35,6 +35,8 @@ use tokio::time::{Instant, sleep, timeout};
 /// When a source becomes known.
 #[derive(Debug, Clone, Copy)]
 enum Arrival {
+    /// It was known and broke its promise.
+    Gone,
     /// With the resolution.
     First,
     /// So long after the begin of the transfer.
@@ -118,7 +120,8 @@ impl World {
             compression: Compression::None,
             file_size: None,
         };
-        let first = sources.iter().find(|(_, arrival)| matches!(arrival, Arrival::First)).expect("one is known");
+        let is_known = |arrival: &Arrival| matches!(arrival, Arrival::First | Arrival::Gone);
+        let first = sources.iter().find(|(_, arrival)| is_known(arrival)).expect("one is known");
         let resolution = Resolution::new(holder(&first.0));
         let (mut searched, mut heard_late) = (Vec::new(), Vec::new());
         for (source, arrival) in sources {
@@ -126,6 +129,7 @@ impl World {
                 Arrival::First => {
                     resolution.add(holder(source));
                 }
+                Arrival::Gone => resolution.remove(&source.remote().id()),
                 Arrival::Searched => searched.push(holder(source)),
                 Arrival::HeardLate(after) => heard_late.push((after, holder(source))),
                 Arrival::Late(after) => {

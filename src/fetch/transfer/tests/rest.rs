@@ -67,3 +67,18 @@ async fn what_comes_fast_is_not_kept() {
     let (outcome, _) = world.from(vec![dies.for_ever()]).await;
     assert!(outcome.result.is_err() && is_empty(&dir).await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_is_not_begun_with_where_nobody_can_go_on() {
+    let (world, _dir) = world();
+    let (outcome, _) = world.from(vec![slow_and_gone(1, &world, 10, Act::Die)]).await;
+    assert!(outcome.result.is_err());
+    let outcome = world.transfer(&[(Arc::new(near(2, &world, &[])), Arrival::Gone)]).await;
+    assert!(outcome.result.is_err() && outcome.read.is_empty(), "{} bytes of no NAR", outcome.read.len());
+    let (outcome, sources) = world.from(vec![near(2, &world, &[])]).await;
+    assert_eq!(
+        (outcome.result, &sources[0].record().opened[..]),
+        (Ok(()), &[10 * MIB as u64][..]),
+        "it is still there"
+    );
+}
