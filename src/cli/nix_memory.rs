@@ -1,6 +1,7 @@
 //! Where the Nix of this machine keeps what caches answered: folders of this user, of the Nix daemon, and of who called `sudo`; and which of
 //! those answers are the gateway's.
 
+use crate::config::{Config, GATEWAY_LISTEN};
 use crate::store::{NarInfoDiskCache, StoreError};
 use nix::unistd::{Uid, User};
 use std::env;
@@ -68,6 +69,16 @@ pub(super) fn caller() -> Option<User> {
     let uid: u32 = env::var("SUDO_UID").ok()?.parse().ok()?;
     let user = User::from_uid(Uid::from_raw(uid)).ok().flatten()?;
     (Uid::effective().is_root() && !user.uid.is_root()).then_some(user)
+}
+
+/// Where the gateway listens by the configuration, which need not be right for this.
+pub(super) fn gateways() -> Vec<String> {
+    let listen = Config::load(None).map(|config| config.gateway.listen.0).unwrap_or_default();
+    let mut gateways: Vec<String> = listen.iter().map(ToString::to_string).collect();
+    if gateways.is_empty() {
+        gateways.push(GATEWAY_LISTEN.to_owned());
+    }
+    gateways
 }
 
 /// Whether a URL as Nix writes it, in its settings or in its memory, is the gateway at `HOST:PORT`: with whatever settings it brings along

@@ -11,6 +11,7 @@ use futures_util::StreamExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// How many bytes a second a site sends.
@@ -21,7 +22,7 @@ const WAITING: usize = 32;
 const PART_LIMIT: Duration = Duration::from_secs(2);
 
 /// Sends other sites what they ask for, one part after the other.
-pub(super) async fn relay(inner: &Shared, client: &Client, desk: &Arc<dyn Desk>) -> Result<(), SiteError> {
+pub(super) async fn relay(inner: &Arc<Shared>, client: &Client, desk: &Arc<dyn Desk>) -> Result<(), SiteError> {
     if inner.options.relay == 0 {
         return Ok(());
     }
@@ -53,7 +54,7 @@ pub(super) async fn relay(inner: &Shared, client: &Client, desk: &Arc<dyn Desk>)
 }
 
 /// The answer to a question, and where it goes; `None`: it deserves none.
-async fn respond(inner: &Shared, desk: &Arc<dyn Desk>, place: &str, message: Message) -> Option<(Subject, Bytes)> {
+async fn respond(inner: &Arc<Shared>, desk: &Arc<dyn Desk>, place: &str, message: Message) -> Option<(Subject, Bytes)> {
     let to = message.reply?;
     let asked = inner.open_from_anyone(place, &message.payload).and_then(|told| Part::parse_request(&told.payload));
     let part = match asked {
@@ -68,5 +69,8 @@ async fn respond(inner: &Shared, desk: &Arc<dyn Desk>, place: &str, message: Mes
     // An empty answer is a no.
     let bytes = bytes.filter(|bytes| bytes.len() as u64 == part.length()).unwrap_or_default();
     inner.metrics.sites_relayed.add(bytes.len() as u64);
-    Some((to, inner.seal(&reply_place(&message.payload), &bytes)))
+    let (inner, payload) = (Arc::clone(inner), message.payload);
+    // To sign so much takes about a millisecond. It fails only when the program is being stopped.
+    let sealed = spawn_blocking(move || inner.seal(&reply_place(&payload), &bytes)).await.ok()?;
+    Some((to, sealed))
 }

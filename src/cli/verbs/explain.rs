@@ -5,7 +5,6 @@ use super::paths;
 use crate::cli::error::{Done, VerbError};
 use crate::cli::nix_memory;
 use crate::cli::output::{Screen, facts, tame};
-use crate::config::{Config, GATEWAY_LISTEN};
 use crate::control::{Control, Finding};
 use crate::nix::{StoreHash, StorePath};
 use serde_json::json;
@@ -61,11 +60,7 @@ fn hash(text: &str) -> Option<StoreHash> {
 
 /// What Nix remembers that the gateway said, a sentence for each of its files.
 fn remembered(hash: StoreHash) -> Vec<(bool, u64)> {
-    let listen = Config::load(None).map(|config| config.gateway.listen.0).unwrap_or_default();
-    let mut gateways: Vec<String> = listen.iter().map(ToString::to_string).collect();
-    if gateways.is_empty() {
-        gateways.push(GATEWAY_LISTEN.to_owned());
-    }
+    let gateways = nix_memory::gateways();
     let is_meant = |url: &str| gateways.iter().any(|gateway| nix_memory::is_gateway(url, gateway));
     let (files, _) = nix_memory::files();
     let rows = files.iter().flat_map(|file| file.of_path(is_meant, hash).unwrap_or_default());

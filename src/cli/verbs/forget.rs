@@ -4,7 +4,6 @@ use crate::cli::error::{Done, VerbError};
 use crate::cli::nix_memory::{self, Closed};
 use crate::cli::output::{Screen, complain, count};
 use crate::cli::{exit, store_path};
-use crate::config::{Config, GATEWAY_LISTEN};
 use crate::nix::{StoreHash, StorePath};
 use nix::unistd::User;
 use serde::{Deserialize, Serialize};
@@ -34,7 +33,7 @@ struct Forgotten {
 
 pub(crate) fn run(args: &Args, screen: &Screen) -> Done<()> {
     let hashes = args.paths.iter().map(|path| hash(path)).collect::<Done<Vec<_>>>()?;
-    let gateways = gateways();
+    let gateways = nix_memory::gateways();
     let (files, closed) = if args.own { nix_memory::own_files() } else { nix_memory::files() };
     let mut forgotten = Vec::new();
     let mut failed = Vec::new();
@@ -78,16 +77,6 @@ fn hash(text: &str) -> Done<StoreHash> {
     let path = store_path::meant(text, true)?;
     let parsed = store_path::base_name(&path).parse::<StorePath>();
     parsed.map(|path| path.hash()).map_err(|error| VerbError::Usage(format!("{text}: {error}")))
-}
-
-/// Where the gateway listens by the configuration, which need not be right for this.
-fn gateways() -> Vec<String> {
-    let listen = Config::load(None).map(|config| config.gateway.listen.0).unwrap_or_default();
-    let mut gateways: Vec<String> = listen.iter().map(ToString::to_string).collect();
-    if gateways.is_empty() {
-        gateways.push(GATEWAY_LISTEN.to_owned());
-    }
-    gateways
 }
 
 /// Does the same as another user: what root left in that folder, Nix could not write to any more.
