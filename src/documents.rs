@@ -4,10 +4,11 @@ mod arrows;
 
 use crate::cli::exit;
 use crate::http::Route;
-use crate::metrics::{HttpMetrics, Metrics, render_http, render_process};
+use crate::metrics::{Exposition, HttpMetrics, Metrics};
 use crate::peers::NodeId;
 use arrows::{House, Module};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 const ARCHITECTURE: &str = include_str!("../docs/architecture.md");
 const OPERATIONS: &str = include_str!("../docs/operations.md");
@@ -42,14 +43,22 @@ fn test_vectors() {
 #[test]
 fn metrics() {
     // What is written as text, and the numbers that the gateway adds.
-    let mut text = include_str!("http/gateway/status.rs").replace('"', "\n");
-    Metrics::default().render(&mut text);
-    render_http(&[("gateway", &HttpMetrics::new(&Route::NAMES))], &mut text);
-    render_process(std::time::SystemTime::now(), &mut text);
-    let names = text.lines().filter_map(|line| {
-        line.split([' ', '{']).find(|word| word.starts_with("peernix_") || word.starts_with("process_"))
-    });
-    let names: BTreeSet<&str> = names.collect();
+    let mut text =
+        [include_str!("http/gateway/status.rs"), include_str!("daemon/gauges.rs")].concat().replace('"', "\n");
+    let metrics = Metrics::default();
+    // The first of its kind brings the family.
+    metrics.upstream("cache.example.org").inc();
+    let face = Arc::new(HttpMetrics::new("gateway", &Route::NAMES));
+    text += &Exposition::new(&metrics, &[face], std::time::SystemTime::now()).text(&[]);
+    let is_name = |word: &&str| word.starts_with("peernix_") || word.starts_with("process_");
+    let names = text.lines().filter(|line| !line.starts_with(['#']) || line.starts_with("# TYPE"));
+    let names = names.filter_map(|line| line.split([' ', '{']).find(is_name));
+    // Of a histogram its family counts.
+    let mut names: BTreeSet<&str> = names.collect();
+    let families: Vec<&str> = names.iter().filter_map(|name| name.strip_suffix("_bucket")).collect();
+    for family in families {
+        names.retain(|name| !["_bucket", "_sum", "_count"].iter().any(|end| name.strip_suffix(end) == Some(family)));
+    }
     let listed = table(OPERATIONS, "### Metrics");
     let listed: BTreeSet<&str> = listed.iter().map(|row| row[0].trim_matches('`')).collect();
     assert_eq!(listed, names);

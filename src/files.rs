@@ -19,6 +19,12 @@ pub(crate) fn free_space(dir: &Path) -> io::Result<u64> {
     Ok(disk.blocks_available().saturating_mul(disk.fragment_size()))
 }
 
+/// How many bytes the disk of `dir` has. Blocks.
+pub(crate) fn disk_size(dir: &Path) -> io::Result<u64> {
+    let disk = nix::sys::statvfs::statvfs(dir)?;
+    Ok(disk.blocks().saturating_mul(disk.fragment_size()))
+}
+
 /// Makes `dir` and what is missing above it, for this user alone.
 pub(crate) fn create_private_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir)

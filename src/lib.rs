@@ -40,6 +40,8 @@ pub mod resilience;
 pub mod sites;
 pub mod store;
 pub mod system;
+mod texts;
+pub mod web;
 
 #[cfg(test)]
 mod documents;

@@ -14,14 +14,14 @@ RULES = "/etc/polkit-1/rules.d/00-test.rules"
 
 # What changes nothing, on either way.
 DBUS_ASKS = {
-    "Describe", "GetFleet", "GetJob", "GetPeer", "GetStatistics", "GetStatus", "ListJobs", "ListKeys", "ListPaths", "ListPeers", "ListPins",
-    "ListTrusted", "Ping", "PingPeer", "QueryPath", "Subscribe", "Unsubscribe",
+    "Describe", "GetFleet", "GetHistory", "GetJob", "GetPeer", "GetStatistics", "GetStatus", "ListJobs", "ListKeys", "ListPaths", "ListPeers",
+    "ListPins", "ListTransfers", "ListTrusted", "Ping", "PingPeer", "QueryPath", "Subscribe", "Unsubscribe",
 }  # fmt: skip
 VARLINK_ASKS = {
     "org.peernix.Fleet": {"Show"},
     "org.peernix.Keys": {"ExportPublic", "List", "ListTrusted"},
     "org.peernix.Manager": {
-        "Describe", "DumpStatistics", "GetLogLevel", "ListJobPaths", "ListJobs", "SubscribeEvents", "WatchJob",
+        "Describe", "DumpStatistics", "GetLogLevel", "ListHistory", "ListJobPaths", "ListJobs", "ListTransfers", "SubscribeEvents", "WatchJob",
     },
     "org.peernix.Peers": {"List", "Ping"},
     "org.peernix.Store": {"ListPins", "QueryPath"},
@@ -54,7 +54,7 @@ def dbus_methods() -> list[tuple[str, str, str, str]]:
 
 def dbus_call(path: str, interface: str, method: str, signature: str) -> str:
     """The command line that calls a method with arguments that make sense."""
-    special = {"SetLogLevel": ["info"], "GetPeer": [peer], "PingPeer": [peer], "QueryPath": [own], "GetJob": ["1"]}
+    special = {"SetLogLevel": ["info"], "GetPeer": [peer], "PingPeer": [peer], "MeasurePeer": [peer], "QueryPath": [own], "GetJob": ["1"]}
     given = iter(special.get(method, []))
     arguments, rest = [], signature
     while rest:

@@ -54,10 +54,11 @@ async fn dispatch(verb: Verb, route: &Route, ask: bool, screen: &Screen) -> Done
         Verb::Explain(args) if args.finding().is_some() => {
             args.finding().map_or(Ok(()), |finding| verbs::explain::word(finding, screen))
         }
-        Verb::Forget(_) | Verb::Tune(_) if route.host.is_some() => {
-            Err(VerbError::Usage("--host does not go with forget and tune: run them on that machine".to_owned()))
+        Verb::Forget(_) | Verb::Tune(_) | Verb::Link(_) if route.host.is_some() => {
+            Err(VerbError::Usage("--host does not go with forget, link and tune: run them on that machine".to_owned()))
         }
         Verb::Tune(args) => verbs::tune::run(&args, screen),
+        Verb::Link(args) if !args.needs_service() => verbs::link::plan(&args, screen),
         Verb::Forget(args) => verbs::forget::run(&args, screen),
         Verb::Version => verbs::status::version(route.connect(Start::Never).await.ok(), screen).await,
         Verb::Completion { shell } => screen.write(&completion::script(shell)),

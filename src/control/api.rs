@@ -2,8 +2,9 @@
 
 use super::error::Outcome;
 use super::types::{
-    Enrolment, EventFilter, EventItem, FleetStatus, GarbageOptions, Invitation, Job, JobPath, Key, LogLevel,
-    PathReport, Peer, PeerFilter, Pin, PinRequest, Reload, Rotation, Statistics, Status, TrustedKey,
+    Day, Enrolment, EventFilter, EventItem, FleetStatus, GarbageOptions, Invitation, Job, JobPath, Key, LogLevel,
+    Measurement, PathReport, Peer, PeerFilter, Pin, PinRequest, Reload, Rotation, Statistics, Status, Transfer,
+    TrustedKey,
 };
 use async_trait::async_trait;
 use std::time::Duration;
@@ -31,6 +32,10 @@ pub trait Control: Send + Sync {
     async fn status(&self) -> Outcome<Status>;
     /// What it did since its counters were reset.
     async fn statistics(&self) -> Outcome<Statistics>;
+    /// The transfers under way, the oldest first; not more than some hundred.
+    async fn transfers(&self) -> Outcome<Vec<Transfer>>;
+    /// What it did, day by day, the oldest first; over resets of the counters, and over restarts.
+    async fn history(&self) -> Outcome<Vec<Day>>;
     /// Begins to count anew. Prometheus's counters go on.
     async fn reset_statistics(&self) -> Outcome<()>;
     /// Takes no new work, so that Nix and peers turn to others; what is under way goes on. With a `limit` it ends by itself
@@ -64,6 +69,8 @@ pub trait Control: Send + Sync {
     async fn unblock_peer(&self, peer: &str) -> Outcome<bool>;
     /// How long a peer takes to answer a greeting.
     async fn ping_peer(&self, peer: &str) -> Outcome<Duration>;
+    /// How fast the line to a peer is: has it send as fast as it can for some seconds.
+    async fn measure_peer(&self, peer: &str) -> Outcome<Measurement>;
     /// Looks at every peer now, and around for new ones.
     async fn refresh_peers(&self) -> Outcome<()>;
 

@@ -35,6 +35,8 @@ macro_rules! operations {
 operations! {
     Status = "status": [];
     Statistics = "statistics": [];
+    Transfers = "transfers": [];
+    History = "history": [];
     ResetStatistics = "reset_statistics": [ResetStatistics];
     Drain = "drain": [Drain];
     Undrain = "undrain": [Drain];
@@ -50,6 +52,7 @@ operations! {
     BlockPeer = "block_peer": [ManagePeers];
     UnblockPeer = "unblock_peer": [ManagePeers];
     PingPeer = "ping_peer": [];
+    MeasurePeer = "measure_peer": [Refresh];
     RefreshPeers = "refresh_peers": [Refresh];
     QueryPath = "query_path": [];
     Prefetch = "prefetch": [Prefetch];

@@ -14,17 +14,18 @@ mod store;
 mod time;
 mod words;
 
+pub use crate::metrics::Day;
 pub use events::{Event, EventFilter, EventItem, EventKind};
 pub use findings::Finding;
 pub use fleet::{Enrolment, FleetStatus, Invitation, Member, Revoked};
 pub use keys::{Key, KeyState, Managed, Rotation, TrustOrigin, TrustedKey};
-pub use peers::{Blocked, Peer, PeerFilter};
+pub use peers::{Blocked, Measurement, Peer, PeerFilter};
 pub use service::{
-    ClaimCounts, Face, IndexCounts, Listen, LogLevel, Lookups, OtherSite, OwnSite, PieceCounts, Reload, ServiceState,
-    SourceBytes, Statistics, Status, TransferCounts,
+    ClaimCounts, Face, IndexCounts, Listen, LogLevel, Lookups, OtherSite, OwnSite, PieceCounts, Reload, Resources,
+    ServiceState, SourceBytes, Statistics, Status, TransferCounts,
 };
 pub use store::{
     CopyHolder, GarbageOptions, Job, JobKind, JobPath, JobState, PathReport, PathSource, PathTransfer, Pin, PinRequest,
-    Sharing, SourceKind,
+    Sharing, SourceKind, Transfer,
 };
 pub use time::{microseconds, timestamp};

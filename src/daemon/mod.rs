@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod front;
+mod gauges;
 mod handover;
+mod history;
 mod journal;
 mod listeners;
 mod options;

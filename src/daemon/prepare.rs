@@ -5,7 +5,7 @@ use super::reload::{Current, policy_name};
 use super::service::Daemon;
 use super::sites::{self, SiteDesk};
 use super::uploads::{self, Followers, UploadRules};
-use super::{handover, options, upstreams};
+use super::{gauges, handover, history, options, upstreams};
 use crate::config::{Compression, Config, FleetMode, Policy, TrustedBy, Verify};
 use crate::control::{Controller, Event, EventKind, Listen, Parts, Reloader, ServiceInfo, StateCell};
 use crate::copies::Copies;
@@ -15,7 +15,7 @@ use crate::http::share::{Share, ShareOptions};
 use crate::http::{Drain, Draining, Route};
 use crate::index::Index;
 use crate::keys::{SigningKeys, TrustList};
-use crate::metrics::{HttpMetrics, Metrics, Statistics};
+use crate::metrics::{Exposition, HttpMetrics, Metrics, Statistics};
 use crate::peers::fleet::Fleet;
 use crate::peers::{self, Peers, PeersOptions};
 use crate::resilience::Versioned;
@@ -28,6 +28,7 @@ use crate::system::notify::Notifier;
 use crate::system::pressure::Pressure;
 use crate::system::sockets::{Addresses, Sockets};
 use crate::system::{conditions, host_name, moves, network, wake_up};
+use crate::web::Page;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
@@ -138,7 +139,10 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
     let fetcher = Fetcher::new(fetch_options, rooms, Arc::clone(&metrics), transfers.clone());
     fetcher.set_proxies(options::proxies(&config));
     tokio::spawn(tell_of_moves(moves, fetcher.clone()));
-    let [gateway_metrics, share_metrics] = [(); 2].map(|()| Arc::new(HttpMetrics::new(&Route::NAMES)));
+    let [gateway_metrics, share_metrics] =
+        ["gateway", "share"].map(|face| Arc::new(HttpMetrics::new(face, &Route::NAMES)));
+    let faces_told = [Arc::clone(&gateway_metrics), Arc::clone(&share_metrics)];
+    store.measure(metrics.database_took.clone());
     let faces = vec![("gateway", Arc::clone(&gateway_metrics)), ("share", Arc::clone(&share_metrics))];
     let statistics = Arc::new(Statistics::new(Arc::clone(&metrics), faces.clone()));
     if let Some(exported) = statistics_before
@@ -146,20 +150,10 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
     {
         log::warn!("{error}; counting begins anew");
     }
+    let history = history::Keeper::open(&directories.state, Arc::clone(&statistics), store.clone()).await;
     let copies = options::copies(&config, directories, (policy.clone(), fetcher.clone()));
     let copies = copies.map(|options| Copies::start(options, (store.clone(), pins.clone()), peers.clone(), stop));
     let drain = Arc::<Drain>::default();
-    let gateway = Gateway {
-        fetcher: fetcher.clone(),
-        peers: peers.clone(),
-        index: index.clone(),
-        store_dir: config.store.dir.clone(),
-        priority: config.gateway.priority,
-        drain: Arc::clone(&drain),
-        metrics,
-        started,
-        http_metrics: faces.clone(),
-    };
     let share = Share::new(ShareOptions {
         store: store.clone(),
         policy: policy.clone(),
@@ -205,6 +199,7 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         keys: keys.clone(),
         trust: trust.clone(),
         statistics: Arc::clone(&statistics),
+        history: Arc::clone(&history.history),
         faces,
         drain: Arc::clone(&drain),
         reloader,
@@ -219,6 +214,24 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
     };
     tokio::spawn(uploads::follow(followers, rules, conditions::watch(stop.clone()), stop.clone()));
     let controller = Controller::new(parts);
+    tokio::spawn(history.run(stop.clone()));
+    let rooms = gauges::Rooms {
+        fetcher: fetcher.clone(),
+        peers: peers.clone(),
+        index: index.clone(),
+        share: Arc::clone(&share),
+        drain: Arc::clone(&drain),
+    };
+    let gateway = Gateway {
+        fetcher: fetcher.clone(),
+        peers: peers.clone(),
+        store_dir: config.store.dir.clone(),
+        priority: config.gateway.priority,
+        drain: Arc::clone(&drain),
+        exposition: Exposition::new(&metrics, &faces_told, started),
+        gauges: Box::new(move || rooms.now()),
+        pages: Arc::new(Page::new(Arc::new(controller.clone()), stop.clone())),
+    };
     if let Some(before) = replaced {
         let (from, to) = (Some(before.to_string()), Some(key.id().to_string()));
         controller.event_log().tell(Event { from, to, ..Event::new(EventKind::IdentityChanged) });

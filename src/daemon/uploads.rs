@@ -11,7 +11,6 @@ use crate::peers::Peers;
 use crate::resilience::Rates;
 use crate::system::conditions::Conditions;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
@@ -162,7 +161,7 @@ impl Followers {
     /// How many bytes came and were sent so far.
     fn counted(&self) -> (u64, u64) {
         let came = self.metrics.fetched_peer_bytes.get() + self.metrics.fetched_upstream_bytes.get();
-        (came, self.sent.bytes_sent.load(Relaxed))
+        (came, self.sent.bytes_sent.get())
     }
 
     fn put_in_force(&self, uploads: &Uploads, before: Option<&Uploads>) {

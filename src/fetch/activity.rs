@@ -86,10 +86,31 @@ pub struct LastTransfer {
     pub error: Option<String>,
 }
 
+/// A transfer under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// Its number, which no other transfer of this run has.
+    pub id: u64,
+    /// What is fetched.
+    pub path: StorePath,
+    /// How many bytes that is.
+    pub size: u64,
+    /// How many of them are there.
+    pub bytes: u64,
+    /// Who gave something, in the order of their first part.
+    pub sources: Vec<SourceName>,
+    /// When it began.
+    pub began: SystemTime,
+    /// Whether it waits or waited, because all who have the path were busy.
+    pub has_waited: bool,
+}
+
 /// One transfer, noted by itself.
 pub(crate) struct Trace {
     id: u64,
     path: StorePath,
+    size: u64,
+    began: SystemTime,
     begun: Instant,
     done: AtomicU64,
     /// It was told that it waits.
@@ -101,6 +122,18 @@ impl Trace {
     /// So many bytes are there by now.
     pub(crate) fn reached(&self, offset: u64) {
         self.done.store(offset, Relaxed);
+    }
+
+    fn now(&self) -> Running {
+        Running {
+            id: self.id,
+            path: self.path.clone(),
+            size: self.size,
+            bytes: self.done.load(Relaxed),
+            sources: self.sources.lock().clone(),
+            began: self.began,
+            has_waited: self.has_waited.load(Relaxed),
+        }
     }
 
     /// The bytes come from this source now.
@@ -116,7 +149,7 @@ impl Trace {
 pub(crate) struct Activity {
     events: broadcast::Sender<FetchEvent>,
     last: AtomicU64,
-    running: Mutex<BTreeMap<u64, StoreHash>>,
+    running: Mutex<BTreeMap<u64, Arc<Trace>>>,
     in_use: Cache<StoreHash, ()>,
     over: Cache<StoreHash, Arc<LastTransfer>>,
 }
@@ -149,10 +182,11 @@ impl Activity {
         let id = self.last.fetch_add(1, Relaxed) + 1;
         let (done, has_waited) = (AtomicU64::new(0), AtomicBool::new(false));
         let (begun, sources) = (Instant::now(), Mutex::default());
-        let trace = Arc::new(Trace { id, path: path.clone(), begun, done, has_waited, sources });
+        let (path, size, began) = (path.clone(), bytes, SystemTime::now());
+        let trace = Arc::new(Trace { id, path: path.clone(), size, began, begun, done, has_waited, sources });
         self.promised(path.hash());
-        self.running().insert(id, path.hash());
-        self.tell(|| FetchEvent::TransferStarted { id, path: path.clone(), bytes });
+        self.running().insert(id, Arc::clone(&trace));
+        self.tell(|| FetchEvent::TransferStarted { id, path, bytes });
         trace
     }
 
@@ -203,11 +237,17 @@ impl Activity {
     /// The paths that were promised or in transfer lately, or are now.
     pub(crate) fn in_use(&self) -> Vec<StoreHash> {
         let mut hashes: Vec<StoreHash> = self.in_use.iter().map(|(hash, ())| *hash).collect();
-        hashes.extend(self.running().values());
+        hashes.extend(self.running().values().map(|trace| trace.path.hash()));
         hashes
     }
 
-    fn running(&self) -> MutexGuard<'_, BTreeMap<u64, StoreHash>> {
+    /// The transfers under way, the oldest first, not more than `most`.
+    pub(crate) fn now(&self, most: usize) -> Vec<Running> {
+        let running: Vec<_> = self.running().values().take(most).cloned().collect();
+        running.iter().map(|trace| trace.now()).collect()
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Trace>>> {
         self.running.lock()
     }
 }
@@ -232,6 +272,9 @@ mod tests {
         trace.reached(4);
         assert!(activity.in_use().contains(&path("heard").hash()));
         trace.flows_from(upstream.clone());
+        let [now] = &activity.now(10)[..] else { panic!() };
+        assert_eq!((now.id, now.size, now.bytes, &now.sources), (2, 10, 4, &vec![upstream.clone()]));
+        assert!(!now.has_waited && activity.now(0).is_empty());
         let lagging = Err(TransferError::Lagging);
         activity.end(&trace, &lagging);
         assert!(activity.running().is_empty() && activity.in_use().contains(&path("heard").hash()));

@@ -4,9 +4,9 @@
 //! is of several paths.
 
 use super::activity::{Activity, FetchEvent};
-use super::error::{DAMAGED_PATHS_MAX, SourceError, Violation};
+use super::error::{DAMAGED_PATHS_MAX, SourceError, Violation, ViolationKind};
 use super::source::{Remote, SourceId};
-use crate::metrics::Metrics;
+use crate::metrics::{Counter, Metrics};
 use crate::nix::{StoreHash, StorePath};
 use std::sync::Arc;
 
@@ -75,9 +75,19 @@ impl Blame {
         }
     }
 
+    fn counter(&self, kind: ViolationKind) -> &Counter {
+        match kind {
+            ViolationKind::Malformed => &self.metrics.violations_malformed,
+            ViolationKind::Signature => &self.metrics.violations_signature,
+            ViolationKind::Protocol => &self.metrics.violations_protocol,
+            ViolationKind::Content => &self.metrics.violations_content,
+        }
+    }
+
     /// Bars the path or bans the peer, and tells why; `None` if that was done already.
     fn punish(&self, remote: &dyn Remote, hash: StoreHash, violation: &Violation) -> Option<String> {
         let mut reason = violation.to_string();
+        self.counter(violation.kind()).inc();
         if violation.is_damage() {
             let damaged_paths = remote.bar(hash)?;
             if damaged_paths <= DAMAGED_PATHS_MAX {
@@ -133,5 +143,7 @@ mod tests {
             blame.blame(&peer, About::Nar(&path(1)), &lie.into());
             assert_eq!((peer.record().barred.len(), peer.record().banned.len()), (0, 1));
         }
+        let counted = [&blame.metrics.violations_signature, &blame.metrics.violations_protocol];
+        assert_eq!(counted.map(Counter::get), [2, 2]);
     }
 }

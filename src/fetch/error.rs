@@ -176,7 +176,30 @@ pub enum Violation {
     NarHash(String),
 }
 
+/// What kind of thing a [`Violation`] is, as it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ViolationKind {
+    /// Nothing that could be read.
+    Malformed,
+    /// A signature that is missing or wrong.
+    Signature,
+    /// Something else than was asked for.
+    Protocol,
+    /// Content that is not what was signed.
+    Content,
+}
+
 impl Violation {
+    /// What kind of thing it is.
+    pub(crate) const fn kind(&self) -> ViolationKind {
+        match self {
+            Self::Narinfo(_) | Self::Batch(_) => ViolationKind::Malformed,
+            Self::Unsigned | Self::Forged(_) => ViolationKind::Signature,
+            Self::OtherPath(_) | Self::Url(_) | Self::Range => ViolationKind::Protocol,
+            Self::Size(..) | Self::Segment(..) | Self::Table | Self::NarHash(_) => ViolationKind::Content,
+        }
+    }
+
     /// Whether a damaged file on an honest machine looks like this as well.
     pub(crate) const fn is_damage(&self) -> bool {
         matches!(self, Self::Size(..) | Self::Segment(..) | Self::NarHash(_))

@@ -1,6 +1,6 @@
 //! The room's handle: what the gateway and the administrator ask of it.
 
-use super::activity::{Activity, FetchEvent, LastTransfer};
+use super::activity::{Activity, FetchEvent, LastTransfer, Running};
 use super::blame::Blame;
 use super::claims::handle::Claims;
 use super::nar::Nar;
@@ -207,9 +207,12 @@ impl Fetcher {
         if self.is_offline() {
             return None;
         }
+        let begun = Instant::now();
         // An older one than that of the answer at most: then nothing is done ahead.
         let generation = self.0.resolver.generation();
-        match self.0.resolver.answer(hash).await {
+        let answer = self.0.resolver.answer(hash).await;
+        self.0.metrics.lookup_took.observe(begun.elapsed());
+        match answer {
             Answer::Found(resolution) => {
                 self.0.activity.promised(hash);
                 self.0.read_ahead.promised(&resolution, generation);
@@ -230,7 +233,8 @@ impl Fetcher {
         };
         let (registry, read_ahead) = (registry.clone(), read_ahead.clone());
         let (resolver, whole) = (Arc::clone(resolver), *verify_whole);
-        Some(Nar { registry, read_ahead, resolver, resolution, generation, whole })
+        let metrics = Arc::clone(&self.0.metrics);
+        Some(Nar { registry, read_ahead, resolver, resolution, generation, whole, metrics })
     }
 
     /// The realisation or build trace `id`, which caches have under `target`: what a trusted key signed of it, from whoever
@@ -277,6 +281,12 @@ impl Fetcher {
     #[must_use]
     pub fn in_use(&self) -> Vec<StoreHash> {
         self.0.activity.in_use()
+    }
+
+    /// The transfers under way, the oldest first, not more than `most`.
+    #[must_use]
+    pub fn transfers_now(&self, most: usize) -> Vec<Running> {
+        self.0.activity.now(most)
     }
 
     /// How the last transfer of a path went, if it is remembered.

@@ -31,7 +31,7 @@ mod transfer;
 #[cfg(test)]
 mod tests;
 
-pub use activity::{FetchEvent, LastTransfer};
+pub use activity::{FetchEvent, LastTransfer, Running};
 pub use error::{SourceError, TransferError, Violation};
 pub use fetcher::{Fetcher, Options, SiteDesk, SiteOptions};
 pub use nar::{Nar, NarBody};

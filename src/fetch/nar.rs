@@ -8,12 +8,14 @@ use super::source::SourceName;
 use super::transfer::fanout::{FanoutBody, Progress};
 use super::transfer::registry::{Registry, WHOLE};
 use super::transfer::spool::SpoolBody;
+use crate::metrics::Metrics;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use tokio::time::Instant;
 
 /// How often a NAR is fetched that is to be proved before anything of it is read, and turned out wrong: who sent that is asked no more.
 const TRIES: usize = 3;
@@ -28,6 +30,7 @@ pub struct Nar {
     pub(crate) generation: u64,
     /// Nobody reads anything of it before all of it is there and right.
     pub(crate) whole: bool,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Nar {
@@ -40,6 +43,13 @@ impl Nar {
     /// Its bytes from byte `from` on; `None` if no source could even begin. Small NARs are verified before the first byte comes out
     /// of this, large ones before the last; or before the first as well, if that is wanted.
     pub async fn read(&self, from: u64) -> Option<NarBody> {
+        let begun = Instant::now();
+        let body = self.begin(from).await?;
+        self.metrics.first_byte_took.observe(begun.elapsed());
+        Some(body)
+    }
+
+    async fn begin(&self, from: u64) -> Option<NarBody> {
         if self.whole && self.size() > WHOLE {
             return self.proved(from).await;
         }

@@ -25,8 +25,9 @@ mod error;
 
 pub use drain::{Drain, Draining};
 pub use error::HttpError;
+pub use gateway::{Asked, Pages};
 pub use protocol::body::Body;
-pub use protocol::routes::Route;
+pub use protocol::routes::{PagePart, Route};
 pub use protocol::{range, reply, routes};
 pub use server::limits::{Limits, WhenFull};
 pub use server::{Caller, Handler, Listener, Request};

@@ -96,6 +96,12 @@ pub enum PeersError {
     /// The peer did not answer.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// A peer that does not know what a measurement is.
+    #[error("{0} has a Peernix that cannot be measured: update it")]
+    TooOld(String),
+    /// A peer that sends nothing at the moment.
+    #[error("{0} does not let itself be measured now (it answers {1}): it is busy, or its uploads are paused")]
+    NotMeasured(String, u16),
 }
 
 impl PeersError {

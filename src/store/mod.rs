@@ -48,6 +48,7 @@ pub use record::ValidPath;
 pub use stream::ByteStream;
 
 use crate::files;
+use crate::metrics::Latency;
 use crate::nix::{NarHash, StoreDir, StoreHash, StorePath};
 use daemon::Daemon;
 use database::Database;
@@ -260,6 +261,27 @@ impl Store {
     /// What the system says.
     pub fn free(&self) -> io::Result<u64> {
         files::free_space(&self.0.real_dir)
+    }
+
+    /// How large the disk of the store is, in bytes. Blocks.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn disk_size(&self) -> io::Result<u64> {
+        files::disk_size(&self.0.real_dir)
+    }
+
+    /// The sizes of the NARs of all paths together, in bytes. Only the database knows them.
+    ///
+    /// # Errors
+    /// There is no store, or its database cannot be read.
+    pub async fn size(&self) -> Result<u64, StoreError> {
+        self.0.database.size().await
+    }
+
+    /// Has it noted how long questions to the database take.
+    pub fn measure(&self, took: Latency) {
+        self.0.database.measure(took);
     }
 
     /// Other paths of the same package and output as `path`, the newest first, `most` of them at most. Only the database knows them.

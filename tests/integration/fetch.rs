@@ -25,10 +25,10 @@ const BUDGET: Duration = Duration::from_millis(300);
 const SOON: Duration = Duration::from_secs(2);
 const MIB: usize = 1024 * 1024;
 
-struct Client {
-    fetcher: Fetcher,
-    peers: Peers,
-    metrics: Arc<Metrics>,
+pub(crate) struct Client {
+    pub(crate) fetcher: Fetcher,
+    pub(crate) peers: Peers,
+    pub(crate) metrics: Arc<Metrics>,
     trusted_keys: Versioned<TrustedKeys>,
     _state: tempfile::TempDir,
 }
@@ -39,7 +39,7 @@ impl Client {
     }
 
     /// With these upstreams.
-    async fn of(upstreams: Vec<hyper::Uri>) -> Self {
+    pub(crate) async fn of(upstreams: Vec<hyper::Uri>) -> Self {
         let state = tempfile::tempdir().unwrap();
         let node_key = NodeKey::load_or_create(state.path()).unwrap();
         let peers = Peers::start(PeersOptions::default(), &node_key, &CancellationToken::new()).await.unwrap();

@@ -79,7 +79,7 @@ impl Machine {
         let share =
             Arc::new(OnePath { peers: peers.clone(), sample, lies: AtomicBool::new(false), busy: AtomicU32::new(0) });
         let tls = Some(Acceptor::new(&key, Admission::Open).unwrap().guarded_by(&peers));
-        let metrics = Arc::new(HttpMetrics::new(&Route::NAMES));
+        let metrics = Arc::new(HttpMetrics::new("share", &Route::NAMES));
         let serving = Listener { handler: share.clone(), limits: Limits::share(), metrics, tls, local_only: false };
         tokio::spawn(Arc::new(serving).serve(listener, stop.clone()));
         Self { peers, id: key.id(), share, address: address.to_string(), stop }

@@ -170,7 +170,7 @@ impl Swarm {
                     handler: Arc::new(face),
                     // All of them have one address.
                     limits: Limits { connections: 4096, per_address: None, ..Limits::share() },
-                    metrics: Arc::new(HttpMetrics::new(&Route::NAMES)),
+                    metrics: Arc::new(HttpMetrics::new("share", &Route::NAMES)),
                     tls: Some(Acceptor::new(&key, Admission::Open)?.multiplexed()),
                     local_only: false,
                 };

@@ -31,6 +31,9 @@ pub(crate) struct Stub {
     /// What is said of its path, and of others but that they are not here.
     pub(crate) report: PathReport,
     pub(crate) pins: Vec<Pin>,
+    pub(crate) transfers: Vec<Transfer>,
+    pub(crate) history: Vec<Day>,
+    pub(crate) measurement: Measurement,
     pub(crate) keys: Vec<Key>,
     pub(crate) rotation: Rotation,
     pub(crate) trusted: Vec<TrustedKey>,
@@ -165,6 +168,7 @@ impl Default for Stub {
                     { "kind": "upstream", "source": "https://cache.nixos.org", "bytes": 1 << 30 },
                 ],
                 "verificationFailures": 1, "peersBanned": 1,
+                "resources": { "memoryBytes": 22_020_096, "diskFreeBytes": 40_000_000_000_u64, "diskBytes": 100_000_000_000_u64 },
             })),
             reload: Reload { timestamp: NOW, success: true, error: None, restart_needed: vec!["gateway".to_owned()] },
             peers: Mutex::new(vec![
@@ -207,6 +211,23 @@ impl Default for Stub {
                 { "path": HELLO, "reason": "for the demo", "sinceTimestamp": NOW - DAY, "copies": 3 },
                 { "path": BASH, "reason": "for the demo", "sinceTimestamp": NOW - DAY, "untilTimestamp": NOW + DAY },
             ])),
+            transfers: read(json!([
+                { "id": 41, "path": HELLO, "size": 226_560, "bytes": 113_280, "from": ["tower"], "startTimestamp": NOW - 3_000_000, "waiting": false },
+                { "id": 42, "path": BASH, "size": 300_000_000, "bytes": 0, "from": [], "startTimestamp": NOW - 1_000_000, "waiting": true },
+            ])),
+            history: read(json!([
+                {
+                    "dayTimestamp": NOW / DAY * DAY - DAY, "upUSec": DAY, "onUSec": DAY, "bytesFromPeers": 5_000_000_000_u64,
+                    "narBytesFromPeers": 9_000_000_000_u64, "bytesFromUpstreams": 700_000_000, "bytesShared": 3_000_000_000_u64,
+                    "lookupsPeer": 900, "lookupsUpstream": 90, "lookupsAbsent": 40, "lookupsUnknown": 1,
+                    "transfersCompleted": 980, "transfersFailed": 2, "verificationFailures": 1, "storeBytes": 60_000_000_000_u64,
+                    "diskFreeBytes": 100_000_000_000_u64,
+                },
+                { "dayTimestamp": NOW / DAY * DAY, "upUSec": DAY / 2, "onUSec": DAY / 2, "bytesFromPeers": 1_000_000_000 },
+            ])),
+            measurement: read(json!({
+                "id": long("a"), "name": "tower", "latencyUSec": 410, "bytes": 234_000_000, "durationUSec": 2_000_000,
+            })),
             rotation: Rotation {
                 old: Some(key("tower-30fingerprint", "tower-3", KeyState::Grace)),
                 new: key("tower-40fingerprint", "tower-4", KeyState::Active),
@@ -401,6 +422,9 @@ impl Control for Stub {
     async fn ping_peer(&self, peer: &str) -> Outcome<Duration> {
         (self.says)(self, &format!("ping {peer}")).map(|_| self.ping)
     }
+    async fn measure_peer(&self, peer: &str) -> Outcome<Measurement> {
+        (self.says)(self, &format!("measure {peer}")).map(|_| self.measurement.clone())
+    }
     async fn refresh_peers(&self) -> Outcome<()> {
         self.did("refresh".to_owned()).map(drop)
     }
@@ -426,6 +450,12 @@ impl Control for Stub {
     }
     async fn unpin(&self, path: &str) -> Outcome<bool> {
         self.did(format!("unpin {path}"))
+    }
+    async fn transfers(&self) -> Outcome<Vec<Transfer>> {
+        self.shown(&self.transfers)
+    }
+    async fn history(&self) -> Outcome<Vec<Day>> {
+        self.shown(&self.history)
     }
     async fn pins(&self) -> Outcome<Vec<Pin>> {
         self.shown(&self.pins)

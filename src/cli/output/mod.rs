@@ -13,6 +13,9 @@ pub(super) use style::{Paint, Style};
 pub(super) use table::{Cell, Table, facts};
 pub(super) use time::{Clock, latency};
 
+pub(super) use crate::texts::{count, size};
+
+use crate::texts::harmless;
 use std::io::{self, Write};
 
 /// The longest text from elsewhere that is shown in one piece, in characters; longer ones are cut.
@@ -46,28 +49,6 @@ pub(super) fn tame_lines(text: &str) -> String {
     text.lines().map(|line| line.chars().map(harmless).collect::<String>()).collect::<Vec<_>>().join("\n")
 }
 
-/// A character, unless it could make a line look like another: controls, and what turns or hides text.
-fn harmless(c: char) -> char {
-    let hides = matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
-    if c.is_control() || hides { '\u{fffd}' } else { c }
-}
-
-/// A number of bytes for people.
-pub(super) fn size(bytes: u64) -> String {
-    bytesize::ByteSize(bytes).display().iec().to_string()
-}
-
-/// A number with the right form of a word: `1 path`, `2 paths`.
-pub(super) fn count(number: u64, one: &str) -> String {
-    match (number, one.strip_suffix('y')) {
-        (1, _) => format!("1 {one}"),
-        (_, Some(stem)) if !stem.ends_with(['a', 'e', 'o']) => format!("{number} {stem}ies"),
-        _ => format!("{number} {one}s"),
-    }
-}
-
 /// An error with its causes, but those that its message tells already.
 pub(super) fn chain(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
@@ -90,12 +71,5 @@ mod tests {
         assert_eq!(tame("Küche 箱"), "Küche 箱");
         assert_eq!(tame(&"x".repeat(1000)).chars().count(), TEXT_MAX + 1);
         assert_eq!(tame_lines("a\u{7}\nb\r\n"), "a\u{fffd}\nb");
-    }
-
-    #[test]
-    fn numbers_have_their_words() {
-        let counted = [(1, "path"), (2, "path"), (0, "key"), (3, "query")].map(|(n, word)| count(n, word));
-        assert_eq!(counted, ["1 path", "2 paths", "0 keys", "3 queries"]);
-        assert_eq!(size(3 << 30), "3.0 GiB");
     }
 }

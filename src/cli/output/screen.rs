@@ -41,7 +41,7 @@ pub(crate) struct Screen {
     terminal: bool,
     pager: bool,
     /// Whether the locale has ASCII only.
-    ascii: bool,
+    pub(crate) ascii: bool,
     out: Mutex<Box<dyn Write + Send>>,
 }
 

@@ -25,6 +25,7 @@ async fn run(words: &[&str], screen: &Screen) -> u8 {
         Verb::Doctor => verbs::doctor::run(Ok(control), &route, screen).await,
         Verb::Explain(args) if args.finding().is_some() => verbs::explain::word(args.finding().unwrap(), screen),
         Verb::Tune(args) => verbs::tune::run(&args, screen),
+        Verb::Link(args) if !args.needs_service() => verbs::link::plan(&args, screen),
         Verb::Complete { what } => {
             verbs::completion::candidates(&*control, what, screen).await;
             Ok(())
@@ -35,7 +36,7 @@ async fn run(words: &[&str], screen: &Screen) -> u8 {
 }
 
 /// Every call: its golden file, its words, its exit code.
-const CALLS: [(&str, &[&str], u8); 63] = [
+const CALLS: [(&str, &[&str], u8); 68] = [
     ("status", &["status"], 0),
     ("version", &["version"], 0),
     ("doctor", &["doctor"], 0),
@@ -81,6 +82,11 @@ const CALLS: [(&str, &[&str], u8); 63] = [
     ("fleet-revoke", &["fleet", "revoke", "birch"], 0),
     ("fleet-no-key", &["fleet", "revoke", "nobody"], exit::FAILURE),
     ("stats", &["stats"], 0),
+    ("report", &["report"], 0),
+    ("report-week", &["report", "--days", "7"], 0),
+    ("bench-net", &["bench", "net", "tower"], 0),
+    ("link-plan", &["link", "plan", "server", "--interface", "enp3s0"], 0),
+    ("link-test-none", &["link", "test", "--interface", "no-such"], exit::FAILURE),
     ("monitor", &["monitor", "--after", "0"], 0),
     ("monitor-kind", &["monitor", "--kind", "reload-failed,reloaded"], 0),
     ("drain", &["drain", "--for", "10min"], 0),

@@ -1,5 +1,6 @@
 //! The verbs of `peernixctl`: one file a group, each with its arguments, what it asks, and how the answer looks.
 
+mod bench;
 pub(super) mod completion;
 pub(super) mod doctor;
 pub(super) mod explain;
@@ -8,13 +9,16 @@ pub(super) mod forget;
 mod garbage;
 mod jobs;
 mod keys;
+pub(super) mod link;
 mod monitor;
 mod paths;
 mod peers;
 mod pins;
+mod report;
 mod service;
 mod statistics;
 pub(super) mod status;
+mod top;
 mod trust;
 pub(super) mod tune;
 mod values;
@@ -58,6 +62,14 @@ pub(super) enum Verb {
     Fleet(fleet::Args),
     /// Show what the service did, or begin to count anew
     Stats(statistics::Args),
+    /// Show what moves, as it moves
+    Top(top::Args),
+    /// Show what it is good for, day by day, against what it should be: report, save, compare
+    Report(report::Args),
+    /// Measure the lines to peers, the gateway, or Nix: net, cache, build
+    Bench(bench::Args),
+    /// Two machines on one cable: plan, test
+    Link(link::Args),
     /// Show what happens as it happens
     Monitor(monitor::Args),
     /// Take no new work, so that Nix and peers turn to others
@@ -111,6 +123,7 @@ impl Verb {
             Self::Fleet(args) => args.changes(),
             Self::Stats(args) => args.changes(),
             Self::LogLevel(args) => args.changes(),
+            Self::Link(args) => args.needs_service(),
             Self::Fetch(_)
             | Self::Pin(_)
             | Self::Unpin(_)
@@ -118,7 +131,8 @@ impl Verb {
             | Self::Drain(_)
             | Self::Undrain
             | Self::Offline(_)
-            | Self::Reload => true,
+            | Self::Reload
+            | Self::Bench(_) => true,
             Self::Status
             | Self::IsOnline(_)
             | Self::Query(_)
@@ -128,6 +142,8 @@ impl Verb {
             | Self::Doctor
             | Self::Explain(_)
             | Self::Tune(_)
+            | Self::Top(_)
+            | Self::Report(_)
             | Self::Completion { .. }
             | Self::Version
             | Self::Bridge { .. }
@@ -137,7 +153,10 @@ impl Verb {
 
     /// Whether it may start a service that does not run. What asks about the service's own state must not.
     pub(super) const fn may_start(&self) -> bool {
-        !matches!(self, Self::IsOnline(_) | Self::Undrain | Self::LogLevel(_) | Self::Monitor(_) | Self::Jobs(_))
+        !matches!(
+            self,
+            Self::IsOnline(_) | Self::Undrain | Self::LogLevel(_) | Self::Monitor(_) | Self::Jobs(_) | Self::Top(_)
+        )
     }
 }
 
@@ -158,6 +177,10 @@ pub(super) async fn run(verb: Verb, control: &dyn Control, local: bool, screen: 
         Verb::Trust(args) => trust::run(args, control, screen).await,
         Verb::Fleet(args) => fleet::run(args, control, screen).await,
         Verb::Stats(args) => statistics::run(&args, control, screen).await,
+        Verb::Top(args) => top::run(&args, control, screen).await,
+        Verb::Report(args) => report::run(&args, control, local, screen).await,
+        Verb::Bench(args) => bench::run(&args, control, local, screen).await,
+        Verb::Link(args) => link::test(&args, control, screen).await,
         Verb::Monitor(args) => monitor::run(&args, control, screen).await,
         Verb::Drain(args) => service::drain(&args, control, screen).await,
         Verb::Undrain => service::undrain(control, screen).await,

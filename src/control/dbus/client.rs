@@ -7,9 +7,9 @@ use super::errors;
 use super::feed::{EventFeed, JobFeed};
 use super::paths::{ROOT, job_path};
 use crate::control::{
-    Control, ControlError, Enrolment, ErrorKind, EventFilter, Events, FleetStatus, GarbageOptions, Invitation, Job,
-    JobPath, JobUpdates, Key, LogLevel, Outcome, PathReport, Peer, PeerFilter, Pin, PinRequest, Reload, Rotation,
-    Statistics, Status, TrustedKey, microseconds,
+    Control, ControlError, Day, Enrolment, ErrorKind, EventFilter, Events, FleetStatus, GarbageOptions, Invitation,
+    Job, JobPath, JobUpdates, Key, LogLevel, Measurement, Outcome, PathReport, Peer, PeerFilter, Pin, PinRequest,
+    Reload, Rotation, Statistics, Status, Transfer, TrustedKey, microseconds,
 };
 use async_trait::async_trait;
 use serde::Serialize;
@@ -82,6 +82,14 @@ impl Control for Client {
         from_dict(&self.call("GetStatistics", &()).await?)
     }
 
+    async fn transfers(&self) -> Outcome<Vec<Transfer>> {
+        from_dicts(&self.call::<_, Vec<Dict>>("ListTransfers", &()).await?)
+    }
+
+    async fn history(&self) -> Outcome<Vec<Day>> {
+        from_dicts(&self.call::<_, Vec<Dict>>("GetHistory", &()).await?)
+    }
+
     async fn reset_statistics(&self) -> Outcome<()> {
         self.call("ResetStatistics", &(none(),)).await
     }
@@ -145,6 +153,10 @@ impl Control for Client {
 
     async fn ping_peer(&self, peer: &str) -> Outcome<Duration> {
         self.call("PingPeer", &(peer,)).await.map(Duration::from_micros)
+    }
+
+    async fn measure_peer(&self, peer: &str) -> Outcome<Measurement> {
+        from_dict(&self.call("MeasurePeer", &(peer,)).await?)
     }
 
     async fn refresh_peers(&self) -> Outcome<()> {

@@ -3,8 +3,8 @@
 use super::controller::{Controller, Parts};
 use super::{describe, fleet, follow, keys, peers, statistics, store};
 use crate::control::types::{
-    Enrolment, EventFilter, FleetStatus, GarbageOptions, Invitation, Job, JobPath, Key, LogLevel, PathReport, Peer,
-    PeerFilter, Pin, PinRequest, Reload, Rotation, Statistics, Status, TrustedKey,
+    Day, Enrolment, EventFilter, FleetStatus, GarbageOptions, Invitation, Job, JobPath, Key, LogLevel, Measurement,
+    PathReport, Peer, PeerFilter, Pin, PinRequest, Reload, Rotation, Statistics, Status, Transfer, TrustedKey,
 };
 use crate::control::{Control, ControlError, ErrorKind, Event, EventKind, Events, JobUpdates, Outcome};
 use async_trait::async_trait;
@@ -27,7 +27,15 @@ impl Control for Controller {
     }
 
     async fn statistics(&self) -> Outcome<Statistics> {
-        Ok(statistics::read(self))
+        Ok(statistics::read(self).await)
+    }
+
+    async fn transfers(&self) -> Outcome<Vec<Transfer>> {
+        Ok(statistics::transfers(self))
+    }
+
+    async fn history(&self) -> Outcome<Vec<Day>> {
+        Ok(self.0.parts.history.days())
     }
 
     async fn reset_statistics(&self) -> Outcome<()> {
@@ -116,6 +124,10 @@ impl Control for Controller {
 
     async fn ping_peer(&self, peer: &str) -> Outcome<Duration> {
         peers::ping(self, peer).await
+    }
+
+    async fn measure_peer(&self, peer: &str) -> Outcome<Measurement> {
+        peers::measure(self, peer).await
     }
 
     async fn refresh_peers(&self) -> Outcome<()> {

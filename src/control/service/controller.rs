@@ -53,6 +53,8 @@ pub struct Parts {
     pub trust: TrustList,
     /// What is counted.
     pub statistics: Arc<metrics::Statistics>,
+    /// The same by days.
+    pub history: Arc<metrics::History>,
     /// The counters of the faces, by name.
     pub faces: Vec<(&'static str, Arc<HttpMetrics>)>,
     /// Whether new work is taken.
@@ -71,6 +73,8 @@ pub(super) struct Inner {
     pub(super) jobs: Jobs,
     pub(super) surveys: Semaphore,
     pub(super) pings: Semaphore,
+    /// Lines are measured one after the other: two at once would measure each other.
+    pub(super) measuring: Semaphore,
     /// Ends the time limit of the drain.
     pub(super) drain_limit: Mutex<CancellationToken>,
     /// Jobs, and what follows the rooms.
@@ -85,6 +89,7 @@ impl Controller {
         Self(Arc::new(Inner {
             surveys: Semaphore::new(SURVEYS),
             pings: Semaphore::new(PINGS),
+            measuring: Semaphore::new(1),
             jobs: Jobs::new(events.clone()),
             events,
             drain_limit: Mutex::default(),

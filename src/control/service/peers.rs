@@ -1,9 +1,9 @@
 //! The other machines.
 
 use super::controller::Controller;
-use crate::control::types::{Blocked, Peer, PeerFilter, timestamp};
+use crate::control::types::{Blocked, Measurement, Peer, PeerFilter, microseconds, timestamp};
 use crate::control::{ControlError, ErrorKind, Outcome};
-use crate::peers::{Added, LinkError, NodeId, PeerStatus, PeersError};
+use crate::peers::{Added, LinkError, Measured, NodeId, PeerStatus, PeersError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The longest reason of a block that is taken, in bytes.
@@ -119,6 +119,17 @@ pub(super) async fn ping(controller: &Controller, name: &str) -> Outcome<Duratio
     Ok(controller.0.parts.peers.ping(id).await?)
 }
 
+pub(super) async fn measure(controller: &Controller, name: &str) -> Outcome<Measurement> {
+    let id = find(controller, name)?;
+    let busy = |_| ControlError::new(ErrorKind::Busy, "another line is being measured at the moment");
+    let _turn = controller.0.measuring.try_acquire().map_err(busy)?;
+    let peers = &controller.0.parts.peers;
+    let Measured { latency, bytes, took } = peers.measure(id).await?;
+    let name = peers.get(id).map(|peer| peer.name()).unwrap_or_default();
+    let (latency_usec, duration_usec) = (microseconds(latency), microseconds(took));
+    Ok(Measurement { id: id.to_string(), name, latency_usec, bytes, duration_usec })
+}
+
 fn find(controller: &Controller, name: &str) -> Outcome<NodeId> {
     Ok(controller.0.parts.peers.resolve(name)?)
 }
@@ -168,6 +179,8 @@ impl From<PeersError> for ControlError {
             PeersError::Link(LinkError::NotAdmitted(_)) | PeersError::Configured(_) => ErrorKind::InvalidArgument,
             PeersError::Link(_) => ErrorKind::PeerUnreachable,
             PeersError::TooMany { .. } => ErrorKind::LimitExceeded,
+            PeersError::TooOld(_) => ErrorKind::NotSupported,
+            PeersError::NotMeasured(..) => ErrorKind::Busy,
             _ => ErrorKind::Failed,
         };
         Self::new(kind, error)

@@ -2,14 +2,16 @@
 
 use super::controller::Controller;
 use crate::control::types::{
-    ClaimCounts, Face, IndexCounts, Lookups, PieceCounts, SourceBytes, SourceKind, Statistics, TransferCounts,
-    timestamp,
+    ClaimCounts, Face, IndexCounts, Lookups, PieceCounts, Resources, SourceBytes, SourceKind, Statistics, Transfer,
+    TransferCounts, timestamp,
 };
-use crate::metrics::Snapshot;
-use std::sync::atomic::Ordering::Relaxed;
+use crate::fetch::{Running, SourceName};
+use crate::metrics::{self, Snapshot};
 
 /// How many sources are told; the table of peers may be longer.
 const SOURCES_MAX: usize = 256;
+/// How many transfers are told.
+const TRANSFERS_MAX: usize = 256;
 
 /// How bytes from each upstream are named in a [`Snapshot`], before the host.
 const BY_UPSTREAM: &str = "fetched_upstream_bytes.";
@@ -21,7 +23,7 @@ pub(super) fn reset(controller: &Controller) {
 }
 
 /// What was counted since the last reset.
-pub(super) fn read(controller: &Controller) -> Statistics {
+pub(super) async fn read(controller: &Controller) -> Statistics {
     let parts = &controller.0.parts;
     let (counted, since) = parts.statistics.since_reset();
     let count = |name: &str| counted.get(name);
@@ -40,7 +42,7 @@ pub(super) fn read(controller: &Controller) -> Statistics {
         name: (*name).to_owned(),
         requests: counted.under(&format!("{name}.requests.")).map(|(_, requests)| requests).sum(),
         bytes_served: count(&format!("{name}.bytes_sent")),
-        connections: metrics.connections_now.load(Relaxed),
+        connections: metrics.connections_now.get(),
     });
     Statistics {
         since_timestamp: timestamp(since),
@@ -74,7 +76,44 @@ pub(super) fn read(controller: &Controller) -> Statistics {
         sources: sources(controller, &counted),
         verification_failures: count("verification_failures"),
         peers_banned: count("peers_banned"),
+        resources: resources(controller).await,
     }
+}
+
+/// The transfers under way, the oldest first.
+pub(super) fn transfers(controller: &Controller) -> Vec<Transfer> {
+    let parts = &controller.0.parts;
+    let from = |source: &SourceName| match source {
+        SourceName::Peer(id) => parts
+            .peers
+            .get(*id)
+            .map(|peer| peer.name())
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| id.to_string()),
+        other => other.to_string(),
+    };
+    let shown = |running: Running| Transfer {
+        id: running.id,
+        path: parts.store.dir().join(&running.path),
+        size: running.size,
+        bytes: running.bytes,
+        from: running.sources.iter().map(from).collect(),
+        start_timestamp: timestamp(running.began),
+        waiting: running.has_waited && running.bytes == 0,
+    };
+    parts.fetcher.transfers_now(TRANSFERS_MAX).into_iter().map(shown).collect()
+}
+
+/// What the service takes of the machine now.
+async fn resources(controller: &Controller) -> Resources {
+    let store = controller.0.parts.store.clone();
+    let look = move || Resources {
+        memory_bytes: metrics::resident_memory(),
+        disk_free_bytes: store.free().ok(),
+        disk_bytes: store.disk_size().ok(),
+    };
+    // It fails only when the program is being stopped.
+    tokio::task::spawn_blocking(look).await.unwrap_or_default()
 }
 
 /// What peers tell of what they have.

@@ -80,3 +80,29 @@ pub struct Blocked {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub until_timestamp: Option<u64>,
 }
+
+/// How fast the line to a peer is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Measurement {
+    /// The identity of the peer.
+    pub id: String,
+    /// Its name for itself.
+    pub name: String,
+    /// The shortest time to an answer.
+    #[serde(rename = "latencyUSec")]
+    pub latency_usec: u64,
+    /// How many bytes came.
+    pub bytes: u64,
+    /// In what time.
+    #[serde(rename = "durationUSec")]
+    pub duration_usec: u64,
+}
+
+impl Measurement {
+    /// Bytes a second.
+    #[must_use]
+    pub fn rate(&self) -> u64 {
+        u64::try_from(u128::from(self.bytes) * 1_000_000 / u128::from(self.duration_usec.max(1))).unwrap_or(u64::MAX)
+    }
+}

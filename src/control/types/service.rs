@@ -204,6 +204,24 @@ pub struct Statistics {
     pub verification_failures: u64,
     /// Bans pronounced on peers that lied.
     pub peers_banned: u64,
+    /// What the service takes of the machine now; an older one says nothing of it.
+    #[serde(default)]
+    pub resources: Resources,
+}
+
+/// What the service takes of the machine now; what is left out is not known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// Memory, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub memory_bytes: Option<u64>,
+    /// What is free on the disk of the store, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub disk_free_bytes: Option<u64>,
+    /// How large that disk is, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub disk_bytes: Option<u64>,
 }
 
 /// What one face did.

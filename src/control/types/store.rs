@@ -77,6 +77,26 @@ pub struct PathTransfer {
     pub error: Option<String>,
 }
 
+/// A transfer under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Transfer {
+    /// Its number, which no other transfer of this run has.
+    pub id: u64,
+    /// The full store path that is fetched.
+    pub path: String,
+    /// How many bytes its NAR has.
+    pub size: u64,
+    /// How many of them are there.
+    pub bytes: u64,
+    /// Who gave something, in the order of their first part: names or ids of peers, and hosts of upstreams.
+    pub from: Vec<String>,
+    /// When it began.
+    pub start_timestamp: u64,
+    /// Whether it waits or waited, because all who have the path were busy.
+    pub waiting: bool,
+}
+
 /// A member that holds a copy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

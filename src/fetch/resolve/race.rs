@@ -62,6 +62,10 @@ pub(crate) struct Race {
     silent: Vec<Arc<dyn Responder>>,
     /// Everybody who is there is asked.
     is_complete: bool,
+    /// All peers are said to have it: the next one is asked because one before it has not answered, or said no.
+    all_hold: bool,
+    /// How many were asked because one before them had not answered.
+    hedged: u64,
 }
 
 impl Race {
@@ -84,7 +88,20 @@ impl Race {
         };
         let (asked, silent, later) = (JoinSet::new(), Vec::new(), upstreams.into());
         let is_complete = !is_partial;
-        let mut race = Self { question, begun, plan, budget, patience, peers, later, asked, silent, is_complete };
+        let mut race = Self {
+            question,
+            begun,
+            plan,
+            budget,
+            patience,
+            peers,
+            later,
+            asked,
+            silent,
+            is_complete,
+            all_hold: all_told,
+            hedged: 0,
+        };
         race.ask_due();
         race
     }
@@ -143,6 +160,11 @@ impl Race {
         &self.silent
     }
 
+    /// How many peers were asked because another one that is said to have it was slow to answer.
+    pub(crate) const fn hedged(&self) -> u64 {
+        self.hedged
+    }
+
     /// Holds it against those who were asked that they have not answered.
     pub(crate) fn blame_silent(&self) {
         self.silent.iter().for_each(|silent| silent.remote().kept_us_waiting(self.begun));
@@ -165,7 +187,9 @@ impl Race {
                 self.ask_upstream(upstream);
             }
         }
+        let is_kept_waiting = self.all_hold && self.silent.iter().any(|silent| silent.remote().id().is_peer());
         for place in self.plan.due(Instant::now()) {
+            self.hedged += u64::from(is_kept_waiting);
             self.ask(Arc::clone(&self.peers[place]), self.plan.rank_of(place));
         }
     }

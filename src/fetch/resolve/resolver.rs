@@ -208,6 +208,7 @@ impl Resolver {
                 Err(()) => all_said_no = false,
             }
         }
+        self.metrics.lookups_hedged.add(race.hedged());
         let mut holders = from_peer.into_iter().chain(from_upstreams);
         if let Some(first) = holders.next() {
             let resolution = Resolution::new(first);
@@ -261,6 +262,11 @@ impl Resolver {
     /// Notes how a reply went; gives what it says, if it says anything.
     fn take(&self, hash: StoreHash, reply: Reply) -> Result<Option<Holder>, ()> {
         let remote = reply.from.remote();
+        if reply.answer.is_ok() {
+            let is_peer = remote.id().is_peer();
+            let took = if is_peer { &self.metrics.peer_answer_took } else { &self.metrics.upstream_answer_took };
+            took.observe(reply.elapsed);
+        }
         reply.answer.inspect(|_| remote.succeeded(SMALL)).map_err(|error| {
             self.blame.blame(remote, About::Lookup(hash), &error);
         })

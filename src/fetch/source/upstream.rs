@@ -19,7 +19,6 @@ use hyper::header::{AUTHORIZATION, DATE, HOST, LOCATION, RANGE, RETRY_AFTER, USE
 use hyper::{Request, Response, StatusCode, Uri};
 use parking_lot::Mutex;
 use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
@@ -38,7 +37,7 @@ pub(crate) struct Upstream {
     elsewhere: Option<HttpClient>,
     complaints: Complaints,
     /// Bytes of NARs that came from it, or from another on the same host.
-    received: Arc<Counter>,
+    received: Counter,
     health: Mutex<Health>,
     noted: Mutex<Noted>,
 }

@@ -6,6 +6,7 @@
 mod documents;
 mod nar;
 mod narinfo;
+mod pages;
 mod status;
 
 use super::drain::Drain;
@@ -14,15 +15,15 @@ use super::protocol::reply::{self, keep, media};
 use super::protocol::routes::Route;
 use super::server::listener::{Handler, Request};
 use crate::fetch::Fetcher;
-use crate::index::Index;
-use crate::metrics::{HttpMetrics, Metrics};
+use crate::metrics::{Exposition, GaugeNow};
 use crate::nix::StoreDir;
 use crate::nix::trace::TraceId;
 use crate::peers::Peers;
-use hyper::Response;
+use hyper::header::{ACCEPT, HOST};
+use hyper::{HeaderMap, Response};
+pub use pages::{Asked, Pages};
 use status::Health;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// What the gateway says of itself and whom it asks.
 pub struct Gateway {
@@ -30,21 +31,22 @@ pub struct Gateway {
     pub fetcher: Fetcher,
     /// The other machines, for those who want to see them.
     pub peers: Peers,
-    /// Who of them has what, for the same.
-    pub index: Index,
     /// The store directory of all paths.
     pub store_dir: StoreDir,
     /// The priority in `nix-cache-info`; Nix asks lower numbers first.
     pub priority: i32,
     /// Whether new lookups are answered with "not found", so that Nix goes to its next substituter.
     pub drain: Arc<Drain>,
-    /// The counters of fetching.
-    pub metrics: Arc<Metrics>,
-    /// When the process began.
-    pub started: SystemTime,
-    /// The counters of the listeners, by name.
-    pub http_metrics: Vec<(&'static str, Arc<HttpMetrics>)>,
+    /// What `/metrics` tells of what is counted.
+    pub exposition: Exposition,
+    /// What it tells beside that.
+    pub gauges: Box<dyn Fn() -> Vec<GaugeNow> + Send + Sync>,
+    /// What people see.
+    pub pages: Arc<dyn Pages>,
 }
+
+/// Where we are for who does not say by which name it reached us, as HTTP/1.0 may.
+const USUAL_HOST: &str = "127.0.0.1:7649";
 
 impl Handler for Gateway {
     async fn answer(&self, request: Request) -> Response<Body> {
@@ -53,8 +55,12 @@ impl Handler for Gateway {
         let Request { route, head, headers, .. } = request;
         match route {
             route if self.drain.refuses(&route) => reply::not_found(),
-            Route::Health | Route::Metrics | Route::Peers if !local => reply::not_found(),
-            Route::Index => reply::text(status::index(&headers)),
+            Route::Health | Route::Metrics | Route::Peers | Route::Page(_) if !local => reply::not_found(),
+            // What it says of other machines is for this one; that it is here everybody sees.
+            Route::Index if !local => reply::text(status::index(host(&headers))),
+            Route::Index if wants_html(&headers) => self.pages.answer(Asked::Page(host(&headers))).await,
+            Route::Index => self.pages.answer(Asked::Text(host(&headers))).await,
+            Route::Page(part) => self.pages.answer(Asked::Part(part)).await,
             Route::CacheInfo => {
                 let cache_info = status::cache_info(self.store_dir.clone(), self.priority);
                 reply::ok(media::CACHE_INFO, keep::NEVER, cache_info)
@@ -71,10 +77,7 @@ impl Handler for Gateway {
             Route::Log(_) => documents::document(&self.fetcher, &route, media::TEXT).await,
             Route::Health => reply::json(&self.health()),
             Route::Version => reply::version(),
-            Route::Metrics => {
-                let gauges = status::gauges(&self.health(), &self.index);
-                reply::text(status::metrics(&self.metrics, &self.http_metrics, self.started, &gauges))
-            }
+            Route::Metrics => reply::text(self.exposition.text(&(self.gauges)())),
             Route::Peers => reply::json(&self.peers.snapshot()),
             // Between peers, on the share.
             Route::Hello
@@ -88,7 +91,8 @@ impl Handler for Gateway {
             | Route::Partial(_)
             | Route::Pieces(_)
             | Route::Patch(_)
-            | Route::Copies => reply::not_found(),
+            | Route::Copies
+            | Route::Measure(_) => reply::not_found(),
         }
     }
 }
@@ -97,4 +101,14 @@ impl Gateway {
     fn health(&self) -> Health {
         Health::now(&self.fetcher, &self.peers, &self.drain)
     }
+}
+
+/// By which name the caller reached us.
+fn host(headers: &HeaderMap) -> &str {
+    headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or(USUAL_HOST)
+}
+
+/// Whether the caller is a browser: curl and Nix take anything.
+fn wants_html(headers: &HeaderMap) -> bool {
+    headers.get_all(ACCEPT).iter().any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/html")))
 }

@@ -11,7 +11,7 @@ use crate::fetch::{PIECES, partial};
 use crate::index::{self, Whose};
 use crate::nix::realisation::{BuildTraceKey, DrvOutput};
 use crate::nix::{Compression, NarHash, StoreHash, StorePath};
-use crate::peers::{IndexState, fleet, holders, narinfo_batch};
+use crate::peers::{IndexState, fleet, holders, measure, narinfo_batch};
 use data_encoding::BASE64;
 use std::borrow::Cow;
 use std::fmt;
@@ -77,6 +77,10 @@ pub enum Route {
     Fleet,
     /// `/peernix/v1/pair`, between peers only: a POST, see [`fleet::pairing`].
     Pair,
+    /// `/peernix/v1/measure/BYTES`: so many bytes that mean nothing, for a peer that measures the line.
+    Measure(u64),
+    /// What the page for people is made of, beside [`Self::Index`].
+    Page(PagePart),
     /// `/peernix/v1/narinfo`, between peers only: a POST with up to 256 hash parts, see [`narinfo_batch`].
     NarInfos,
 }
@@ -104,11 +108,43 @@ impl BuildId {
     }
 }
 
+/// A part of the page for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PagePart {
+    /// How it looks.
+    Style,
+    /// What keeps it up to date.
+    Script,
+    /// What changes, as it changes.
+    Events,
+}
+
+impl PagePart {
+    const ALL: [Self; 3] = [Self::Style, Self::Script, Self::Events];
+
+    /// Where it is.
+    #[must_use]
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Style => "/page.css",
+            Self::Script => "/page.js",
+            Self::Events => "/events",
+        }
+    }
+
+    fn parse(path: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|part| part.path().strip_prefix('/') == Some(path))
+    }
+}
+
 impl Route {
     /// Whether its answer is a stream from the store rather than a text in memory.
     #[must_use]
     pub const fn is_stream(&self) -> bool {
-        matches!(self, Self::Nar(_) | Self::Partial(_) | Self::Patch(_) | Self::Listing(_) | Self::Log(_))
+        matches!(
+            self,
+            Self::Nar(_) | Self::Partial(_) | Self::Patch(_) | Self::Measure(_) | Self::Listing(_) | Self::Log(_)
+        )
     }
 
     /// Whether it is one of those whose number `[limits] requests_per_second` bounds: without the others, machines would lose each other.
@@ -183,6 +219,7 @@ impl Route {
                 "peernix" if rest == "v1/copies" => Some(Self::Copies),
                 "peernix" if rest == "v1/fleet" => Some(Self::Fleet),
                 "peernix" if rest == "v1/pair" => Some(Self::Pair),
+                "peernix" if rest.starts_with("v1/measure/") => Self::measure(rest.strip_prefix("v1/measure/")?),
                 "peernix" if rest.starts_with("v1/partial/") => {
                     NarHash::from_nix32(rest.strip_prefix("v1/partial/")?).ok().map(Self::Partial)
                 }
@@ -203,6 +240,7 @@ impl Route {
             "version" => Some(Self::Version),
             "metrics" => Some(Self::Metrics),
             "peers" => Some(Self::Peers),
+            _ if let Some(part) = PagePart::parse(path) => Some(Self::Page(part)),
             _ => match path.split_once('.')? {
                 (hash, "narinfo") => hash.parse().ok().map(Self::NarInfo),
                 (hash, "ls") => hash.parse().ok().map(Self::Listing),
@@ -216,6 +254,12 @@ impl Route {
                 _ => None,
             },
         }
+    }
+
+    /// Reads a number of bytes: decimal, without leading zeros, and not more than a measurement takes.
+    fn measure(number: &str) -> Option<Self> {
+        let bytes = number.parse().ok().filter(|bytes| (1..=measure::BYTES_MAX).contains(bytes))?;
+        (bytes.to_string() == number).then_some(Self::Measure(bytes))
     }
 
     /// Reads the query of [`Self::PeerIndex`]: `of=union`, `since=EPOCH.SEQUENCE`, both with `&` between them, or nothing.
@@ -241,7 +285,7 @@ impl Route {
     }
 
     /// The names of all routes, by [`Self::index`].
-    pub const NAMES: [&'static str; 24] = [
+    pub const NAMES: [&'static str; 26] = [
         "index",
         "nix-cache-info",
         "narinfo",
@@ -266,6 +310,8 @@ impl Route {
         "pair",
         "patch",
         "copies",
+        "measure",
+        "page",
     ];
 
     /// The place of the route in [`Self::NAMES`].
@@ -296,6 +342,8 @@ impl Route {
             Self::Pair => 21,
             Self::Patch(_) => 22,
             Self::Copies => 23,
+            Self::Measure(_) => 24,
+            Self::Page(_) => 25,
         }
     }
 }
@@ -328,6 +376,8 @@ impl fmt::Display for Route {
             Self::Copies => f.write_str(copies::TARGET),
             Self::Fleet => f.write_str(fleet::TARGET),
             Self::Pair => f.write_str(fleet::PAIR_TARGET),
+            Self::Measure(bytes) => write!(f, "{}{bytes}", measure::TARGET),
+            Self::Page(part) => f.write_str(part.path()),
             Self::Partial(nar) => f.write_str(&partial::target(nar)),
             Self::Pieces(NarName { hash, nar_hash, .. }) => {
                 let nar = nar_hash.as_ref().map(NarHash::to_nix32).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Panics as values: a request that makes the program panic must not take others with it.
 
-use crate::metrics::{HttpMetrics, count};
+use crate::metrics::HttpMetrics;
 use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ pub(super) struct Panic(Box<dyn Any + Send>);
 impl Panic {
     /// Counts it, and asks whoever reads the log to report it.
     pub(super) fn note(&self, peer: SocketAddr, metrics: &HttpMetrics) {
-        count(&metrics.panics);
+        metrics.panics.inc();
         log::error!(peer:%, reason = self.text(); "defect: a request made the program panic; please report it");
     }
 
@@ -44,7 +44,6 @@ mod tests {
     use super::*;
     use std::panic::panic_any;
     use std::pin::pin;
-    use std::sync::atomic::Ordering::Relaxed;
 
     #[tokio::test]
     async fn a_panic_is_a_value_and_all_else_is_as_it_was() {
@@ -57,8 +56,8 @@ mod tests {
         assert_eq!(caught(pin!(async { panic!("at once") })).await.unwrap_err().text(), "at once");
         let panic = caught(pin!(async { panic_any(7) })).await.unwrap_err();
         assert_eq!(panic.text(), "no message");
-        let metrics = HttpMetrics::new(&[]);
+        let metrics = HttpMetrics::new("gateway", &[]);
         panic.note("127.0.0.1:1".parse().unwrap(), &metrics);
-        assert_eq!(metrics.panics.load(Relaxed), 1);
+        assert_eq!(metrics.panics.get(), 1);
     }
 }

@@ -10,7 +10,7 @@ use super::multiplexed::{self, Requests};
 use super::places::Place;
 use super::serving::Serving;
 use super::watch::Watched;
-use crate::metrics::{HttpMetrics, count};
+use crate::metrics::HttpMetrics;
 use crate::peers::link::is_multiplexed;
 use crate::peers::{LinkError, NodeId, Visitor};
 use crate::resilience::LogThrottle;
@@ -21,7 +21,6 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -86,7 +85,7 @@ impl<H: Handler> Connection<H> {
                 }
             }
             Err(error) => {
-                count(&self.serving.listener.metrics.handshakes_failed);
+                self.serving.listener.metrics.handshakes_failed.inc();
                 let in_time = !matches!(error, LinkError::Time { .. });
                 let level = if in_time { log::Level::Debug } else { NO_HANDSHAKE.level() };
                 log::log!(level, peer:% = self.address, reason:% = error; "connection refused by TLS");
@@ -196,11 +195,11 @@ impl<H: Handler> Connection<H> {
         let metrics = &self.serving.listener.metrics;
         match why {
             Overdue::Head => {
-                count(&metrics.header_timeouts);
+                metrics.header_timeouts.inc();
                 log::log!(NO_HEAD.level(), peer:% = self.address; "a connection is closed: no whole request came in time");
             }
             Overdue::Stalled => {
-                count(&metrics.stalled);
+                metrics.stalled.inc();
                 log::log!(STALLED.level(), peer:% = self.address; "a connection is closed: its reader takes next to nothing");
             }
             Overdue::Idle => {}
@@ -250,13 +249,13 @@ struct Open<'a>(&'a HttpMetrics);
 
 impl<'a> Open<'a> {
     fn new(metrics: &'a HttpMetrics) -> Self {
-        count(&metrics.connections_now);
+        metrics.connections_now.inc();
         Self(metrics)
     }
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.0.connections_now.fetch_sub(1, Relaxed);
+        self.0.connections_now.dec();
     }
 }

@@ -7,12 +7,10 @@ use super::marks::Marks;
 use super::places::{Place, Places, Scope, Waiting};
 use super::request_rates::RequestRates;
 use super::serving::Serving;
-use crate::metrics::count;
 use crate::resilience::LogThrottle;
 use crate::resilience::accept::AcceptLoop;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -68,7 +66,7 @@ impl<H: Handler> Serving<H> {
     /// Gives it a place, lets it wait for one, or refuses it.
     fn welcome(self: &Arc<Self>, (stream, address, room): Accepted) {
         let metrics = &self.listener.metrics;
-        count(&metrics.connections);
+        metrics.connections.inc();
         // An IPv4 client of a dual-stack socket. Any other address stays whole: a link-local one without its zone
         // could not be called back.
         let address = match address.ip().to_canonical() {
@@ -77,7 +75,7 @@ impl<H: Handler> Serving<H> {
         };
         let marks = Marks::new();
         let (place, evicted) = self.places.take(address.ip(), &marks);
-        metrics.made_room.fetch_add(evicted as u64, Relaxed);
+        metrics.made_room.add(evicted as u64);
         let full = match place {
             Ok(place) => return self.run(stream, address, marks, place),
             Err(full) => full,
@@ -94,10 +92,10 @@ impl<H: Handler> Serving<H> {
         let limit = self.describe(full);
         let Some((waiting, room)) = waiting else {
             // Dropping the stream closes it. Nothing is sent: an answer would cost more than the connection.
-            count(&metrics.refused);
+            metrics.refused.inc();
             return log::log!(REFUSED.level(), peer:% = address; "a connection is refused: {limit}, and none is idle");
         };
-        count(&metrics.waited);
+        metrics.waited.inc();
         log::log!(WAITED.level(), peer:% = address; "a connection has to wait: {limit}, and none is idle");
         let this = Arc::clone(self);
         self.tasks.spawn(async move {

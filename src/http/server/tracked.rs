@@ -3,7 +3,7 @@
 use super::marks::InFlight;
 use crate::http::error::HttpError;
 use crate::http::protocol::body::Body;
-use crate::metrics::{HttpMetrics, count};
+use crate::metrics::HttpMetrics;
 use crate::peers::Visitor;
 use crate::resilience::LogThrottle;
 use bytes::Bytes;
@@ -71,7 +71,7 @@ impl HttpBody for Tracked {
         }
         match frame {
             Poll::Ready(Some(Err(error))) => {
-                count(&self.metrics.broken);
+                self.metrics.broken.inc();
                 log::log!(BROKEN.level(), reason:% = error; "an answer broke off");
                 // hyper throws away what it holds when a body fails, head included. With a pause it sends that first,
                 // and the reader can go on elsewhere with all that there was.
@@ -105,7 +105,6 @@ mod tests {
     use crate::http::server::watch::Watched;
     use std::future::poll_fn;
     use std::io;
-    use std::sync::atomic::Ordering::Relaxed;
     use tokio::io::{AsyncWrite, AsyncWriteExt, duplex};
 
     /// One byte, and then trouble.
@@ -130,21 +129,21 @@ mod tests {
 
     #[tokio::test]
     async fn what_came_before_a_failure_is_sent_before_it_is_told() {
-        let (marks, metrics) = (Marks::new(), Arc::new(HttpMetrics::new(&[])));
+        let (marks, metrics) = (Marks::new(), Arc::new(HttpMetrics::new("gateway", &[])));
         let (ours, _theirs) = duplex(1);
         let mut stream = Watched::new(ours, Arc::clone(&marks), Arc::clone(&metrics));
         let body = Body::stream(Some(2), Breaking(false));
         let mut body = Tracked::new(body, None, marks.answering().into(), Arc::clone(&metrics));
         assert_eq!(look(&mut body).await, Poll::Ready(Some(Ok(1))));
         assert_eq!(look(&mut body).await, Poll::Pending, "hyper sends what it holds now");
-        assert_eq!((metrics.broken.load(Relaxed), body.is_end_stream()), (1, false));
+        assert_eq!((metrics.broken.get(), body.is_end_stream()), (1, false));
         stream.write_all(b"x").await.unwrap();
         assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_write(cx, b"x").is_pending())).await);
         assert_eq!(look(&mut body).await, Poll::Pending, "the reader is behind");
         assert_eq!(look(&mut body).await, Poll::Pending);
         stream.flush().await.unwrap();
         assert_eq!(look(&mut body).await, Poll::Ready(Some(Err(()))));
-        assert_eq!(metrics.broken.load(Relaxed), 1, "counted once");
+        assert_eq!(metrics.broken.get(), 1, "counted once");
         assert_eq!(marks.deadline(&Limits::share()), None);
         drop(body);
         assert_eq!(marks.deadline(&Limits::share()).map(|(_, why)| why), Some(Overdue::Idle));
@@ -152,7 +151,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_is_not_gone_while_its_bytes_are_held() {
-        let (marks, metrics) = (Marks::new(), Arc::new(HttpMetrics::new(&[])));
+        let (marks, metrics) = (Marks::new(), Arc::new(HttpMetrics::new("gateway", &[])));
         marks.begin(true);
         let mut body = Tracked::new(Body::from("x"), None, marks.answering().into(), metrics);
         assert_eq!(marks.deadline(&Limits::share()), None);

@@ -5,7 +5,6 @@ use crate::metrics::HttpMetrics;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -26,7 +25,7 @@ impl<S> Watched<S> {
             Poll::Pending => self.marks.write_blocked(),
             Poll::Ready(Ok(bytes)) => {
                 self.marks.wrote(bytes);
-                self.metrics.bytes_sent.fetch_add(bytes as u64, Relaxed);
+                self.metrics.bytes_sent.add(bytes as u64);
             }
             Poll::Ready(Err(_)) => {}
         }

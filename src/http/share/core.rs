@@ -78,6 +78,12 @@ impl Share {
         self.upload.set(rates, paused);
     }
 
+    /// How many answers from the store are on their way, and how many wait until others are done.
+    #[must_use]
+    pub fn load(&self) -> (usize, usize) {
+        self.upload.load()
+    }
+
     /// Gives a part of a NAR back when it may leave for other sites, within the limits of all that does; `None`: nothing leaves at the moment.
     pub async fn paced(&self, part: Bytes) -> Option<Bytes> {
         self.upload.part(part).await

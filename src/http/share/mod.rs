@@ -11,6 +11,7 @@ mod core;
 mod documents;
 mod given;
 mod known;
+mod measure;
 mod nar;
 mod narinfo;
 mod offer;
@@ -260,8 +261,12 @@ impl Handler for ShareHandler {
                 Some(metrics) => self.in_time(Box::pin(share.patch(name, audience, &request, metrics))).await,
                 None => Ok(None),
             },
+            Route::Measure(bytes) => match self.towards {
+                Towards::Anyone => Ok(None),
+                Towards::Peers(..) => Ok(Some(share.measure(*bytes, &request).await)),
+            },
             // The gateway's, and nobody else's business.
-            Route::Metrics | Route::Peers => Ok(None),
+            Route::Metrics | Route::Peers | Route::Page(_) => Ok(None),
         };
         match found {
             Ok(found) => found.unwrap_or_else(reply::not_found),

@@ -48,6 +48,11 @@ impl Upload {
         self.throttle.set(rates, paused);
     }
 
+    /// How many answers are on their way, and how many wait for a slot.
+    pub(super) fn load(&self) -> (usize, usize) {
+        self.slots.load()
+    }
+
     /// Whether nothing leaves at the moment.
     pub(super) fn is_paused(&self) -> bool {
         self.throttle.is_paused()

@@ -91,6 +91,12 @@ impl UploadSlots {
         timeout(wait, slot).await.ok()?.ok()
     }
 
+    /// How many are taken, and how many wait for one.
+    pub(super) fn load(&self) -> (usize, usize) {
+        let table = self.0.lock();
+        (table.taken, table.queue.iter().filter(|(_, send)| !send.is_closed()).count())
+    }
+
     /// Gives the slots that are free to those who wait for them.
     fn serve(&self) {
         loop {
@@ -193,6 +199,7 @@ mod tests {
         let first = at_once(&slots, 1, 1);
         let mut second = Waiter::new(&slots, 1).await;
         let other = at_once(&slots, 2, 1);
+        assert_eq!(slots.load(), (2, 1));
         assert_eq!(other.len(), 1, "there is one left of all, but not for the first");
         drop(other);
         assert!(second.waits().await);

@@ -19,7 +19,7 @@ pub(super) use connection::{Call, Connection};
 pub(super) use dial::{ADDRESSES_MAX, Dialler, RETRY_PAUSES, Target};
 pub use guard::{Guard, Visitor};
 pub(super) use pool::Pool;
-pub(crate) use pool::{PARTIAL, PATCH};
+pub(crate) use pool::{MEASURE, PARTIAL, PATCH};
 pub use tls::{ALPN, ALPN_MULTIPLEXED, Acceptor, is_multiplexed};
 #[cfg(test)]
 pub(super) use transport::Pending;

@@ -23,6 +23,8 @@ use tokio::time::{Instant, timeout};
 /// The most connections to one peer with a request of their own at once. Nix fetches 25 paths at a time; the share allows 128
 /// connections from one address.
 pub(crate) const CONNECTIONS_MAX: usize = 64;
+/// How many new connections may be closed under a request.
+const CLOSED_MAX: u32 = 3;
 /// The most small requests at once, on the connection for them. Nix looks up 25 paths at a time.
 pub(super) const SMALL_MAX: usize = 64;
 /// The most connections kept without use: as many as Nix has substitutions at a time. A share has 1,024 in all, and closes what is idle when
@@ -43,8 +45,11 @@ const PATIENCE_MAX: Duration = Duration::from_millis(1500);
 const BETWEEN_ADDRESSES: Duration = Duration::from_millis(500);
 /// How long a request waits for its turn when too many are under way.
 const SLOT_LIMIT: Duration = Duration::from_secs(1);
-/// What the target of a NAR begins with: one that is there, one that is on its way, and what one differs in from another.
-const NARS: [&str; 3] = ["/nar/", PARTIAL, PATCH];
+/// What the target of a NAR begins with: one that is there, one that is on its way, what one differs in from another; and what stands for one
+/// where a line is measured.
+const NARS: [&str; 4] = ["/nar/", PARTIAL, PATCH, MEASURE];
+/// The request target of bytes that mean nothing, but for their number.
+pub(crate) const MEASURE: &str = "/peernix/v1/measure/";
 /// The request target of a NAR that is on its way, but for its hash.
 pub(crate) const PARTIAL: &str = "/peernix/v1/partial/";
 /// The request target of a patch, but for the name of the NAR.
@@ -112,15 +117,28 @@ impl Pool {
 
     /// The same, without a connection to share as yet.
     async fn together_anew(&self, message: Message, addresses: &[SocketAddr]) -> Result<Answer, LinkError> {
-        if self.is_old.load(Relaxed) {
-            return self.alone(message, addresses).await;
+        let mut closed = 0;
+        loop {
+            if self.is_old.load(Relaxed) {
+                return self.alone(message, addresses).await;
+            }
+            let mut connection = self.meet(addresses).await?;
+            match connection.request(message.clone()).await {
+                // A share that makes room closes what is idle, and a connection is until its first request comes. Whatever is asked may be
+                // asked twice.
+                Err(LinkError::Http(_)) if closed < CLOSED_MAX => {
+                    closed += 1;
+                    self.forget(&connection);
+                }
+                answer => {
+                    let answer = answer?;
+                    if !connection.is_multiplexed() {
+                        self.keep(connection, self.slots.clone().try_acquire_owned().ok());
+                    }
+                    return Ok(answer);
+                }
+            }
         }
-        let mut connection = self.meet(addresses).await?;
-        let answer = connection.request(message).await?;
-        if !connection.is_multiplexed() {
-            self.keep(connection, self.slots.clone().try_acquire_owned().ok());
-        }
-        Ok(answer)
     }
 
     /// The connection to share; the first who wants it makes it.

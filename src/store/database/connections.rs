@@ -4,6 +4,7 @@ use super::columns::Columns;
 use super::error::QueryError;
 use super::recent::Recent;
 use super::stamp::{self, FileId, Mark, Opened};
+use crate::metrics::Latency;
 use crate::nix::StoreDir;
 use crate::resilience::{Backoff, Schedule};
 use crate::store::StoreError;
@@ -11,8 +12,8 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -55,6 +56,8 @@ pub(crate) struct Database {
     busy_since: Mutex<Option<Instant>>,
     /// It was said that the file is read as it lies there.
     lies_there: AtomicBool,
+    /// How long questions took, where somebody wants to know.
+    took: OnceLock<Latency>,
 }
 
 /// One connection and what it was made for.
@@ -79,7 +82,14 @@ impl Database {
             recent: Recent::new(),
             busy_since: Mutex::new(None),
             lies_there: AtomicBool::new(false),
+            took: OnceLock::new(),
         }
+    }
+
+    /// Has it noted from now on how long questions take.
+    pub(crate) fn measure(&self, took: Latency) {
+        // Whoever came first is told.
+        let _ = self.took.set(took);
     }
 
     /// Where it is.
@@ -104,10 +114,12 @@ impl Database {
         self: &Arc<Self>,
         question: impl Fn(&Handle, &StoreDir) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        match timeout(QUICK_MAX, self.ask(&self.quick, question)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(self.busy(stamp::written_meanwhile())),
+        let begun = Instant::now();
+        let answer = timeout(QUICK_MAX, self.ask(&self.quick, question)).await;
+        if let Some(took) = self.took.get() {
+            took.observe(begun.elapsed());
         }
+        answer.unwrap_or_else(|_| Err(self.busy(stamp::written_meanwhile())))
     }
 
     /// Asks a question that needs a whole table.

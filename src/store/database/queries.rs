@@ -90,6 +90,19 @@ impl Database {
         .await
     }
 
+    /// The sizes of the NARs of all paths together.
+    pub(crate) async fn size(self: &Arc<Self>) -> Result<u64, StoreError> {
+        let size: i64 = self
+            .scan(|handle, _| {
+                let mut statement = handle.connection.prepare_cached("select total(narSize) from ValidPaths")?;
+                // A sum of integers would fail where it overflows.
+                #[allow(clippy::cast_possible_truncation)]
+                Ok(statement.query_row([], |row| row.get::<_, f64>(0))? as i64)
+            })
+            .await?;
+        Ok(u64::try_from(size).unwrap_or_default())
+    }
+
     /// What `fold` makes of all paths at one moment, and what that state of the database can be told from others by.
     pub(crate) async fn all<T: Send + 'static>(
         self: &Arc<Self>,

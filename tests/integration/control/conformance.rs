@@ -158,6 +158,7 @@ async fn both_ways_in_do_and_say_the_same() {
     agree(one, two, async |control| control.log_level().await).await;
     agree(one, two, async |control| control.peers(PeerFilter::default()).await).await;
     agree(one, two, async |control| control.pins().await).await;
+    agree(one, two, async |control| control.transfers().await).await;
     agree(one, two, async |control| control.keys().await).await;
     agree(one, two, async |control| control.trusted_keys().await).await;
     agree(one, two, async |control| control.jobs().await).await;

@@ -88,6 +88,9 @@ async fn the_client_says_what_the_service_says() {
     assert_eq!(client.ping_peer("two").await.unwrap(), Duration::from_micros(1500));
     assert_eq!(client.query_path("p").await.unwrap(), stub.query_path("p").await.unwrap());
     assert_eq!(client.pins().await.unwrap(), stub.pins().await.unwrap());
+    assert_eq!(client.transfers().await.unwrap(), stub.transfers().await.unwrap());
+    assert_eq!(client.history().await.unwrap(), stub.history().await.unwrap());
+    assert_eq!(client.measure_peer("two").await.unwrap(), stub.measure_peer("two").await.unwrap());
     assert_eq!(client.keys().await.unwrap(), stub.keys().await.unwrap());
     assert_eq!(client.trusted_keys().await.unwrap(), stub.trusted_keys().await.unwrap());
     assert_eq!(client.fleet().await.unwrap(), stub.fleet().await.unwrap());
@@ -329,7 +332,7 @@ fn every_method_has_its_twin_in_varlink() {
     let operations = |methods: &[Method]| methods.iter().flat_map(|method| method.operations).copied().collect();
     let (here, there): (BTreeSet<Operation>, BTreeSet<Operation>) = (operations(METHODS), operations(VARLINK));
     // So many methods of the trait change something.
-    assert_eq!(here.iter().filter(|operation| !operation.actions().is_empty()).count(), 25);
+    assert_eq!(here.iter().filter(|operation| !operation.actions().is_empty()).count(), 26);
     // A property, and signals, in D-Bus.
     let elsewhere = BTreeSet::from([Operation::LogLevel, Operation::WatchJob]);
     assert_eq!(there.difference(&here).copied().collect::<BTreeSet<_>>(), elsewhere);

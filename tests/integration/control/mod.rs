@@ -4,7 +4,7 @@ mod bus;
 mod conformance;
 mod dbus;
 #[path = "../../support/stub_control.rs"]
-mod stub;
+pub(crate) mod stub;
 mod varlink;
 
 #[allow(unused_imports, reason = "for the stub, which is also included where this is another path")]

@@ -4,27 +4,37 @@ use super::{Client, MIB};
 use crate::support::client::{Answer, Client as Http};
 use crate::support::internet::Sample;
 use crate::support::odd_cache::{End, Entry, OddCache, Reply};
-use crate::support::peers::no_index;
 use crate::support::{Running, serve};
+use async_trait::async_trait;
 use peernix::http::gateway::Gateway;
-use peernix::http::{Drain, Limits};
+use peernix::http::{Asked, Body, Drain, Limits, Pages, reply};
+use peernix::metrics::Exposition;
 use peernix::nix::{Compression, NarInfo, StoreDir};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+/// Nobody looks at it here.
+struct NoPages;
+
+#[async_trait]
+impl Pages for NoPages {
+    async fn answer(&self, _: Asked<'_>) -> hyper::Response<Body> {
+        reply::not_found()
+    }
+}
 
 /// A gateway with these upstreams, as after a start.
 async fn gateway(upstreams: &[&OddCache]) -> Running {
     let client = Client::of(upstreams.iter().map(|cache| cache.url()).collect()).await;
     let gateway = Gateway {
-        started: std::time::SystemTime::now(),
         fetcher: client.fetcher,
-        index: no_index(&client.peers),
         peers: client.peers,
         store_dir: StoreDir::default(),
         priority: 10,
         drain: Arc::new(Drain::default()),
-        metrics: client.metrics,
-        http_metrics: vec![],
+        exposition: Exposition::new(&client.metrics, &[], SystemTime::now()),
+        gauges: Box::new(Vec::new),
+        pages: Arc::new(NoPages),
     };
     serve(gateway, Limits::gateway()).await
 }

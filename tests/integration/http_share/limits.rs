@@ -3,7 +3,6 @@
 use crate::support::client::Client;
 use crate::support::{Running, TestFace, allow_many_files, serve};
 use peernix::http::Limits;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -24,7 +23,7 @@ async fn who_says_nothing_is_closed() {
     let start = Instant::now();
     Client::connect(server.address).await.closed().await;
     assert!((SHORT..SHORT + SLACK).contains(&start.elapsed()), "{:?}", start.elapsed());
-    assert_eq!(server.end().await.header_timeouts.load(Relaxed), 1);
+    assert_eq!(server.end().await.header_timeouts.get(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,7 +46,7 @@ async fn a_head_that_trickles_is_closed() {
     let took = start.elapsed();
     trickle.await.unwrap();
     assert!((SHORT..SHORT + SLACK).contains(&took), "{took:?}");
-    assert_eq!(server.end().await.header_timeouts.load(Relaxed), 1);
+    assert_eq!(server.end().await.header_timeouts.get(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,7 +63,7 @@ async fn idle_connections_end_and_used_ones_do_not() {
     client.closed().await;
     assert!((SHORT..SHORT * 2 + SLACK).contains(&start.elapsed()), "{:?}", start.elapsed());
     let metrics = server.end().await;
-    assert_eq!((metrics.header_timeouts.load(Relaxed), metrics.stalled.load(Relaxed)), (0, 0), "an ordinary end");
+    assert_eq!((metrics.header_timeouts.get(), metrics.stalled.get()), (0, 0), "an ordinary end");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,7 +96,7 @@ async fn a_reader_that_stops_is_closed() {
     let start = Instant::now();
     let stream = endless(&server).await;
     // Only the server can end this: nothing is read, so that no end can be seen from here.
-    while server.metrics.stalled.load(Relaxed) == 0 {
+    while server.metrics.stalled.get() == 0 {
         assert!(start.elapsed() < SHORT + SLACK);
         tokio::task::yield_now().await;
     }
@@ -114,9 +113,9 @@ async fn a_reader_that_crawls_is_closed() {
     let mut ticks = interval(SHORT / 20);
     let mut piece = [0; 256];
     // Always some progress, 17 KB/s of it, where 64 KiB in 300 ms are asked for.
-    while server.metrics.stalled.load(Relaxed) == 0 {
+    while server.metrics.stalled.get() == 0 {
         ticks.tick().await;
-        assert!(stream.read(&mut piece).await.is_ok_and(|read| read > 0) || server.metrics.stalled.load(Relaxed) > 0);
+        assert!(stream.read(&mut piece).await.is_ok_and(|read| read > 0) || server.metrics.stalled.get() > 0);
         assert!(start.elapsed() < SHORT * 30 + SLACK);
     }
     server.end().await;
@@ -138,7 +137,7 @@ async fn a_reader_that_goes_on_is_not_closed() {
         }
     }
     drop(stream);
-    assert_eq!(server.end().await.stalled.load(Relaxed), 0);
+    assert_eq!(server.end().await.stalled.get(), 0);
 }
 
 /// A client whose request is being answered, and stays so.
@@ -169,7 +168,7 @@ async fn an_address_has_so_many_connections() {
         assert!(start.elapsed() < SLACK);
     }
     server.stop.cancel();
-    assert!(server.metrics.refused.load(Relaxed) >= 1);
+    assert!(server.metrics.refused.get() >= 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,7 +185,7 @@ async fn a_full_share_closes_its_oldest_idle_connection() {
     oldest.closed().await;
     assert_eq!(used.get("/health").await.status, 200);
     let metrics = server.end().await;
-    assert_eq!((metrics.refused.load(Relaxed), metrics.made_room.load(Relaxed)), (0, 1));
+    assert_eq!((metrics.refused.get(), metrics.made_room.get()), (0, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,7 +197,7 @@ async fn a_full_share_with_nobody_idle_closes() {
     Client::connect(server.address).await.closed().await;
     answer.notify_one();
     assert_eq!(first.answer(false).await.unwrap().status, 200);
-    assert_eq!(server.end().await.refused.load(Relaxed), 1);
+    assert_eq!(server.end().await.refused.get(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,7 +215,7 @@ async fn a_full_gateway_lets_wait() {
     assert_eq!(second.answer(false).await.unwrap().status, 200, "and is served, as the first is idle");
     first.closed().await;
     let metrics = server.end().await;
-    assert_eq!((metrics.refused.load(Relaxed), metrics.waited.load(Relaxed)), (0, 1));
+    assert_eq!((metrics.refused.get(), metrics.waited.get()), (0, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -254,8 +253,8 @@ async fn ordinary_clients_of_the_share_wait() {
     assert_eq!(waiting.answer(false).await.unwrap().status, 200);
     drop(held);
     let metrics = server.end().await;
-    assert_eq!(metrics.refused.load(Relaxed), 0);
-    assert!(metrics.waited.load(Relaxed) > 0);
+    assert_eq!(metrics.refused.get(), 0);
+    assert!(metrics.waited.get() > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -317,12 +316,12 @@ async fn a_thousand_connections_at_once() {
     for _ in 0..CONNECTIONS {
         arrivals.recv().await.unwrap();
     }
-    assert_eq!(server.metrics.connections_now.load(Relaxed), CONNECTIONS as u64);
+    assert_eq!(server.metrics.connections_now.get(), CONNECTIONS as u64);
     answer.notify_waiters();
     for client in &mut clients {
         assert_eq!(client.answer(false).await.unwrap().text(), "at last\n");
         assert_eq!(client.get("/health").await.status, 200);
     }
-    assert_eq!(server.metrics.refused.load(Relaxed), 0);
+    assert_eq!(server.metrics.refused.get(), 0);
     server.end().await;
 }

@@ -10,7 +10,6 @@ use peernix::peers::link::Acceptor;
 use peernix::peers::{Admission, NodeId, NodeKey, Peer, Peers};
 use peernix::store::SharePolicyMode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
@@ -84,7 +83,7 @@ async fn sixty_machines_look_up_twenty_five_paths_each_and_none_is_refused() {
     ours.shutdown().await;
     let metrics = server.end().await;
     // A handshake may be given up by who began it: it began another because a kept connection was silent, which then answered.
-    assert_eq!((metrics.refused.load(Relaxed), metrics.panics.load(Relaxed)), (0, 0));
+    assert_eq!((metrics.refused.get(), metrics.panics.get()), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,7 +85,7 @@ async fn what_is_small_is_answered_as_over_http_1() {
     assert_eq!(client.get(Method::GET, "/debuginfo/0123456789abcdef").await.0, 404, "a handler that panics");
     client.ended(Instant::now()).await;
     let metrics = server.end().await;
-    assert_eq!((metrics.panics.load(Relaxed), metrics.connections.load(Relaxed)), (1, 1));
+    assert_eq!((metrics.panics.get(), metrics.connections.get()), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,7 +136,7 @@ async fn who_asks_nothing_is_closed() {
     let start = Instant::now();
     let took = Client::new(&server).await.ended(start).await;
     assert!((SHORT..SHORT + SLACK).contains(&took), "{took:?}");
-    assert_eq!(server.end().await.header_timeouts.load(Relaxed), 1);
+    assert_eq!(server.end().await.header_timeouts.get(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,7 +158,7 @@ async fn who_asks_nothing_more_is_closed_whatever_else_it_sends() {
     assert!((SHORT..SHORT * 2 + SLACK).contains(&took), "{took:?}");
     let _ = ended.await.unwrap();
     let metrics = server.end().await;
-    assert_eq!((metrics.header_timeouts.load(Relaxed), metrics.stalled.load(Relaxed)), (0, 0), "an ordinary end");
+    assert_eq!((metrics.header_timeouts.get(), metrics.stalled.get()), (0, 0), "an ordinary end");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,7 +181,7 @@ async fn one_answer_that_is_not_read_ends_the_connection() {
     assert!((SHORT..SHORT + SLACK).contains(&start.elapsed()), "{:?}", start.elapsed());
     drop(unread);
     client.ended(start).await;
-    assert_eq!(server.end().await.stalled.load(Relaxed), 1);
+    assert_eq!(server.end().await.stalled.get(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -314,7 +314,7 @@ async fn a_hundred_thousand_requests_that_are_given_up_cost_no_more_than_a_few()
         arrived += 1;
     }
     assert_eq!(arrived, given_up.load(Relaxed), "nothing is left");
-    assert_eq!(metrics.panics.load(Relaxed), 0);
+    assert_eq!(metrics.panics.get(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -348,7 +348,7 @@ async fn what_is_given_up_while_it_is_answered_leaves_nothing() {
     assert!((SHORT..SHORT * 2 + SLACK).contains(&start.elapsed()), "{:?}", start.elapsed());
     assert_eq!(given_up.load(Relaxed), u64::from(ROUNDS * EACH + 1));
     let metrics = server.end().await;
-    assert_eq!((metrics.connections.load(Relaxed), metrics.stalled.load(Relaxed)), (1, 0));
+    assert_eq!((metrics.connections.get(), metrics.stalled.get()), (1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -367,5 +367,5 @@ async fn an_idle_connection_makes_room_and_a_busy_one_does_not() {
     answer.notify_one();
     assert_eq!(asked.await.unwrap().status(), 200);
     let metrics = server.end().await;
-    assert_eq!((metrics.made_room.load(Relaxed), metrics.refused.load(Relaxed)), (1, 0));
+    assert_eq!((metrics.made_room.get(), metrics.refused.get()), (1, 0));
 }

@@ -35,7 +35,7 @@ async fn a_connection_serves_many_requests() {
         metrics.requests().collect::<Vec<_>>()
     );
     assert!(metrics.requests().any(|counted| counted == ("other", "4xx", 3)));
-    assert_eq!(metrics.connections.load(Relaxed), 1);
+    assert_eq!(metrics.connections.get(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,7 +124,7 @@ async fn a_handler_that_panics_is_not_found() {
     client.closed().await;
     let mut client = Client::connect(server.address).await;
     assert_eq!(client.get("/health").await.status, 200, "life goes on");
-    assert_eq!(server.end().await.panics.load(Relaxed), 1);
+    assert_eq!(server.end().await.panics.get(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,7 +138,7 @@ async fn what_breaks_is_never_taken_for_whole() {
     client.send("GET /7cs5xzrnw5p6mdmr7ym2qhg320xn66fi.ls HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(client.answer(false).await.is_none_or(|answer| !answer.whole));
     let metrics = server.end().await;
-    assert_eq!((metrics.broken.load(Relaxed), metrics.panics.load(Relaxed)), (1, 1));
+    assert_eq!((metrics.broken.get(), metrics.panics.get()), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,6 @@ use peernix::resilience::Versioned;
 use peernix::store::SharePolicyMode;
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Barrier;
@@ -123,7 +122,7 @@ async fn nars() {
     ] {
         assert_eq!(client.get(&url).await.status, 404, "{url}");
     }
-    assert_eq!(server.end().await.broken.load(Relaxed), 0);
+    assert_eq!(server.end().await.broken.get(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,7 +285,7 @@ async fn a_file_that_changes_cuts_the_answer() {
     let answer = client.answer(false).await.unwrap();
     assert_eq!((answer.status, answer.whole), (200, false));
     assert!(!answer.body.is_empty(), "what was there before is not lost");
-    assert_eq!(server.end().await.broken.load(Relaxed), 1);
+    assert_eq!(server.end().await.broken.get(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -390,7 +389,7 @@ async fn a_thousand_clients_at_once() {
         assert!(body == bytes);
     }
     let metrics = server.end().await;
-    assert_eq!((metrics.refused.load(Relaxed), metrics.panics.load(Relaxed), metrics.broken.load(Relaxed)), (0, 0, 0));
+    assert_eq!((metrics.refused.get(), metrics.panics.get(), metrics.broken.get()), (0, 0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,7 +37,7 @@ impl Running {
     pub(crate) async fn end(self) -> Arc<HttpMetrics> {
         self.stop.cancel();
         self.served.await.expect("the server does not panic");
-        assert_eq!(self.metrics.connections_now.load(Relaxed), 0, "every connection has ended");
+        assert_eq!(self.metrics.connections_now.get(), 0, "every connection has ended");
         self.metrics
     }
 }
@@ -49,7 +49,7 @@ pub(crate) async fn serve(handler: impl Handler, limits: Limits) -> Running {
 pub(crate) async fn serve_with(handler: impl Handler, limits: Limits, tls: Option<Acceptor>, listen: &str) -> Running {
     let listener = TcpListener::bind(listen).await.expect("a port of the loopback interface");
     let address = listener.local_addr().expect("a bound address");
-    let (metrics, stop) = (Arc::new(HttpMetrics::new(&Route::NAMES)), CancellationToken::new());
+    let (metrics, stop) = (Arc::new(HttpMetrics::new("share", &Route::NAMES)), CancellationToken::new());
     let serving =
         Listener { handler: Arc::new(handler), limits, metrics: Arc::clone(&metrics), tls, local_only: false };
     let served = tokio::spawn(Arc::new(serving).serve(listener, stop.clone()));

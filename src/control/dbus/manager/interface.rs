@@ -89,6 +89,14 @@ manager! {
         #[zbus(out_args("statistics"))]
         get_statistics() -> Dict = service::statistics;
 
+        /// The transfers under way, the oldest first.
+        #[zbus(out_args("transfers"))]
+        list_transfers() -> Dicts = service::transfers;
+
+        /// What it did, day by day, the oldest first.
+        #[zbus(out_args("days"))]
+        get_history() -> Dicts = service::history;
+
         /// Begins to count anew.
         reset_statistics(options: Dict) -> () = service::reset_statistics;
 
@@ -148,6 +156,10 @@ manager! {
         /// How long a peer takes to answer a greeting.
         #[zbus(out_args("round_trip_usec"))]
         ping_peer(peer: &str) -> u64 = peers::ping;
+
+        /// How fast the line to a peer is: has it send as fast as it can for some seconds.
+        #[zbus(out_args("measurement"))]
+        measure_peer(peer: &str) -> Dict = peers::measure;
 
         /// Looks at every peer now, and around for new ones.
         refresh(options: Dict) -> () = peers::refresh;

@@ -49,6 +49,11 @@ pub(super) async fn ping(request: Request<'_>, peer: &str) -> Result<u64, CallEr
     Ok(microseconds(call.control.ping_peer(text(peer)?).await?))
 }
 
+pub(super) async fn measure(request: Request<'_>, peer: &str) -> Result<Dict, CallError> {
+    let call = request.enter().await?;
+    Ok(to_dict(&call.control.measure_peer(text(peer)?).await?)?)
+}
+
 pub(super) async fn refresh(request: Request<'_>, options: Dict) -> Result<(), CallError> {
     let call = request.enter_without(options).await?;
     Ok(call.control.refresh_peers().await?)

@@ -1,7 +1,7 @@
 //! The service as a whole, and its events.
 
-use super::request::Request;
-use crate::control::dbus::dict::{Dict, to_dict};
+use super::request::{Dicts, Request};
+use crate::control::dbus::dict::{Dict, to_dict, to_dicts};
 use crate::control::dbus::errors::CallError;
 use crate::control::dbus::options::Options;
 use crate::control::{ErrorKind, EventFilter, EventItem, EventKind, LogLevel, PeerFilter};
@@ -29,6 +29,16 @@ pub(super) async fn describe(request: Request<'_>) -> Result<String, CallError> 
 pub(super) async fn statistics(request: Request<'_>) -> Result<Dict, CallError> {
     let call = request.enter().await?;
     Ok(to_dict(&call.control.statistics().await?)?)
+}
+
+pub(super) async fn transfers(request: Request<'_>) -> Result<Dicts, CallError> {
+    let call = request.enter().await?;
+    Ok(to_dicts(&call.control.transfers().await?)?)
+}
+
+pub(super) async fn history(request: Request<'_>) -> Result<Dicts, CallError> {
+    let call = request.enter().await?;
+    Ok(to_dicts(&call.control.history().await?)?)
 }
 
 pub(super) async fn reset_statistics(request: Request<'_>, options: Dict) -> Result<(), CallError> {

@@ -3,9 +3,9 @@
 use super::Client;
 use crate::control::varlink::interfaces::{FLEET, KEYS, MANAGER, PEERS, STORE};
 use crate::control::{
-    Control, ControlError, Enrolment, ErrorKind, Event, EventFilter, EventItem, Events, FleetStatus, GarbageOptions,
-    Invitation, Job, JobPath, JobUpdates, Key, LogLevel, Outcome, PathReport, Peer, PeerFilter, Pin, PinRequest,
-    Reload, Rotation, Statistics, Status, TrustedKey, microseconds,
+    Control, ControlError, Day, Enrolment, ErrorKind, Event, EventFilter, EventItem, Events, FleetStatus,
+    GarbageOptions, Invitation, Job, JobPath, JobUpdates, Key, LogLevel, Measurement, Outcome, PathReport, Peer,
+    PeerFilter, Pin, PinRequest, Reload, Rotation, Statistics, Status, Transfer, TrustedKey, microseconds,
 };
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
@@ -91,6 +91,14 @@ impl Control for Client {
         self.get(MANAGER, "DumpStatistics", json!({}), "statistics").await
     }
 
+    async fn transfers(&self) -> Outcome<Vec<Transfer>> {
+        self.list(MANAGER, "ListTransfers", json!({}), "transfer").await
+    }
+
+    async fn history(&self) -> Outcome<Vec<Day>> {
+        self.list(MANAGER, "ListHistory", json!({}), "day").await
+    }
+
     async fn reset_statistics(&self) -> Outcome<()> {
         self.does(MANAGER, "ResetStatistics", json!({})).await
     }
@@ -149,6 +157,10 @@ impl Control for Client {
 
     async fn ping_peer(&self, peer: &str) -> Outcome<Duration> {
         Ok(Duration::from_micros(self.get(PEERS, "Ping", json!({ "id": peer }), "rttUSec").await?))
+    }
+
+    async fn measure_peer(&self, peer: &str) -> Outcome<Measurement> {
+        self.get(PEERS, "Measure", json!({ "id": peer }), "measurement").await
     }
 
     async fn refresh_peers(&self) -> Outcome<()> {

@@ -1,6 +1,6 @@
 //! `org.peernix.Manager`: the service as a whole, its events, and its jobs.
 
-use super::answer::{Answer, Answered, Part, changed, done, many, one};
+use super::answer::{Answer, Answered, Part, changed, done, list, many, one};
 use super::jobs;
 use crate::control::varlink::protocol::{About as _, Call, Refusal};
 use crate::control::{Control, EventFilter, EventItem, EventKind, Events, Feed, LogLevel, Outcome};
@@ -24,6 +24,14 @@ pub(super) async fn answer(call: &Call, control: &Arc<dyn Control>) -> Answered 
         "DumpStatistics" => {
             call.parameters(&[])?;
             one("statistics", control.statistics().await?)
+        }
+        "ListTransfers" => {
+            call.parameters(&[])?;
+            list(call, "transfer", control.transfers().await)
+        }
+        "ListHistory" => {
+            call.parameters(&[])?;
+            list(call, "day", control.history().await)
         }
         "ResetStatistics" => {
             call.parameters(&[])?;

@@ -32,6 +32,7 @@ pub(super) async fn answer(call: &Call, control: &Arc<dyn Control>) -> Answered 
         }
         "Unblock" => changed(control.unblock_peer(&id(&["id"])?).await.about("id")),
         "Ping" => one("rttUSec", microseconds(control.ping_peer(&id(&["id"])?).await.about("id")?)),
+        "Measure" => one("measurement", control.measure_peer(&id(&["id"])?).await.about("id")?),
         "Refresh" => {
             call.parameters(&[])?;
             done(control.refresh_peers().await)

@@ -20,6 +20,8 @@ fn calls() -> Vec<(&'static str, &'static str, Value)> {
         ("io.systemd.service", "GetEnvironment", json!({})),
         (MANAGER, "Describe", json!({})),
         (MANAGER, "DumpStatistics", json!({})),
+        (MANAGER, "ListTransfers", json!({})),
+        (MANAGER, "ListHistory", json!({})),
         (MANAGER, "ResetStatistics", json!({})),
         (MANAGER, "Drain", json!({ "limitUSec": 5 })),
         (MANAGER, "Undrain", json!({})),
@@ -33,6 +35,7 @@ fn calls() -> Vec<(&'static str, &'static str, Value)> {
         (PEERS, "Block", json!({ "id": "a", "reason": "r" })),
         (PEERS, "Unblock", json!({ "id": "a" })),
         (PEERS, "Ping", json!({ "id": "a" })),
+        (PEERS, "Measure", json!({ "id": "a" })),
         (PEERS, "Refresh", json!({})),
         (STORE, "QueryPath", json!({ "path": "p" })),
         (STORE, "Pin", json!({ "path": "p", "reason": "r", "untilTimestamp": 5, "copies": 2 })),
@@ -182,6 +185,8 @@ async fn standard_errors_say_what_is_wrong() {
     assert_eq!(refused(&answer, "org.varlink.service.InterfaceNotFound")["interface"], "a.b");
     for method in [
         "Manager.SubscribeEvents",
+        "Manager.ListTransfers",
+        "Manager.ListHistory",
         "Manager.ListJobs",
         "Manager.ListJobPaths",
         "Manager.WatchJob",

@@ -24,6 +24,8 @@ async fn everything(served: &Served, client: &dyn Control) {
         assert_eq!(client.peer("a").await.unwrap(), stub.peer("a").await.unwrap());
         assert_eq!(client.query_path("p").await.unwrap(), stub.query_path("p").await.unwrap());
         assert_eq!(client.pins().await, stub.pins().await);
+        assert_eq!(client.transfers().await, stub.transfers().await);
+        assert_eq!(client.history().await, stub.history().await);
         assert_eq!(client.keys().await, stub.keys().await);
         assert_eq!(client.trusted_keys().await, stub.trusted_keys().await);
         assert_eq!(client.fleet().await, stub.fleet().await);
@@ -49,6 +51,7 @@ async fn everything(served: &Served, client: &dyn Control) {
         assert!(control.block_peer("a", "b\u{0}\n\"").await.unwrap());
         assert!(control.unblock_peer("a").await.unwrap());
         control.refresh_peers().await.unwrap();
+        control.measure_peer("a").await.unwrap();
         assert!(control.pin(pin.clone()).await.unwrap());
         assert!(control.unpin("p").await.unwrap());
         control.rotate_key(Some(Duration::from_secs(1))).await.unwrap();

@@ -51,6 +51,9 @@ pub(super) async fn checks(round: &mut Round<'_>) {
     assert!(peer.addresses.contains(&world.there.address("share")), "{:?}", peer.addresses);
     assert_eq!(peer.audience, "enrolled");
     assert!(!control.ping_peer(&id).await.unwrap().is_zero());
+    let measured = control.measure_peer(&id).await.unwrap();
+    assert!(measured.id == id && measured.bytes > 1 << 20 && measured.duration_usec > 1_000_000, "{measured:?}");
+    assert!(measured.latency_usec > 0 && measured.rate() > 1 << 20);
     control.refresh_peers().await.unwrap();
     blocks(round, &id).await;
     forget(round, &id, &other).await;
@@ -79,6 +82,7 @@ async fn names(round: &mut Round<'_>, id: &str) {
         round.refuses(ErrorKind::NoSuchPeer, control.peer(nobody).await);
         round.refuses(ErrorKind::NoSuchPeer, control.peers(filter(Some(nobody), None)).await);
         round.refuses(ErrorKind::NoSuchPeer, control.ping_peer(nobody).await);
+        round.refuses(ErrorKind::NoSuchPeer, control.measure_peer(nobody).await);
         round.refuses(ErrorKind::NoSuchPeer, control.forget_peer(nobody).await);
         round.refuses(ErrorKind::NoSuchPeer, control.unblock_peer(nobody).await);
     }
