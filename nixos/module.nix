@@ -134,7 +134,7 @@
     };
   inStore = file: file != null && lib.hasPrefix builtins.storeDir (toString file);
 in {
-  imports = [./migration.nix];
+  imports = [./migration.nix ./direct-link.nix ./tune.nix ./monitoring.nix];
 
   options.services.peernix = {
     enable = mkOption {

@@ -23,6 +23,7 @@ in
         ../Makefile
         ../scripts
         ../systemd
+        ../monitoring
         ../dbus
         ../varlink
         ../docs

@@ -60,6 +60,7 @@ put 644 "$share/dbus-1/interfaces" dbus/*.xml dbus/interfaces/*.xml
 put 644 "$share/polkit-1/actions" dbus/*.policy polkit/*.policy
 put 644 "$share/polkit-1/rules.d" dbus/*.rules
 put 644 "$share/peernix/varlink" varlink/*.varlink
+put 644 "$share/peernix/monitoring" monitoring/*.yml monitoring/*.json
 for section in 1 5 7 8; do
   put 644 "$share/man/man$section" docs/man/*."$section"
 done

@@ -3,6 +3,7 @@
 mod arrows;
 
 use crate::cli::exit;
+use crate::control::Finding;
 use crate::http::Route;
 use crate::metrics::{Exposition, HttpMetrics, Metrics};
 use crate::peers::NodeId;
@@ -11,6 +12,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 const ARCHITECTURE: &str = include_str!("../docs/architecture.md");
+const ALERTS: &str = include_str!("../monitoring/alerts.yml");
+const DASHBOARD: &str = include_str!("../monitoring/dashboard.json");
 const OPERATIONS: &str = include_str!("../docs/operations.md");
 const WIRE_PROTOCOL: &str = include_str!("../docs/wire-protocol.md");
 
@@ -62,6 +65,28 @@ fn metrics() {
     let listed = table(OPERATIONS, "### Metrics");
     let listed: BTreeSet<&str> = listed.iter().map(|row| row[0].trim_matches('`')).collect();
     assert_eq!(listed, names);
+}
+
+/// The names of metrics in a text.
+fn metric_names(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let is_name = |word: &&str| ["peernix_", "process_"].iter().any(|begin| word.starts_with(begin));
+    words.filter(is_name).map(|word| word.strip_suffix("_bucket").unwrap_or(word)).collect()
+}
+
+#[test]
+fn alerts_and_dashboard_go_by_metrics_that_there_are() {
+    let listed = table(OPERATIONS, "### Metrics");
+    let listed: BTreeSet<&str> = listed.iter().map(|row| row[0].trim_matches('`')).collect();
+    let used = [ALERTS, DASHBOARD].map(metric_names);
+    assert!(used.iter().all(|used| used.len() > 5));
+    let unknown: Vec<_> = used.iter().flatten().filter(|name| !listed.contains(*name)).collect();
+    assert_eq!(unknown, Vec::<&&str>::new());
+    let words = ALERTS.split("peernixctl explain ").skip(1).filter_map(|rest| rest.split('`').next());
+    let unknown: Vec<_> = words.filter(|word| word.parse::<Finding>().is_err()).collect();
+    assert_eq!(unknown, Vec::<&str>::new(), "there is no such finding");
+    let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).unwrap();
+    assert!(dashboard["panels"].as_array().is_some_and(|panels| panels.len() > 10));
 }
 
 #[test]

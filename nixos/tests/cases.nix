@@ -101,6 +101,100 @@ in {
     };
   };
 
+  # Each end of a cable: addresses, ports on that interface alone, and the other end.
+  directLink = {
+    modules = [
+      (peernix {
+        directLink = {
+          enable = true;
+          role = "client";
+          interface = "enp3s0";
+        };
+      })
+      # The system's own word wins.
+      {boot.kernel.sysctl."net.core.rmem_max" = 5;}
+    ];
+    checks = config: {
+      "it is the second machine" = is config.networking.interfaces.enp3s0.ipv4.addresses [
+        {
+          address = "10.255.255.2";
+          prefixLength = 24;
+        }
+      ];
+      "the interface asks nobody for an address" = is config.networking.interfaces.enp3s0.useDHCP false;
+      "ports are open there" = is config.networking.firewall.interfaces.enp3s0 {
+        allowedTCPPorts = [7650];
+        allowedUDPPorts = [5353];
+      };
+      "and nowhere else" = is (config.networking.firewall.allowedTCPPorts ++ config.networking.firewall.allowedUDPPorts) [];
+      "Peernix knows the other end" = is config.services.peernix.settings.discovery.peers ["10.255.255.1:7650"];
+      "windows are large, unless the system says otherwise" =
+        is [config.boot.kernel.sysctl."net.core.rmem_max" config.boot.kernel.sysctl."net.core.wmem_max"] [5 134217728];
+    };
+  };
+
+  # What `peernixctl tune plan` prints for the same hardware is a module, and comes to the same.
+  tune = let
+    settings = module: let
+      evaluated =
+        (import ./nixpkgs/nixos/lib/eval-config.nix {
+          inherit lib pkgs;
+          system = pkgs.stdenv.hostPlatform.system;
+          modules = [module];
+        })
+        .config;
+    in {
+      inherit (evaluated) zramSwap;
+      inherit (evaluated.boot) kernelModules;
+      inherit (evaluated.boot.kernel) sysctl;
+      inherit (evaluated.nix) gc;
+      nix = removeAttrs evaluated.nix.settings ["substituters" "trusted-public-keys" "allowed-users"];
+    };
+    printed = name: settings (import (../../tests/golden/ctl + "/${name}.txt"));
+    ours = options:
+      settings {
+        imports = [../tune.nix];
+        services.peernix.tune = {enable = true;} // options;
+      };
+  in {
+    modules = [(peernix {})];
+    checks = _: {
+      "by formulas" = is (ours {
+        memoryGiB = 4;
+        cores = 2;
+        diskGB = 120;
+      }) (printed "tune-plan");
+      "by a profile" = is (ours {
+        profile = "mid";
+        memoryGiB = 16;
+        cores = 8;
+        diskGB = 1000;
+      }) (printed "tune-plan-mid");
+    };
+  };
+
+  monitoring = {
+    modules = [
+      (peernix {
+        alerts = {
+          enable = true;
+          diskPercent = 90;
+          hitRate = 50;
+        };
+        dashboard.enable = true;
+      })
+    ];
+    checks = config: {
+      "the gateway is scraped" =
+        is (map (job: (lib.head job.static_configs).targets) config.services.prometheus.scrapeConfigs) [["127.0.0.1:7649"]];
+      "the rules have these limits" = let
+        rules = (lib.head config.services.prometheus.ruleFiles).text;
+      in
+        is [(lib.hasInfix "> 0.9" rules) (lib.hasInfix "< 0.5" rules) (lib.hasInfix "0.85" rules)] [true true false];
+      "Grafana has the dashboard" = is (config.environment.etc ? "peernix/dashboards/peernix.json") true;
+    };
+  };
+
   defaults = {
     modules = [(peernix {})];
     checks = config: {

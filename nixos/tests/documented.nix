@@ -34,11 +34,12 @@ let
     mkEnableOption = what: mkOption {description = "Whether to enable ${what}.";};
     literalExpression = any;
   };
-  module = import ../module.nix {
-    inherit lib;
-    config = any;
-    pkgs.formats.toml = _: {type = any;};
-  };
+  modules = map (file:
+    import file {
+      inherit lib;
+      config = any;
+      pkgs.formats.toml = _: {type = any;};
+    }) [../module.nix ../direct-link.nix ../tune.nix ../monitoring.nix];
 
   # Every option below: { name, description }.
   below = name: declarations:
@@ -61,7 +62,7 @@ let
   options = builtins.listToAttrs (map (option: {
     inherit (option) name;
     value = option.description;
-  }) (below "services.peernix" module.options.services.peernix));
+  }) (builtins.concatLists (map (module: below "services.peernix" module.options.services.peernix) modules)));
 
   # "## `NAME`\n\nDESCRIPTION\n\n…" of each section.
   sections = builtins.filter builtins.isString (builtins.split "\n## `" (builtins.readFile ../../docs/nixos-options.md));

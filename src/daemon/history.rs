@@ -65,12 +65,16 @@ impl Keeper {
     }
 
     async fn note(&self, measures: bool) {
-        let mut levels = Levels::default();
+        let store = self.store.clone();
+        let disk = move || Levels {
+            disk_free_bytes: store.free().ok(),
+            disk_bytes: store.disk_size().ok(),
+            ..Levels::default()
+        };
+        let mut levels = tokio::task::spawn_blocking(disk).await.unwrap_or_default();
         if measures {
             // Without the database nobody knows.
             levels.store_bytes = self.store.size().await.ok();
-            let store = self.store.clone();
-            levels.disk_free_bytes = tokio::task::spawn_blocking(move || store.free().ok()).await.ok().flatten();
         }
         // One that goes on while the machine sleeps, as the time of day does.
         let machine = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();

@@ -214,6 +214,7 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
     };
     tokio::spawn(uploads::follow(followers, rules, conditions::watch(stop.clone()), stop.clone()));
     let controller = Controller::new(parts);
+    let told_history = Arc::clone(&history.history);
     tokio::spawn(history.run(stop.clone()));
     let rooms = gauges::Rooms {
         fetcher: fetcher.clone(),
@@ -221,6 +222,7 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         index: index.clone(),
         share: Arc::clone(&share),
         drain: Arc::clone(&drain),
+        history: told_history,
     };
     let gateway = Gateway {
         fetcher: fetcher.clone(),

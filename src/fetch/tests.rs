@@ -121,6 +121,7 @@ async fn offline_nobody_is_asked_and_nothing_is_remembered_of_that() {
     assert!(world.fetcher.set_offline(false));
     assert!(world.fetcher.narinfo(hash).await.is_some(), "nobody remembers that it was a miss");
     assert_eq!(world.read(0).await.unwrap(), world.content);
+    assert_eq!((world.metrics.lookup_took.count(), world.metrics.first_byte_took.count()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

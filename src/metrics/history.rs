@@ -81,6 +81,8 @@ pub struct Levels {
     pub store_bytes: Option<u64>,
     /// What is free on its disk.
     pub disk_free_bytes: Option<u64>,
+    /// How large that disk is.
+    pub disk_bytes: Option<u64>,
 }
 
 /// When something is noted.
@@ -101,6 +103,8 @@ struct Notes {
     days: Vec<Day>,
     /// When the last run of the machine that is known of began, in seconds since 1970, and how long it had been running.
     machine: Option<Machine>,
+    /// How much there was of the rest, when it was last looked at.
+    levels: Levels,
     /// What was counted by then, and how long the machine had been running; `None` before this run first noted anything.
     last: Option<(Snapshot, Duration)>,
 }
@@ -130,6 +134,12 @@ impl History {
     #[must_use]
     pub fn days(&self) -> Vec<Day> {
         self.0.lock().days.clone()
+    }
+
+    /// How much there is of what does not grow by being counted, as it was last noted in this run.
+    #[must_use]
+    pub fn levels(&self) -> Levels {
+        self.0.lock().levels
     }
 
     /// Everything, to be kept: JSON with a version.
@@ -165,6 +175,12 @@ impl History {
 impl Notes {
     fn note(&mut self, counted: Snapshot, levels: Levels, now: Moment) {
         let on = self.machine_ran(now);
+        let known = self.levels;
+        self.levels = Levels {
+            store_bytes: levels.store_bytes.or(known.store_bytes),
+            disk_free_bytes: levels.disk_free_bytes.or(known.disk_free_bytes),
+            disk_bytes: levels.disk_bytes.or(known.disk_bytes),
+        };
         let (grown, up) = match &self.last {
             Some((before, then)) => (counted.since(before), now.machine.saturating_sub(*then)),
             None => (Snapshot::default(), Duration::ZERO),
@@ -258,13 +274,14 @@ mod tests {
     #[test]
     fn each_day_has_what_was_counted_in_it() {
         let history = History::default();
-        let full = Levels { store_bytes: Some(7), disk_free_bytes: Some(9) };
+        let full = Levels { store_bytes: Some(7), disk_free_bytes: Some(9), disk_bytes: Some(20) };
         history.note(counted(100), full, at(20 * HOUR, 50));
         history.note(counted(130), Levels::default(), at(21 * HOUR, 50 + HOUR));
         history.note(counted(200), Levels::default(), at(25 * HOUR, 50 + 5 * HOUR));
         let days = history.days();
         let bytes: Vec<_> = days.iter().map(|day| (day.bytes_from_peers, day.up_usec / 1_000_000 / HOUR)).collect();
         assert_eq!(bytes, [(30, 1), (70, 4)], "what was there at the start was counted by the run before");
+        assert_eq!(history.levels(), full);
         assert_eq!((days[0].store_bytes, days[0].disk_free_bytes, days[1].store_bytes), (Some(7), Some(9), None));
         assert_eq!(days[1].day_timestamp, (START + DAY) * 1_000_000);
     }

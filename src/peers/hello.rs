@@ -112,6 +112,8 @@ pub const MEMBERSHIP_MAX: usize = 1024;
 
 /// The feature of those who give NARs in pieces that are proved one by one, see `fetch::pieces`.
 pub const PIECES: &str = "pieces";
+/// The feature of a machine that lets others measure the line to it.
+pub const MEASURE: &str = "measure";
 /// The feature of those who send what a NAR differs in from another one, see `fetch::patch`.
 pub const PATCH: &str = "patch";
 /// The feature of those who hold copies for other members, see `copies`.

@@ -5,7 +5,9 @@ use super::discovery::fixed::{self, KnownPeers, Search};
 use super::discovery::{FixedPeer, Sighting, Surroundings};
 use super::error::PeersError;
 use super::fleet::{ENROLS, Fleet};
-use super::hello::{CLAIM, COPIES, Greeting, Hello, INDEX, OurHello, PATCH, PIECES, RELAY, TEXT_MAX, WEIGHT_MAX};
+use super::hello::{
+    CLAIM, COPIES, Greeting, Hello, INDEX, MEASURE, OurHello, PATCH, PIECES, RELAY, TEXT_MAX, WEIGHT_MAX,
+};
 use super::identity::NodeId;
 use super::index_state::IndexState;
 use super::link::{Dialler, Pool, Target};
@@ -98,7 +100,7 @@ impl Shared {
             name: said(&options.name),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             share_port: options.share_port,
-            features: [narinfo_batch::FEATURE]
+            features: [narinfo_batch::FEATURE, MEASURE]
                 .into_iter()
                 .chain(options.relay.then_some(RELAY))
                 .chain(options.claims.then_some(CLAIM))

@@ -14,6 +14,7 @@ mod desktop;
 mod fetch;
 mod http_share;
 mod lookups;
+mod monitoring;
 mod page;
 mod programs;
 mod support;

@@ -232,6 +232,11 @@ impl<'a> Peernixd<'a> {
         .with_context(|| format!("/peers on {}: {:#?}", self.host.name, self.peers().unwrap_or_default()))
     }
 
+    /// The number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Resident memory now, in bytes.
     pub(crate) fn rss(&self) -> Result<u64> {
         self.status_kib("VmRSS:")

@@ -132,6 +132,8 @@ pub(crate) struct Everybody {
     upstreams: Vec<Arc<Voice>>,
     /// There are peers besides, which are not asked.
     others: bool,
+    /// The peers are said to have what is asked for.
+    hold: bool,
     events: broadcast::Sender<PeerEvent>,
 }
 
@@ -146,7 +148,13 @@ impl Everybody {
 
     pub(crate) fn with_others(peers: &[Arc<Voice>], upstreams: &[Arc<Voice>], others: bool) -> Arc<Self> {
         let (peers, upstreams, events) = (Mutex::new(peers.to_vec()), upstreams.to_vec(), broadcast::channel(8).0);
-        Arc::new(Self { peers, upstreams, others, events })
+        Arc::new(Self { peers, upstreams, others, hold: false, events })
+    }
+
+    /// These are said to have it, and there is nobody else.
+    pub(crate) fn holding(peers: &[Arc<Voice>]) -> Arc<Self> {
+        let (peers, events) = (Mutex::new(peers.to_vec()), broadcast::channel(8).0);
+        Arc::new(Self { peers, upstreams: Vec::new(), others: false, hold: true, events })
     }
 
     /// One more peer comes online.
@@ -160,7 +168,8 @@ impl Everybody {
 impl Network for Everybody {
     fn responders(&self) -> Responders {
         let (peers, upstreams) = (responders(&self.peers.lock()), responders(&self.upstreams));
-        Responders { peers, holders: 0, upstreams, is_partial: self.others }
+        let holders = if self.hold { peers.len() } else { 0 };
+        Responders { peers, holders, upstreams, is_partial: self.others }
     }
 
     fn upstreams(&self) -> Vec<Arc<dyn Responder>> {

@@ -114,6 +114,7 @@ async fn a_lower_tier_is_asked_when_the_one_before_does_not_have_it() {
         let world = World::new(&[], &[Arc::clone(&second), first]);
         let (answer, elapsed) = world.ask().await;
         assert_eq!((verdict(&answer), elapsed, second.asked()), (expected, ms(time), asked));
+        assert!(expected != "upstream" || world.metrics.upstream_answer_took.count() > 0);
     }
     // Whoever wants to know who has it hears all.
     let report = World::new(&[], &[Voice::of_tier(1, 1, Says::Yes, 1), Voice::of_tier(2, 2, Says::Yes, 1)]);
@@ -127,6 +128,19 @@ async fn a_lower_tier_is_asked_when_the_one_before_does_not_have_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_slow_of_those_that_have_it_is_not_waited_for_alone() {
+    let ask = async |first: (Says, u64)| {
+        let (first, second) = (Voice::peer(1, first.0, first.1), Voice::peer(2, Says::Yes, 5));
+        let world = World::of(Everybody::holding(&[first, second]));
+        let (answer, elapsed) = world.ask().await;
+        (verdict(&answer), elapsed < BUDGET, world.metrics.lookups_hedged.get())
+    };
+    assert_eq!(ask((Says::Yes, 5)).await, ("peer", true, 0));
+    assert_eq!(ask((Says::Yes, 5000)).await, ("peer", true, 1));
+    assert_eq!(ask((Says::No, 5)).await, ("peer", true, 0), "it has answered");
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_who_ask_at_once_are_one_lookup() {
     let peer = Voice::peer(1, Says::Yes, 20);
     let world = World::new(&[Arc::clone(&peer)], &[]);
@@ -137,6 +151,7 @@ async fn many_who_ask_at_once_are_one_lookup() {
     }
     assert!(asked.join_all().await.iter().all(|verdict| *verdict == "peer"));
     assert_eq!((peer.asked(), world.metrics.lookups_peer.get(), world.metrics.lookups_remembered.get()), (1, 1, 49));
+    assert_eq!((world.metrics.peer_answer_took.count(), world.metrics.upstream_answer_took.count()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -214,6 +214,8 @@ async fn what_was_asked_is_remembered_until_something_is_committed() {
     let host = Host::with_store();
     let [path, other] = ["a", "b"].map(|name| host.add_text(name, "x"));
     let store = host.open().await;
+    let metrics = crate::metrics::Metrics::default();
+    store.measure(metrics.database_took.clone());
     for journal in ["wal", "truncate"] {
         let writer = Connection::open(host.state().join("db/db.sqlite")).unwrap();
         store.drop_caches().await;
@@ -234,6 +236,8 @@ async fn what_was_asked_is_remembered_until_something_is_committed() {
         writer.execute("delete from ValidPaths where path = ?1", [StoreDir::default().join(&other)]).unwrap();
         assert_eq!(store.path_info(other.hash()).await.unwrap(), None, "{journal}");
     }
+    assert!(metrics.database_took.count() > 5, "{}", metrics.database_took.count());
+    assert_eq!(store.size().await.unwrap(), valid(&store, &path).await.info.nar_size, "the other one is gone");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,6 +17,7 @@ mod index;
 mod itself;
 mod keys;
 mod liars;
+mod line;
 mod load;
 mod misses;
 mod multicast;
@@ -118,6 +119,7 @@ pub(crate) fn all() -> Vec<Case> {
         gc::cases(),
         gc_store::cases(),
         keys::cases(),
+        line::cases(),
         fleet::cases(),
         copies::cases(),
         upstream::cases(),

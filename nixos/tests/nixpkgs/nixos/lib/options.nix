@@ -102,6 +102,32 @@ in {
         enable = bool true;
         interfaces = many firewall;
       };
+    networking.interfaces = many {
+      useDHCP = option (types.nullOr types.bool) null;
+      ipv4.addresses = option (types.listOf (types.submodule {
+        options = {
+          address = mkOption {type = types.str;};
+          prefixLength = mkOption {type = types.ints.between 0 32;};
+        };
+      })) [];
+    };
+    boot.kernelModules = texts;
+    boot.kernel.sysctl = option (types.attrsOf (types.nullOr (types.oneOf [types.bool types.int types.str]))) {};
+    zramSwap = {
+      enable = bool false;
+      algorithm = option types.str "zstd";
+      memoryPercent = option types.int 50;
+    };
+    nix.gc = {
+      automatic = bool false;
+      dates = option (types.either types.singleLineStr (types.listOf types.singleLineStr)) "03:15";
+      options = option types.singleLineStr "";
+    };
+    services.prometheus = {
+      ruleFiles = option (types.listOf types.path) [];
+      scrapeConfigs = option (types.listOf (types.attrsOf types.unspecified)) [];
+    };
+    services.grafana.provision.dashboards.settings.providers = option (types.listOf (types.attrsOf types.unspecified)) [];
     networking.proxy.envVars = option (types.attrsOf types.str) {};
     nix.enable = bool true;
     nix.settings = mkOption {
@@ -132,7 +158,8 @@ in {
     nix.settings.trusted-public-keys = ["cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="];
     environment.etc."nix/nix.conf" = lib.mkIf config.nix.enable {text = builtins.toJSON config.nix.settings;};
     looked = {
-      inherit (config) nix users networking warnings;
+      inherit (config) nix users networking warnings boot zramSwap;
+      inherit (config.services) prometheus grafana;
       inherit (config.systemd) services sockets units user;
       etc = lib.mapAttrs (_: file: "${file.source}") config.environment.etc;
     };
