@@ -25,6 +25,7 @@ VARLINK_ASKS = {
     },
     "org.peernix.Peers": {"List", "Ping"},
     "org.peernix.Store": {"ListPins", "QueryPath"},
+    "io.systemd.Metrics": {"Describe", "List"},
     "io.systemd.service": {"GetEnvironment", "GetLogLevel", "Ping"},
     "org.varlink.service": {"GetInfo", "GetInterfaceDescription"},
 }  # fmt: skip

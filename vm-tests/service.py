@@ -77,6 +77,18 @@ with subtest("the status line tells how it does"):
     retry(lambda _: "1/1 peers online" in status_text(), 30)
     machine.succeed(f"systemctl status {UNIT} | grep 'Status: .*peers online'")
 
+with subtest("systemd hears what is counted"):
+    told = "/run/systemd/report/org.peernix"
+    if machine.execute("command -v varlinkctl")[0] == 0:
+        told = machine.succeed(f"varlinkctl call --more {told} io.systemd.Metrics.List '{{}}'")
+        t.assertIn("org.peernix.Lookups", told)
+    report = machine.execute("command -v systemd-report || ls /usr/lib/systemd/systemd-report 2>/dev/null")[1].strip()
+    log.log(f"systemd-report: {report or 'there is none'}")
+    if report:
+        listed = machine.succeed(f"{report} metrics --no-pager --no-legend org.peernix")
+        for name in ["Lookups", "FetchedBytes", "Transfers", "Claims", "Peers", "MemoryBytes"]:
+            t.assertIn(f"org.peernix.{name}", listed)
+
 with subtest("a good configuration is taken without a restart"):
     machine.succeed(f"cp {CONFIG} {ORIGINAL}")
     before = pid()

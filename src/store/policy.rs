@@ -148,6 +148,11 @@ impl SharePolicy {
         }
     }
 
+    /// The keys of which one signed whatever is shared with anyone.
+    pub fn public_keys(&self) -> impl Iterator<Item = &PublicKey> {
+        self.public_keys.all()
+    }
+
     /// Whether `path` may be shared with `audience`. Costs up to 100 µs the first time, then next to nothing.
     #[must_use]
     pub fn decide(&self, path: &ValidPath, audience: Audience) -> Decision {

@@ -104,6 +104,9 @@ impl Screen {
             return self.show(value, text);
         }
         let text = self.in_locale(text());
+        if fits(&text) {
+            return self.write(&text);
+        }
         if pager::show(&text).map_err(VerbError::Output)? { Ok(()) } else { self.write(&text) }
     }
 
@@ -155,6 +158,12 @@ impl Screen {
         }
         text
     }
+}
+
+/// Whether a text needs no pages on this terminal.
+fn fits(text: &str) -> bool {
+    terminal_size::terminal_size()
+        .is_some_and(|(_, terminal_size::Height(rows))| text.lines().count() < usize::from(rows))
 }
 
 /// The columns of the terminal, as `$COLUMNS` or the terminal itself has them.

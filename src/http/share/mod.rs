@@ -11,6 +11,7 @@ mod core;
 mod documents;
 mod given;
 mod known;
+mod landing;
 mod measure;
 mod nar;
 mod narinfo;
@@ -203,10 +204,10 @@ impl Handler for ShareHandler {
             Route::CacheInfo => Ok(Some(status::cache_info(share.store.dir()))),
             Route::Health => Ok(Some(status::health(&share.store).await)),
             Route::Version => Ok(Some(reply::version())),
-            Route::Index => Ok(Some(reply::text(match self.towards {
-                Towards::Anyone => status::INDEX,
-                Towards::Peers(..) => status::INDEX_FOR_PEERS,
-            }))),
+            Route::Index => Ok(Some(match self.towards {
+                Towards::Anyone => landing::landing(&share.rules.now().policy, &request),
+                Towards::Peers(..) => reply::text(status::INDEX_FOR_PEERS),
+            })),
             Route::Hello => Ok(match (&self.towards, request.caller.node) {
                 (Towards::Peers(peers, _, admission), Some(node)) => {
                     if admission.fleet().is_none() {

@@ -20,11 +20,6 @@ static NOT_PAIRED: LogThrottle = LogThrottle::new();
 /// The priority of the share as an ordinary cache: before cache.nixos.org (40), behind our own gateway (10).
 const PRIORITY: i32 = 30;
 
-/// `/`, to anyone.
-pub(super) const INDEX: &str = "Peernix: a binary cache with what this machine's Nix store shares.\n\n\
-     To use it, add its address to nix.conf:\n\n\
-     \x20   extra-substituters = http://THIS-HOST:PORT\n\n\
-     Only signed paths are here; Nix accepts those whose key is in its trusted-public-keys.\n";
 /// `/`, to a peer.
 pub(super) const INDEX_FOR_PEERS: &str = "Peernix: this port is for other machines with Peernix.\n";
 

@@ -219,6 +219,15 @@ async fn what_it_says_of_itself() {
     assert_eq!(client.get("/version").await.text(), concat!("peernix ", env!("CARGO_PKG_VERSION"), "\n"));
     assert_eq!(client.get("/health").await.text(), r#"{"state":"ready"}"#);
     assert!(client.get("/").await.text().contains("extra-substituters = http://"));
+    let page = client.request("GET", "/", "Accept: text/html,*/*\r\n").await;
+    assert!(
+        page.text().contains("<pre>extra-substituters = http://") && page.header("content-security-policy").is_some()
+    );
+    assert!(
+        page.text().contains("<code>cache.example.org-1:") || page.text().contains("<li><code>"),
+        "{}",
+        page.text()
+    );
     for path in ["/metrics", "/peers", "/peernix/v1/hello"] {
         assert_eq!(client.get(path).await.status, 404, "{path} is not for anyone");
     }

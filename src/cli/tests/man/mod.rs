@@ -4,6 +4,7 @@
 mod configuration;
 mod daemon;
 mod interfaces;
+mod notifier;
 mod page;
 mod tool;
 
@@ -16,11 +17,26 @@ fn pages() -> Vec<(String, String)> {
     let pages = [
         ("peernixctl.1", tool::tool()),
         ("peernixd.8", daemon::daemon()),
+        ("peernix-notifier.1", notifier::notifier()),
         ("peernix.toml.5", configuration::configuration()),
         ("org.peernix.Peernix1.5", interfaces::dbus()),
         ("org.peernix.varlink.7", interfaces::varlink()),
     ];
-    pages.map(|(name, text)| (name.to_owned(), text)).into()
+    pages.map(|(name, text)| (name.to_owned(), tidy(&text))).into()
+}
+
+/// Without the beginnings of paragraphs where a heading has begun one.
+fn tidy(text: &str) -> String {
+    let mut tidy = String::with_capacity(text.len());
+    let mut is_heading = false;
+    for line in text.lines() {
+        if !(is_heading && line == ".PP") {
+            tidy += line;
+            tidy.push('\n');
+        }
+        is_heading = line.starts_with(".SH") || line.starts_with(".SS");
+    }
+    tidy
 }
 
 #[test]

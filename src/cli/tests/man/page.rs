@@ -4,6 +4,8 @@ use clap::builder::PossibleValue;
 use clap::{Arg, Command};
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
+/// When the pages were last read as a whole.
+const DATE: &str = "2026-11-30";
 /// What stands at the bottom of every page.
 const MANUAL: &str = "Peernix";
 
@@ -11,7 +13,7 @@ const MANUAL: &str = "Peernix";
 pub(super) fn page(name: &str, section: &str, about: &str) -> Roff {
     let mut roff = Roff::new();
     let source = concat!("peernix ", env!("CARGO_PKG_VERSION"));
-    roff.control("TH", [name, section, "", source, MANUAL]);
+    roff.control("TH", [name, section, DATE, source, MANUAL]);
     heading(&mut roff, "NAME");
     roff.text([roman(format!("{name} - {about}"))]);
     roff

@@ -10,9 +10,11 @@ pub(crate) const STORE: &str = "org.peernix.Store";
 pub(crate) const KEYS: &str = "org.peernix.Keys";
 pub(crate) const FLEET: &str = "org.peernix.Fleet";
 pub(super) const SERVICE: &str = "io.systemd.service";
+pub(crate) const METRICS: &str = "io.systemd.Metrics";
 
 /// Every interface with the file that describes it.
 pub const DESCRIPTIONS: &[(&str, &str)] = &[
+    (METRICS, include_str!("../../../../varlink/io.systemd.Metrics.varlink")),
     (SERVICE, include_str!("../../../../varlink/io.systemd.service.varlink")),
     (FLEET, include_str!("../../../../varlink/org.peernix.Fleet.varlink")),
     (KEYS, include_str!("../../../../varlink/org.peernix.Keys.varlink")),
@@ -26,6 +28,8 @@ pub const DESCRIPTIONS: &[(&str, &str)] = &[
 pub const METHODS: &[Method] = &[
     Method::new(STANDARD, "GetInfo", &[]),
     Method::new(STANDARD, "GetInterfaceDescription", &[]),
+    Method::new(METRICS, "List", &[Statistics]),
+    Method::new(METRICS, "Describe", &[]),
     Method::new(SERVICE, "Ping", &[]),
     Method::new(SERVICE, "Reload", &[Reload]),
     Method::new(SERVICE, "SetLogLevel", &[SetLogLevel]),

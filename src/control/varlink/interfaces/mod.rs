@@ -6,13 +6,14 @@ mod jobs;
 mod keys;
 mod manager;
 mod methods;
+mod metrics;
 mod peers;
 mod service;
 mod store;
 
 pub(super) use answer::{Answer, Part};
 pub use methods::{DESCRIPTIONS, METHODS};
-pub(super) use methods::{FLEET, KEYS, MANAGER, PEERS, STORE, errors, find};
+pub(super) use methods::{FLEET, KEYS, MANAGER, METRICS, PEERS, STORE, errors, find};
 
 use super::protocol::{Call, Refusal};
 use super::sockets::Access;
@@ -42,6 +43,7 @@ pub(super) async fn answer(call: &Call, control: &Arc<dyn Control>, access: Acce
         STORE => store::answer(call, control).await,
         KEYS => keys::answer(call, control).await,
         FLEET => fleet::answer(call, control).await,
+        METRICS => metrics::answer(call, control).await,
         _ => service::answer(call, control).await,
     }
 }

@@ -18,6 +18,8 @@ fn calls() -> Vec<(&'static str, &'static str, Value)> {
         ("io.systemd.service", "GetLogLevel", json!({})),
         ("io.systemd.service", "SetLogLevel", json!({ "level": 7, "allowInteractiveAuthentication": false })),
         ("io.systemd.service", "GetEnvironment", json!({})),
+        ("io.systemd.Metrics", "List", json!({})),
+        ("io.systemd.Metrics", "Describe", json!({})),
         (MANAGER, "Describe", json!({})),
         (MANAGER, "DumpStatistics", json!({})),
         (MANAGER, "ListTransfers", json!({})),

@@ -14,6 +14,8 @@ pub(super) enum Type {
     Int,
     Float,
     Text,
+    /// Any object.
+    Object,
     Named(String),
     Maybe(Box<Type>),
     List(Box<Type>),
@@ -92,6 +94,7 @@ impl<'t> Parser<'t> {
             "int" => Type::Int,
             "float" => Type::Float,
             "string" => Type::Text,
+            "object" => Type::Object,
             name => Type::Named(name.to_owned()),
         }
     }
@@ -168,6 +171,7 @@ impl Interface {
             Type::Int if value.is_i64() => Ok(()),
             Type::Float if value.is_number() => Ok(()),
             Type::Text if value.is_string() => Ok(()),
+            Type::Object if value.is_object() => Ok(()),
             Type::Maybe(inner) => {
                 if value.is_null() {
                     Ok(())
@@ -210,7 +214,7 @@ impl Interface {
             }
             Type::Maybe(inner) | Type::List(inner) => self.names(inner, found),
             Type::Struct(fields) => fields.iter().for_each(|(_, of)| self.names(of, found)),
-            Type::Bool | Type::Int | Type::Float | Type::Text | Type::Words(_) => {}
+            Type::Bool | Type::Int | Type::Float | Type::Text | Type::Object | Type::Words(_) => {}
         }
     }
 }
