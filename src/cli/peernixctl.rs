@@ -54,10 +54,15 @@ async fn dispatch(verb: Verb, route: &Route, ask: bool, screen: &Screen) -> Done
         Verb::Explain(args) if args.finding().is_some() => {
             args.finding().map_or(Ok(()), |finding| verbs::explain::word(finding, screen))
         }
-        Verb::Forget(_) | Verb::Tune(_) | Verb::Link(_) if route.host.is_some() => {
-            Err(VerbError::Usage("--host does not go with forget, link and tune: run them on that machine".to_owned()))
+        Verb::Forget(_) | Verb::Tune(_) | Verb::Link(_) | Verb::Backup(_) | Verb::Restore(_)
+            if route.host.is_some() =>
+        {
+            let verbs = "forget, link, tune, backup and restore";
+            Err(VerbError::Usage(format!("--host does not go with {verbs}: run them on that machine")))
         }
         Verb::Tune(args) => verbs::tune::run(&args, screen),
+        Verb::Backup(args) => verbs::backup::backup(&args, screen),
+        Verb::Restore(args) => verbs::backup::restore(&args, route.connect(Start::Never).await.is_ok(), screen),
         Verb::Link(args) if !args.needs_service() => verbs::link::plan(&args, screen),
         Verb::Forget(args) => verbs::forget::run(&args, screen),
         Verb::Version => verbs::status::version(route.connect(Start::Never).await.ok(), screen).await,

@@ -1,5 +1,6 @@
 //! The verbs of `peernixctl`: one file a group, each with its arguments, what it asks, and how the answer looks.
 
+pub(super) mod backup;
 mod bench;
 pub(super) mod completion;
 pub(super) mod doctor;
@@ -89,6 +90,10 @@ pub(super) enum Verb {
     Explain(explain::Args),
     /// Print settings of Nix and NixOS that suit this machine's hardware, or another's
     Tune(tune::Args),
+    /// Keep identity, keys and decisions of this machine in an encrypted file
+    Backup(backup::Backup),
+    /// Put such a file in the place of what this machine has; the service must not run
+    Restore(backup::Restore),
     /// Print the completions for a shell
     #[command(alias = "completions")]
     Completion {
@@ -144,6 +149,8 @@ impl Verb {
             | Self::Tune(_)
             | Self::Top(_)
             | Self::Report(_)
+            | Self::Backup(_)
+            | Self::Restore(_)
             | Self::Completion { .. }
             | Self::Version
             | Self::Bridge { .. }
@@ -191,6 +198,8 @@ pub(super) async fn run(verb: Verb, control: &dyn Control, local: bool, screen: 
         Verb::Status
         | Verb::Doctor
         | Verb::Tune(_)
+        | Verb::Backup(_)
+        | Verb::Restore(_)
         | Verb::Forget(_)
         | Verb::Version
         | Verb::Completion { .. }
