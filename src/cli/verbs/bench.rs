@@ -219,6 +219,7 @@ impl Gateway {
             let request = request.map_err(|error| error.to_string())?;
             let begun = Instant::now();
             let answer = async {
+                self.send.ready().await?;
                 let answer = self.send.send_request(request).await?;
                 let status = answer.status();
                 answer.into_body().collect().await.map(|_| status)
@@ -247,6 +248,23 @@ async fn build(installable: &str) -> Done<Measured> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_gateway_is_asked_again_and_again_over_one_connection() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let answer = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
+                let status = if request.uri().path() == "/there" { 200 } else { 404 };
+                hyper::Response::builder().status(status).body(http_body_util::Full::new(Bytes::from_static(b"x")))
+            });
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await
+        });
+        let mut gateway = Gateway::connect(host).await.unwrap();
+        assert_eq!(gateway.ask("/there", 50).await.unwrap().0, StatusCode::OK);
+        assert_eq!(gateway.ask("/nowhere", 1).await.unwrap().0, StatusCode::NOT_FOUND);
+    }
 
     #[test]
     fn what_is_measured_is_held_against_its_target() {

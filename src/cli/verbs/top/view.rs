@@ -98,15 +98,9 @@ impl View<'_> {
             first.push(Span::raw(format!("   {:.0} % from peers", rate * 100.0)));
         }
         let resources = &statistics.resources;
-        let claims = &statistics.claims;
-        let mut second = vec![Span::raw(format!(
-            "fetched for all {}, from others {}, failed {}",
-            claims.granted + claims.taken_over,
-            claims.followed,
-            statistics.transfers.failed
-        ))];
+        let mut second = Vec::new();
         if let Some(memory) = resources.memory_bytes {
-            second.push(Span::raw("   memory "));
+            second.push(Span::raw("memory "));
             second.push(Span::styled(size(memory), self.level(memory, MEMORY)));
         }
         if let Some((free, disk)) = resources.disk_free_bytes.zip(resources.disk_bytes).filter(|(_, disk)| *disk > 0) {
@@ -115,6 +109,14 @@ impl View<'_> {
             second.push(Span::styled(format!("{full} % full"), self.level(full, DISK)));
             second.push(Span::raw(format!(", {} free", size(free))));
         }
+        // What a narrow terminal cuts.
+        let claims = &statistics.claims;
+        second.push(Span::raw(format!(
+            "   fetched for all {}, from others {}, failed {}",
+            claims.granted + claims.taken_over,
+            claims.followed,
+            statistics.transfers.failed
+        )));
         let mut lines = vec![Line::from(first), Line::from(second)];
         let problem = |problem: &String| Line::from(Span::styled(tame(problem), self.paint(Paint::Bad)));
         lines.extend(status.problems.iter().take(3).map(problem));
