@@ -15,6 +15,12 @@ const SECRET_MAX: u64 = 64 * 1024;
 /// The shortest passphrase that is taken for a new backup, in characters: it may lie where many can try.
 const PASSPHRASE_MIN: usize = 12;
 
+/// How much work a passphrase is to try, as a power of two: 256 MiB and a second, as the program `age` has it. Tests have other things to
+/// measure beside this.
+const WORK: u8 = if cfg!(test) { 10 } else { 18 };
+/// How much of it a backup may ask for: a gibibyte.
+const WORK_MAX: u8 = 20;
+
 /// What a backup is closed with.
 pub(super) enum Lock {
     /// A passphrase.
@@ -34,7 +40,11 @@ pub(super) enum Opener {
 /// Encrypts; errors in words.
 pub(super) fn seal(plain: &[u8], lock: Lock) -> Result<Vec<u8>, String> {
     let encryptor = match lock {
-        Lock::Passphrase(passphrase) => Encryptor::with_user_passphrase(passphrase),
+        Lock::Passphrase(passphrase) => {
+            let mut recipient = scrypt::Recipient::new(passphrase);
+            recipient.set_work_factor(WORK);
+            Encryptor::with_recipients(once(&recipient as &dyn Recipient)).map_err(|error| error.to_string())?
+        }
         Lock::Recipients(keys) => {
             let key = |text: &String| {
                 text.parse::<x25519::Recipient>()
@@ -62,7 +72,8 @@ pub(super) fn open(sealed: &[u8], opener: Opener, most: u64) -> Result<Zeroizing
             if !decryptor.is_scrypt() {
                 return Err("it was encrypted for a key: name the file with it by --identity".to_owned());
             }
-            let identity = scrypt::Identity::new(passphrase);
+            let mut identity = scrypt::Identity::new(passphrase);
+            identity.set_max_work_factor(WORK_MAX);
             decryptor.decrypt(once(&identity as &dyn Identity))
         }
         Opener::Identities(file) => {
