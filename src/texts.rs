@@ -15,6 +15,17 @@ pub(crate) fn size(bytes: u64) -> String {
     bytesize::ByteSize(bytes).display().iec().to_string()
 }
 
+/// A number of bytes a second for people.
+pub(crate) fn rate(bytes: u64) -> String {
+    format!("{}/s", size(bytes))
+}
+
+/// The name of a store path, without the directory and the hash.
+pub(crate) fn package(path: &str) -> &str {
+    let base = path.rsplit('/').next().unwrap_or(path);
+    base.split_once('-').map_or(base, |(_, name)| name)
+}
+
 /// A number with the right form of a word: `1 path`, `2 paths`.
 pub(crate) fn count(number: u64, one: &str) -> String {
     match (number, one.strip_suffix('y')) {

@@ -28,4 +28,4 @@ pub use store::{
     CopyHolder, GarbageOptions, Job, JobKind, JobPath, JobState, PathReport, PathSource, PathTransfer, Pin, PinRequest,
     Sharing, SourceKind, Transfer,
 };
-pub use time::{microseconds, timestamp};
+pub use time::{microseconds, per_second, timestamp};

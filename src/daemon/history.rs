@@ -21,6 +21,7 @@ const WRITTEN: u64 = 10;
 const MEASURED: u64 = 60;
 
 /// What is kept of it.
+#[derive(Clone)]
 pub(super) struct Keeper {
     pub(super) history: Arc<History>,
     statistics: Arc<Statistics>,
@@ -32,23 +33,13 @@ impl Keeper {
     /// Goes on from what the state directory has; what cannot be read is put aside.
     pub(super) async fn open(state: &Path, statistics: Arc<Statistics>, store: Store) -> Self {
         let (history, file) = (Arc::new(History::default()), state.join(FILE));
-        let (read, from) = (Arc::clone(&history), file.clone());
-        let read = move || match files::read_text(&from, HISTORY_MAX) {
-            Ok(Some(text)) => read.restore(text.as_bytes(), SystemTime::now()).map_err(|error| error.to_string()),
-            Ok(None) => Err(format!("it is larger than {HISTORY_MAX} bytes")),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error.to_string()),
-        };
+        let (begun, from) = (Arc::clone(&history), file.clone());
         // It fails only when the program is being stopped.
-        if let Ok(Err(reason)) = tokio::task::spawn_blocking(read).await {
-            let aside = file.with_extension("json.bad");
-            log::warn!(reason = reason.as_str(); "{} cannot be used: {reason}; the history begins anew, and the file is put aside as {}", file.display(), aside.display());
-            let _ = std::fs::rename(&file, aside);
-        }
+        let _ = tokio::task::spawn_blocking(move || read(&begun, &from)).await;
         Self { history, statistics, store, file }
     }
 
-    /// Notes and writes until the service stops, and once more then.
+    /// Notes and writes until it is told to stop, and once more then.
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut clock = interval(NOTED); // pace
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -87,6 +78,21 @@ impl Keeper {
         if let Ok(Err(error)) = written {
             log::warn!(reason:% = error; "the history of what was done is not kept: cannot write {}: {error}", self.file.display());
         }
+    }
+}
+
+/// Takes over what a file has, or puts it aside. Blocks.
+fn read(history: &History, file: &Path) {
+    let taken = match files::read_text(file, HISTORY_MAX) {
+        Ok(Some(text)) => history.restore(text.as_bytes(), SystemTime::now()).map_err(|error| error.to_string()),
+        Ok(None) => Err(format!("it is larger than {HISTORY_MAX} bytes")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(reason) = taken {
+        let aside = file.with_extension("json.bad");
+        log::warn!(reason = reason.as_str(); "{} cannot be used: {reason}; the history begins anew, and the file is put aside as {}", file.display(), aside.display());
+        let _ = std::fs::rename(file, aside);
     }
 }
 

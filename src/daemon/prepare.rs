@@ -214,15 +214,13 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
     };
     tokio::spawn(uploads::follow(followers, rules, conditions::watch(stop.clone()), stop.clone()));
     let controller = Controller::new(parts);
-    let told_history = Arc::clone(&history.history);
-    tokio::spawn(history.run(stop.clone()));
     let rooms = gauges::Rooms {
         fetcher: fetcher.clone(),
         peers: peers.clone(),
         index: index.clone(),
         share: Arc::clone(&share),
         drain: Arc::clone(&drain),
-        history: told_history,
+        history: Arc::clone(&history.history),
     };
     let gateway = Gateway {
         fetcher: fetcher.clone(),
@@ -230,7 +228,7 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         store_dir: config.store.dir.clone(),
         priority: config.gateway.priority,
         drain: Arc::clone(&drain),
-        exposition: Exposition::new(&metrics, &faces_told, started),
+        exposition: Arc::new(Exposition::new(&metrics, &faces_told, started)),
         gauges: Box::new(move || rooms.now()),
         pages: Arc::new(Page::new(Arc::new(controller.clone()), stop.clone())),
     };
@@ -278,6 +276,7 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         controller,
         asked_to_reload,
         statistics,
+        history,
         gateway,
         gateway_metrics,
         share: Arc::new(Draining::new(peers_share, Arc::clone(&drain))),

@@ -1,5 +1,6 @@
 //! The service as it runs: serves, obeys signals, keeps what a restart takes over, and drains.
 
+use super::history::Keeper;
 use super::listeners::{self, Towards};
 use super::options::{self, DRAIN};
 use super::predecessors::Face;
@@ -42,6 +43,7 @@ pub(super) struct Daemon {
     pub(super) controller: Controller,
     pub(super) asked_to_reload: mpsc::Receiver<oneshot::Sender<control::Reload>>,
     pub(super) statistics: Arc<Statistics>,
+    pub(super) history: Keeper,
     pub(super) gateway: Arc<Gateway>,
     pub(super) gateway_metrics: Arc<HttpMetrics>,
     pub(super) share: Arc<Draining<ShareHandler>>,
@@ -94,6 +96,8 @@ impl Daemon {
         log::info!(message_id = ids::STARTED; "peernixd {} serves", env!("CARGO_PKG_VERSION"));
         self.notifier.ready(&self.current.status_line(&self.addresses));
 
+        let history_stop = CancellationToken::new();
+        let noting = tokio::spawn(self.history.clone().run(history_stop.clone()));
         let heartbeats = self.heartbeats.clone();
         let keeping =
             tokio::spawn(keep_handover(self.notifier.clone(), self.current.peers.clone(), self.statistics.clone()));
@@ -119,6 +123,9 @@ impl Daemon {
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             log::warn!("gave up waiting for what was under way after {} s", DRAIN.as_secs());
         }
+        // With what ended meanwhile.
+        history_stop.cancel();
+        let _ = noting.await;
         // Last, so that an administrator can watch; jobs end with the Nix daemon's help within moments.
         self.controller.shutdown().await;
         control_stop.cancel();

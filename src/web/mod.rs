@@ -40,7 +40,6 @@ const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
-const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
 const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
@@ -82,7 +81,7 @@ impl Pages for Page {
     async fn answer(&self, asked: Asked<'_>) -> Response<Body> {
         let answer = match asked {
             Asked::Page(host) => match self.sections().await {
-                Ok(sections) => reply::ok(HTML, reply::keep::NEVER, page::whole(&sections, host)),
+                Ok(sections) => reply::ok(reply::media::HTML, reply::keep::NEVER, page::whole(&sections, host)),
                 Err(error) => reply::text(format!("The service does not answer: {}\n", error.message)),
             },
             Asked::Text(host) => match Overview::of(&*self.0.control).await {

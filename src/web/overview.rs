@@ -39,16 +39,11 @@ impl Overview {
 
     /// How many peers can be asked.
     pub(super) fn online(&self) -> usize {
-        self.peers.iter().filter(|peer| is_online(peer)).count()
+        self.peers.iter().filter(|peer| peer.is_online()).count()
     }
-}
-
-/// Whether a peer can be asked.
-pub(super) fn is_online(peer: &Peer) -> bool {
-    matches!(peer.state.as_str(), "online" | "resting")
 }
 
 /// The smallest first.
 fn rank(peer: &Peer) -> (bool, std::cmp::Reverse<u64>) {
-    (!is_online(peer), std::cmp::Reverse(peer.throughput.unwrap_or_default()))
+    (!peer.is_online(), std::cmp::Reverse(peer.throughput.unwrap_or_default()))
 }

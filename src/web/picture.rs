@@ -1,6 +1,6 @@
 //! A picture of the site: this machine in the middle, and around it those that it knows. The wider the line, the faster they are.
 
-use super::overview::{Overview, is_online};
+use super::overview::Overview;
 use super::words;
 use crate::control::Peer;
 use maud::{Markup, html};
@@ -33,11 +33,11 @@ pub(super) fn site(overview: &Overview) -> Markup {
             @for (at, peer) in shown.iter().enumerate() {
                 @let (x, y) = place(at, shown.len());
                 g.(state(peer)) {
-                    title { (words::name(peer)) ": " (peer.state) }
+                    title { (words::name(peer)) ": " (words::visible(&peer.state)) }
                     circle cx=(round(x)) cy=(round(y)) r="14" {}
                     @let (name, rate) = labels(y);
                     text x=(round(x)) y=(round(name)) text-anchor="middle" { (short(&words::name(peer))) }
-                    @if let Some(throughput) = peer.throughput.filter(|_| is_online(peer)) {
+                    @if let Some(throughput) = peer.throughput.filter(|_| peer.is_online()) {
                         text.rate x=(round(x)) y=(round(rate)) text-anchor="middle" { (words::rate(throughput)) }
                     }
                 }

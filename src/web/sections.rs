@@ -1,8 +1,8 @@
 //! The parts of the page that change.
 
-use super::overview::{Overview, is_online};
+use super::overview::Overview;
 use super::{chart, picture, words};
-use crate::control::{KeyState, Peer, ServiceState, Transfer};
+use crate::control::{KeyState, Peer, ServiceState, Transfer, per_second};
 use maud::{Markup, html};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -92,7 +92,7 @@ fn site(overview: &Overview) -> Markup {
 }
 
 fn machine(peer: &Peer) -> Markup {
-    let mark = match (is_online(peer), peer.state.as_str()) {
+    let mark = match (peer.is_online(), peer.state.as_str()) {
         (true, _) => "good",
         (_, "blocked" | "suspect") => "bad",
         _ => "fair",
@@ -128,8 +128,7 @@ fn moving(overview: &Overview) -> Markup {
 
 fn one(transfer: &Transfer, now: u64) -> Markup {
     let name = words::package(&transfer.path);
-    let took = u128::from(now.saturating_sub(transfer.start_timestamp)).max(1);
-    let rate = u64::try_from(u128::from(transfer.bytes) * 1_000_000 / took).unwrap_or(u64::MAX);
+    let rate = per_second(transfer.bytes, now.saturating_sub(transfer.start_timestamp));
     let from: Vec<String> = transfer.from.iter().map(|from| words::visible(from)).collect();
     html! {
         tr {

@@ -1,17 +1,12 @@
 //! Numbers and times as people read them.
 
 use crate::control::Peer;
-use crate::texts::harmless;
-pub(super) use crate::texts::{count, size};
+use crate::texts::{self, harmless};
+pub(super) use crate::texts::{count, rate, size};
 use std::time::Duration;
 
 /// The longest name that is shown, in characters.
 const NAME_MAX: usize = 40;
-
-/// A number of bytes a second.
-pub(super) fn rate(bytes: u64) -> String {
-    format!("{}/s", size(bytes))
-}
 
 /// A time, to three digits or so.
 pub(super) fn time(microseconds: u64) -> String {
@@ -56,8 +51,7 @@ pub(super) fn visible(text: &str) -> String {
 
 /// The name of a store path, without the directory and the hash.
 pub(super) fn package(path: &str) -> String {
-    let base = path.rsplit('/').next().unwrap_or(path);
-    visible(base.split_once('-').map_or(base, |(_, name)| name))
+    visible(texts::package(path))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ pub(super) use style::{Paint, Style};
 pub(super) use table::{Cell, Table, facts};
 pub(super) use time::{Clock, latency};
 
-pub(super) use crate::texts::{count, size};
+pub(super) use crate::texts::{count, package, rate, size};
 
 use crate::texts::harmless;
 use std::io::{self, Write};

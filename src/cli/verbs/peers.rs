@@ -2,7 +2,7 @@
 
 use crate::cli::error::{Doing as _, Done, VerbError};
 use crate::cli::exit;
-use crate::cli::output::{Cell, Paint, Screen, Table, count, facts, latency, size, tame};
+use crate::cli::output::{Cell, Paint, Screen, Table, count, facts, latency, rate, size, tame};
 use crate::control::{Control, Peer, PeerFilter, microseconds};
 use clap::builder::PossibleValuesParser;
 use serde_json::json;
@@ -156,10 +156,6 @@ fn dot(state: &str) -> &'static str {
         "blocked" => "×",
         _ => "○",
     }
-}
-
-fn rate(bytes: u64) -> String {
-    format!("{}/s", size(bytes))
 }
 
 fn table(peers: &[Peer], screen: &Screen) -> String {

@@ -70,6 +70,14 @@ pub struct Peer {
     pub index_wrong_claims: u64,
 }
 
+impl Peer {
+    /// Whether it can be asked.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        matches!(self.state.as_str(), "online" | "resting")
+    }
+}
+
 /// Why there is nothing to do with a peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -103,6 +111,6 @@ impl Measurement {
     /// Bytes a second.
     #[must_use]
     pub fn rate(&self) -> u64 {
-        u64::try_from(u128::from(self.bytes) * 1_000_000 / u128::from(self.duration_usec.max(1))).unwrap_or(u64::MAX)
+        super::time::per_second(self.bytes, self.duration_usec)
     }
 }

@@ -19,11 +19,12 @@ use crate::metrics::{Exposition, GaugeNow};
 use crate::nix::StoreDir;
 use crate::nix::trace::TraceId;
 use crate::peers::Peers;
-use hyper::header::{ACCEPT, HOST};
+use hyper::header::HOST;
 use hyper::{HeaderMap, Response};
 pub use pages::{Asked, Pages};
 use status::Health;
 use std::sync::Arc;
+use tokio::task::spawn_blocking;
 
 /// What the gateway says of itself and whom it asks.
 pub struct Gateway {
@@ -38,7 +39,7 @@ pub struct Gateway {
     /// Whether new lookups are answered with "not found", so that Nix goes to its next substituter.
     pub drain: Arc<Drain>,
     /// What `/metrics` tells of what is counted.
-    pub exposition: Exposition,
+    pub exposition: Arc<Exposition>,
     /// What it tells beside that.
     pub gauges: Box<dyn Fn() -> Vec<GaugeNow> + Send + Sync>,
     /// What people see.
@@ -58,7 +59,7 @@ impl Handler for Gateway {
             Route::Health | Route::Metrics | Route::Peers | Route::Page(_) if !local => reply::not_found(),
             // What it says of other machines is for this one; that it is here everybody sees.
             Route::Index if !local => reply::text(status::index(host(&headers))),
-            Route::Index if wants_html(&headers) => self.pages.answer(Asked::Page(host(&headers))).await,
+            Route::Index if reply::wants_html(&headers) => self.pages.answer(Asked::Page(host(&headers))).await,
             Route::Index => self.pages.answer(Asked::Text(host(&headers))).await,
             Route::Page(part) => self.pages.answer(Asked::Part(part)).await,
             Route::CacheInfo => {
@@ -77,7 +78,7 @@ impl Handler for Gateway {
             Route::Log(_) => documents::document(&self.fetcher, &route, media::TEXT).await,
             Route::Health => reply::json(&self.health()),
             Route::Version => reply::version(),
-            Route::Metrics => reply::text(self.exposition.text(&(self.gauges)())),
+            Route::Metrics => self.metrics().await,
             Route::Peers => reply::json(&self.peers.snapshot()),
             // Between peers, on the share.
             Route::Hello
@@ -98,6 +99,13 @@ impl Handler for Gateway {
 }
 
 impl Gateway {
+    /// What is counted, and of the process what the kernel says of it: in files.
+    async fn metrics(&self) -> Response<Body> {
+        let (exposition, now) = (Arc::clone(&self.exposition), (self.gauges)());
+        // It fails only when the program is being stopped.
+        spawn_blocking(move || exposition.text(&now)).await.map_or_else(|_| reply::not_found(), reply::text)
+    }
+
     fn health(&self) -> Health {
         Health::now(&self.fetcher, &self.peers, &self.drain)
     }
@@ -106,9 +114,4 @@ impl Gateway {
 /// By which name the caller reached us.
 fn host(headers: &HeaderMap) -> &str {
     headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or(USUAL_HOST)
-}
-
-/// Whether the caller is a browser: curl and Nix take anything.
-fn wants_html(headers: &HeaderMap) -> bool {
-    headers.get_all(ACCEPT).iter().any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/html")))
 }

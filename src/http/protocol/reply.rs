@@ -4,8 +4,8 @@ use super::body::Body;
 use super::range::Part;
 use bytes::Bytes;
 use hyper::header::{
-    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH,
-    RETRY_AFTER,
+    ACCEPT, ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue,
+    IF_NONE_MATCH, RETRY_AFTER,
 };
 use hyper::{HeaderMap, Response, StatusCode};
 use std::ops::Range;
@@ -16,6 +16,8 @@ pub mod media {
 
     /// Plain text.
     pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+    /// A page for a browser.
+    pub const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
     /// A narinfo.
     pub const NARINFO: HeaderValue = HeaderValue::from_static("text/x-nix-narinfo");
     /// `nix-cache-info`.
@@ -66,6 +68,11 @@ pub fn tagged_json(headers: &HeaderMap, etag: HeaderValue, body: Bytes) -> Respo
     let mut response = ok(media::JSON, keep::NEVER, body);
     response.headers_mut().insert(ETAG, etag);
     response
+}
+
+/// Whether the caller is a browser: curl and Nix take anything.
+pub(crate) fn wants_html(headers: &HeaderMap) -> bool {
+    headers.get_all(ACCEPT).iter().any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/html")))
 }
 
 /// 200 with plain text that is true only now.

@@ -1,27 +1,26 @@
 //! `/` of the plain share, for people of other machines: what this is, and how to use it.
 
 use crate::http::protocol::body::Body;
-use crate::http::protocol::reply::{self, keep};
+use crate::http::protocol::reply::{self, keep, media};
 use crate::http::server::listener::Request;
 use crate::store::SharePolicy;
 use hyper::Response;
-use hyper::header::{ACCEPT, CONTENT_SECURITY_POLICY, HOST, HeaderValue};
+use hyper::header::{CONTENT_SECURITY_POLICY, HOST, HeaderValue};
 use maud::{DOCTYPE, html};
 
 /// Nothing but text.
 const POLICY: HeaderValue =
     HeaderValue::from_static("default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
-const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 /// The longest name of this machine that is repeated, in bytes.
 const HOST_MAX: usize = 255;
 
 /// The page for a browser, text for anybody else.
 pub(super) fn landing(policy: &SharePolicy, request: &Request) -> Response<Body> {
-    let header = |name| request.headers.get(name).and_then(|value| value.to_str().ok());
     // By which name the caller reached us: it works for them.
-    let host = header(&HOST).filter(|host| host.len() <= HOST_MAX && !host.is_empty()).unwrap_or("THIS-HOST:PORT");
+    let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = host.filter(|host| host.len() <= HOST_MAX && !host.is_empty()).unwrap_or("THIS-HOST:PORT");
     let keys: Vec<String> = policy.public_keys().map(ToString::to_string).collect();
-    if !header(&ACCEPT).is_some_and(|accept| accept.contains("text/html")) {
+    if !reply::wants_html(&request.headers) {
         return reply::text(text(host, &keys));
     }
     let page = html! {
@@ -49,7 +48,7 @@ pub(super) fn landing(policy: &SharePolicy, request: &Request) -> Response<Body>
             }
         }
     };
-    let mut response = reply::ok(HTML, keep::NEVER, page.into_string());
+    let mut response = reply::ok(media::HTML, keep::NEVER, page.into_string());
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, POLICY);
     response
 }

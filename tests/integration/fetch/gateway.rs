@@ -32,7 +32,7 @@ async fn gateway(upstreams: &[&OddCache]) -> Running {
         store_dir: StoreDir::default(),
         priority: 10,
         drain: Arc::new(Drain::default()),
-        exposition: Exposition::new(&client.metrics, &[], SystemTime::now()),
+        exposition: Arc::new(Exposition::new(&client.metrics, &[], SystemTime::now())),
         gauges: Box::new(Vec::new),
         pages: Arc::new(NoPages),
     };

@@ -35,7 +35,7 @@ async fn gateway(stub: &Arc<Stub>, stop: &CancellationToken) -> Running {
         store_dir: StoreDir::default(),
         priority: 10,
         drain: Arc::new(Drain::default()),
-        exposition: Exposition::new(&client.metrics, &[], SystemTime::now()),
+        exposition: Arc::new(Exposition::new(&client.metrics, &[], SystemTime::now())),
         gauges: Box::new(Vec::new),
         pages: Arc::new(Page::new(stub.clone(), stop.clone())),
     };

@@ -1,7 +1,7 @@
 //! What was seen, look after look: the difference of two is a rate. No input and no output.
 
 use super::seen::Seen;
-use crate::control::{Peer, Transfer};
+use crate::control::{Peer, Transfer, per_second};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
@@ -84,10 +84,6 @@ impl Model {
             "transfers": seen.transfers,
         })
     }
-}
-
-fn per_second(bytes: u64, microseconds: u64) -> u64 {
-    u64::try_from(u128::from(bytes) * 1_000_000 / u128::from(microseconds.max(1))).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

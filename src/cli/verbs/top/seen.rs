@@ -33,6 +33,6 @@ impl Seen {
 
     /// How many peers can be asked.
     pub(super) fn online(&self) -> usize {
-        self.peers.iter().filter(|peer| matches!(peer.state.as_str(), "online" | "resting")).count()
+        self.peers.iter().filter(|peer| peer.is_online()).count()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::model::{Model, Rates};
 use super::seen::Seen;
-use crate::cli::output::{Paint, Screen, count, latency, size, tame};
+use crate::cli::output::{Paint, Screen, count, latency, package, rate, size, tame};
 use crate::control::{ServiceState, Transfer};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -132,18 +132,18 @@ impl View<'_> {
             ("to other machines", |rates| rates.shared, Color::Green),
         ];
         let thirds = Layout::horizontal([Constraint::Ratio(1, 3); 3]).spacing(2).split(area);
-        for ((name, rate, colour), third) in of.into_iter().zip(thirds.iter()) {
+        for ((name, value, colour), third) in of.into_iter().zip(thirds.iter()) {
             let [title, graph] = Layout::vertical([Constraint::Length(1), Constraint::Min(1)]).areas(*third);
-            let now = self.model.rates.back().map(rate).unwrap_or_default();
+            let now = self.model.rates.back().map(value).unwrap_or_default();
             let text = vec![
                 Span::styled(name, self.paint(Paint::Faint)),
                 Span::raw(" "),
-                Span::styled(format!("{}/s", size(now)), self.paint(Paint::Strong)),
+                Span::styled(rate(now), self.paint(Paint::Strong)),
             ];
             frame.render_widget(Paragraph::new(Line::from(text)), title);
             // The newest is at the right, whatever the width.
             let width = usize::from(graph.width);
-            let known = self.model.rates.iter().map(rate).skip(self.model.rates.len().saturating_sub(width));
+            let known = self.model.rates.iter().map(value).skip(self.model.rates.len().saturating_sub(width));
             let missing = std::iter::repeat_n(0, width.saturating_sub(self.model.rates.len()));
             let style = if self.screen.style.colours { Style::default().fg(colour) } else { Style::default() };
             if !self.screen.ascii {
@@ -169,12 +169,12 @@ impl View<'_> {
         let rows = all.iter().map(|transfer| {
             let speed = match self.model.rate_of(transfer) {
                 _ if transfer.waiting => "waits".to_owned(),
-                Some(rate) => format!("{}/s", size(rate)),
+                Some(speed) => rate(speed),
                 None => "-".to_owned(),
             };
             let from: Vec<String> = transfer.from.iter().map(|from| tame(from)).collect();
             Row::new(vec![
-                name(transfer),
+                tame(package(&transfer.path)),
                 self.bar(transfer),
                 right(size(transfer.size), 9),
                 right(speed, 12),
@@ -216,7 +216,7 @@ impl View<'_> {
                 Span::raw(name),
                 Span::styled(tame(&peer.state), self.paint(state)),
                 Span::raw(right(known(peer.latency_usec.map(latency)), 9)),
-                Span::raw(right(known(peer.throughput.map(|rate| format!("{}/s", size(rate)))), 12)),
+                Span::raw(right(known(peer.throughput.map(rate)), 12)),
                 Span::raw(right(size(peer.bytes_in), 10)),
                 Span::raw(right(size(peer.bytes_out), 10)),
             ];
@@ -250,12 +250,6 @@ impl View<'_> {
             Table::new(rows, widths).header(Row::new(titles).style(self.paint(Paint::Header))).column_spacing(1);
         frame.render_widget(table, area);
     }
-}
-
-/// The package of a transfer, without directory and hash.
-fn name(transfer: &Transfer) -> String {
-    let base = transfer.path.rsplit('/').next().unwrap_or(&transfer.path);
-    tame(base.split_once('-').map_or(base, |(_, name)| name))
 }
 
 fn right(text: impl AsRef<str>, width: usize) -> String {
