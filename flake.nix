@@ -33,6 +33,8 @@
       }));
 
     checks = forSystems (pkgs: import ./nixos/checks.nix {inherit pkgs;});
+    # `nix build .#containerTests.keys`: quicker than machines, for builders that can.
+    legacyPackages = forSystems (pkgs: {containerTests = import ./nixos/container-tests.nix {inherit pkgs;};});
 
     devShells = forSystems (pkgs: {
       default = pkgs.mkShell {

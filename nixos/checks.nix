@@ -6,12 +6,7 @@
   # As `make nixos-check`, with the lib of this nixpkgs.
   module = import ./tests {inherit (pkgs) lib;};
 
-  # A .nix file without a script is something that the others import.
-  vmTests = let
-    files = lib.attrNames (builtins.readDir ../vm-tests);
-  in
-    lib.filter (name: name != "common" && lib.elem "${name}.nix" files)
-    (map (lib.removeSuffix ".py") (lib.filter (lib.hasSuffix ".py") files));
+  vmTests = import ./vm-tests.nix {inherit lib;};
 in
   {
     inherit package;
@@ -56,4 +51,4 @@ in
   }
   // lib.listToAttrs (map (name:
     lib.nameValuePair "vm-${name}" (pkgs.testers.runNixOSTest (import ./vm-test.nix {inherit lib name;})))
-  vmTests)
+  vmTests.all)

@@ -122,14 +122,16 @@
 
   gatewayUrl = "http://${lib.head cfg.settings.gateway.listen}";
 
-  secret = what: example:
+  taken = "When its contents change, reload the service (where systemd is older than 260, restart it).";
+  restarted = "When its contents change, restart the service.";
+  secret = what: example: change:
     mkOption {
       type = types.nullOr types.path;
       default = null;
       inherit example;
       description = ''
         ${what} Handed to the service as a systemd credential, so only root has to be able to read the file, and it must not be in the
-        Nix store, which everybody can read. When its contents change, restart the service.
+        Nix store, which everybody can read. ${change}
       '';
     };
   inStore = file: file != null && lib.hasPrefix builtins.storeDir (toString file);
@@ -215,17 +217,17 @@ in {
     signingKeyFile = secret ''
       A file with a secret key, as `nix key generate-secret` writes it, that signs what was built here, with
       `settings.share.policy = "signed+own"`. Without it the service makes a key of its own.
-    '' "/run/secrets/peernix-signing-key";
+    '' "/run/secrets/peernix-signing-key" taken;
 
     nodeKeyFile = secret ''
       A file with the key that is this machine's identity on the network (32 bytes). Without it the service makes one and keeps it in
       its state directory.
-    '' "/run/secrets/peernix-node-key";
+    '' "/run/secrets/peernix-node-key" restarted;
 
     fleetKeyFile = secret ''
       A file with the secret half of the fleet key (32 bytes), on the machine that lets others in. Without it {command}`peernixctl fleet init`
       makes one and keeps it in the state directory of the service.
-    '' "/run/secrets/peernix-fleet-key";
+    '' "/run/secrets/peernix-fleet-key" restarted;
 
     credentials = mkOption {
       type = types.attrsOf types.path;
@@ -234,7 +236,7 @@ in {
       description = ''
         Files with the logins for upstreams, each by the name that `credential` in `settings.gateway.upstreams` gives it. Handed to the
         service as systemd credentials, so only root has to be able to read them, and they must not be in the Nix store, which everybody
-        can read. When the contents of one change, restart the service.
+        can read. When the contents of one change, reload the service (where systemd is older than 260, restart it).
       '';
     };
 

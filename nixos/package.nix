@@ -2,6 +2,7 @@
 {
   lib,
   rustPlatform,
+  systemd,
 }: let
   manifest = lib.importTOML ../Cargo.toml;
 in
@@ -15,6 +16,7 @@ in
       fileset = lib.fileset.unions [
         ../Cargo.toml
         ../Cargo.lock
+        ../.cargo/config.toml
         # Cargo.toml names a file in each of these.
         ../benches
         ../examples
@@ -42,7 +44,7 @@ in
 
     postInstall = ''
       mv $out/bin programs
-      make install-files PREFIX=$out SYSCONFDIR=$out/etc PROGRAMS=$PWD/programs
+      make install-files PREFIX=$out SYSCONFDIR=$out/etc PROGRAMS=$PWD/programs SYSTEMD_VERSION=${lib.versions.major systemd.version}
       # On NixOS the module says whether sessions start the notifier.
       rm -r $out/etc
     '';

@@ -1,7 +1,9 @@
-# The test vm-tests/NAME.py for the NixOS test driver: makes the machines of NAME.nix (vm-tests/README.md describes what is in it).
+# The test vm-tests/NAME.py for the NixOS test driver: makes the machines of NAME.nix (vm-tests/README.md describes what is in it), in QEMU
+# or, where the driver has that (26.05), in containers of systemd-nspawn.
 {
   lib,
   name,
+  inContainers ? false,
 }: let
   folder = ../vm-tests;
   common = import (folder + "/common.nix");
@@ -27,13 +29,19 @@
     };
 
     config = {
-      # A store of its own on its own disk, so that it holds what its database says also after a crash.
-      virtualisation = {
-        useNixStoreImage = true;
-        writableStore = true;
-        writableStoreUseTmpfs = false;
-        diskSize = 4096;
-      };
+      virtualisation =
+        if inContainers
+        then {
+          # The driver shows each the store of the host, read-only: what is written goes into a layer of its own above it.
+          systemd-nspawn.options = ["--overlay=/nix/store::/nix/store"];
+        }
+        else {
+          # A store of its own on its own disk, so that it holds what its database says also after a crash.
+          useNixStoreImage = true;
+          writableStore = true;
+          writableStoreUseTmpfs = false;
+          diskSize = 4096;
+        };
       services.peernix = {
         enable = lib.mkDefault true;
         openFirewall = true;
@@ -58,7 +66,11 @@ in {
   name = "peernix-${name}";
   # For containers, which boot in a second.
   globalTimeout = 5 * (test.timeout or 300);
-  nodes = lib.mapAttrs (_: machine: node (declared machine)) test.nodes;
+  ${
+    if inContainers
+    then "containers"
+    else "nodes"
+  } = lib.mapAttrs (_: machine: node (declared machine)) test.nodes;
   # The scripts name types in annotations, which are nothing to look up when they run.
   testScript = "from __future__ import annotations\n" + lib.concatMapStringsSep "\n" (file: builtins.readFile (folder + "/${file}")) ["common.py" "${name}.py"];
   skipTypeCheck = true;

@@ -28,11 +28,24 @@ put() {
   done
 }
 
+# since VERSION KEY...: settings that an older systemd would warn of are left out where it is older.
+unknown=
+since() {
+  newer=$1
+  shift
+  if [ "$version" -ge "$newer" ]; then return; fi
+  for key; do unknown="$unknown -e /^$key=/d"; done
+}
+since 254 FileDescriptorStorePreserve ImportCredential
+if [ "$version" -ge 254 ]; then unknown="$unknown -e /^LoadCredential=/d"; fi
+since 260 RefreshOnReload
+since 262 XAttrEntryPoint XAttrListen
+
 # fill FILE TARGET: with the place of the programs, and for the systemd that is there.
 fill() {
   mkdir -p "$(dirname "$root$2")"
-  if [ "$version" -lt 254 ]; then preserve='/^FileDescriptorStorePreserve=/d'; else preserve=; fi
-  sed -e "s|@BINDIR@|$bin|g" -e "$preserve" "$1" >"$root$2"
+  # shellcheck disable=SC2086 # several arguments, none with a blank in it
+  sed -e "s|@BINDIR@|$bin|g" $unknown "$1" >"$root$2"
   chmod 644 "$root$2"
 }
 

@@ -116,12 +116,12 @@ else
   fail "nix flake show: $(cat "$work/said")"
 fi
 for system in x86_64-linux aarch64-linux; do
-  for output in checks packages devShells; do
-    if nix eval "${override[@]}" --json "path:$flake#$output.$system" \
+  for output in "checks.$system" "packages.$system" "devShells.$system" "legacyPackages.$system.containerTests"; do
+    if nix eval "${override[@]}" --json "path:$flake#$output" \
       --apply 'outputs: builtins.mapAttrs (_: output: output.drvPath) outputs' >"$work/outputs.json" 2>"$work/said"; then
-      printf 'ok: %s of %s: %s\n' "$output" "$system" "$(jq -r 'keys | join(", ")' "$work/outputs.json")"
+      printf 'ok: %s: %s\n' "$output" "$(jq -r 'keys | join(", ")' "$work/outputs.json")"
     else
-      fail "$output of $system: $(cat "$work/said")"
+      fail "$output: $(cat "$work/said")"
     fi
   done
 done

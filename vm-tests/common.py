@@ -3,6 +3,8 @@
 Nothing here or in a script may rely on where programs are or on what else is in the store: the same text runs on Debian and NixOS.
 """
 
+import datetime
+import importlib.util
 import json
 import time
 from itertools import count as numbers
@@ -35,6 +37,15 @@ in link count
 """
 
 
+# Drivers of NixOS before 26.11 know numbers of seconds alone.
+TAKES_DURATIONS = importlib.util.find_spec("test_driver") is None or importlib.util.find_spec("test_driver.duration") is not None
+
+
+def seconds(count: float) -> datetime.timedelta | float:
+    """A duration, as the driver wants it."""
+    return datetime.timedelta(seconds=count) if TAKES_DURATIONS else count
+
+
 def build(machine: Machine, name: str, count: int = 1, size: int = 1000, sign: bool = True) -> str:
     """Builds a chain of paths; returns the last, which has all others in its closure."""
     before = offered(machine) or 0
@@ -48,9 +59,9 @@ def build(machine: Machine, name: str, count: int = 1, size: int = 1000, sign: b
     return path
 
 
-def within(seconds: float, happens) -> bool:
-    """Waits for something that may not happen at all; whether it did."""
-    end = time.monotonic() + seconds * SLOWNESS
+def within(limit: float, happens) -> bool:
+    """Waits so many seconds for something that may not happen at all; whether it did."""
+    end = time.monotonic() + limit * SLOWNESS
     while not happens():
         if time.monotonic() >= end:
             return False
@@ -97,9 +108,9 @@ def start_realise(machine: Machine, path: str) -> None:
     machine.succeed(f"{TRANSIENT} --unit=realise --remain-after-exit {REALISE} {path}")
 
 
-def finish_realise(machine: Machine, timeout: int = 120) -> str:
+def finish_realise(machine: Machine, limit: float = 120) -> str:
     """Waits for what `start_realise` began, which has to succeed; returns what Nix said."""
-    machine.wait_until_fails("systemctl show --property=SubState realise | grep -qx SubState=running", timeout=timeout)
+    machine.wait_until_fails("systemctl show --property=SubState realise | grep -qx SubState=running", timeout=seconds(limit))
     said = machine.succeed("journalctl --sync; journalctl --unit=realise --output=cat")
     t.assertEqual(machine.get_unit_property("realise.service", "SubState"), "exited", said)
     machine.succeed("systemctl stop realise")
@@ -135,11 +146,11 @@ def nowhere(machine: Machine, within: float, path: str | None = None) -> None:
     """Asks the gateway for what nobody has, or for a path that nobody who is there has: within that many seconds it has to say so, and
     never with an error of its own."""
     hash = path.removeprefix("/nix/store/")[:32] if path else f"{next(never_asked):032}"
-    status, seconds = machine.succeed(
+    status, took = machine.succeed(
         f"curl --silent --output /dev/null --write-out '%{{http_code}} %{{time_total}}' http://127.0.0.1:7649/{hash}.narinfo"
     ).split()
     t.assertEqual(status, "404")
-    t.assertLess(float(seconds), within * SLOWNESS)
+    t.assertLess(float(took), within * SLOWNESS)
 
 
 def sent(machine: Machine) -> int:
@@ -152,8 +163,8 @@ def asked(machine: Machine, status: str) -> int:
     return metric(machine, f'peernix_http_requests_total{{face="share",route="narinfo",status="{status}"}}')
 
 
-def wait_for_peers(machine: Machine, count: int, timeout: int = 60) -> None:
+def wait_for_peers(machine: Machine, count: int, limit: float = 60) -> None:
     """Waits until that many peers are online."""
     machine.wait_until_succeeds(
-        f"curl --silent --fail http://127.0.0.1:7649/metrics | grep -qx 'peernix_peers_online {count}'", timeout=timeout
+        f"curl --silent --fail http://127.0.0.1:7649/metrics | grep -qx 'peernix_peers_online {count}'", timeout=seconds(limit)
     )

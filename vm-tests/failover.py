@@ -16,7 +16,7 @@ with subtest("two machines have the path"):
 
 with subtest("the one that sends crashes in the middle"):
     start_realise(c, path)
-    retry(lambda _: fetched(c) > SIZE // 4, 60)
+    retry(lambda _: fetched(c) > SIZE // 4, seconds(60))
     source = max(before, key=lambda source: sent(source) - before[source])
     source.crash()
     t.assertLess(fetched(c), SIZE, "the transfer ended before its source did")

@@ -115,7 +115,7 @@ with subtest("the counters of Prometheus begin with the process"):
     for _ in range(5):
         nowhere(machine, 10)
     machine.succeed(f"systemctl kill --signal=KILL {UNIT}")
-    retry(lambda _: machine.execute(fetch)[0] == 0, 30)
+    retry(lambda _: machine.execute(fetch)[0] == 0, seconds(30))
     machine.wait_for_unit(UNIT)
     t.assertEqual(metric(machine, absent), 0)
     t.assertGreater(float(machine.succeed(f"{fetch} | {started}")), before)
@@ -156,7 +156,7 @@ with subtest("a key that is root's is said once, with what to do, and the socket
     machine.succeed(f"systemctl stop {UNIT}", f"chown root: {KEY}")
     machine.fail(f"systemctl start {UNIT}")
     machine.execute("curl --silent --max-time 2 http://127.0.0.1:7649/nix-cache-info")
-    machine.sleep(3)
+    machine.sleep(seconds(3))
     t.assertEqual(machine.get_unit_property(UNIT, "ExecMainStatus"), "77")
     t.assertEqual(machine.get_unit_property(UNIT, "NRestarts"), "0")
     t.assertIn("node.key: belongs to the user id 0", status_text())

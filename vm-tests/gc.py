@@ -8,7 +8,7 @@ def collect(machine: Machine, options: str = "0") -> dict[str, str]:
     """Collects garbage and waits for the end: path → what became of it. Options as `busctl` takes a dictionary."""
     job = json.loads(machine.succeed(f"busctl --json=short call {MANAGER} CollectGarbage 'a{{sv}}' {options}"))["data"][0]
     prefix = f"org.peernix.Peernix1 {job} org.peernix.Peernix1.Job"
-    machine.wait_until_fails(f"busctl get-property {prefix} State | grep -q running", timeout=60)
+    machine.wait_until_fails(f"busctl get-property {prefix} State | grep -q running", timeout=seconds(60))
     state, message = (machine.succeed(f"busctl get-property {prefix} {name}") for name in ("State", "Message"))
     t.assertEqual(state, 's "done"\n', message)
     paths = json.loads(machine.succeed(f"busctl --json=short call {prefix} ListPaths tu 0 1000"))["data"][0]
@@ -43,7 +43,7 @@ local = build(receiver, "local")
 with subtest("Nix's own collection while a path is sent leaves it there, and what is pinned"):
     own = build(source, "own")
     start_realise(receiver, large)
-    retry(lambda _: fetched(receiver) > SIZE // 16, 60)
+    retry(lambda _: fetched(receiver) > SIZE // 16, seconds(60))
     # Not only because it is open just now: between two of its files nothing is.
     source.succeed(f"NIX_REMOTE=daemon nix-store --gc --print-roots | grep -F temp: | grep {large}")
     source.succeed(f"NIX_REMOTE=daemon nix-store --gc --print-dead | grep {own}")

@@ -13,7 +13,7 @@ with subtest("commands say how they ended"):
     t.assertEqual(a.execute("echo out; exit 3"), (3, "out\n"))
     a.fail("false | true")
     t.assertEqual(a.succeed("echo 1", "echo 2"), "1\n2\n")
-    t.assertEqual(a.execute("sleep 60", timeout=1)[0], 124)
+    t.assertEqual(a.execute("sleep 60", timeout=seconds(1))[0], 124)
 
 with subtest("units"):
     t.assertEqual(a.succeed("systemctl --failed --no-legend"), "")

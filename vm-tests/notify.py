@@ -52,7 +52,7 @@ END""",
     as_user(f"{TRANSIENT} --user --unit=popups --setenv=DISPLAY=:0 dunst")
     desktop.wait_for_unit("popups.service", USER)
     as_user("notify-send hello world")
-    retry(lambda _: shown() == ["hello: world"], 20)
+    retry(lambda _: shown() == ["hello: world"], seconds(20))
 
 with subtest("the notifier runs in the session, as its unit says"):
     as_user("systemctl --user start peernix-notifier.service")
@@ -61,14 +61,14 @@ with subtest("the notifier runs in the session, as its unit says"):
 with subtest("machines that go at once are one notification"):
     desktop.block()
     wait_for_peers(desktop, 0)
-    retry(lambda _: len(shown()) == 2, 20)
+    retry(lambda _: len(shown()) == 2, seconds(20))
     for peer in peers:
         t.assertIn(peer.name, shown()[1])
 
 with subtest("and so are those that come"):
     desktop.unblock()
     wait_for_peers(desktop, len(peers))
-    retry(lambda _: len(shown()) == 3, 20)
+    retry(lambda _: len(shown()) == 3, seconds(20))
     for peer in peers:
         t.assertIn(peer.name, shown()[2])
     desktop.succeed("DISPLAY=:0 import -window root /tmp/desktop.png")
@@ -78,4 +78,4 @@ with subtest("and so are those that come"):
 
 with subtest("a key that signs from now on is told too"):
     desktop.succeed("peernixctl keys rotate", "peernixctl keys rotate")
-    retry(lambda _: any("key" in text.lower() for text in shown()[3:]), 20)
+    retry(lambda _: any("key" in text.lower() for text in shown()[3:]), seconds(20))

@@ -14,11 +14,11 @@ with subtest("a source disappears without a word in mid-transfer: the other take
     realise(b, path)
     before = {source: sent(source) for source in (a, b)}
     start_realise(c, path)
-    retry(lambda _: fetched(c) > SIZE // 4, 60)
+    retry(lambda _: fetched(c) > SIZE // 4, seconds(60))
     source = max(before, key=lambda source: sent(source) - before[source])
     source.block()
     # Nobody says that it is gone: that its silence is enough shows in how soon.
-    retry(lambda _: metric(c, "peernix_transfer_failovers_total") >= 1, 5)
+    retry(lambda _: metric(c, "peernix_transfer_failovers_total") >= 1, seconds(5))
     said = finish_realise(c)
     t.assertNotIn("retrying", said)
     t.assertEqual(closure(c, path), paths)
@@ -36,7 +36,7 @@ with subtest("a machine that is cut off answers Nix at once, and never with an e
     c.fail(f"{REALISE} {only_a}")
     wait_for_peers(c, 0)
     # For a moment they may be there yet, as when one address goes before the next one comes; then nobody waits for them.
-    c.wait_until_succeeds("! peernixctl peers --json=short | grep --quiet '\"state\": *\"suspect\"'", timeout=30)
+    c.wait_until_succeeds("! peernixctl peers --json=short | grep --quiet '\"state\": *\"suspect\"'", timeout=seconds(30))
     nowhere(c, within=0.25)
 
 with subtest("the others go on"):
@@ -47,5 +47,5 @@ with subtest("the network heals"):
     for machine in machines:
         wait_for_peers(machine, 2)
     # That nobody answered is remembered for half a second.
-    c.wait_until_succeeds(f"{REALISE} {only_a}", timeout=10)
+    c.wait_until_succeeds(f"{REALISE} {only_a}", timeout=seconds(10))
     t.assertTrue(has(c, only_a))

@@ -93,7 +93,7 @@ with subtest("and an upgrade: another program in the place of the first"):
 
 with subtest("nobody has noticed"):
     machine.succeed("echo >/tmp/stop")
-    machine.wait_until_succeeds("test -s /tmp/counts", timeout=90)
+    machine.wait_until_succeeds("test -s /tmp/counts", timeout=seconds(90))
     counts = json.loads(machine.succeed("cat /tmp/counts"))
     log.log(f"what became of the requests: {counts}")
     t.assertGreater(counts.pop("answered"), RESTARTS * CLIENTS)

@@ -30,7 +30,7 @@ for machine in machines:
 at_home, at_office = build(home, "at-home"), build(office, "at-office")
 
 with subtest("at home"):
-    retry(lambda _: online() == ["home"], 60)
+    retry(lambda _: online() == ["home"], seconds(60))
     realise(laptop, at_home)
     laptop.fail(f"{REALISE} {at_office}")
 
@@ -45,9 +45,9 @@ with subtest("on the way there is no network at all"):
 
 with subtest("at the office"):
     join("eth2", 2)
-    retry(lambda _: online() == ["office"], 60)
+    retry(lambda _: online() == ["office"], seconds(60))
     # That it was nowhere is remembered for two seconds.
-    laptop.wait_until_succeeds(f"{REALISE} {at_office}", timeout=10)
+    laptop.wait_until_succeeds(f"{REALISE} {at_office}", timeout=seconds(10))
     nowhere(laptop, within=0.6)
 
 with subtest("the office gets what was taken along from home"):
@@ -56,6 +56,6 @@ with subtest("the office gets what was taken along from home"):
 with subtest("and home again"):
     switch("eth2", False)
     join("eth1", 1)
-    retry(lambda _: online() == ["home"], 60)
+    retry(lambda _: online() == ["home"], seconds(60))
     realise(home, at_office)
     nowhere(laptop, within=0.6)

@@ -74,7 +74,7 @@ with subtest("`systemctl stop` leaves the gateway's socket, so that Nix never fi
 
 with subtest("the status line tells how it does"):
     wait_for_peers(machine, 1)
-    retry(lambda _: "1/1 peers online" in status_text(), 30)
+    retry(lambda _: "1/1 peers online" in status_text(), seconds(30))
     machine.succeed(f"systemctl status {UNIT} | grep 'Status: .*peers online'")
 
 with subtest("systemd hears what is counted"):
@@ -115,7 +115,7 @@ with subtest("a start with it fails, once, and says what is wrong"):
     # Through the socket it would be tried again for each connection.
     source.block()
     machine.fail(f"systemctl restart {UNIT}")
-    machine.sleep(2)
+    machine.sleep(seconds(2))
     t.assertEqual(machine.get_unit_property(UNIT, "ExecMainStatus"), "78")
     t.assertEqual(machine.get_unit_property(UNIT, "ActiveState"), "failed")
     t.assertEqual(machine.get_unit_property(UNIT, "NRestarts"), "0")
@@ -130,7 +130,7 @@ with subtest("a service that is killed in the middle of a transfer loses nothing
     identity = machine.succeed("sha256sum /var/lib/peernix/node.key")
     before = pid()
     start_realise(machine, path)
-    retry(lambda _: fetched(machine) > SIZE // 5, 60)
+    retry(lambda _: fetched(machine) > SIZE // 5, seconds(60))
     t.assertLess(fetched(machine), SIZE, "the transfer ended before the service did")
     machine.succeed(f"systemctl kill --signal=KILL {UNIT}")
     # Nix has seen it, and has got it all the same.
@@ -155,19 +155,53 @@ with subtest("the watchdog ends a service that hangs, and starts it again"):
     )
     before = pid()
     # Long enough for the watchdog to bite one that does not feed it.
-    machine.sleep(6)
+    machine.sleep(seconds(6))
     t.assertEqual(pid(), before, "a healthy service was restarted")
     # Its reactor alone is blocked: its own watch notices, says so, and feeds the watchdog no more.
     machine.succeed(f"cat >/tmp/hold.py <<'END'\n{HOLD}\nEND")
-    machine.succeed(f"python3 /tmp/hold.py {before}", timeout=60)
-    retry(lambda _: pid() not in (before, "0"), 30)
+    machine.succeed(f"python3 /tmp/hold.py {before}", timeout=seconds(60))
+    retry(lambda _: pid() not in (before, "0"), seconds(30))
     machine.wait_for_unit(UNIT)
     machine.succeed(f"journalctl --unit={UNIT} --output=cat | grep 'no sign of life'")
     machine.succeed("curl --silent --fail --max-time 5 http://127.0.0.1:7649/nix-cache-info")
     # And all of it.
     before = pid()
     machine.succeed(f"kill -STOP {before}")
-    retry(lambda _: pid() not in (before, "0"), 30)
+    retry(lambda _: pid() not in (before, "0"), seconds(30))
     machine.wait_for_unit(UNIT)
     machine.succeed(f"test $(journalctl --unit={UNIT} --output=cat | grep -ci 'watchdog timeout') -ge 2")
     machine.succeed("curl --silent --fail --max-time 5 http://127.0.0.1:7649/nix-cache-info")
+
+with subtest("a key from outside that was replaced is taken by a reload, without a restart where systemd can do that"):
+    version = int(machine.succeed("systemctl --version").split()[1])
+    # What is not encrypted is taken by older ones as well.
+    store = "/etc/credstore.encrypted" if version >= 254 else "/etc/credstore"
+    encrypted = "systemd-creds encrypt --name=peernix.signing-key - -" if version >= 254 else "cat"
+
+    def hand_over(name: str) -> None:
+        machine.succeed(f"nix key generate-secret --key-name {name} | {encrypted} >{store}/peernix.signing-key")
+
+    def signs() -> list[str]:
+        keys = json.loads(machine.succeed("peernixctl keys list --json=short"))
+        return [key["name"] for key in keys if key["state"] == "active"]
+
+    machine.succeed(f"mkdir -p -m 700 {store}")
+    hand_over("outside-1")
+    configure("")
+    machine.succeed(
+        f"grep -qx '\\[keys\\]' {CONFIG} || echo '[keys]' >>{CONFIG}",
+        f"sed -i '/^signing = /d; /^\\[keys\\]$/a signing = \"credential\"' {CONFIG}",
+    )
+    machine.succeed(f"systemctl restart {UNIT}")
+    t.assertEqual(signs(), ["outside-1"])
+    before = pid()
+    hand_over("outside-2")
+    machine.succeed(f"systemctl reload {UNIT}")
+    t.assertEqual(pid(), before)
+    t.assertEqual(signs(), ["outside-2" if version >= 260 else "outside-1"])
+    machine.succeed(f"systemctl restart {UNIT}")
+    t.assertEqual(signs(), ["outside-2"])
+
+with subtest("nothing in the units is unknown to this systemd"):
+    said = machine.succeed("journalctl --boot --output=cat | grep -E 'peernix[^ ]*[.](service|socket):[0-9]+' || true")
+    t.assertEqual(said, "")

@@ -20,7 +20,7 @@ with subtest("many transfers at once"):
     gateway = "http://127.0.0.1:7649"
     narinfos = [f"{gateway}/{path.removeprefix('/nix/store/')[:32]}.narinfo" for path in paths]
     urls = [
-        machine.wait_until_succeeds(f"curl --silent --fail {narinfo} | sed -n 's/^URL: //p'", timeout=30).strip()
+        machine.wait_until_succeeds(f"curl --silent --fail {narinfo} | sed -n 's/^URL: //p'", timeout=seconds(30)).strip()
         for narinfo in narinfos
     ]
     machine.succeed(f"{REALISE} --option http-connections {COUNT} --max-jobs {COUNT} {' '.join(paths)}")

@@ -30,7 +30,7 @@ with subtest("the others ask for it at once, and get it from each other"):
     for machine in ten[1:]:
         # Until then they would not know better than to ask the Internet.
         machine.wait_until_succeeds(
-            f"curl --silent http://127.0.0.1:7649/metrics | grep -qx 'peernix_index_entries {COUNT}'", timeout=20
+            f"curl --silent http://127.0.0.1:7649/metrics | grep -qx 'peernix_index_entries {COUNT}'", timeout=seconds(20)
         )
     for machine in ten[1:]:
         start_realise(machine, path)

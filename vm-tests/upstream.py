@@ -48,4 +48,4 @@ with subtest("and what nobody has is soon said to be nowhere"):
 
 with subtest("the Internet is back"):
     internet.unblock()
-    b.wait_until_succeeds(f"{REALISE} {later}", timeout=60)
+    b.wait_until_succeeds(f"{REALISE} {later}", timeout=seconds(60))

@@ -44,7 +44,7 @@ pub(super) fn script(shell: Shell) -> String {
     match shell {
         Shell::Bash => bash(&text),
         Shell::Zsh => zsh(&text),
-        Shell::Fish => fish(text),
+        Shell::Fish => fish(&text),
     }
 }
 
@@ -58,18 +58,38 @@ fn bash(text: &str) -> String {
         r#"
 # What only the running service knows comes from it; everything else from the function above.
 _peernixctl_here() {{
-    local line=" " what="" candidate
+    local line=" " what="" candidate word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}"
+    local -a there=()
     local -i at
+    # `--option=value` comes as three words; of some options the value may stand nowhere else.
+    if [[ $word == "=" ]]; then
+        _peernixctl "$1" "" "$before"
+        return 0
+    elif [[ $before == "=" ]]; then
+        _peernixctl "$1" "$word" "${{COMP_WORDS[COMP_CWORD-2]}}"
+        return 0
+    elif [[ $before == --json ]]; then
+        _peernixctl "$1" "$word" "$1"
+        return 0
+    fi
     for ((at = 1; at < COMP_CWORD; at++)); do
-        [[ ${{COMP_WORDS[at]}} == -* ]] || line+="${{COMP_WORDS[at]}} "
+        case "${{COMP_WORDS[at]}}" in
+            -H | --host)
+                [[ ${{COMP_WORDS[at+1]}} == "=" ]] && at+=1
+                at+=1
+                there=(-H "${{COMP_WORDS[at]}}")
+                ;;
+            -* | =) ;;
+            *) line+="${{COMP_WORDS[at]}} " ;;
+        esac
     done
     case "$line" in
 {cases}    esac
-    if [[ -n $what && ${{COMP_WORDS[COMP_CWORD]}} != -* ]]; then
+    if [[ -n $what && $word != -* ]]; then
         COMPREPLY=()
         while IFS=$'\t' read -r candidate _; do
-            [[ $candidate == "${{COMP_WORDS[COMP_CWORD]}}"* ]] && COMPREPLY+=("$candidate")
-        done < <(peernixctl __complete "$what" 2>/dev/null)
+            [[ $candidate == "$word"* ]] && COMPREPLY+=("$candidate")
+        done < <(peernixctl "${{there[@]}}" __complete "$what" 2>/dev/null)
         return 0
     fi
     _peernixctl "$@"
@@ -96,11 +116,20 @@ fn zsh(text: &str) -> String {
     }
     let mut functions = String::from(
         r#"
-# What only the running service knows.
+# What only the running service knows, here or where -H says.
 _peernixctl__ask() {
-    local -a candidates
+    local -a candidates there typed
     local line
-    for line in ${(f)"$(peernixctl __complete $1 2>/dev/null)"}; do
+    local -i at
+    # All that was typed: `words` begins at the verb here.
+    typed=(${(z)LBUFFER})
+    for ((at = 1; at < $#typed; at++)); do
+        case $typed[at] in
+            -H|--host) there=(-H ${(Q)typed[at+1]}) ;;
+            --host=*) there=(-H ${(Q)typed[at]#--host=}) ;;
+        esac
+    done
+    for line in ${(f)"$(peernixctl $there __complete $1 2>/dev/null)"}; do
         candidates+=("${line%%$'\t'*}:${line#*$'\t'}")
     done
     _describe -t "$1" "$1" candidates
@@ -120,16 +149,55 @@ _peernixctl__ask() {
     }
 }
 
-fn fish(mut text: String) -> String {
-    text.push_str("\n# What only the running service knows.\n");
+/// What the generator leaves out: values of arguments that are no options.
+fn fish(text: &str) -> String {
+    // An option that may have a value has it behind a `=`; with `-r`, and in what splits the command line, it would be the next word.
+    let lines = text.lines().map(|line| match line {
+        _ if line.contains(" -l json ") => line.replacen(" -r -f ", " -f ", 1),
+        _ => line.replacen(" json= ", " 'json=?' ", 1),
+    });
+    let mut text = lines.collect::<Vec<_>>().join("\n");
+    text.push_str(
+        r#"
+
+# What only the running service knows, here or where -H says.
+function __peernixctl_ask
+    set -l typed (commandline -opc)
+    set -l there
+    for at in (seq (count $typed))
+        switch $typed[$at]
+            case -H --host
+                set there -H $typed[(math $at + 1)]
+            case '--host=*'
+                set there -H (string replace -- --host= '' $typed[$at])
+        end
+    end
+    peernixctl $there __complete $argv[1] 2>/dev/null
+end
+"#,
+    );
+    let mut line = |verb: &[&str], what: &str| {
+        let seen: Vec<String> = verb.iter().map(|word| format!("__fish_seen_subcommand_from {word}")).collect();
+        text.push_str(&format!("complete -c peernixctl -n \"{}\" -f -a \"{what}\"\n", seen.join("; and ")));
+    };
     for (verb, _, what) in DYNAMIC {
-        let seen: Vec<String> = verb.split(' ').map(|word| format!("__fish_seen_subcommand_from {word}")).collect();
-        text.push_str(&format!(
-            "complete -c peernixctl -n \"{}\" -f -a \"(peernixctl __complete {what} 2>/dev/null)\"\n",
-            seen.join("; and ")
-        ));
+        line(&verb.split(' ').collect::<Vec<_>>(), &format!("(__peernixctl_ask {what})"));
+    }
+    for (verb, values) in positional_values(&visible(), &[]) {
+        line(&verb.iter().map(String::as_str).collect::<Vec<_>>(), &values.join(" "));
     }
     text
+}
+
+/// The verbs below `command`, as their words, with the words that an argument of theirs may be.
+fn positional_values(command: &clap::Command, verb: &[String]) -> Vec<(Vec<String>, Vec<String>)> {
+    let values =
+        command.get_positionals().flat_map(clap::Arg::get_possible_values).filter(|value| !value.is_hide_set());
+    let values: Vec<String> = values.map(|value| value.get_name().to_owned()).collect();
+    let own = (!values.is_empty()).then(|| (verb.to_vec(), values));
+    let below = command.get_subcommands().filter(|below| !below.is_hide_set());
+    let below = below.flat_map(|below| positional_values(below, &[verb, &[below.get_name().to_owned()]].concat()));
+    own.into_iter().chain(below).collect()
 }
 
 #[cfg(test)]
@@ -157,7 +225,7 @@ mod tests {
     fn scripts_ask_for_every_kind() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let text = script(shell);
-            assert!(text.contains("peernixctl __complete"), "{shell:?}");
+            assert!(text.contains(" __complete "), "{shell:?}");
             for (_, _, what) in DYNAMIC {
                 assert!(text.contains(what), "{shell:?}: {what}");
             }
@@ -166,6 +234,9 @@ mod tests {
         assert!(zsh.contains(":_peernixctl__peers' \\") && zsh.contains(":_peernixctl__jobs' \\"), "{zsh}");
     }
 
+    /// Where the word `peernixctl` stands for a program that knows two peers here and another one on build1.
+    const PEERS: &str = r#"if [ "$1 $2" = "-H build1" ]; then printf 'far\tonline\n'; else printf 'tower\tonline\n$(touch pwned)\tx\nbirch\tonline\n'; fi"#;
+
     /// What a real bash offers for a command line whose last word is being typed.
     fn offered(words: &[&str]) -> String {
         let mut bash = Command::new("bash");
@@ -173,7 +244,7 @@ mod tests {
         let mut bash = bash.spawn().unwrap();
         let words_quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
         let program = format!(
-            "peernixctl() {{ printf 'tower\\tonline\\n$(touch pwned)\\tx\\nbirch\\tonline\\n'; }}\n{}\n\
+            "peernixctl() {{ {PEERS}; }}\n{}\n\
              COMP_WORDS=({})\nCOMP_CWORD={}\n_peernixctl_here peernixctl '{}' '{}'\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n",
             script(Shell::Bash),
             words_quoted.join(" "),
@@ -194,5 +265,45 @@ mod tests {
         assert_eq!(offered(&["peernixctl", "und"]), "undrain\n");
         assert!(offered(&["peernixctl", "peers", "--state", "o"]).contains("offline"));
         assert!(offered(&["peernixctl", "peers", "b"]).contains("block"));
+        // The value of an option that needs none stands behind a `=`, and only there.
+        assert_eq!(offered(&["peernixctl", "--json", "="]), "short\npretty\noff\n");
+        assert_eq!(offered(&["peernixctl", "peers", "--json", "=", "p"]), "pretty\n");
+        assert_eq!(offered(&["peernixctl", "--json", "und"]), "undrain\n");
+        assert_eq!(offered(&["peernixctl", "--transport", "=", "d"]), "dbus\n");
+        for far in [&["-H", "build1"][..], &["--host", "=", "build1"]] {
+            assert_eq!(offered(&[&["peernixctl"], far, &["peers", "show", ""]].concat()), "far\n");
+        }
+    }
+
+    /// What a real fish offers.
+    fn fish_offers(line: &str) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("peernixctl");
+        std::fs::write(&program, format!("#!/bin/sh\n{PEERS}\n")).unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::write(dir.path().join("peernixctl.fish"), script(Shell::Fish)).unwrap();
+        let mut fish = Command::new("fish");
+        fish.args(["--no-config", "--command", "source peernixctl.fish; complete --do-complete $argv", line]);
+        fish.current_dir(dir.path())
+            .env("HOME", dir.path())
+            .env("PATH", format!("{}:/usr/bin:/bin", dir.path().display()));
+        let output = fish.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_real_fish_completes() {
+        if Command::new("fish").arg("--version").output().is_err() {
+            return crate::cli::output::complain("SKIPPED: there is no fish here (on Debian: apt-get install fish)");
+        }
+        assert_eq!(fish_offers("peernixctl peers show t"), ["tower"]);
+        assert_eq!(fish_offers("peernixctl -H build1 peers show "), ["far"]);
+        assert_eq!(fish_offers("peernixctl --host=build1 peers show "), ["far"]);
+        assert_eq!(fish_offers("peernixctl --json="), ["--json=off", "--json=pretty", "--json=short"]);
+        assert_eq!(fish_offers("peernixctl --json und"), ["undrain"]);
+        assert_eq!(fish_offers("peernixctl log-level d"), ["debug"]);
+        assert_eq!(fish_offers("peernixctl completion f"), ["fish"]);
     }
 }

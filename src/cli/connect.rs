@@ -54,6 +54,8 @@ pub(super) struct Route {
     pub(super) transport: Transport,
     /// On which machine, as ssh names it.
     pub(super) host: Option<String>,
+    /// Whether ssh may ask for a password or whether it is the right machine.
+    pub(super) may_ask: bool,
 }
 
 impl Route {
@@ -63,7 +65,7 @@ impl Route {
     /// [`ErrorKind::NotRunning`] if it is nowhere.
     pub(super) async fn connect(&self, start: Start) -> Outcome<Arc<dyn Control>> {
         if let Some(host) = &self.host {
-            return over_ssh(host, start).await;
+            return over_ssh(host, start, self.may_ask).await;
         }
         match self.transport {
             Transport::Dbus => {
@@ -196,8 +198,11 @@ async fn socket(start: Start) -> Outcome<PathBuf> {
 }
 
 /// The service of another machine: its `peernixctl` joins ssh with the socket there.
-async fn over_ssh(host: &str, start: Start) -> Outcome<Arc<dyn Control>> {
+async fn over_ssh(host: &str, start: Start, may_ask: bool) -> Outcome<Arc<dyn Control>> {
     let mut command = Command::new("ssh");
+    if !may_ask {
+        command.args(["-o", "BatchMode=yes"]);
+    }
     command.args(["-xT", "--", host, "peernixctl", BRIDGE]);
     if start == Start::Never {
         command.arg("--never-start");

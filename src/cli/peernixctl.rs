@@ -38,8 +38,9 @@ fn run(args: Args) -> Done<()> {
     let verb = verb.unwrap_or_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| VerbError::other("start", error))?;
-    let route = Route { transport: global.transport, host: global.host };
-    let ask = !global.no_ask_password && route.host.is_none() && route.transport != Transport::Varlink;
+    let may_ask = !global.no_ask_password && !matches!(verb, Verb::Complete { .. });
+    let route = Route { transport: global.transport, host: global.host, may_ask };
+    let ask = may_ask && route.host.is_none() && route.transport != Transport::Varlink;
     let done = runtime.block_on(dispatch(verb, &route, ask, &screen));
     // What reads stdin for the bridge may wait for ever.
     runtime.shutdown_background();
@@ -74,7 +75,7 @@ async fn dispatch(verb: Verb, route: &Route, ask: bool, screen: &Screen) -> Done
         Verb::Complete { what } => {
             // Nobody who presses Tab wants to read of errors.
             if let Ok(control) = route.connect(Start::Never).await {
-                verbs::completion::candidates(&*control, what, screen).await;
+                verbs::completion::candidates(&*control, what, route.host.is_some(), screen).await;
             }
             Ok(())
         }

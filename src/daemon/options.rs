@@ -187,18 +187,20 @@ pub(crate) fn node_key(directories: &Directories) -> anyhow::Result<(NodeKey, Op
     })
 }
 
+/// The credential that signs. Blocks.
+pub(super) fn signing_key() -> anyhow::Result<Zeroizing<String>> {
+    let secret = credentials::read(SIGNING_KEY)?.with_context(|| {
+        format!("[keys] signing is \"credential\", and the service has no credential '{SIGNING_KEY}': add LoadCredential={SIGNING_KEY}:FILE to peernix.service (NixOS: services.peernix.signingKeyFile)")
+    })?;
+    let text = std::str::from_utf8(&secret).with_context(|| format!("the credential '{SIGNING_KEY}' is not text"))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
 /// Where signing keys come from: the state directory, or the credential that the configuration asks for.
 pub(super) fn signing_keys(config: &Config, directories: &Directories) -> anyhow::Result<SigningOptions> {
     let source = match config.keys.signing {
         Signing::State => KeySource::State,
-        Signing::Credential => {
-            let secret = credentials::read(SIGNING_KEY)?.with_context(|| {
-                format!("[keys] signing is \"credential\", and the service has no credential '{SIGNING_KEY}': add LoadCredential={SIGNING_KEY}:FILE to peernix.service (NixOS: services.peernix.signingKeyFile)")
-            })?;
-            let text =
-                std::str::from_utf8(&secret).with_context(|| format!("the credential '{SIGNING_KEY}' is not text"))?;
-            KeySource::Credential(Zeroizing::new(text.to_owned()))
-        }
+        Signing::Credential => KeySource::Credential(signing_key()?),
     };
     Ok(SigningOptions {
         state_dir: directories.state.clone(),

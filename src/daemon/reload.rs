@@ -3,7 +3,7 @@
 use super::options;
 use super::uploads::UploadRules;
 use super::upstreams::{self, Upstreams};
-use crate::config::{Config, Discovery, Gateway, OnMetered, Policy, Share, Trust, TrustedBy};
+use crate::config::{Config, Discovery, Gateway, OnMetered, Policy, Share, Signing, Trust, TrustedBy};
 use crate::control::{self, Event, EventKind, EventLog, ServiceState, StateCell, timestamp};
 use crate::fetch::Fetcher;
 use crate::keys::{SigningKeys, TrustList};
@@ -17,6 +17,7 @@ use crate::system::sockets::Addresses;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
+use zeroize::Zeroizing;
 
 /// The configuration in force, and the rooms that follow it.
 pub(super) struct Current {
@@ -38,10 +39,20 @@ pub(super) struct Current {
     pub(super) upload_rules: watch::Sender<UploadRules>,
 }
 
+/// What was read to be put in force.
+struct Read {
+    config: Config,
+    trusted: TrustedBy,
+    upstreams: Upstreams,
+    /// The credential that signs, if one does.
+    signing_key: Option<Zeroizing<String>>,
+}
+
 impl Current {
     /// Reads the configuration and puts in force what changed in it. A bad one changes nothing.
     pub(super) async fn reload(&mut self) -> control::Reload {
         let (in_force, trusted_before) = (self.config.clone(), self.trusted.clone());
+        let signs_by_credential = self.started.keys.signing == Signing::Credential;
         // A configuration may lie on a file system that is slow to answer.
         let read = tokio::task::spawn_blocking(move || {
             let config = in_force.load_again().map_err(|problem| problem.to_string())?;
@@ -55,15 +66,17 @@ impl Current {
                     file.display()
                 ));
             }
+            let signing_key = if signs_by_credential { Some(options::signing_key()) } else { None };
+            let signing_key = signing_key.transpose().map_err(|problem| format!("{problem:#}"))?;
             let upstreams = upstreams::read(&config);
             match upstreams.left_out.first() {
-                None => Ok::<_, String>((config, trusted, upstreams)),
+                None => Ok::<_, String>(Read { config, trusted, upstreams, signing_key }),
                 Some(why) => Err(why.clone()),
             }
         });
         let read = read.await.unwrap_or_else(|_| Err("the reading of the configuration was cut off".to_owned()));
         let outcome = match read {
-            Ok((config, trusted, upstreams)) => self.apply(config, trusted, upstreams).await,
+            Ok(read) => self.apply(read).await,
             Err(problem) => Err(problem),
         };
         let timestamp = timestamp(SystemTime::now());
@@ -86,12 +99,19 @@ impl Current {
     }
 
     /// Puts a configuration in force; gives the sections with changes that have to wait. Does all of it or nothing.
-    async fn apply(&mut self, new: Config, trusted: TrustedBy, upstreams: Upstreams) -> Result<Vec<String>, String> {
+    async fn apply(&mut self, read: Read) -> Result<Vec<String>, String> {
+        let Read { config: new, trusted, upstreams, signing_key } = read;
         // What can fail comes first.
         let policy = options::share_policy(&new).map_err(|error| error.to_string())?;
         self.keys.configure(new.keys.name.clone(), new.keys.grace);
         if new.share.policy == Policy::SignedAndOwn
             && let Err(error) = self.keys.ensure().await
+        {
+            self.keys.configure(self.config.keys.name.clone(), self.config.keys.grace);
+            return Err(error.to_string());
+        }
+        if let Some(text) = signing_key
+            && let Err(error) = self.keys.replace_credential(&text).await
         {
             self.keys.configure(self.config.keys.name.clone(), self.config.keys.grace);
             return Err(error.to_string());

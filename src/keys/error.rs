@@ -23,7 +23,7 @@ pub enum KeysError {
     KeyInUse(String),
     /// The key is a credential.
     #[error(
-        "the key {0} is the credential \"signing-key\" of the service: to replace it, change that credential (LoadCredential= or LoadCredentialEncrypted= of peernix.service) and restart the service; to have keys managed here, set [keys] signing = \"state\""
+        "the key {0} is the credential \"signing-key\" of the service: to replace it, change what it is made of (/etc/credstore/peernix.signing-key, or what LoadCredential= of peernix.service names), then `systemctl reload peernix.service`, or restart it where systemd is older than 260; to have keys managed here, set [keys] signing = \"state\""
     )]
     ManagedExternally(String),
     /// Not a public key.

@@ -93,7 +93,6 @@ struct Inner {
     file: PathBuf,
     host: Mutex<String>,
     clock: Clock,
-    credential: Option<Arc<SecretKey>>,
     defaults: Mutex<Defaults>,
     current: RwLock<Current>,
     /// Held by whoever changes something, from reading what is to writing what will be.
@@ -109,6 +108,8 @@ struct Defaults {
 
 /// The keys as they are.
 struct Current {
+    /// The key that the administrator hands over, which signs alone.
+    credential: Option<Arc<SecretKey>>,
     ring: Ring,
     /// The file is behind.
     unsaved: bool,
@@ -127,10 +128,7 @@ impl SigningKeys {
         let SigningOptions { state_dir, source, name, host, grace } = options;
         let credential = match source {
             KeySource::State => None,
-            KeySource::Credential(text) => {
-                let key: SecretKey = text.parse().map_err(KeysError::Credential)?;
-                Some(Arc::new(key))
-            }
+            KeySource::Credential(text) => Some(credential(&text)?),
         };
         let file = state_dir.join(DIRECTORY).join(FILE);
         let (path, now) = (file.clone(), clock.now());
@@ -140,9 +138,8 @@ impl SigningKeys {
             file,
             host: Mutex::new(host),
             clock,
-            credential,
             defaults: Mutex::new(Defaults { name, grace }),
-            current: RwLock::new(Current { ring, unsaved: false }),
+            current: RwLock::new(Current { credential, ring, unsaved: false }),
             changing: tokio::sync::Mutex::default(),
             signing,
         }));
@@ -153,6 +150,25 @@ impl SigningKeys {
     /// Takes over `[keys] name` and `grace` of a configuration that was read again. They count for the next rotation.
     pub fn configure(&self, name: String, grace: Duration) {
         *self.0.defaults.lock() = Defaults { name, grace };
+    }
+
+    /// Takes over the text of the credential `signing-key`, which was read again: it signs from now on, and what the one before signed is no
+    /// longer this machine's own, as after a restart. Where keys are managed here it says nothing. Whether it is another key.
+    ///
+    /// # Errors
+    /// It is no key; then nothing has changed.
+    pub async fn replace_credential(&self, text: &str) -> Result<bool, KeysError> {
+        let new = credential(text)?;
+        let _changing = self.0.changing.lock().await;
+        let Some(old) = self.credential().filter(|old| old.public() != new.public()) else { return Ok(false) };
+        let signing = {
+            let mut current = self.0.current.write();
+            current.credential = Some(Arc::clone(&new));
+            Signing::new(current.credential.as_ref(), &current.ring)
+        };
+        self.0.signing.set(signing);
+        log::info!(key:% = new.name(); "signing with {} from now on, the credential; before: {}", new.public(), old.name());
+        Ok(true)
     }
 
     /// The host has another name from now on. It counts for the next rotation.
@@ -166,7 +182,7 @@ impl SigningKeys {
     /// The key cannot be made or written.
     pub async fn ensure(&self) -> Result<bool, KeysError> {
         let _changing = self.0.changing.lock().await;
-        if self.0.credential.is_some() || self.ring().active().is_some() {
+        if self.credential().is_some() || self.ring().active().is_some() {
             return Ok(false);
         }
         self.make_next(Duration::ZERO).await.map(|_| true)
@@ -178,7 +194,7 @@ impl SigningKeys {
     /// # Errors
     /// The key is a credential, there are too many keys, or the new one cannot be written; then nothing has changed.
     pub async fn rotate(&self, grace: Option<Duration>) -> Result<Rotated, KeysError> {
-        if let Some(credential) = &self.0.credential {
+        if let Some(credential) = self.credential() {
             return Err(KeysError::ManagedExternally(credential.name().to_owned()));
         }
         let grace = grace.unwrap_or_else(|| self.defaults(|defaults| defaults.grace));
@@ -209,7 +225,8 @@ impl SigningKeys {
     /// revoked all the same, but only until the next start.
     pub async fn revoke(&self, which: &str, reason: &str) -> Result<Option<KeyView>, KeysError> {
         check_comment(reason)?;
-        if let Some(key) = &self.0.credential
+        let credential = self.credential();
+        if let Some(key) = &credential
             && (fingerprint(&key.public()) == which || key.name() == which)
         {
             return Err(KeysError::ManagedExternally(key.name().to_owned()));
@@ -217,7 +234,7 @@ impl SigningKeys {
         let _changing = self.0.changing.lock().await;
         let mut ring = self.ring();
         // Beside a credential no key of the state directory signs.
-        let in_use = self.0.credential.is_none();
+        let in_use = credential.is_none();
         let revoked = match ring.revoke(which, reason, in_use, self.0.clock.now()) {
             // It should be replaced first, but nothing can be written, so that it cannot be: then nothing is signed. That a key
             // somebody stole signs no more is worth that.
@@ -244,7 +261,7 @@ impl SigningKeys {
     #[must_use]
     pub fn list(&self) -> Vec<KeyView> {
         let mut views: Vec<KeyView> = self.ring().0.iter().map(Key::view).collect();
-        let Some(credential) = &self.0.credential else { return views };
+        let Some(credential) = self.credential() else { return views };
         for view in &mut views {
             // Beside a credential they do not sign.
             if matches!(view.state, KeyState::Active | KeyState::Grace) {
@@ -327,6 +344,10 @@ impl SigningKeys {
         read(&self.0.defaults.lock())
     }
 
+    fn credential(&self) -> Option<Arc<SecretKey>> {
+        self.0.current.read().credential.clone()
+    }
+
     fn ring(&self) -> Ring {
         self.0.current.read().ring.clone()
     }
@@ -337,14 +358,22 @@ impl SigningKeys {
     }
 
     fn publish(&self, ring: Ring, unsaved: bool) {
-        let signing = Signing::new(self.0.credential.as_ref(), &ring);
-        *self.0.current.write() = Current { ring, unsaved };
+        let signing = {
+            let mut current = self.0.current.write();
+            (current.ring, current.unsaved) = (ring, unsaved);
+            Signing::new(current.credential.as_ref(), &current.ring)
+        };
         self.0.signing.set(signing);
     }
 
     fn saved(&self) {
         self.0.current.write().unsaved = false;
     }
+}
+
+/// The key that is a credential.
+fn credential(text: &str) -> Result<Arc<SecretKey>, KeysError> {
+    text.parse().map(Arc::new).map_err(KeysError::Credential)
 }
 
 /// The name of the first key: the configured one, else the host's name as far as a key's name can have it, and 1.

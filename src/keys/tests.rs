@@ -3,7 +3,7 @@
 use super::clock::{Clock, Moment};
 use super::ring::{KEYS_MAX, Ring, SIGNING_MAX};
 use super::*;
-use crate::nix::{PathInfo, PublicKey, StoreDir};
+use crate::nix::{PathInfo, PublicKey, SecretKey, StoreDir};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -312,6 +312,31 @@ async fn credentials_are_the_administrators() {
     assert_eq!(own(&keys), ["test-1", "tower-1"]);
     let bad = machine.open_from(KeySource::Credential("test-1:AAAA".to_owned().into())).await;
     assert!(matches!(bad, Err(KeysError::Credential(_))));
+}
+
+#[tokio::test]
+async fn a_credential_that_was_replaced_signs_from_then_on() {
+    let machine = Machine::new();
+    let text = include_str!("../../tests/golden/keys/test-1.secret");
+    let keys = machine.open_from(KeySource::Credential(text.to_owned().into())).await.unwrap();
+    let mut changes = keys.versioned().subscribe();
+    assert!(!keys.replace_credential(text).await.unwrap(), "it is the same");
+    assert!(matches!(keys.replace_credential("test-1:AAAA").await, Err(KeysError::Credential(_))));
+    assert!(!changes.has_changed().unwrap());
+    let next = SecretKey::from_seed("test-2", [9; 32]).unwrap();
+    assert!(keys.replace_credential(&next.to_file()).await.unwrap());
+    assert!(changes.has_changed().unwrap());
+    changes.mark_unchanged();
+    assert_eq!((signing(&keys), own(&keys)), (vec!["test-2".to_owned()], vec!["test-2".to_owned()]));
+    assert_eq!(
+        keys.list().last().map(|view| (view.name.as_str(), view.managed)),
+        Some(("test-2", Managed::Credential))
+    );
+    // Where keys are managed here, a credential that nobody asked for says nothing.
+    let managed = Machine::new().open().await;
+    managed.ensure().await.unwrap();
+    assert!(!managed.replace_credential(text).await.unwrap());
+    assert_eq!(signing(&managed), ["tower-1"]);
 }
 
 #[tokio::test]

@@ -19,6 +19,9 @@ pub const FLEET_KEY: &str = "fleet-key";
 /// The identity of this machine on the network.
 pub const NODE_KEY: &str = "node-key";
 
+/// What stands before the names of those that are imported from the places of the machine.
+const IMPORTED: &str = "peernix.";
+
 /// The largest credential that is read, in bytes; a key has less than 200, a client certificate with its chain some 8,000.
 const SIZE_MAX: usize = 16 * 1024;
 
@@ -40,19 +43,22 @@ pub enum CredentialError {
     #[error("the credential {}: not a file", .0.display())]
     NotAFile(PathBuf),
     /// The manager handed over others, but not this one.
-    #[error("there is no credential {}; add LoadCredential={}:FILE to the unit and restart it", .0.display(), name(.0))]
-    Missing(PathBuf),
+    #[error(
+        "there is no credential {}; put it into /etc/credstore/{IMPORTED}{name}, or add LoadCredential={name}:FILE to the unit, and restart it",
+        path.display()
+    )]
+    Missing {
+        /// Where it would be.
+        path: PathBuf,
+        /// What it is called.
+        name: String,
+    },
     /// There is no manager that hands over any.
     #[error(
         "there are no credentials: $CREDENTIALS_DIRECTORY, where the file '{0}' is looked for, is not set; systemd sets it for a unit \
          with LoadCredential={0}:FILE, and without systemd it may name a folder that only this user can read"
     )]
     NoDirectory(String),
-}
-
-/// The name of a credential whose file this is.
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Reads a credential that must be there.
@@ -65,7 +71,8 @@ pub fn require(name: &str) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
 
 fn require_in(directory: Option<&Path>, name: &str) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
     let directory = directory.ok_or_else(|| CredentialError::NoDirectory(name.to_owned()))?;
-    read_in(directory, name)?.ok_or_else(|| CredentialError::Missing(directory.join(name)))
+    read_in(directory, name)?
+        .ok_or_else(|| CredentialError::Missing { path: directory.join(name), name: name.to_owned() })
 }
 
 /// Where the manager put them.
@@ -73,8 +80,8 @@ fn directory() -> Option<PathBuf> {
     std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).filter(|directory| directory.is_absolute())
 }
 
-/// Reads a credential by the name that the unit gives it. `Ok(None)`: the manager handed over none of this name. The memory is
-/// wiped when the value goes. Blocks, on files in memory.
+/// Reads a credential by the name that the unit gives it, else by that of an imported one. `Ok(None)`: the manager handed over none of
+/// this name. The memory is wiped when the value goes. Blocks, on files in memory.
 ///
 /// # Errors
 /// See [`CredentialError`]; no message repeats what is in it.
@@ -83,7 +90,13 @@ pub fn read(name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, CredentialError> {
 }
 
 fn read_in(directory: &Path, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, CredentialError> {
-    let path = directory.join(name);
+    match read_file(directory.join(name))? {
+        None => read_file(directory.join(format!("{IMPORTED}{name}"))),
+        found => Ok(found),
+    }
+}
+
+fn read_file(path: PathBuf) -> Result<Option<Zeroizing<Vec<u8>>>, CredentialError> {
     // Neither a link to somewhere else nor a pipe that never answers.
     let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(&path) {
@@ -127,6 +140,8 @@ mod tests {
         assert!(missing.contains("LoadCredential=login:FILE"), "{missing}");
         let nowhere = require_in(None, "login").unwrap_err().to_string();
         assert!(nowhere.contains("$CREDENTIALS_DIRECTORY") && nowhere.contains("'login'"), "{nowhere}");
+        std::fs::write(at("peernix.signing-key"), "imported-1:secret").unwrap();
+        assert_eq!(read(SIGNING_KEY).unwrap().unwrap().as_slice(), b"imported-1:secret");
         std::fs::write(at(SIGNING_KEY), "host-1:secret").unwrap();
         assert_eq!(read(SIGNING_KEY).unwrap().unwrap().as_slice(), b"host-1:secret");
         std::fs::write(at("most"), vec![b'x'; SIZE_MAX]).unwrap();

@@ -182,6 +182,28 @@ fn every_sandbox_is_tight() {
 }
 
 #[test]
+fn what_a_systemd_does_not_know_is_left_out() {
+    // Since when which of them is known, and in what file.
+    let newer = [
+        (254, "system/peernix.service", "FileDescriptorStorePreserve"),
+        (254, "system/peernix.service", "ImportCredential"),
+        (260, "system/peernix.service", "RefreshOnReload"),
+        (262, "system/peernix-varlink.socket", "XAttrEntryPoint"),
+        (262, "system/peernix-admin.socket", "XAttrListen"),
+    ];
+    for version in [252, 253, 254, 257, 259, 260, 261, 262, 300] {
+        let installed = Installed::new(Some(version));
+        let service = installed.text("lib/systemd/system/peernix.service");
+        let loaded = values(&service, "LoadCredential");
+        assert_eq!(loaded.is_empty(), version >= 254, "{loaded:?} for systemd {version}");
+        for (since, unit, key) in newer {
+            let has = !values(&installed.text(&format!("lib/systemd/{unit}")), key).is_empty();
+            assert_eq!(has, version >= since, "{key} for systemd {version}");
+        }
+    }
+}
+
+#[test]
 fn units_fit_their_systemd_and_each_other() {
     let (old, new) = (Installed::new(Some(252)), Installed::new(Some(257)));
     let unit = |installed: &Installed| installed.text("lib/systemd/system/peernix.service");
@@ -190,9 +212,6 @@ fn units_fit_their_systemd_and_each_other() {
         assert_eq!(values(unit, "Type"), ["notify"]);
         assert!(values(unit, "ExecReload")[0].ends_with("/bin/peernixctl --transport varlink reload"));
     }
-    assert_eq!(values(&service, "FileDescriptorStorePreserve"), ["yes"]);
-    assert!(values(&old, "FileDescriptorStorePreserve").is_empty());
-
     assert_eq!(values(&service, "RestartPreventExitStatus"), ["77 78"]);
     assert_eq!(values(&service, "BusName"), ["org.peernix.Peernix1"]);
     assert_eq!(values(&service, "Alias"), ["dbus-org.peernix.Peernix1.service"]);

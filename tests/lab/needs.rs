@@ -5,6 +5,10 @@ use std::process::{Command, Stdio};
 
 use crate::real_nix::Generation;
 
+/// The variable that names the program of another cache, to be measured beside ours. It gets one argument, the address and port where it has
+/// to listen, and serves `/nix/store`.
+pub(crate) const OTHER_CACHE: &str = "PEERNIX_LAB_BESIDE";
+
 /// Something a case cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
@@ -20,6 +24,8 @@ pub(crate) enum Need {
     Nats,
     /// The Nix of one suite.
     Nix(Generation),
+    /// What [`OTHER_CACHE`] names.
+    OtherCache,
 }
 
 impl Need {
@@ -35,6 +41,9 @@ impl Need {
             }
             Self::Nats => crate::nats::Nats::lacking(),
             Self::Nix(generation) => generation.lacking(),
+            Self::OtherCache => std::env::var_os(OTHER_CACHE)
+                .is_none()
+                .then(|| format!("{OTHER_CACHE} names no program of another cache")),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +18,20 @@ PAUSE = 1.0
 patience = 1
 
 
+# As the NixOS driver has it since 26.11: a bare number is one of seconds.
+Duration = datetime.timedelta | float
+
+
+def as_seconds(duration: Duration) -> float:
+    """So many seconds, as everything else counts them."""
+    return duration.total_seconds() if isinstance(duration, datetime.timedelta) else duration
+
+
 # By position only: the NixOS driver has changed the name of the second parameter.
-def retry(fn: Callable[[bool], bool], timeout: int = TIMEOUT, /) -> None:
-    """Calls `fn(False)` until it says True; after `timeout` seconds once more as `fn(True)`, and fails if that is not True."""
-    end = time.monotonic() + timeout * patience
+def retry(fn: Callable[[bool], bool], timeout: Duration = TIMEOUT, /) -> None:
+    """Calls `fn(False)` until it says True; after `timeout` once more as `fn(True)`, and fails if that is not True."""
+    limit = as_seconds(timeout) * patience
+    end = time.monotonic() + limit
     pause = FIRST_PAUSE
     while time.monotonic() < end:
         if fn(False):
@@ -28,7 +39,7 @@ def retry(fn: Callable[[bool], bool], timeout: int = TIMEOUT, /) -> None:
         time.sleep(pause)
         pause = min(pause * 2, PAUSE)
     if not fn(True):
-        raise TestError(f"action timed out after {timeout * patience} s")
+        raise TestError(f"action timed out after {limit} s")
 
 
 class PollingCondition:

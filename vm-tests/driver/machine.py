@@ -18,7 +18,7 @@ from pathlib import Path
 from driver import helpers
 from driver.containers import EXIT_REBOOT, Container
 from driver.errors import TestError
-from driver.helpers import TIMEOUT, PollingCondition, retry
+from driver.helpers import TIMEOUT, Duration, PollingCondition, as_seconds, retry
 from driver.log import Logger
 from driver.qemu import Emulated
 
@@ -132,7 +132,7 @@ class Machine:
     # -- commands ------------------------------------------------------------------------------------------------------
 
     def execute(
-        self, command: str, check_return: bool = True, check_output: bool = True, timeout: int | None = TIMEOUT
+        self, command: str, check_return: bool = True, check_output: bool = True, timeout: Duration | None = TIMEOUT
     ) -> tuple[int, str]:
         """Runs a command in bash with `set -euo pipefail`; returns its exit status and standard output.
 
@@ -144,7 +144,7 @@ class Machine:
         self.connect()
         script = ["bash", "-c", f"cd /tmp; set -euo pipefail; {command}"]
         if timeout is not None:
-            script = ["timeout", str(timeout * helpers.patience), *script]
+            script = ["timeout", str(as_seconds(timeout) * helpers.patience), *script]
         if not check_output:
             self._vm.popen(script, stdout=subprocess.DEVNULL)
             return -2, ""
@@ -155,7 +155,7 @@ class Machine:
             raise self._went_off()
         return (status if check_return else -1), output
 
-    def succeed(self, *commands: str, timeout: int | None = None) -> str:
+    def succeed(self, *commands: str, timeout: Duration | None = None) -> str:
         """Runs commands that have to succeed; returns all they print."""
         outputs = []
         for command in commands:
@@ -167,7 +167,7 @@ class Machine:
                 outputs.append(output)
         return "".join(outputs)
 
-    def fail(self, *commands: str, timeout: int | None = None) -> str:
+    def fail(self, *commands: str, timeout: Duration | None = None) -> str:
         """Runs commands that have to fail; returns all they print."""
         outputs = []
         for command in commands:
@@ -179,17 +179,17 @@ class Machine:
                 outputs.append(output)
         return "".join(outputs)
 
-    def wait_until_succeeds(self, command: str, timeout: int = TIMEOUT) -> str:
+    def wait_until_succeeds(self, command: str, timeout: Duration = TIMEOUT) -> str:
         """Repeats a command until it succeeds; returns what it printed then."""
         return self._wait_until(command, lambda status: status == 0, "succeed", timeout)
 
-    def wait_until_fails(self, command: str, timeout: int = TIMEOUT) -> str:
+    def wait_until_fails(self, command: str, timeout: Duration = TIMEOUT) -> str:
         """Repeats a command until it fails; returns what it printed then."""
         return self._wait_until(command, lambda status: status != 0, "fail", timeout)
 
-    def sleep(self, secs: int) -> None:
+    def sleep(self, secs: Duration) -> None:
         """Lets time go by in the machine."""
-        self.succeed(f"sleep {secs}")
+        self.succeed(f"sleep {as_seconds(secs)}")
 
     # -- units ---------------------------------------------------------------------------------------------------------
 
@@ -234,7 +234,7 @@ class Machine:
         if state != require_state:
             raise TestError(f"{self.name}: expected unit '{unit}' to be in state '{require_state}' but it is '{state}'")
 
-    def wait_for_unit(self, unit: str, user: str | None = None, timeout: int = TIMEOUT) -> None:
+    def wait_for_unit(self, unit: str, user: str | None = None, timeout: Duration = TIMEOUT) -> None:
         """Waits until a unit is active. Fails at once if it failed, or if it is inactive and nothing will start it."""
 
         def active(_: bool) -> bool:
@@ -252,22 +252,22 @@ class Machine:
 
     # -- files, ports, console -----------------------------------------------------------------------------------------
 
-    def wait_for_file(self, filename: str, timeout: int = TIMEOUT) -> None:
+    def wait_for_file(self, filename: str, timeout: Duration = TIMEOUT) -> None:
         """Waits until a file exists."""
         with self._nested(f"waiting for file {filename}"):
             retry(lambda _: self.execute(f"test -e {filename}")[0] == 0, timeout)
 
-    def wait_for_open_port(self, port: int, addr: str = "localhost", timeout: int = TIMEOUT) -> None:
+    def wait_for_open_port(self, port: int, addr: str = "localhost", timeout: Duration = TIMEOUT) -> None:
         """Waits until a TCP port accepts connections."""
         with self._nested(f"waiting for TCP port {port} on {addr}"):
             retry(lambda _: self._port_is_open(port, addr), timeout)
 
-    def wait_for_closed_port(self, port: int, addr: str = "localhost", timeout: int = TIMEOUT) -> None:
+    def wait_for_closed_port(self, port: int, addr: str = "localhost", timeout: Duration = TIMEOUT) -> None:
         """Waits until a TCP port accepts no connections any more."""
         with self._nested(f"waiting for TCP port {port} on {addr} to be closed"):
             retry(lambda _: not self._port_is_open(port, addr), timeout)
 
-    def wait_for_open_unix_socket(self, addr: str, is_datagram: bool = False, timeout: int = TIMEOUT) -> None:
+    def wait_for_open_unix_socket(self, addr: str, is_datagram: bool = False, timeout: Duration = TIMEOUT) -> None:
         """Waits until a process listens on a Unix socket."""
         flags = "-uU" if is_datagram else "-U"
         with self._nested(f"waiting for unix socket {addr}"):
@@ -278,7 +278,7 @@ class Machine:
         with self._console_news:
             return "\n".join(self._console)
 
-    def wait_for_console_text(self, regex: str, timeout: int | None = None) -> None:
+    def wait_for_console_text(self, regex: str, timeout: Duration | None = None) -> None:
         """Waits until the console shows something that no earlier call has seen."""
         pattern = re.compile(regex)
         with self._nested(f"waiting for {regex} to appear on console"), self._console_news:
@@ -287,7 +287,7 @@ class Machine:
                 text = "\n".join(self._console[self._console_seen :])
                 return pattern.search(text) is not None
 
-            limit = None if timeout is None else timeout * helpers.patience
+            limit = None if timeout is None else as_seconds(timeout) * helpers.patience
             if not self._console_news.wait_for(shown, limit):
                 raise TestError(f"{self.name}: '{regex}' did not appear on the console within {limit} s")
             self._console_seen = len(self._console)
@@ -329,7 +329,7 @@ class Machine:
 
     # ------------------------------------------------------------------------------------------------------------------
 
-    def _wait_until(self, command: str, done: Callable[[int], bool], what: str, timeout: int) -> str:
+    def _wait_until(self, command: str, done: Callable[[int], bool], what: str, timeout: Duration) -> str:
         output = ""
 
         def attempt(last: bool) -> bool:

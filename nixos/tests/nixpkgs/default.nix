@@ -57,6 +57,7 @@
     ] (name: fake name {})
     // {
       inherit lib system;
+      systemd = fake "systemd" {version = "258.2";};
       path = ./.;
       stdenv = {
         hostPlatform = platform;
@@ -84,10 +85,10 @@
           .system
           .build
           .toplevel)
-        test.nodes;
+        (test.nodes or {} // test.containers or {});
       in
         builtins.seq (builtins.deepSeq (map (machine: machine.drvPath) (lib.attrValues machines)) (builtins.stringLength test.testScript))
-        (fake "vm-test-run-${test.name}" {inherit (test) nodes testScript;});
+        (fake "vm-test-run-${test.name}" {inherit (test) testScript;});
     };
 in
   pkgs

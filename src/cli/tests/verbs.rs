@@ -18,7 +18,7 @@ async fn run(words: &[&str], screen: &Screen) -> u8 {
     let command = Verb::augment_subcommands(clap::Command::new("peernixctl").no_binary_name(true));
     let verb = Verb::from_arg_matches(&command.try_get_matches_from(words).unwrap()).unwrap();
     let control: Arc<dyn Control> = Arc::new(sample());
-    let route = Route { transport: Transport::Auto, host: Some("elsewhere".to_owned()) };
+    let route = Route { transport: Transport::Auto, host: Some("elsewhere".to_owned()), may_ask: true };
     let done = match verb {
         Verb::Status => verbs::status::run(Ok(control), &route, screen).await,
         Verb::Version => verbs::status::version(Some(control), screen).await,
@@ -27,7 +27,7 @@ async fn run(words: &[&str], screen: &Screen) -> u8 {
         Verb::Tune(args) => verbs::tune::run(&args, screen),
         Verb::Link(args) if !args.needs_service() => verbs::link::plan(&args, screen),
         Verb::Complete { what } => {
-            verbs::completion::candidates(&*control, what, screen).await;
+            verbs::completion::candidates(&*control, what, false, screen).await;
             Ok(())
         }
         verb => verbs::run(verb, &*control, false, screen).await,

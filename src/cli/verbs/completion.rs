@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// How long the service may take before a person at a prompt goes without.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same on another machine, with the way there.
+const FAR_TIMEOUT: Duration = Duration::from_secs(4);
 /// How many candidates are offered at most.
 const CANDIDATES_MAX: usize = 1000;
 
@@ -39,8 +41,9 @@ pub(crate) enum Candidates {
 
 /// Prints candidates, a line each: a word, a tab, what it means. Words with anything that a shell could take for more than a
 /// word are left out: names of peers come from strangers.
-pub(crate) async fn candidates(control: &dyn Control, what: Candidates, screen: &Screen) {
-    let Ok(all) = tokio::time::timeout(ANSWER_TIMEOUT, ask(control, what)).await else { return };
+pub(crate) async fn candidates(control: &dyn Control, what: Candidates, is_far: bool, screen: &Screen) {
+    let limit = if is_far { FAR_TIMEOUT } else { ANSWER_TIMEOUT };
+    let Ok(all) = tokio::time::timeout(limit, ask(control, what)).await else { return };
     let safe = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     let fit = all.into_iter().filter(|(word, _)| safe(word) && !word.starts_with('-')).take(CANDIDATES_MAX);
     let clean = |text: &str| text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect::<String>();

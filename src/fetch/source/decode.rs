@@ -3,6 +3,7 @@
 //! The decoders are synchronous and run on a blocking thread between two bounded channels. Which library decodes what, and
 //! how fast, is in docs/architecture.md.
 
+use super::blocks::{BLOCK, Block};
 use crate::fetch::error::SourceError;
 use crate::nix::Compression;
 use brotli_decompressor::BrotliDecoderParameter;
@@ -11,7 +12,9 @@ use hyper::HeaderMap;
 use hyper::header::CONTENT_ENCODING;
 use liblzma::stream::{CONCATENATED, Stream};
 use lz4_flex::frame::FrameDecoder;
+use std::cell::RefCell;
 use std::io::{self, Read};
+use std::rc::Rc;
 use tokio::sync::mpsc;
 
 /// The most memory a decoder of the LZMA family (xz, lzma, lzip) may take, in bytes. What `xz -9` makes needs 65 MiB.
@@ -24,8 +27,6 @@ const PEER_WINDOW_LOG: u32 = 23;
 const ENCODINGS_MAX: usize = 2;
 /// Compressed chunks that may wait for the decoder.
 const QUEUE: usize = 4;
-/// Bytes of decoded output in one chunk.
-const BLOCK: usize = 128 * 1024;
 
 /// How something may be compressed: everything that Nix writes and reads without the help of another program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,8 +188,10 @@ pub(crate) fn start(layers: Vec<Codec>, skip: u64, size: u64) -> Decoder {
     let (input, chunks) = mpsc::channel(QUEUE);
     let (blocks, output) = mpsc::channel(QUEUE);
     tokio::task::spawn_blocking(move || {
-        let reader = ChannelReader { chunks, current: Bytes::new() };
-        let result = through(layers, reader).and_then(|mut decoder| copy(&mut *decoder, skip, size, &blocks));
+        let arrivals = Rc::new(RefCell::new(Arrivals { chunks, current: Bytes::new() }));
+        let reader = ArrivalsReader(Rc::clone(&arrivals));
+        let has_more = || arrivals.borrow().has_more();
+        let result = through(layers, reader).and_then(|mut decoder| copy(&mut *decoder, has_more, skip, size, &blocks));
         if let Err(error) = result {
             // The other side may be gone, which is no news to anybody.
             let _ = blocks.blocking_send(Err(SourceError::Decode(error)));
@@ -197,55 +200,77 @@ pub(crate) fn start(layers: Vec<Codec>, skip: u64, size: u64) -> Decoder {
     Decoder { input, output }
 }
 
-/// Copies bytes `skip..size` of what `decoder` gives, and one more should there be one.
+/// Copies bytes `skip..size` of what `decoder` gives, and one more should there be one. A block goes on when it is full, or when there is
+/// nothing more to decode for now.
 fn copy(
     decoder: &mut dyn Read,
+    has_more: impl Fn() -> bool,
     mut skip: u64,
     size: u64,
     blocks: &mpsc::Sender<Result<Bytes, SourceError>>,
 ) -> io::Result<()> {
     // One byte beyond the size lets the transfer see that the NAR is too long.
     let mut left = size.saturating_add(1);
-    let mut buffer = vec![0; BLOCK];
     while left > 0 {
-        let read = match decoder.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        // What is handed on has its own size and not the buffer's: decoders give little at a time where little comes in, and a NAR
-        // that is kept would take many times its size.
-        let mut block = Bytes::copy_from_slice(&buffer[..read]);
-        let read = read as u64;
-        left = left.saturating_sub(read);
-        let skipped = skip.min(read);
+        let mut block = Block::take();
+        let outcome = fill(decoder, &has_more, &mut block);
+        let filled = block.filled() as u64;
+        left = left.saturating_sub(filled);
+        let skipped = skip.min(filled);
         skip -= skipped;
+        let mut block = block.freeze();
         // Lossless: at most the block's length.
         block.advance(usize::try_from(skipped).unwrap_or(block.len()));
         if !block.is_empty() && blocks.blocking_send(Ok(block)).is_err() {
+            return Ok(());
+        }
+        if outcome? {
             return Ok(());
         }
     }
     Ok(())
 }
 
-/// The receiving end of a channel of chunks, as a reader.
-struct ChannelReader {
+/// Puts into `block` what `decoder` gives without waiting for more than its first bytes; whether that was the end.
+fn fill(decoder: &mut dyn Read, has_more: impl Fn() -> bool, block: &mut Block) -> io::Result<bool> {
+    while !block.rest().is_empty() && (block.filled() == 0 || has_more()) {
+        match decoder.read(block.rest()) {
+            Ok(0) => return Ok(true),
+            Ok(read) => block.fill(read),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+/// What came to be decoded.
+struct Arrivals {
     chunks: mpsc::Receiver<io::Result<Bytes>>,
     current: Bytes,
 }
 
-impl Read for ChannelReader {
+impl Arrivals {
+    /// Whether something is there that was not read.
+    fn has_more(&self) -> bool {
+        !self.current.is_empty() || !self.chunks.is_empty()
+    }
+}
+
+/// The same as a reader, which waits for more.
+struct ArrivalsReader(Rc<RefCell<Arrivals>>);
+
+impl Read for ArrivalsReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() {
-            match self.chunks.blocking_recv() {
-                Some(chunk) => self.current = chunk?,
+        let Arrivals { chunks, current } = &mut *self.0.borrow_mut();
+        while current.is_empty() {
+            match chunks.blocking_recv() {
+                Some(chunk) => *current = chunk?,
                 None => return Ok(0),
             }
         }
-        let count = self.current.len().min(buffer.len());
-        self.current.copy_to_slice(&mut buffer[..count]);
+        let count = current.len().min(buffer.len());
+        current.copy_to_slice(&mut buffer[..count]);
         Ok(count)
     }
 }

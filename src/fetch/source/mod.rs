@@ -3,6 +3,7 @@
 //! A new kind implements [`Source`] here and is found by a [`Responder`](super::resolve::responder::Responder); what transfers do with
 //! it is the same.
 
+mod blocks;
 pub(crate) mod complaints;
 pub(crate) mod decode;
 pub(crate) mod decoded;

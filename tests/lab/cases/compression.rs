@@ -9,10 +9,13 @@ use peernix::nix::PathInfo;
 use super::Case;
 use crate::ctx::Ctx;
 use crate::host::Host;
+use crate::needs::{Need, OTHER_CACHE};
 use crate::network::Network;
 use crate::peer::{Peernixd, Settings};
+use crate::process::Process;
 use crate::real_nix::{self, Generation, NixRun, Retries};
 use crate::store::Signed;
+use crate::wait;
 
 /// What the source can send, in megabits per second.
 const RATE: u32 = 20;
@@ -26,7 +29,11 @@ const TIME: f64 = if cfg!(debug_assertions) { 0.85 } else { 0.75 };
 const NIX_LIMIT: Duration = Duration::from_secs(120);
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![Case::new("compression/peers", peers).quiet(), Case::new("compression/plain", plain).quiet().early()]
+    vec![
+        Case::new("compression/peers", peers).quiet(),
+        Case::new("compression/plain", plain).quiet().early(),
+        Case::new("compression/beside", beside).needing(Need::OtherCache).alone().long_only(),
+    ]
 }
 
 /// Real files, of packages.
@@ -111,4 +118,54 @@ fn plain(ctx: &Ctx) -> Result<()> {
         ctx.measure(&format!("{version}: bytes, as a part of those without"), part, "", BYTES);
     }
     Ok(())
+}
+
+/// Beside another cache on the same store and the same line: what [`OTHER_CACHE`] names is started with the address where it has to listen.
+fn beside(ctx: &Ctx) -> Result<()> {
+    let network = ctx.network()?;
+    let infos = wanted(ctx)?;
+    let source = source(ctx, &network, &infos)?;
+    let program = std::env::var(OTHER_CACHE)?;
+    let other_address = format!("{}:5001", source.address());
+    let mut command = source.command(&program);
+    command.arg(&other_address);
+    let mut other = Process::start(command, &ctx.logs.join("other.log"))?;
+    source.enter(|| {
+        wait::until_true("the other cache listens", Duration::from_secs(20), || {
+            Ok(std::net::TcpStream::connect(&other_address).is_ok())
+        })
+        .map(drop)
+    })?;
+    let settings = Settings::new(ctx).set("share.plain_listen", "[::]:5000").set("share.plain_compression", "zstd");
+    let on = Peernixd::start(ctx, &source, &settings)?;
+    let (other_url, plain) = (format!("http://{other_address}"), format!("http://{}:5000", source.address()));
+    for generation in Generation::ALL.into_iter().filter(|generation| generation.lacking().is_none()) {
+        let version = generation.version();
+        let mut figures = Vec::new();
+        for (what, url, through) in
+            [("the other", &other_url, false), ("plain share", &plain, false), ("gateway", &plain, true)]
+        {
+            let host = network.host(&format!("{}-{}", version.replace('.', "-"), &what[..3].trim()))?;
+            let gateway = if through {
+                let on = Peernixd::start(ctx, &host, &Settings::new(ctx))?;
+                on.wait_online(1, Duration::from_secs(20))?;
+                Some(on)
+            } else {
+                host.nix_conf(&[url], &ctx.world.public_key())?;
+                None
+            };
+            let (run, sent) = realise(ctx, &host, generation, &infos, &source)?;
+            ctx.measure(&format!("{version}, {what}: what was sent"), sent / 1e6, "MB", None);
+            ctx.measure(&format!("{version}, {what}: time"), run.time.as_secs_f64(), "s", None);
+            figures.push((sent, run.time.as_secs_f64()));
+            gateway.map(Peernixd::stop).transpose()?;
+        }
+        for (what, number) in [("plain share", 1), ("gateway", 2)] {
+            let (sent, time) = (figures[number].0 / figures[0].0, figures[number].1 / figures[0].1);
+            ctx.measure(&format!("{version}, {what}: bytes, as a multiple of the other's"), sent, "", None);
+            ctx.measure(&format!("{version}, {what}: time, as a multiple of the other's"), time, "", None);
+        }
+    }
+    other.kill9()?;
+    on.stop()
 }

@@ -146,6 +146,7 @@ in {
     virtualisation.useNixStoreImage = bool false;
     virtualisation.writableStore = bool false;
     virtualisation.writableStoreUseTmpfs = bool true;
+    virtualisation.systemd-nspawn.options = texts;
     boot.isContainer = bool false;
     system.stateVersion = option types.str "";
     system.build = option (types.lazyAttrsOf types.unspecified) {};
