@@ -73,6 +73,7 @@ lint-files: cc
 	$(stage) 'format' $(CARGO) fmt --check
 	$(stage) 'format of Nix files' scripts/nix-format.sh --check
 	$(stage) 'dependencies' scripts/deny.sh
+	$(stage) 'notices of linked crates' scripts/notices.sh --check
 
 nixos-check:
 	scripts/nixos-check.sh

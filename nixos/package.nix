@@ -33,6 +33,7 @@ in
         ../CHANGELOG.md
         ../LICENSE-APACHE
         ../LICENSE-MIT
+        ../THIRD-PARTY-NOTICES
       ];
     };
     cargoLock.lockFile = ../Cargo.lock;

@@ -54,7 +54,7 @@ in {
       nobody has said yes: Nix remembers "not here" for an hour. So is a peer that is said to have it, up to 0.7 seconds.
     '';
     read_ahead = option types.bool true ''
-      Whether the small NARs of a closure are fetched from peers before Nix asks for them, once it has asked for the first.
+      Whether the small NARs of a closure are fetched before Nix asks for them, once it has asked for the first.
     '';
     verify = option (types.enum ["tail" "whole"]) "tail" ''
       How much of a NAR is verified before Nix sees its first byte. `"tail"`: all of one of 16 MiB and less; of a larger one the last 64 KiB are

@@ -87,7 +87,7 @@ complete() {
 complete bash bash-completion/completions/peernixctl
 complete zsh zsh/site-functions/_peernixctl
 complete fish fish/vendor_completions.d/peernixctl.fish
-put 644 "$share/doc/peernix" README.md CHANGELOG.md docs/*.md docs/*.example.toml LICENSE-APACHE LICENSE-MIT
+put 644 "$share/doc/peernix" README.md CHANGELOG.md docs/*.md docs/*.example.toml LICENSE-APACHE LICENSE-MIT THIRD-PARTY-NOTICES
 
 if [ -z "$root" ]; then
   echo "Now, as root: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload"

@@ -105,7 +105,7 @@ pub struct Gateway {
     /// How long a lookup waits for peers, in milliseconds. An upstream that works is waited for longer while nobody has said yes,
     /// and so is a peer that is said to have it.
     pub budget_ms: u64,
-    /// Whether the small NARs of a closure are fetched from peers before Nix asks for them, once it has asked for the first.
+    /// Whether the small NARs of a closure are fetched before Nix asks for them, once it has asked for the first.
     pub read_ahead: bool,
     /// How much of a NAR is verified before Nix sees its first byte.
     pub verify: Verify,

@@ -69,6 +69,12 @@ impl EventLog {
         *self.0.newest.borrow()
     }
 
+    /// Moves with each event.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.newest.subscribe()
+    }
+
     /// A reader of the events that match.
     #[must_use]
     pub fn subscribe(&self, filter: EventFilter) -> Events {

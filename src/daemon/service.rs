@@ -20,14 +20,20 @@ use crate::system::notify::Notifier;
 use crate::system::sockets::{Addresses, Sockets};
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How often the status line is brought up to date.
-const STATUS: Duration = Duration::from_secs(5);
+/// How soon after something happened the status line is brought up to date, …
+const STATUS: Duration = Duration::from_secs(1);
+/// … how often while something is fetched, of which not all is told, …
+const STATUS_MOVING: Duration = Duration::from_secs(5);
+/// … and how often otherwise, when it is looked as well what this machine is called. An idle machine should be let sleep.
+const STATUS_IDLE: Duration = Duration::from_secs(30);
 /// How long Nix may wait at the start until the peers of the run before are back: they answer within milliseconds, or are away.
 const STARTUP_GRACE: Duration = Duration::from_millis(500);
 /// How often peers and counters are left with the service manager.
@@ -146,7 +152,8 @@ async fn obey(
     notifier: &Notifier,
     addresses: &Addresses,
 ) {
-    let mut tick = tokio::time::interval(STATUS);
+    let mut happened = current.events.changes();
+    let (mut look, mut is_soon) = (pin!(sleep(Duration::ZERO)), true); // pace
     let mut host_name = HostName::now();
     loop {
         let asked = tokio::select! {
@@ -155,9 +162,17 @@ async fn obey(
                 Told::Reload => None,
             },
             Some(answer) = asked_to_reload.recv() => Some(answer),
-            _ = tick.tick() => {
+            Ok(()) = happened.changed(), if !is_soon => {
+                is_soon = true;
+                look.as_mut().reset(Instant::now() + STATUS);
+                continue;
+            }
+            () = &mut look => {
                 host_name = current.renamed(host_name).await;
                 notifier.status(&current.status_line(addresses));
+                is_soon = false;
+                let pause = if current.fetcher.transfers_running() > 0 { STATUS_MOVING } else { STATUS_IDLE };
+                look.as_mut().reset(Instant::now() + pause);
                 continue;
             }
         };

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The largest NAR that is fetched ahead, in bytes. A larger one takes longer to come than to ask for, and ahead of others it is in their way.
-pub(crate) const SMALL: u64 = 256 * 1024;
+pub(crate) const SMALL: u64 = 1024 * 1024;
 /// How many paths are remembered of which Nix has the narinfo and not the NAR.
 const PROMISED_MAX: usize = 2048;
 /// When Nix was silent for so long, it is at something else: what it asked before says nothing.
@@ -85,7 +85,7 @@ impl<T> Forecast<T> {
         }
     }
 
-    /// Nix got the narinfo of `info`. `what` fetches its NAR, if it is near; it counts for small ones only.
+    /// Nix got the narinfo of `info`. `what` fetches its NAR; it counts for small ones only.
     pub(crate) fn promised(&mut self, info: &PathInfo, what: Option<T>, now: Instant) {
         self.hear(now);
         let PathInfo { path, nar_hash, nar_size, references, .. } = info;
@@ -93,6 +93,14 @@ impl<T> Forecast<T> {
             return;
         }
         let what = what.filter(|_| *nar_size <= SMALL);
+        if let Some(known) = self.promised.get_mut(nar_hash)
+            && known.path == *path
+            && known.what.is_some() == what.is_some()
+        {
+            // Nothing new but where it is to be had.
+            known.what = what;
+            return;
+        }
         self.has_new |= what.is_some();
         let references = references.iter().filter(|reference| *reference != path).map(StorePath::hash).collect();
         self.promised.insert(*nar_hash, Promised { path: path.clone(), size: *nar_size, references, what });

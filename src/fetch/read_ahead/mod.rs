@@ -1,8 +1,8 @@
 //! Small NARs, fetched before Nix asks for them. It asks for the narinfos of a closure first, and then for one NAR after the other: while it
 //! unpacks one, the next ones come.
 //!
-//! They are transfers as all others, verified whole; this holds a reader of each, which becomes Nix's when it asks. Only what a peer has is
-//! fetched ahead: the way there costs nothing.
+//! They are transfers as all others, verified whole; this holds a reader of each, which becomes Nix's when it asks. What may come in vain is
+//! bounded by what was used ([`forecast`]), since what no peer has comes from the Internet.
 
 mod forecast;
 
@@ -69,8 +69,8 @@ impl ReadAhead {
     /// Nix gets the narinfo of this, which was found under trusted keys of this generation.
     pub(crate) fn promised(&self, resolution: &Arc<Resolution>, generation: u64) {
         if self.0.is_on.load(Relaxed) {
-            let found = resolution.is_from_peer().then(|| (Arc::clone(resolution), generation));
-            self.0.state.lock().forecast.promised(&resolution.info, found, Instant::now());
+            let found = (Arc::clone(resolution), generation);
+            self.0.state.lock().forecast.promised(&resolution.info, Some(found), Instant::now());
         }
     }
 

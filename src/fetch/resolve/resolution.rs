@@ -2,8 +2,9 @@
 
 use crate::fetch::source::{Source, SourceId};
 use crate::nix::{Compression, PathInfo};
+use bytes::Bytes;
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 
 /// One who has a path, and what it says of it.
@@ -27,12 +28,20 @@ pub struct Resolution {
     sources: Mutex<Vec<Arc<dyn Source>>>,
     /// How many they are.
     count: watch::Sender<usize>,
+    /// What Nix is told of it, which stays the same.
+    narinfo: OnceLock<Bytes>,
 }
 
 impl Resolution {
     pub(crate) fn new(holder: Holder) -> Arc<Self> {
         let Holder { info, source, .. } = holder;
-        Arc::new(Self { info, sources: Mutex::new(vec![source]), count: watch::Sender::new(1) })
+        let (sources, count) = (Mutex::new(vec![source]), watch::Sender::new(1));
+        Arc::new(Self { info, sources, count, narinfo: OnceLock::new() })
+    }
+
+    /// What Nix is told of it; `render` makes that when it is asked for first.
+    pub fn narinfo(&self, render: impl FnOnce(&PathInfo) -> Bytes) -> Bytes {
+        self.narinfo.get_or_init(|| render(&self.info)).clone()
     }
 
     /// Who has it, as far as known by now.
@@ -67,8 +76,9 @@ impl Resolution {
 
     /// What it takes of the memory of answers, in bytes.
     pub(crate) fn weight(&self) -> u32 {
-        let info = 96 * self.info.references.len() + 160 * self.info.signatures.len();
-        u32::try_from(512 + 256 * self.sources.lock().len() + info).unwrap_or(u32::MAX)
+        // With the text that Nix is told, made or not.
+        let info = 160 * self.info.references.len() + 280 * self.info.signatures.len();
+        u32::try_from(1024 + 256 * self.sources.lock().len() + info).unwrap_or(u32::MAX)
     }
 
     /// Adds one more who has it. Two caches may have signed different builds of one path; their NARs cannot be mixed, so who has

@@ -11,9 +11,12 @@ use hyper::Response;
 /// stopped.
 pub(super) async fn narinfo(fetcher: &Fetcher, store_dir: &StoreDir, hash: StoreHash) -> Response<Body> {
     let Some(resolution) = fetcher.narinfo(hash).await else { return reply::not_found() };
-    let info = resolution.info.clone();
-    let (nar_hash, file_size) = (Some(info.nar_hash), Some(info.nar_size));
-    let url = NarName { hash, nar_hash, compression: Compression::None }.to_string();
-    let narinfo = NarInfo { info, url, compression: Compression::None, file_hash: None, file_size, extra: vec![] };
-    reply::ok(media::NARINFO, keep::NEVER, narinfo.render(store_dir))
+    let narinfo = resolution.narinfo(|info| {
+        let (nar_hash, file_size) = (Some(info.nar_hash), Some(info.nar_size));
+        let url = NarName { hash, nar_hash, compression: Compression::None }.to_string();
+        let compression = Compression::None;
+        let narinfo = NarInfo { info: info.clone(), url, compression, file_hash: None, file_size, extra: vec![] };
+        narinfo.render(store_dir).into()
+    });
+    reply::ok(media::NARINFO, keep::NEVER, narinfo)
 }
