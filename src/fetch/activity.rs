@@ -45,6 +45,15 @@ pub enum FetchEvent {
         /// How many bytes are there.
         bytes: u64,
     },
+    /// The machines of the network agreed on who downloads what none of them has.
+    TransferClaimed {
+        /// The number of this machine's transfer.
+        id: u64,
+        /// What is fetched.
+        path: StorePath,
+        /// Whom this machine streams it from; `None`: it downloads it for the others.
+        follows: Option<SourceName>,
+    },
     /// A transfer ended.
     TransferFinished {
         /// Its number.
@@ -198,6 +207,11 @@ impl Activity {
             self.tell(|| FetchEvent::TransferWaiting { id, path, bytes });
         }
         is_new
+    }
+
+    /// Notes who downloads: this machine, or the one that it `follows`.
+    pub(crate) fn claimed(&self, trace: &Trace, follows: Option<SourceName>) {
+        self.tell(|| FetchEvent::TransferClaimed { id: trace.id, path: trace.path.clone(), follows });
     }
 
     /// Notes that a transfer ended.

@@ -73,6 +73,7 @@ const fn paint(kind: EventKind) -> Option<Paint> {
         | EventKind::IdentityChanged => Some(Paint::Warning),
         EventKind::TransferStarted
         | EventKind::TransferWaiting
+        | EventKind::TransferClaimed
         | EventKind::TransferFinished
         | EventKind::IndexUpdated
         | EventKind::StatisticsReset => Some(Paint::Faint),

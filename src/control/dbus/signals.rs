@@ -57,6 +57,7 @@ fn message(event: &Event) -> zbus::Result<Option<Message>> {
         EventKind::JobFinished => signal("JobFinished", &(number, job(), to)),
         EventKind::TransferStarted
         | EventKind::TransferWaiting
+        | EventKind::TransferClaimed
         | EventKind::TransferFinished
         | EventKind::IndexUpdated => return Ok(None),
     };

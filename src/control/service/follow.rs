@@ -145,6 +145,13 @@ fn fetch_event(controller: &Controller, event: FetchEvent) -> Event {
         FetchEvent::TransferWaiting { id, path, bytes } => {
             Event { id: Some(id), path: full(&path), bytes: Some(bytes), ..Event::new(EventKind::TransferWaiting) }
         }
+        FetchEvent::TransferClaimed { id, path, follows } => Event {
+            id: Some(id),
+            path: full(&path),
+            to: Some(if follows.is_some() { "follows" } else { "downloads" }.to_owned()),
+            message: follows.map(|source| source.to_string()),
+            ..Event::new(EventKind::TransferClaimed)
+        },
         FetchEvent::TransferFinished { id, path, bytes, sources, result } => Event {
             id: Some(id),
             path: full(&path),

@@ -24,6 +24,8 @@ words! {
         TransferStarted = "transfer-started",
         /// A transfer waits, because all who have the path are busy.
         TransferWaiting = "transfer-waiting",
+        /// The machines of the network agreed on who downloads what none of them has: this one (`to` is `downloads`), or the one that it `follows`, whose name is in `message`.
+        TransferClaimed = "transfer-claimed",
         /// A transfer ended; `message` says how if not well.
         TransferFinished = "transfer-finished",
         /// A peer told what it has, or what changed; `bytes` of an update, `message` says how much it is.
@@ -65,7 +67,14 @@ impl EventKind {
     /// Whether it may happen very often, so that only those hear of it who asked for events.
     #[must_use]
     pub const fn is_frequent(self) -> bool {
-        matches!(self, Self::TransferStarted | Self::TransferWaiting | Self::TransferFinished | Self::IndexUpdated)
+        matches!(
+            self,
+            Self::TransferStarted
+                | Self::TransferWaiting
+                | Self::TransferClaimed
+                | Self::TransferFinished
+                | Self::IndexUpdated
+        )
     }
 }
 

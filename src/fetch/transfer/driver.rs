@@ -430,7 +430,11 @@ where
     /// Takes in what they say.
     fn claimed(&mut self, granted: Granted) {
         match granted {
-            Granted::Download | Granted::Alone => self.handle(Event::MayDownload),
+            Granted::Alone => self.handle(Event::MayDownload),
+            Granted::Download => {
+                self.shared.activity.claimed(&self.trace, None);
+                self.handle(Event::MayDownload);
+            }
             Granted::Follow(_, source)
                 if self.followed_enough || self.shared.suspects.passed_on(&source.remote().id()) =>
             {
@@ -441,6 +445,7 @@ where
                     self.follow_until.get_or_insert_with(|| Box::pin(sleep(FOLLOWED_MAX))); // backoff
                 }
                 let id = source.remote().id();
+                self.shared.activity.claimed(&self.trace, Some(id.name()));
                 self.found(vec![source]);
                 if let Some(key) = self.sources.iter().position(|known| known.remote().id() == id) {
                     self.handle(Event::Follow(key));

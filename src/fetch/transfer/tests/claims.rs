@@ -4,8 +4,9 @@ use super::*;
 use crate::fetch::claims::directory::{Loss, Role};
 use crate::fetch::claims::scripted::Says;
 pub(super) use crate::fetch::claims::scripted::Scripted as Others;
-use crate::fetch::source::SourceId;
+use crate::fetch::source::{SourceId, SourceName};
 use crate::peers::{NodeId, NodeKey};
+use tokio::sync::broadcast::Receiver;
 
 fn id(number: u8) -> NodeId {
     NodeKey::from_seed([number; 32]).id()
@@ -20,6 +21,13 @@ fn follow(number: u8, source: &Arc<Scripted>) -> Says {
     Says::Follow(id(number), Arc::clone(source) as Arc<dyn Source>)
 }
 
+/// Whom the events say that this machine follows; `None` in it: it downloads.
+fn claimed(events: &mut Receiver<FetchEvent>) -> Vec<Option<SourceName>> {
+    let events = std::iter::from_fn(|| events.try_recv().ok());
+    let claimed = |event| if let FetchEvent::TransferClaimed { follows, .. } = event { Some(follows) } else { None };
+    events.filter_map(claimed).collect()
+}
+
 /// What others may stream of it by now.
 async fn spooled(world: &World) -> Option<Bytes> {
     let body = world.shared.place.spools.read(world.info().nar_hash, 0)?;
@@ -31,8 +39,10 @@ async fn the_others_are_asked_before_the_internet_is_and_stream_what_comes() {
     for world in [World::whole(300 * KIB), World::streamed(3000 * KIB)] {
         let others = Others::new([Says::Download]);
         let world = world.among(&others);
+        let mut events = world.shared.activity.subscribe();
         let (outcome, _) = world.from(vec![Scripted::upstream(1, &world.content, [])]).await;
         assert_eq!(outcome.result, Ok(()));
+        assert_eq!(claimed(&mut events), [None], "it is told that this machine downloads");
         assert_eq!(others.asked.lock().as_slice(), [(0, vec![])]);
         assert!(spooled(&world).await.as_ref() == Some(&world.content), "it is kept for the others");
         while others.ended.lock().is_empty() {
@@ -68,10 +78,12 @@ async fn whoever_is_followed_may_go_and_the_next_one_goes_on_at_the_byte() {
     let stalls = partial(2, &plain, &[Act::Send(50 * KIB), Act::Stall]);
     let others = Others::new([follow(1, &dies), follow(2, &stalls), Says::Download]);
     let world = plain.among(&others);
+    let mut events = world.shared.activity.subscribe();
     // It has the file as it is, and can begin anywhere.
     let upstream = Scripted::upstream(3, &world.content, []);
     let (outcome, sources) = world.from(vec![upstream]).await;
     assert_eq!(outcome.result, Ok(()));
+    assert_eq!(claimed(&mut events), [Some(SourceName::Peer(id(1))), Some(SourceName::Peer(id(2))), None]);
     assert!(outcome.read == world.content);
     assert_eq!(sources[0].record().opened, [150 * KIB as u64]);
     let lost = |number, how| (id(number), how);
