@@ -100,7 +100,9 @@ bench: cc
 	$(CARGO) bench --locked --bench suite -- $(ARGS)
 
 # Where it was built is no business of those who run it: two builds in two folders are the same (scripts/same-twice.sh).
-release: export RUSTFLAGS += --remap-path-prefix=$(CURDIR)=peernix --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
+crates = $(or $(CARGO_HOME),$(HOME)/.cargo)
+release: export RUSTFLAGS += --remap-path-prefix=$(CURDIR)=peernix --remap-path-prefix=$(crates)=cargo
+release: export CFLAGS += -ffile-prefix-map=$(CURDIR)=peernix -ffile-prefix-map=$(crates)=cargo
 release: cc
 	$(CARGO) build --locked --release --bins
 

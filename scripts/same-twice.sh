@@ -11,8 +11,8 @@ registry=${CARGO_HOME:-$HOME/.cargo}
 for folder in one another/and-deeper; do
   mkdir -p "$work/$folder/tree" "$work/$folder/home"
   git ls-files -z | xargs -0 cp --parents -t "$work/$folder/tree"
-  # Fetched once; its paths differ all the same.
-  if [ -d "$registry/registry" ]; then cp -r "$registry/registry" "$work/$folder/home/"; fi
+  # Fetched once; its paths differ all the same. With the times of the files, which some crates put into the programs.
+  if [ -d "$registry/registry" ]; then cp -a "$registry/registry" "$work/$folder/home/"; fi
   (cd "$work/$folder/tree" && unset CARGO_TARGET_DIR && CARGO_HOME=$work/$folder/home make --no-print-directory release)
 done
 failed=0
