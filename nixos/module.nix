@@ -214,20 +214,26 @@ in {
       '';
     };
 
-    signingKeyFile = secret ''
-      A file with a secret key, as `nix key generate-secret` writes it, that signs what was built here, with
-      `settings.share.policy = "signed+own"`. Without it the service makes a key of its own.
-    '' "/run/secrets/peernix-signing-key" taken;
+    signingKeyFile =
+      secret ''
+        A file with a secret key, as `nix key generate-secret` writes it, that signs what was built here, with
+        `settings.share.policy = "signed+own"`. Without it the service makes a key of its own.
+      '' "/run/secrets/peernix-signing-key"
+      taken;
 
-    nodeKeyFile = secret ''
-      A file with the key that is this machine's identity on the network (32 bytes). Without it the service makes one and keeps it in
-      its state directory.
-    '' "/run/secrets/peernix-node-key" restarted;
+    nodeKeyFile =
+      secret ''
+        A file with the key that is this machine's identity on the network (32 bytes). Without it the service makes one and keeps it in
+        its state directory.
+      '' "/run/secrets/peernix-node-key"
+      restarted;
 
-    fleetKeyFile = secret ''
-      A file with the secret half of the fleet key (32 bytes), on the machine that lets others in. Without it {command}`peernixctl fleet init`
-      makes one and keeps it in the state directory of the service.
-    '' "/run/secrets/peernix-fleet-key" restarted;
+    fleetKeyFile =
+      secret ''
+        A file with the secret half of the fleet key (32 bytes), on the machine that lets others in. Without it {command}`peernixctl fleet init`
+        makes one and keeps it in the state directory of the service.
+      '' "/run/secrets/peernix-fleet-key"
+      restarted;
 
     credentials = mkOption {
       type = types.attrsOf types.path;

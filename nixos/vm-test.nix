@@ -70,7 +70,8 @@ in {
     if inContainers
     then "containers"
     else "nodes"
-  } = lib.mapAttrs (_: machine: node (declared machine)) test.nodes;
+  } =
+    lib.mapAttrs (_: machine: node (declared machine)) test.nodes;
   # The scripts name types in annotations, which are nothing to look up when they run.
   testScript = "from __future__ import annotations\n" + lib.concatMapStringsSep "\n" (file: builtins.readFile (folder + "/${file}")) ["common.py" "${name}.py"];
   skipTypeCheck = true;
