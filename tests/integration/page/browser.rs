@@ -29,6 +29,25 @@ const OPTIONS: [&str; 9] = [
 /// The key that goes to the next thing, as WebDriver has it.
 const TAB: &str = "\u{e004}";
 
+/// How often it is tried to start the driver.
+const STARTS: u32 = 4;
+
+/// The port on which a driver listens; what it said instead, if it ends without one.
+async fn said_port(driver: &mut Child) -> Result<String, String> {
+    let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+    let mut said = String::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if let Some(port) = line.split("successfully on port ").nth(1) {
+            // Whatever else it says is read, so that it can say it.
+            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            return Ok(port.trim_end_matches('.').to_owned());
+        }
+        said += &line;
+        said.push('\n');
+    }
+    Err(said)
+}
+
 /// A browser with one window.
 pub(super) struct Browser {
     driver: Child,
@@ -40,17 +59,18 @@ pub(super) struct Browser {
 impl Browser {
     /// Starts one; `None` if there is none.
     pub(super) async fn start() -> Option<Self> {
-        let mut driver = Command::new("chromedriver");
-        driver.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
-        let mut driver = driver.spawn().ok()?;
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = loop {
-            let line = lines.next_line().await.unwrap().expect("chromedriver says its port");
-            if let Some(port) = line.split("successfully on port ").nth(1) {
-                break port.trim_end_matches('.').to_owned();
+        let mut tries = STARTS - 1;
+        let (driver, port) = loop {
+            let mut driver = Command::new("chromedriver");
+            driver.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+            let mut driver = driver.spawn().ok()?;
+            match said_port(&mut driver).await {
+                Ok(port) => break (driver, port),
+                // The port that it was given for IPv4 may be somebody else's for IPv6: it ends then, and has another one the next time.
+                Err(_) if tries > 0 => tries -= 1,
+                Err(said) => panic!("chromedriver does not say its port, but: {said}"),
             }
         };
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let profile = tempfile::tempdir().unwrap();
         let mut options: Vec<String> = OPTIONS.map(str::to_owned).into();
         options.push(format!("--user-data-dir={}", profile.path().display()));
