@@ -454,6 +454,10 @@ fn troubles(ctx: &Ctx) -> Result<()> {
     // The machine that speaks dies, and comes back.
     let c_speaks = on_c.site()?.gateway;
     let (dead, other) = if c_speaks { (&mut on_c, &on_d) } else { (&mut on_d, &on_c) };
+    // It may have missed the server in the moment that it was there, and try again later.
+    wait::until_true("the other machine to be connected", ACQUAINTED, || {
+        Ok(other.other("berlin")?.is_some_and(|site| site.state == "online"))
+    })?;
     dead.on.kill9()?;
     let begun = Instant::now();
     wait::until_true("another machine to speak", ACQUAINTED, || Ok(other.site()?.gateway))?;
