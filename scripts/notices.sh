@@ -2,7 +2,7 @@
 # THIRD-PARTY-NOTICES: the licences of the crates that are linked into the programs.
 #
 # usage: notices.sh          writes it anew, by cargo-about, which is installed for that
-#        notices.sh --check  whether it has the crates that are linked now, and no others; needs nothing
+#        notices.sh --check  whether it has all crates that are linked now; needs nothing
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -66,8 +66,8 @@ impl Current {
                     file.display()
                 ));
             }
-            let signing_key = if signs_by_credential { Some(options::signing_key()) } else { None };
-            let signing_key = signing_key.transpose().map_err(|problem| format!("{problem:#}"))?;
+            let signing_key = signs_by_credential.then(options::signing_key).transpose();
+            let signing_key = signing_key.map_err(|problem| format!("{problem:#}"))?;
             let upstreams = upstreams::read(&config);
             match upstreams.left_out.first() {
                 None => Ok::<_, String>(Read { config, trusted, upstreams, signing_key }),

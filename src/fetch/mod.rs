@@ -49,5 +49,5 @@ pub(crate) use source::partial;
 pub(crate) use source::peer::PIECES;
 pub use source::upstream_options::UpstreamOptions;
 pub use source::upstream_trouble::UpstreamTrouble;
-pub use transfer::driver::MayShare;
+pub use transfer::shared::MayShare;
 pub use transfer::spool::{SpoolOptions, Spools};

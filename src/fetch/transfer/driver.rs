@@ -1,33 +1,28 @@
 //! Carries out what the scheduler decides: nothing is decided here.
 
 use super::assembly::Assembly;
-use super::download_limit::DownloadLimit;
 use super::events::{Action, Candidate, Event};
 use super::flight::Flight;
 use super::keeper::{Decision, Keeper};
-use super::memory::{Memory, Reserved};
+use super::memory::Reserved;
 use super::scheduler::Scheduler;
-use super::spool::{Spools, Writer};
-use super::suspects::Suspects;
-use crate::fetch::activity::{Activity, Trace};
-use crate::fetch::blame::{About, Blame};
+use super::shared::{Place, Shared};
+use super::spool::Writer;
+use crate::fetch::activity::Trace;
+use crate::fetch::blame::About;
 use crate::fetch::claims::lease::Lease;
-use crate::fetch::claims::site::{Granted, Nobody, Site};
+use crate::fetch::claims::site::Granted;
 use crate::fetch::error::{SourceError, TransferError};
-use crate::fetch::patch::bases::Bases;
 use crate::fetch::patch::frames::NAR_MIN;
 use crate::fetch::pieces::gather::{Notes, gather, is_worth_it};
 use crate::fetch::pieces::several::Several;
 use crate::fetch::pieces::stripes::WINDOW;
 use crate::fetch::pieces::table::PIECE;
-use crate::fetch::pieces::tables::Tables;
-use crate::fetch::promises::BrokenPromises;
 use crate::fetch::resolve::resolution::Resolution;
 use crate::fetch::resolve::resolver::Late;
 use crate::fetch::source::patched::Patched;
 use crate::fetch::source::rest::RestSource;
 use crate::fetch::source::{Abilities, NarId, Source, SourceId};
-use crate::metrics::Metrics;
 use crate::nix::{NarHash, PathInfo};
 use crate::peers::Sample;
 use bytes::Bytes;
@@ -36,53 +31,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep};
-
-/// What all transfers share.
-pub(crate) struct Shared {
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) activity: Arc<Activity>,
-    pub(crate) blame: Arc<Blame>,
-    pub(crate) suspects: Suspects,
-    pub(crate) promises: BrokenPromises,
-    pub(crate) place: Place,
-    pub(crate) pieces: Pieces,
-    /// How fast NARs come.
-    pub(crate) limit: DownloadLimit,
-    /// Where NARs may come as what they differ in from what is here.
-    pub(crate) bases: Option<Bases>,
-}
-
-/// How NARs come from several machines at once.
-pub(crate) struct Pieces {
-    /// From so many at most; with fewer than two from one at a time.
-    pub(crate) most: usize,
-    /// The tables of what came.
-    pub(crate) tables: Tables,
-    /// What all transfers may take together.
-    pub(crate) memory: Memory,
-}
-
-/// Whether a path may be given to other machines.
-pub type MayShare = Arc<dyn Fn(&PathInfo) -> bool + Send + Sync>;
-
-/// The place of this machine among the others, which may want the same.
-pub(crate) struct Place {
-    /// The others.
-    pub(crate) site: Arc<dyn Site>,
-    /// What is kept for them.
-    pub(crate) spools: Spools,
-    /// Whether what comes of a path may be given to them.
-    pub(crate) may_share: MayShare,
-    /// Readers get nothing before all of it is there and right: what does not stay in memory is kept for them.
-    pub(crate) whole: bool,
-}
-
-impl Place {
-    /// There are no others.
-    pub(crate) fn alone(spools: Spools, whole: bool) -> Self {
-        Self { site: Arc::new(Nobody), spools, may_share: Arc::new(|_| false), whole }
-    }
-}
 
 /// Who looks for more sources, and adds them to the resolution: ready when those have answered who do so at once.
 pub(crate) type Search = Pin<Box<dyn Future<Output = Late> + Send>>;

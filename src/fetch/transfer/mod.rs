@@ -16,6 +16,7 @@ pub(crate) mod ranking;
 pub(crate) mod registry;
 pub(crate) mod rest;
 pub(crate) mod scheduler;
+pub(crate) mod shared;
 pub(crate) mod spool;
 pub(crate) mod stall_timeout;
 pub(crate) mod suspects;

@@ -2,9 +2,10 @@
 
 use super::assembly::Assembly;
 use super::download_limit::DownloadLimit;
-use super::driver::{Pieces, Place, Search, Shared, Transfer};
+use super::driver::{Search, Transfer};
 use super::fanout::{Fanout, FanoutBody};
 use super::memory::{Memory, Reserved};
+use super::shared::{Pieces, Place, Shared};
 use super::spool::Spools;
 use super::suspects::Suspects;
 use crate::fetch::activity::Activity;

@@ -7,9 +7,10 @@ mod rest;
 
 use super::assembly::{Assembly, WITHHELD};
 use super::download_limit::DownloadLimit;
-use super::driver::{Pieces, Place, Search, Shared, Transfer};
+use super::driver::{Search, Transfer};
 use super::fanout::Fanout;
 use super::memory::Memory;
+use super::shared::{Pieces, Place, Shared};
 use super::spool::{SpoolOptions, Spools};
 use super::suspects::Suspects;
 use crate::fetch::activity::{Activity, FetchEvent};
