@@ -42,19 +42,23 @@ fi
 out=$PWD/target/fuzz
 mkdir -p "$out"/{logs,results}
 # No sanitizer: there is no unsafe code to watch, and without one the targets run three times as fast and on stable Rust.
-cargo fuzz build --sanitizer none --target-dir "$out/build"
+build() {
+    cargo fuzz build --sanitizer none --target-dir "$out/build" "$@"
+}
 programs=$out/build/$(rustc -vV | sed -n 's/^host: //p')/release
 if [ $# = 0 ]; then
     mapfile -t targets < <(cargo fuzz list)
+    build
 else
     targets=("$@")
+    for target in "${targets[@]}"; do
+        if ! cargo fuzz list | grep -qxF -e "$target"; then
+            echo "fuzz.sh: there is no target '$target' (see fuzz/Cargo.toml)" >&2
+            exit 64
+        fi
+        build "$target"
+    done
 fi
-for target in "${targets[@]}"; do
-    if [ ! -x "$programs/$target" ]; then
-        echo "fuzz.sh: there is no target '$target' (see fuzz/Cargo.toml)" >&2
-        exit 64
-    fi
-done
 
 fuzz() {
     local target=$1 log=$out/logs/$1.log artifacts=$out/artifacts/$1 corpus=$out/corpus/$1

@@ -261,6 +261,12 @@ impl Activity {
         running.iter().map(|trace| trace.now()).collect()
     }
 
+    /// The transfer of this path that is under way, if there is one.
+    pub(crate) fn now_of(&self, hash: StoreHash) -> Option<Running> {
+        let trace = self.running().values().find(|trace| trace.path.hash() == hash).cloned();
+        trace.map(|trace| trace.now())
+    }
+
     fn running(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Trace>>> {
         self.running.lock()
     }
@@ -289,9 +295,10 @@ mod tests {
         let [now] = &activity.now(10)[..] else { panic!() };
         assert_eq!((now.id, now.size, now.bytes, &now.sources), (2, 10, 4, &vec![upstream.clone()]));
         assert!(!now.has_waited && activity.now(0).is_empty());
+        assert_eq!(activity.now_of(path("heard").hash()).as_ref(), Some(now));
         let lagging = Err(TransferError::Lagging);
         activity.end(&trace, &lagging);
-        assert!(activity.running().is_empty() && activity.in_use().contains(&path("heard").hash()));
+        assert!(activity.now_of(path("heard").hash()).is_none() && activity.in_use().contains(&path("heard").hash()));
         let started = FetchEvent::TransferStarted { id: 2, path: path("heard"), bytes: 10 };
         assert_eq!(events.recv().await.unwrap(), started);
         let FetchEvent::TransferFinished { id: 2, bytes: 4, sources, result, .. } = events.recv().await.unwrap() else {

@@ -15,6 +15,7 @@ use super::resolve::resolver::Resolver;
 use super::resolve::responder::Network;
 use super::resolve::source_report::SourceReport;
 use super::resolve::surroundings::Surroundings;
+use super::resolve::upstream_narinfos::UpstreamNarinfos;
 use super::source::http_client::Proxies;
 use super::source::peer::PeerSource;
 use super::source::upstream_health::Nothing;
@@ -95,6 +96,8 @@ pub struct SiteDesk {
     pub claims: Claims,
     /// NARs that are on their way.
     pub spools: Spools,
+    /// Narinfos of upstreams.
+    pub narinfos: UpstreamNarinfos,
 }
 
 /// The room's handle; cheap to clone.
@@ -129,16 +132,19 @@ impl Fetcher {
         let activity = Arc::new(Activity::new());
         let blame = Arc::new(Blame { metrics: Arc::clone(&metrics), activity: Arc::clone(&activity) });
         let (spools, whole) = (Spools::new(options.spools.clone()), options.verify_whole);
-        let (site, desk): (Place, _) = match options.site.take() {
-            None => (Place::alone(spools, whole), None),
+        let told = |claims| UpstreamNarinfos::new(Arc::clone(&upstreams), peers.clone(), claims, Arc::clone(&metrics));
+        let (site, narinfos, desk): (Place, _, _) = match options.site.take() {
+            None => (Place::alone(spools, whole), told(None), None),
             Some(SiteOptions { may_share }) => {
                 let claims = Claims::new(peers.clone(), Arc::clone(&metrics));
+                let narinfos = told(Some(claims.clone()));
                 let site = Place { site: Arc::new(claims.clone()), spools: spools.clone(), may_share, whole };
-                (site, Some(SiteDesk { claims, spools }))
+                (site, narinfos.clone(), Some(SiteDesk { claims, spools, narinfos }))
             }
         };
         let predecessors = std::mem::take(&mut options.predecessors);
-        let surroundings = Surroundings::new((peers, index, sites), predecessors, Arc::clone(&upstreams), blame);
+        let asked = (Arc::clone(&upstreams), narinfos);
+        let surroundings = Surroundings::new((peers, index, sites), predecessors, asked, blame);
         Self::assemble((Arc::new(surroundings), site, desk), upstreams, options, (metrics, activity), tasks)
     }
 
@@ -289,6 +295,12 @@ impl Fetcher {
         self.0.activity.now(most)
     }
 
+    /// The transfer of a path that is under way, if there is one.
+    #[must_use]
+    pub fn transfer_now(&self, hash: StoreHash) -> Option<Running> {
+        self.0.activity.now_of(hash)
+    }
+
     /// How the last transfer of a path went, if it is remembered.
     #[must_use]
     pub fn last_transfer(&self, hash: StoreHash) -> Option<LastTransfer> {
@@ -310,6 +322,9 @@ impl Fetcher {
     /// Asks nobody from now on, or asks again. True if it was not so already.
     #[must_use]
     pub fn set_offline(&self, offline: bool) -> bool {
+        if let Some(desk) = &self.0.desk {
+            desk.narinfos.turn(!offline);
+        }
         self.0.is_offline.swap(offline, Relaxed) != offline
     }
 

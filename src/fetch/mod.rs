@@ -42,6 +42,7 @@ pub(crate) use resolve::plan::{Plan, Rank};
 pub(crate) use resolve::relay_responder::HEDGE;
 pub use resolve::resolution::Resolution;
 pub use resolve::source_report::{SourceReport, SourceView};
+pub(crate) use resolve::upstream_narinfos;
 pub use source::SourceName;
 pub use source::http_client::{Proxies, is_proxy};
 pub use source::login::{Login, LoginError};

@@ -114,6 +114,8 @@ metrics! {
         lookups_absent: "peernix_lookups_total", result = "absent"; "Lookups by what they came to.";
         lookups_unknown: "peernix_lookups_total", result = "unknown"; "Lookups by what they came to.";
         lookups_remembered: "peernix_lookups_remembered_total"; "Lookups that were answered from memory.";
+        upstream_narinfos_asked: "peernix_upstream_narinfos_total", result = "asked"; "Narinfos of upstreams, by who asked for them: this machine, or another one that told it.";
+        upstream_narinfos_told: "peernix_upstream_narinfos_total", result = "told"; "Narinfos of upstreams, by who asked for them: this machine, or another one that told it.";
         transfers_started: "peernix_transfers_started_total"; "Transfers begun.";
         transfers_joined: "peernix_transfers_joined_total"; "Requests that joined a transfer under way.";
         transfers_completed: "peernix_transfers_completed_total"; "Transfers that gave the whole NAR.";

@@ -23,21 +23,41 @@ const FAST: u64 = 100_000_000;
 const SLOW: u64 = 25_000_000;
 /// What is smaller is not compressed, in bytes.
 pub const SMALL: u64 = 4 * 1024;
-/// The bodies by which a line is measured, in bytes: what is shorter fits into buffers on the way…
-pub const MEASURED_MIN: u64 = 96 * 1024;
+/// The first bytes of a body say nothing of the line: they fit into buffers on the way, and after a silence some come at once.
+pub const SKIPPED: u64 = 64 * 1024;
+/// How many have to follow, in bytes.
+const COUNTED_MIN: u64 = 32 * 1024;
+/// The bodies by which a line is measured, in bytes: both, and some to spare …
+const MEASURED_MIN: u64 = 128 * 1024;
 /// … and of one from this size on a part is enough, …
-pub const TRIED_FROM: u64 = 4 * 1024 * 1024;
-/// … so long.
-pub const TRIED: u64 = 1024 * 1024;
+const TRIED_FROM: u64 = 2 * MEASURED_MIN;
+/// … so long …
+const TRIED: u64 = MEASURED_MIN;
+/// … or, from this size on, …
+const LARGE: u64 = 4 * 1024 * 1024;
+/// … so long: a fast line shows only by more bytes how fast it is.
+const TRIED_OF_LARGE: u64 = 1024 * 1024;
+/// How much has to come fast before a line counts as fast, in bytes: the first bytes after a silence may come at once on a slow one as well.
+const CONVINCES: u64 = 512 * 1024;
 /// How long a measure holds.
 const HOLDS: Duration = Duration::from_secs(60);
+
+/// By how many of its first bytes a body of `size` bytes measures the line.
+#[must_use]
+pub const fn tried(size: u64) -> u64 {
+    match size {
+        LARGE.. => TRIED_OF_LARGE,
+        TRIED_FROM..LARGE => TRIED,
+        ..TRIED_FROM => size,
+    }
+}
 
 /// How a body is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
     /// As it is.
     Plain,
-    /// As it is, to see how fast the line is, [`TRIED`] bytes of it if it is long ([`TRIED_FROM`]): [`Line::measured`] or [`Line::not_measured`] has to follow.
+    /// As it is, to see how fast the line is, a part of it if it is long ([`tried`]): [`Line::measured`] or [`Line::not_measured`] has to follow.
     Measured,
     /// Compressed; the line carries so many bytes a second, 0 if that is not known.
     Compressed(u64),
@@ -51,6 +71,8 @@ pub struct Line {
     measured: Option<Instant>,
     /// It is being measured.
     is_tried: bool,
+    /// How much came fast without being enough to say so, in bytes.
+    seems_fast: u64,
 }
 
 impl Line {
@@ -60,12 +82,16 @@ impl Line {
         if size < SMALL || rate >= FAST {
             return Wish::Plain;
         }
-        let holds = self.measured.is_some_and(|measured| now - measured < HOLDS);
-        if !holds && !self.is_tried && size >= MEASURED_MIN {
+        if !self.holds(now) && !self.is_tried && size >= MEASURED_MIN {
             self.is_tried = true;
             return Wish::Measured;
         }
         Wish::Compressed(rate)
+    }
+
+    /// Whether what was measured still counts.
+    fn holds(&self, now: Instant) -> bool {
+        self.measured.is_some_and(|measured| now - measured < HOLDS)
     }
 
     /// Whether it is known to be so slow that much work is worth every byte less.
@@ -82,20 +108,27 @@ impl Line {
         rate
     }
 
-    /// A body came as it is; with others that came meanwhile it was so many bytes, in this time.
+    /// A body came as it is; after the first bytes of it ([`SKIPPED`]) it was so many, with others that came meanwhile, in this time.
     pub fn measured(&mut self, bytes: u64, took: Duration, now: Instant) {
         self.is_tried = false;
-        if bytes < MEASURED_MIN {
+        if bytes < COUNTED_MIN {
             return;
         }
         // One that came at once says "fast", and not "fast for long".
         #[allow(clippy::cast_precision_loss)]
-        let (most, bytes) = (2.0 * FAST as f64, bytes as f64);
-        let rate = (bytes / took.as_secs_f64().max(1e-6)).min(most);
-        // What was so a minute ago may be another network by now.
-        if self.measured.is_none_or(|measured| now - measured >= HOLDS) {
+        let rate = (bytes as f64 / took.as_secs_f64().max(1e-6)).min(2.0 * FAST as f64);
+        if !self.holds(now) {
+            #[allow(clippy::cast_precision_loss)]
+            if rate >= SLOW as f64 {
+                self.seems_fast += bytes;
+                if self.seems_fast < CONVINCES {
+                    return;
+                }
+            }
+            // What was so a minute ago may be another network by now.
             self.rate = Ewma::default();
         }
+        self.seems_fast = 0;
         self.rate.add(rate);
         self.measured = Some(now);
     }
@@ -163,8 +196,31 @@ mod tests {
         assert_eq!(line.wish(MIB, now + HOLDS), Wish::Plain, "a minute later only the new measure counts");
         let mut line = Line::default();
         line.measured(MIB, Duration::from_secs(1), now);
-        line.measured(MEASURED_MIN - 1, Duration::from_micros(1), now);
+        line.measured(COUNTED_MIN - 1, Duration::from_micros(1), now);
         assert!(matches!(line.wish(MIB, now), Wish::Compressed(_)), "what is short says nothing");
+    }
+
+    #[test]
+    fn a_few_bytes_show_that_a_line_is_slow_and_not_that_it_is_fast() {
+        let (mut line, now) = (Line::default(), Instant::now());
+        for _ in 0..CONVINCES / COUNTED_MIN {
+            assert_eq!(line.wish(MIB, now), Wish::Measured, "not yet");
+            line.measured(COUNTED_MIN, Duration::from_micros(1), now);
+        }
+        assert_eq!(line.wish(MIB, now), Wish::Plain);
+        let mut line = Line::default();
+        line.measured(MEASURED_MIN, Duration::from_micros(1), now);
+        line.measured(MEASURED_MIN, Duration::from_millis(125), now);
+        assert_eq!(line.wish(MIB, now), Wish::Compressed(1024 * 1024));
+    }
+
+    #[test]
+    fn a_line_is_measured_by_as_little_as_says_something() {
+        for size in [MEASURED_MIN, TRIED_FROM - 1, TRIED_FROM, LARGE - 1, LARGE, 1000 * MIB] {
+            let tried = tried(size);
+            assert!((MEASURED_MIN..=size).contains(&tried), "{tried} of {size}");
+            assert!(size < TRIED_FROM || tried <= size / 2, "{tried} of {size}");
+        }
     }
 
     #[test]

@@ -91,6 +91,8 @@ pub struct Peer {
     transport: Box<dyn Transport>,
     pub(super) notices: Arc<Notices>,
     line: Mutex<Line>,
+    /// What the line brought of NARs, as it came.
+    carried: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     /// Wakes the task that monitors the peer: have a look at it now.
@@ -122,7 +124,7 @@ impl Peer {
             record.block = block;
         }
         let record = Mutex::new(record);
-        let (bytes_in, bytes_out) = Default::default();
+        let (carried, bytes_in, bytes_out) = Default::default();
         let (wanted, afresh, follows_us, follows_union) = Default::default();
         Self {
             id,
@@ -130,6 +132,7 @@ impl Peer {
             transport,
             notices,
             line: Mutex::default(),
+            carried,
             bytes_in,
             bytes_out,
             look: Notify::new(),
@@ -236,6 +239,17 @@ impl Peer {
         self.bytes_in.fetch_add(bytes, Relaxed);
     }
 
+    /// Notes that the line brought so many bytes of NARs, as they are or compressed.
+    pub fn line_carried(&self, bytes: u64) {
+        self.carried.fetch_add(bytes, Relaxed);
+    }
+
+    /// How many that were so far.
+    #[must_use]
+    pub fn carried(&self) -> u64 {
+        self.carried.load(Relaxed)
+    }
+
     /// Counts bytes anew.
     pub(super) fn reset_bytes(&self) {
         self.bytes_in.store(0, Relaxed);
@@ -285,6 +299,7 @@ impl Peer {
 
     /// Notes that a body came as it is, with others `bytes` in all, in so long.
     pub fn measured(&self, bytes: u64, took: Duration) {
+        log::debug!(peer:% = self.id; "{bytes} bytes came over the line in {took:.1?}");
         self.line.lock().measured(bytes, took, Instant::now());
     }
 

@@ -66,6 +66,19 @@ pub(crate) enum Fault {
     Garbage,
     /// A Content-Encoding that the body does not have.
     Encoding,
+    /// It has nothing, and tells what an upstream says: that the file is where it is not.
+    ToldElsewhere,
+    /// The same, with another hash than was signed.
+    ToldForged,
+    /// The same, when nobody waits for it any more.
+    ToldLate,
+}
+
+impl Fault {
+    /// Whether it is about what it tells of upstreams.
+    const fn is_of_upstreams(self) -> bool {
+        matches!(self, Self::ToldElsewhere | Self::ToldForged | Self::ToldLate)
+    }
 }
 
 /// A path that a fake peer offers.
@@ -147,7 +160,7 @@ impl FakePeer {
             name: host.name.clone(),
             version: "0.1.0".into(),
             share_port: SHARE_PORT,
-            features: vec![],
+            features: manner.fault.is_of_upstreams().then(|| hello::CLAIM.to_owned()).into_iter().collect(),
             instance: String::new(),
             index: String::new(),
             union: String::new(),
@@ -162,7 +175,11 @@ impl FakePeer {
             }
             let reply = answer(request, &goods, manner);
             let rate = manner.rate.filter(|_| request.target.contains("/nar/"));
-            Reply { delay: manner.delay, rate: rate.map(|rate| (rate / 20, Duration::from_millis(50))), ..reply }
+            Reply {
+                delay: manner.delay + reply.delay,
+                rate: rate.map(|rate| (rate / 20, Duration::from_millis(50))),
+                ..reply
+            }
         });
         servers.accept(listener, move |stream| {
             let (acceptor, respond, log) = (acceptor.clone(), Arc::clone(&respond), log.clone());
@@ -180,6 +197,10 @@ fn answer(request: &Request, goods: &[Goods], manner: Manner) -> Reply {
     let path = request.target.split('?').next().unwrap_or_default().trim_start_matches('/');
     if path == "nix-cache-info" {
         return Reply::new(200, "StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 30\n");
+    }
+    let tells = path.starts_with("peernix/v1/upstream/");
+    if manner.fault.is_of_upstreams() != tells {
+        return Reply::new(404, "not here");
     }
     let wanted = |one: &&Goods| path.contains(&one.info.path.hash().to_string());
     let Some(good) = goods.iter().find(wanted) else { return Reply::new(404, "not here") };
@@ -206,7 +227,7 @@ fn narinfo(fault: Fault, good: &Goods, other: &Goods) -> Reply {
             info.references.push(other.info.path.clone());
             info.references.sort();
         }
-        Fault::ForgedHash => {
+        Fault::ForgedHash | Fault::ToldForged => {
             info.nar_hash = other.info.nar_hash;
             info.nar_size = other.info.nar_size;
         }
@@ -219,6 +240,9 @@ fn narinfo(fault: Fault, good: &Goods, other: &Goods) -> Reply {
     let narinfo =
         NarInfo { info, url, compression: Compression::None, file_hash: None, file_size: None, extra: vec![] };
     let reply = Reply::new(200, narinfo.render(&StoreDir::default())).header("Content-Type", "text/x-nix-narinfo");
+    if fault == Fault::ToldLate {
+        return Reply { delay: Duration::from_secs(2), ..reply };
+    }
     match (fault, secret_key()) {
         // It says that it has verified what it forged.
         (Fault::ForgedReferences | Fault::ForgedHash, Ok(key)) => {

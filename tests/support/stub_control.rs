@@ -203,6 +203,10 @@ impl Default for Stub {
                     { "id": long("d"), "name": "evil\u{1b}[2Jname", "state": "coming", "seenTimestamp": NOW },
                 ],
                 "heldFor": [long("b")],
+                "fetching": {
+                    "id": 41, "path": HELLO, "size": 226_560, "bytes": 113_280, "from": [long("a")], "startTimestamp": NOW - 3_000_000,
+                    "waiting": false,
+                },
                 "transfer": {
                     "timestamp": NOW - MINUTE, "durationUSec": 500_000, "bytes": 226_500, "from": [long("a"), "cache.nixos.org"],
                 },

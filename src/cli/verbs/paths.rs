@@ -5,7 +5,7 @@ use crate::cli::error::{Doing as _, Done};
 use crate::cli::output::{Cell, Paint, Screen, Table, count, facts, latency, progress, size, tame};
 use crate::cli::store_path;
 use crate::cli::store_path::base_name;
-use crate::control::{Control, CopyHolder, PathReport, PathTransfer};
+use crate::control::{Control, CopyHolder, PathReport, PathTransfer, Transfer};
 
 /// The arguments of `query`.
 #[derive(Debug, clap::Args)]
@@ -45,7 +45,6 @@ pub(super) async fn explain(
     screen.page(&report, || {
         let (head, sources) = parts(&report, screen);
         let mut lines = Vec::new();
-        lines.extend(report.transfer.as_ref().map(|transfer| ("Last fetched", came(transfer, screen))));
         lines.extend(told(remembered, screen).map(|told| ("Nix remembers", told)));
         format!("{head}{}{sources}", facts(&lines))
     })
@@ -67,20 +66,37 @@ fn told(remembered: &[(bool, u64)], screen: &Screen) -> Option<String> {
 /// How long the id of a machine is.
 const NODE_ID_LEN: usize = 52;
 
+/// Those who gave something, in words.
+fn givers(from: &[String], screen: &Screen) -> String {
+    let is_id = |name: &str| name.len() == NODE_ID_LEN && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let named = |name: &String| if is_id(name) { screen.short(name) } else { tame(name) };
+    if from.is_empty() { "nobody".to_owned() } else { from.iter().map(named).collect::<Vec<_>>().join(", ") }
+}
+
+/// How a path is coming here.
+fn comes(transfer: &Transfer, screen: &Screen) -> String {
+    if transfer.waiting {
+        return screen.style.paint(Paint::Warning, "waits: all who have it are busy");
+    }
+    let percent = u128::from(transfer.bytes) * 100 / u128::from(transfer.size.max(1));
+    let (bytes, all, from) = (size(transfer.bytes), size(transfer.size), givers(&transfer.from, screen));
+    format!(
+        "{bytes} of {all} ({}%) from {from}, begun {}",
+        percent.min(100),
+        screen.clock.ago(transfer.start_timestamp)
+    )
+}
+
 /// How a path came here.
 fn came(transfer: &PathTransfer, screen: &Screen) -> String {
     let when = screen.clock.ago(transfer.timestamp);
-    let is_id = |name: &str| name.len() == NODE_ID_LEN && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    let named = |name: &String| if is_id(name) { screen.short(name) } else { name.clone() };
-    let from = transfer.from.iter().map(named).collect::<Vec<_>>().join(", ");
     let seconds = transfer.duration_usec as f64 / 1e6;
     let rate = if seconds > 0.0 { transfer.bytes as f64 / seconds } else { 0.0 };
     // A rate for people.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let rate = size(rate as u64);
-    let from = if from.is_empty() { "nobody".to_owned() } else { tame(&from) };
     match &transfer.error {
-        None => format!("{when} from {from}: {} at {rate}/s", size(transfer.bytes)),
+        None => format!("{when} from {}: {} at {rate}/s", givers(&transfer.from, screen), size(transfer.bytes)),
         Some(error) => screen.style.paint(Paint::Bad, &format!("{when} in vain: {}", tame(error))),
     }
 }
@@ -160,6 +176,8 @@ fn parts(report: &PathReport, screen: &Screen) -> (String, String) {
     fact("Signed by", report.valid.then(|| if signed.is_empty() { "nobody".to_owned() } else { signed }));
     fact("Built here", report.valid.then(|| if report.built_here { "yes" } else { "no" }.to_owned()));
     fact("Pinned", report.valid.then(|| if report.pinned { "yes" } else { "no" }.to_owned()));
+    fact("Being fetched", report.fetching.as_ref().map(|transfer| comes(transfer, screen)));
+    fact("Last fetched", report.transfer.as_ref().map(|transfer| came(transfer, screen)));
     fact("Copies", copies(report, screen));
     if !report.held_for.is_empty() {
         let members = report.held_for.iter().map(|id| screen.short(id)).collect::<Vec<_>>().join(", ");

@@ -208,6 +208,7 @@ mod tests {
             copies: Some(2),
             holders: vec![],
             held_for: vec![],
+            fetching: None,
             transfer: None,
             peers_asked: 0,
             upstreams_asked: 0,

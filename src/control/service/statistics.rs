@@ -82,6 +82,12 @@ pub(super) async fn read(controller: &Controller) -> Statistics {
 
 /// The transfers under way, the oldest first.
 pub(super) fn transfers(controller: &Controller) -> Vec<Transfer> {
+    let running = controller.0.parts.fetcher.transfers_now(TRANSFERS_MAX);
+    running.iter().map(|running| under_way(controller, running)).collect()
+}
+
+/// A transfer under way, with the names of peers where they have one.
+pub(super) fn under_way(controller: &Controller, running: &Running) -> Transfer {
     let parts = &controller.0.parts;
     let from = |source: &SourceName| match source {
         SourceName::Peer(id) => parts
@@ -92,7 +98,7 @@ pub(super) fn transfers(controller: &Controller) -> Vec<Transfer> {
             .unwrap_or_else(|| id.to_string()),
         other => other.to_string(),
     };
-    let shown = |running: Running| Transfer {
+    Transfer {
         id: running.id,
         path: parts.store.dir().join(&running.path),
         size: running.size,
@@ -100,8 +106,7 @@ pub(super) fn transfers(controller: &Controller) -> Vec<Transfer> {
         from: running.sources.iter().map(from).collect(),
         start_timestamp: timestamp(running.began),
         waiting: running.has_waited && running.bytes == 0,
-    };
-    parts.fetcher.transfers_now(TRANSFERS_MAX).into_iter().map(shown).collect()
+    }
 }
 
 /// What the service takes of the machine now.

@@ -1,6 +1,7 @@
 //! Paths of the store: who has them, what is kept, what is fetched, what goes.
 
 use super::controller::Controller;
+use super::statistics::under_way;
 use crate::control::types::{
     CopyHolder, GarbageOptions, Job, JobKind, JobPath, JobState, PathReport, PathSource, PathTransfer, Pin, PinRequest,
     Sharing, SourceKind, microseconds, timestamp,
@@ -64,6 +65,7 @@ pub(super) async fn query(controller: &Controller, text: &str) -> Outcome<PathRe
         copies: copies.as_ref().map(|of| of.wanted).filter(|wanted| *wanted > 1),
         holders: copies.iter().flat_map(|of| &of.holders).map(|holder| copy_holder(controller, holder)).collect(),
         held_for: copies.iter().flat_map(|of| &of.held_for).map(ToString::to_string).collect(),
+        fetching: parts.fetcher.transfer_now(hash).map(|running| under_way(controller, &running)),
         transfer: parts.fetcher.last_transfer(hash).map(transfer),
     };
     let Some(here) = here else { return Ok(report) };

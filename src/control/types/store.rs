@@ -54,6 +54,9 @@ pub struct PathReport {
     /// The ids of the members for whom it is held here.
     #[serde(default)]
     pub held_for: Vec<String>,
+    /// How it is being fetched now; left out if it is not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub fetching: Option<Transfer>,
     /// The last time that it was fetched by this service, if it remembers; left out if not.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub transfer: Option<PathTransfer>,

@@ -2,7 +2,7 @@
 
 use super::directory::{Decision, Directory, RENEWAL, Renewal, Tally, Want};
 use super::message::{self, Answer, CLAIMS_MAX, Claim};
-use super::order::order;
+use super::order::{self, order};
 use super::site::{Granted, Site};
 use super::tenure::Tenure;
 use crate::fetch::error::SourceError;
@@ -10,7 +10,7 @@ use crate::fetch::source::partial::PartialSource;
 use crate::fetch::source::peer::PeerSource;
 use crate::fetch::source::upstream::collect;
 use crate::metrics::Metrics;
-use crate::nix::NarHash;
+use crate::nix::{NarHash, StoreHash};
 use crate::peers::holders::Holder;
 use crate::peers::narinfo_batch::BatchError;
 use crate::peers::{Layout, NodeId, Peers};
@@ -104,6 +104,21 @@ impl Claims {
                 relays.iter().copied().filter(may).collect()
             }
         }
+    }
+
+    /// The machine that asks an upstream for a narinfo in the place of all, of those that `may`; `None` where there are no others.
+    pub(crate) fn asks_for_narinfo(
+        &self,
+        upstream: &[u8; 20],
+        hash: &StoreHash,
+        may: impl Fn(&NodeId) -> bool,
+    ) -> Option<NodeId> {
+        let machines: Vec<NodeId> = self.machines().into_iter().filter(may).collect();
+        let us = self.0.peers.us();
+        if machines.iter().all(|id| *id == us) {
+            return None;
+        }
+        order::asks(upstream, hash, machines.into_iter())
     }
 
     fn directories(&self, nar: &NarHash) -> impl Iterator<Item = NodeId> {

@@ -1,6 +1,6 @@
 //! Which machine is the directory of a NAR: all who know the same machines agree without a word.
 
-use crate::nix::NarHash;
+use crate::nix::{NarHash, StoreHash};
 use crate::peers::NodeId;
 use crate::peers::relays::weight;
 use std::cmp::Reverse;
@@ -11,6 +11,12 @@ use std::cmp::Reverse;
 pub fn order(nar: &NarHash, mut machines: Vec<NodeId>) -> Vec<NodeId> {
     machines.sort_by_cached_key(|id| Reverse(weight(&[b"claim", nar.as_bytes(), id.as_bytes()])));
     machines
+}
+
+/// The machine that asks an upstream for the narinfo of `hash` in the place of all.
+#[must_use]
+pub fn asks(upstream: &[u8; 20], hash: &StoreHash, machines: impl Iterator<Item = NodeId>) -> Option<NodeId> {
+    machines.max_by_key(|id| weight(&[b"narinfo", upstream, hash.as_bytes(), id.as_bytes()]))
 }
 
 #[cfg(test)]
@@ -38,5 +44,21 @@ mod tests {
             assert_eq!(order(&nar, rest), order_of[1..]);
         }
         assert!(first.len() == 10 && first.values().all(|count| *count > 8), "{first:?}");
+    }
+
+    #[test]
+    fn one_of_all_asks_for_a_narinfo_and_each_for_some() {
+        let all = ids(10);
+        let mut counts: HashMap<NodeId, usize> = HashMap::new();
+        for number in 0..=255 {
+            let of = |machines: &[NodeId]| asks(&[1; 20], &StoreHash::new([number; 20]), machines.iter().copied());
+            let asks = of(&all).unwrap();
+            *counts.entry(asks).or_default() += 1;
+            let backwards: Vec<NodeId> = all.iter().rev().copied().collect();
+            let others: Vec<NodeId> = all.iter().copied().filter(|id| *id != asks).collect();
+            assert_eq!(of(&backwards), Some(asks));
+            assert!(of(&others).is_some_and(|next| next != asks));
+        }
+        assert!(counts.len() == 10 && counts.values().all(|count| *count > 8), "{counts:?}");
     }
 }

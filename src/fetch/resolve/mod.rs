@@ -2,7 +2,7 @@
 //!
 //! [`resolver`] asks; [`plan`] decides whom and when, [`race`] carries it out, [`retries`] says when an upstream is asked again,
 //! [`verify`] says what of an answer counts, [`cache`] remembers, within an [`era`]. Those who are asked are each a [`responder`]; what is
-//! asked of one peer at the same time goes together ([`batches`]).
+//! asked of one peer at the same time goes together ([`batches`]), and one machine asks upstreams for all ([`upstream_narinfos`]).
 
 pub(crate) mod batches;
 pub(crate) mod cache;
@@ -20,6 +20,7 @@ pub(crate) mod retries;
 pub(crate) mod site_responder;
 pub(crate) mod source_report;
 pub(crate) mod surroundings;
+pub(crate) mod upstream_narinfos;
 mod upstream_responder;
 pub(crate) mod verify;
 

@@ -7,10 +7,12 @@ use super::predecessor_responder::PredecessorLink;
 use super::relay_responder::RelayResponder;
 use super::responder::{Network, Responder, Responders};
 use super::site_responder::{Reached, SiteResponder};
+use super::upstream_narinfos::UpstreamNarinfos;
 use super::upstream_responder::cache;
 use crate::fetch::blame::Blame;
 use crate::fetch::source::http_client::ClientFactory;
 use crate::fetch::source::peer::PeerSource;
+use crate::fetch::source::upstream::Upstream;
 use crate::fetch::source::upstreams::Upstreams;
 use crate::index::Index;
 use crate::nix::StoreHash;
@@ -33,6 +35,8 @@ pub(crate) struct Surroundings {
     narinfos: Arc<Batches<NarInfos>>,
     holders: Arc<Batches<Holders>>,
     upstreams: Arc<Upstreams>,
+    /// What is asked of those.
+    upstream_narinfos: UpstreamNarinfos,
     blame: Arc<Blame>,
     /// Other sites, if this machine is of one, and which machines there were reached.
     sites: Option<Sites>,
@@ -45,7 +49,7 @@ impl Surroundings {
     pub(crate) fn new(
         (peers, index, sites): (Peers, Index, Option<Sites>),
         predecessors: Vec<Predecessor>,
-        upstreams: Arc<Upstreams>,
+        (upstreams, upstream_narinfos): (Arc<Upstreams>, UpstreamNarinfos),
         blame: Arc<Blame>,
     ) -> Self {
         // Its neighbours are asked straight, whatever the proxies are.
@@ -59,6 +63,7 @@ impl Surroundings {
             narinfos,
             holders,
             upstreams,
+            upstream_narinfos,
             blame,
             sites,
             reached: Reached::default(),
@@ -96,9 +101,14 @@ impl Surroundings {
         self.predecessors.iter().map(|link| Arc::clone(link) as Arc<dyn Responder>)
     }
 
+    fn cache(&self, upstream: &Arc<Upstream>) -> Arc<dyn Responder> {
+        cache(upstream, &self.upstream_narinfos)
+    }
+
     fn with(&self, peers: Vec<Arc<dyn Responder>>, holders: usize, is_partial: bool) -> Responders {
         let all = self.upstreams.now();
-        let upstreams: Vec<_> = all.iter().filter(|upstream| upstream.is_available()).map(cache).collect();
+        let available = all.iter().filter(|upstream| upstream.is_available());
+        let upstreams: Vec<_> = available.map(|upstream| self.cache(upstream)).collect();
         let is_partial = is_partial || upstreams.len() < all.len();
         Responders { peers, holders, upstreams, is_partial }
     }
@@ -182,7 +192,9 @@ impl Network for Surroundings {
     }
 
     fn upstreams(&self) -> Vec<Arc<dyn Responder>> {
-        self.sites(None).chain(self.predecessors()).chain(self.upstreams.now().iter().map(cache)).collect()
+        let upstreams = self.upstreams.now();
+        let caches = upstreams.iter().map(|upstream| self.cache(upstream));
+        self.sites(None).chain(self.predecessors()).chain(caches).collect()
     }
 
     fn subscribe(&self) -> broadcast::Receiver<PeerEvent> {

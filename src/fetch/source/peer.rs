@@ -10,7 +10,7 @@ use crate::fetch::error::{SourceError, Violation};
 use crate::fetch::patch::message::{self, BASE_HEADER, BaseName};
 use crate::fetch::pieces::table::{self, PieceTable};
 use crate::nix::{NarHash, StoreHash};
-use crate::peers::compression::{TRIED, TRIED_FROM, Wish, is_compressed};
+use crate::peers::compression::{Wish, is_compressed, tried};
 use crate::peers::{Failure, LinkError, Peer, Sample, State};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -62,11 +62,11 @@ impl PeerSource {
             Wish::Compressed(line) => {
                 let response = self.ask(nar, &bytes, Some(line)).await?;
                 if is_compressed(response.headers()).map_err(SourceError::Encoding)? {
-                    return Ok(Box::new(decoded(response, &bytes, nar.size)?));
+                    return Ok(Box::new(decoded(response, &bytes, nar.size, Arc::clone(&self.0))?));
                 }
                 Ok(Box::new(direct(response, &bytes, nar.size)?))
             }
-            Wish::Measured if length >= TRIED_FROM => self.tried(nar, bytes).await,
+            Wish::Measured if tried(length) < length => self.tried(nar, bytes).await,
             wish => {
                 let measures = (wish == Wish::Measured).then(|| Measures::new(&self.0));
                 Ok(Box::new(self.timed(nar, &bytes, measures).await?))
@@ -94,7 +94,7 @@ impl PeerSource {
     /// These bytes, first some of them as they are; by how fast those come it is seen whether the others should be compressed.
     async fn tried(&self, nar: &NarId, bytes: Range<u64>) -> Result<Box<dyn ByteFlow>, SourceError> {
         let measures = Measures::new(&self.0);
-        let middle = (bytes.start + TRIED).min(bytes.end);
+        let middle = bytes.start + tried(bytes.end.saturating_sub(bytes.start));
         let first = self.timed(nar, &(bytes.start..middle), Some(measures)).await?;
         let (source, nar) = (Self(Arc::clone(&self.0)), *nar);
         let rest = Box::pin(async move { source.open_part(&nar, middle..bytes.end).await });
@@ -125,7 +125,12 @@ fn direct(response: Response<Incoming>, bytes: &Range<u64>, size: u64) -> Result
 }
 
 /// The body of one that is.
-fn decoded(response: Response<Incoming>, bytes: &Range<u64>, size: u64) -> Result<Decoded, SourceError> {
+fn decoded(
+    response: Response<Incoming>,
+    bytes: &Range<u64>,
+    size: u64,
+    peer: Arc<Peer>,
+) -> Result<Decoded, SourceError> {
     let first = if bytes.end < size {
         is_part(&response, bytes, size)?;
         bytes.start
@@ -136,18 +141,24 @@ fn decoded(response: Response<Incoming>, bytes: &Range<u64>, size: u64) -> Resul
         }
         first
     };
-    let wire = Wire(response.into_body());
+    let wire = Wire { body: response.into_body(), peer };
     Ok(Decoded::new(wire, vec![Codec::PeerZstd], bytes.start - first, bytes.end - first))
 }
 
 /// What comes compressed, for the decoder.
-struct Wire(Incoming);
+struct Wire {
+    body: Incoming,
+    peer: Arc<Peer>,
+}
 
 impl Feed for Wire {
     async fn next(&mut self) -> Option<Result<Bytes, SourceError>> {
-        while let Some(frame) = self.0.frame().await {
+        while let Some(frame) = self.body.frame().await {
             match frame.map(Frame::into_data) {
-                Ok(Ok(chunk)) => return Some(Ok(chunk)),
+                Ok(Ok(chunk)) => {
+                    self.peer.line_carried(chunk.len() as u64);
+                    return Some(Ok(chunk));
+                }
                 Ok(Err(_trailers)) => {}
                 Err(error) => return Some(Err(SourceError::Connection(error.to_string()))),
             }

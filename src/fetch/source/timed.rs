@@ -4,12 +4,11 @@ use super::ByteFlow;
 use super::direct::Direct;
 use crate::fetch::error::SourceError;
 use crate::peers::Peer;
-use crate::peers::compression::{MEASURED_MIN, TRIED};
+use crate::peers::compression::{SKIPPED, tried};
 use bytes::Bytes;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 use tokio::time::Instant;
 
 /// A measure that is to be taken. However this ends, the next one may take one.
@@ -27,17 +26,15 @@ impl Drop for Measures {
     }
 }
 
-/// A body as it is, by whose first bytes the line is measured. Only the time counts in which they are waited for: whoever takes them may be slower.
+/// A body as it is, by whose first bytes the line is measured, but for the very first ([`SKIPPED`]); with what comes to others meanwhile. Where whoever takes
+/// them is slower than the line, it seems as slow as that.
 pub(super) struct Timed {
     inner: Direct,
     /// How many bytes are to come.
     length: u64,
     peer: Arc<Peer>,
-    /// Since when they are waited for, and for how long they were.
-    since: Option<Instant>,
-    waited: Duration,
-    /// What the peer had given by then to all transfers.
-    given: u64,
+    /// When the measure began, and what all transfers had got of the peer by then.
+    from: Option<(Instant, u64)>,
     /// It is measured.
     is_done: bool,
     measures: Option<Measures>,
@@ -45,8 +42,7 @@ pub(super) struct Timed {
 
 impl Timed {
     pub(super) fn begin(inner: Direct, length: u64, peer: Arc<Peer>, measures: Option<Measures>) -> Self {
-        let (given, since) = (peer.given(), Some(Instant::now()));
-        Self { inner, length, peer, since, waited: Duration::ZERO, given, is_done: false, measures }
+        Self { inner, length, peer, from: None, is_done: false, measures }
     }
 
     /// Whether all of it came.
@@ -58,22 +54,24 @@ impl Timed {
 impl ByteFlow for Timed {
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, SourceError>>> {
         let chunk = self.inner.poll_chunk(context);
+        if let Poll::Ready(Some(Ok(bytes))) = &chunk {
+            self.peer.line_carried(bytes.len() as u64);
+        }
         if self.is_done {
             return chunk;
         }
-        if chunk.is_pending() {
-            self.since.get_or_insert_with(Instant::now);
-            return chunk;
-        }
-        self.waited += self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
         let came = self.inner.received();
-        if came >= self.length.min(TRIED) {
-            self.is_done = true;
-            // What is short fits into buffers on the way, whatever others got meanwhile.
-            if came >= MEASURED_MIN {
-                let bytes = came.max(self.peer.given().saturating_sub(self.given));
-                self.peer.measured(bytes, self.waited);
+        match self.from {
+            None if came >= SKIPPED => {
+                self.from = Some((Instant::now(), self.peer.carried()));
             }
+            Some((begun, from)) if came >= tried(self.length) => {
+                self.peer.measured(self.peer.carried().saturating_sub(from), begun.elapsed());
+            }
+            _ => {}
+        }
+        if came >= tried(self.length) {
+            self.is_done = true;
             self.measures = None;
         }
         chunk

@@ -90,6 +90,7 @@ impl Handler for Gateway {
             | Route::Fleet
             | Route::Pair
             | Route::Partial(_)
+            | Route::UpstreamNarInfo(..)
             | Route::Pieces(_)
             | Route::Patch(_)
             | Route::Copies

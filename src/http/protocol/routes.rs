@@ -7,6 +7,7 @@
 use crate::copies::message as copies;
 use crate::fetch::claims::message;
 use crate::fetch::patch::message as patch;
+use crate::fetch::upstream_narinfos::{self, UpstreamId};
 use crate::fetch::{PIECES, partial};
 use crate::index::{self, Whose};
 use crate::nix::realisation::{BuildTraceKey, DrvOutput};
@@ -65,6 +66,8 @@ pub enum Route {
     Holders,
     /// `/peernix/v1/claim`, between peers only: a POST, see [`message`].
     Claim,
+    /// `/peernix/v1/upstream/UPSTREAM/HASH.narinfo`, between peers only: what an upstream says of a path.
+    UpstreamNarInfo(UpstreamId, StoreHash),
     /// `/peernix/v1/partial/NARHASH`, between peers only: a NAR that is on its way.
     Partial(NarHash),
     /// `/peernix/v1/pieces/HASH-NARHASH`, between peers only: what proves the pieces of a NAR.
@@ -159,7 +162,7 @@ impl Route {
         matches!(
             self,
             Self::NarInfo(_) | Self::NarInfos | Self::Realisation(_) | Self::BuildTrace(_) | Self::DebugInfo(_)
-        ) || matches!(self, Self::Pieces(_) | Self::PeerixNarInfo(_))
+        ) || matches!(self, Self::Pieces(_) | Self::PeerixNarInfo(_) | Self::UpstreamNarInfo(..))
             || self.is_stream()
     }
 
@@ -223,6 +226,11 @@ impl Route {
                 "peernix" if rest.starts_with("v1/partial/") => {
                     NarHash::from_nix32(rest.strip_prefix("v1/partial/")?).ok().map(Self::Partial)
                 }
+                "peernix" if rest.starts_with("v1/upstream/") => {
+                    let (upstream, hash) = rest.strip_prefix("v1/upstream/")?.split_once('/')?;
+                    let hash = hash.strip_suffix(".narinfo")?.parse().ok()?;
+                    Some(Self::UpstreamNarInfo(upstream.parse().ok()?, hash))
+                }
                 "peernix" if rest.starts_with("v1/pieces/") => NarName::stem(rest.strip_prefix("v1/pieces/")?)
                     .filter(|name| name.nar_hash.is_some())
                     .map(Self::Pieces),
@@ -285,7 +293,7 @@ impl Route {
     }
 
     /// The names of all routes, by [`Self::index`].
-    pub const NAMES: [&'static str; 26] = [
+    pub const NAMES: [&'static str; 27] = [
         "index",
         "nix-cache-info",
         "narinfo",
@@ -312,6 +320,7 @@ impl Route {
         "copies",
         "measure",
         "page",
+        "upstream",
     ];
 
     /// The place of the route in [`Self::NAMES`].
@@ -344,6 +353,7 @@ impl Route {
             Self::Copies => 23,
             Self::Measure(_) => 24,
             Self::Page(_) => 25,
+            Self::UpstreamNarInfo(..) => 26,
         }
     }
 }
@@ -378,6 +388,7 @@ impl fmt::Display for Route {
             Self::Pair => f.write_str(fleet::PAIR_TARGET),
             Self::Measure(bytes) => write!(f, "{}{bytes}", measure::TARGET),
             Self::Page(part) => f.write_str(part.path()),
+            Self::UpstreamNarInfo(upstream, hash) => f.write_str(&upstream_narinfos::target(*upstream, *hash)),
             Self::Partial(nar) => f.write_str(&partial::target(nar)),
             Self::Pieces(NarName { hash, nar_hash, .. }) => {
                 let nar = nar_hash.as_ref().map(NarHash::to_nix32).unwrap_or_default();

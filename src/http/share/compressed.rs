@@ -1,30 +1,45 @@
 //! NARs compressed while they are sent, where the line is slower than the processor.
 //!
-//! A stream takes memory as long as it lasts, out of one budget for all of them ([`Compressors`]), and a thread only while a chunk is
-//! compressed. What does not become smaller is passed on as good as it is.
+//! A stream takes memory until its last byte is compressed, out of one budget for all of them ([`Compressors`]), and a thread only while a chunk
+//! is compressed. What does not become smaller is passed on as good as it is.
 
+use super::spare::Spare;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
 use std::io::{self, Write as _};
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::Instant;
 use zstd::stream::write::Encoder as ZstdEncoder;
 use zstd::zstd_safe::{CParameter, CompressionLevel};
 
 /// How much memory all streams may take together, in MiB.
 const MEMORY: usize = 64;
+/// What of it is left to the level that takes least.
+const LEFT: usize = MEMORY / 4;
 /// The largest window, as a power of two: 2 MiB.
 const WINDOW_LOG: u32 = 21;
-/// From this size on a NAR needs the whole window, in bytes; below [`SMALL`] tables are small as well.
-const LARGE: u64 = 1024 * 1024;
+/// Below this size tables are small, in bytes.
 const SMALL: u64 = 256 * 1024;
+/// Up to this size they are smaller still.
+const TINY: u64 = 128 * 1024;
+/// Lines up to this rate, in bytes a second, are so slow that what costs next to nothing is still worth it.
+const SLOW: u64 = 16_000_000;
 /// Lines up to these rates, in bytes a second, with the level that is worth its time there.
-const LEVELS: [(u64, CompressionLevel); 3] = [(4_000_000, 9), (16_000_000, 6), (u64::MAX, 3)];
+const LEVELS: [(u64, CompressionLevel); 4] = [(3_000_000, HARD), (6_000_000, 9), (SLOW, 6), (u64::MAX, LEAST)];
+/// The level that takes least.
+const LEAST: CompressionLevel = 3;
 /// The level where the line is not known.
-const UNKNOWN: CompressionLevel = 3;
+const UNKNOWN: CompressionLevel = 6;
+/// The level for the slowest lines: 10 MB a second, as long as there is time for it ([`Spare`]). Its own tables would take 35 MiB, and make it half as
+/// fast for a hundredth less; those of this size, as a power of two, are a third of what level 9 takes.
+const HARD: CompressionLevel = 16;
+const HARD_TABLE_LOG: u32 = 18;
 /// What costs as good as nothing, for what does not become smaller, and where all memory is taken; with a window of 128 KiB.
 const CHEAP: CompressionLevel = -5;
 const CHEAP_WINDOW_LOG: u32 = 17;
@@ -42,11 +57,11 @@ fn level(rate: u64) -> CompressionLevel {
 /// What a stream of `size` bytes takes at this level, in MiB; what zstd says, rounded up.
 const fn memory(level: CompressionLevel, size: u64) -> u32 {
     match (size, level) {
-        (..SMALL, ..=3) => 1,
-        (..SMALL, _) | (_, ..=3) => 4,
-        (_, ..=6) => 8,
-        (..LARGE, _) => 12,
-        (LARGE.., _) => 16,
+        (..SMALL, ..=3) | (..=TINY, ..HARD) => 2,
+        (..SMALL, ..HARD) | (_, ..=3) => 4,
+        (_, HARD..) => 5,
+        (_, ..=6) => 6,
+        _ => 15,
     }
 }
 
@@ -55,9 +70,12 @@ const fn is_dense(came: u64, became: u64) -> bool {
     became > came / 10 * 9
 }
 
-/// The memory for all streams. A cheap handle: clones are the same.
+/// The memory for all streams, and the time for the hard ones. A cheap handle: clones are the same.
 #[derive(Clone)]
-pub(super) struct Compressors(Arc<Semaphore>);
+pub(super) struct Compressors {
+    memory: Arc<Semaphore>,
+    spare: Arc<Mutex<Spare>>,
+}
 
 /// How one stream is compressed.
 pub(super) struct Compressor {
@@ -65,27 +83,45 @@ pub(super) struct Compressor {
     size: u64,
     /// `None`: it takes next to nothing.
     memory: Option<OwnedSemaphorePermit>,
+    /// What its time is taken from, if it is a hard one.
+    spare: Option<Arc<Mutex<Spare>>>,
 }
 
 impl Compressors {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(MEMORY)))
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let spare = Spare::new(u32::try_from(processors).unwrap_or(u32::MAX), Instant::now());
+        Self { memory: Arc::new(Semaphore::new(MEMORY)), spare: Arc::new(Mutex::new(spare)) }
     }
 
-    /// For `size` bytes over a line of this `rate`; `None` where the others need all the memory.
+    /// For `size` bytes over a line of this `rate`; `None` where the others need all the memory, and the line is not so slow that it has to be.
     pub(super) fn try_take(&self, size: u64, rate: u64) -> Option<Compressor> {
         // Less work is better than none.
         let levels = LEVELS.iter().map(|(_, other)| *other).filter(|other| *other <= level(rate));
-        levels.into_iter().find_map(|level| {
-            let memory = Arc::clone(&self.0).try_acquire_many_owned(memory(level, size)).ok()?;
-            Some(Compressor { level, size, memory: Some(memory) })
-        })
+        let best = levels.into_iter().find_map(|level| {
+            let spare = (level == HARD).then(|| Arc::clone(&self.spare));
+            if spare.as_ref().is_some_and(|spare| !spare.lock().is_there(Instant::now())) {
+                return None;
+            }
+            let needs = memory(level, size);
+            if level > LEAST && self.memory.available_permits() < needs as usize + LEFT {
+                return None;
+            }
+            let memory = Arc::clone(&self.memory).try_acquire_many_owned(needs).ok()?;
+            Some(Compressor { level, size, memory: Some(memory), spare })
+        });
+        best.or_else(|| (1..=SLOW).contains(&rate).then_some(Compressor::cheap(size)))
     }
 
     /// The same for one who has to get it compressed: where there is no memory, as good as that goes without.
     pub(super) fn take(&self, size: u64) -> Compressor {
-        let cheap = Compressor { level: CHEAP, size, memory: None };
-        self.try_take(size, 0).unwrap_or(cheap)
+        self.try_take(size, 0).unwrap_or(Compressor::cheap(size))
+    }
+}
+
+impl Compressor {
+    const fn cheap(size: u64) -> Self {
+        Self { level: CHEAP, size, memory: None, spare: None }
     }
 }
 
@@ -94,11 +130,21 @@ struct Encoder {
     zstd: ZstdEncoder<'static, Vec<u8>>,
     /// How much came and what became of it, in bytes, until it is decided whether that is worth it.
     sample: Option<(u64, u64)>,
+    /// What its time is taken from, if it is a hard one.
+    spare: Option<Arc<Mutex<Spare>>>,
+    /// Held as long as this is there.
+    _memory: Option<OwnedSemaphorePermit>,
 }
 
 impl Encoder {
-    fn new(level: CompressionLevel, size: Option<u64>) -> io::Result<Self> {
+    /// `size`: what comes, if that is all in one frame.
+    fn new(how: Compressor, size: Option<u64>) -> io::Result<Self> {
+        let Compressor { level, spare, memory, .. } = how;
         let mut zstd = ZstdEncoder::new(Vec::new(), level)?;
+        if level == HARD {
+            zstd.set_parameter(CParameter::HashLog(HARD_TABLE_LOG))?;
+            zstd.set_parameter(CParameter::ChainLog(HARD_TABLE_LOG))?;
+        }
         // What is small gets small tables. What is not may go on as another frame.
         let small = size.filter(|size| *size < SAMPLE);
         if small.is_some() {
@@ -107,12 +153,15 @@ impl Encoder {
             let window = if level == CHEAP { CHEAP_WINDOW_LOG } else { WINDOW_LOG };
             zstd.set_parameter(CParameter::WindowLog(window))?;
         }
-        Ok(Self { zstd, sample: (small.is_none() && level != CHEAP).then_some((0, 0)) })
+        let sample = (small.is_none() && level != CHEAP).then_some((0, 0));
+        Ok(Self { zstd, sample, spare, _memory: memory })
     }
 
     /// What the next bytes become; a part of it may come later.
     fn encode(mut self, chunk: &[u8]) -> io::Result<(Self, Bytes)> {
+        let begun = Instant::now();
         self.zstd.write_all(chunk)?;
+        note(self.spare.as_deref(), begun);
         let mut encoded = std::mem::take(self.zstd.get_mut());
         if let Some((came, became)) = &mut self.sample {
             *came += chunk.len() as u64;
@@ -123,7 +172,7 @@ impl Encoder {
                 if is_dense {
                     // A frame ends wherever it likes, and the next one may be made another way.
                     encoded.extend(self.zstd.finish()?);
-                    self = Self::new(CHEAP, None)?;
+                    self = Self::new(Compressor::cheap(0), None)?;
                 }
             }
         }
@@ -131,7 +180,17 @@ impl Encoder {
     }
 
     fn finish(self) -> io::Result<Bytes> {
-        self.zstd.finish().map(Bytes::from)
+        let begun = Instant::now();
+        let encoded = self.zstd.finish().map(Bytes::from);
+        note(self.spare.as_deref(), begun);
+        encoded
+    }
+}
+
+/// Notes what a step took, if it is one that counts.
+fn note(spare: Option<&Mutex<Spare>>, begun: Instant) {
+    if let Some(spare) = spare {
+        spare.lock().take(begun.elapsed());
     }
 }
 
@@ -150,13 +209,11 @@ enum State {
 pub(super) struct Compressed<B> {
     inner: B,
     state: State,
-    /// Held as long as this is there.
-    memory: Option<OwnedSemaphorePermit>,
 }
 
 impl<B> Compressed<B> {
     pub(super) const fn new(inner: B, compressor: Compressor) -> Self {
-        Self { inner, state: State::Begin(compressor), memory: None }
+        Self { inner, state: State::Begin(compressor) }
     }
 }
 
@@ -200,9 +257,9 @@ where
                 None => None,
             };
             self.state = match std::mem::replace(&mut self.state, State::Done) {
-                State::Begin(Compressor { level, size, memory }) => {
-                    self.memory = memory;
-                    State::Busy(spawn_blocking(move || encode(Encoder::new(level, Some(size))?, chunk)))
+                State::Begin(compressor) => {
+                    let size = compressor.size;
+                    State::Busy(spawn_blocking(move || encode(Encoder::new(compressor, Some(size))?, chunk)))
                 }
                 State::Idle(encoder) => State::Busy(spawn_blocking(move || encode(*encoder, chunk))),
                 // Seen above.
@@ -227,6 +284,10 @@ fn encode(encoder: Encoder, chunk: Option<Bytes>) -> Encoded {
 mod tests {
     use super::*;
     use http_body_util::{BodyExt, StreamBody};
+    use std::time::Duration;
+
+    /// A NAR that needs the whole window.
+    const LARGE: u64 = 1024 * 1024;
 
     /// A NAR in chunks.
     fn body(content: &Bytes, chunk: usize) -> impl HttpBody<Data = Bytes, Error = io::Error> + Unpin {
@@ -276,22 +337,47 @@ mod tests {
                 assert!(zstd::decode_all(&compressed[..]).unwrap() == content);
             }
         }
-        assert_eq!(compressors.0.available_permits(), MEMORY);
+        assert_eq!(compressors.memory.available_permits(), MEMORY);
     }
 
     #[test]
-    fn memory_is_held_as_long_as_the_stream_lasts_and_no_more_of_it_than_there_is() {
+    fn who_comes_later_gets_less_and_nobody_on_a_slow_line_nothing() {
         let compressors = Compressors::new();
-        let taken: Vec<Compressor> = std::iter::from_fn(|| compressors.try_take(LARGE, 1)).collect();
-        assert_eq!(taken.len(), MEMORY / 16, "each of them at the best level");
-        assert!(compressors.try_take(1, 0).is_none());
+        let taken: Vec<Compressor> = (0..40).map(|_| compressors.try_take(LARGE, 1).unwrap()).collect();
+        let count = |level| taken.iter().filter(|taken| taken.level == level).count();
+        assert_eq!(count(HARD), (MEMORY - LEFT) / 5);
+        assert_eq!((count(9), count(6)), (0, 0), "what is left is for the least");
+        assert_eq!((count(LEAST), count(CHEAP)), (4, 27));
+        assert!(compressors.try_take(LARGE, SLOW + 1).is_none() && compressors.try_take(LARGE, 0).is_none());
         assert!(compressors.take(LARGE).memory.is_none(), "whoever must have it compressed waits for nobody");
         drop(taken);
         assert!(compressors.take(LARGE).memory.is_some());
     }
 
+    #[tokio::test]
+    async fn memory_is_held_until_the_last_byte_is_compressed() {
+        let (compressors, content) = (Compressors::new(), noise(200_000));
+        let compressor = compressors.try_take(200_000, 0).unwrap();
+        assert!(compressors.memory.available_permits() < MEMORY);
+        let mut compressed = Compressed::new(body(&content, 50_000), compressor);
+        let mut last = 0;
+        while let Some(frame) = compressed.frame().await {
+            last = frame.unwrap().into_data().unwrap().len();
+        }
+        assert!(last > 0 && compressors.memory.available_permits() == MEMORY, "the body is still there");
+    }
+
     #[test]
     fn the_slower_the_line_the_more_work_is_worth_it() {
-        assert_eq!([0, 2_500_000, 10_000_000, 50_000_000].map(level), [3, 9, 6, 3]);
+        assert_eq!([0, 2_500_000, 5_000_000, 10_000_000, 50_000_000].map(level), [6, HARD, 9, 6, 3]);
+    }
+
+    #[test]
+    fn the_hardest_work_takes_half_of_the_processors_at_most() {
+        let compressors = Compressors::new();
+        let level = || compressors.try_take(LARGE, 1).unwrap().level;
+        assert_eq!(level(), HARD);
+        compressors.spare.lock().take(Duration::from_secs(3600));
+        assert_eq!(level(), 9, "less is better than none");
     }
 }

@@ -22,6 +22,7 @@ mod patch_work;
 mod pieces;
 mod rules;
 mod self_check;
+mod spare;
 mod status;
 mod throttle;
 mod upload;
@@ -254,6 +255,13 @@ impl Handler for ShareHandler {
                 Some(site) => Box::pin(share.partial(&site.spools, *nar, &request)).await,
                 None => Ok(None),
             },
+            Route::UpstreamNarInfo(upstream, hash) => Ok(match (&self.site, request.caller.node) {
+                (Some(site), Some(_)) => {
+                    let text = site.narinfos.answer(*upstream, *hash).await;
+                    text.map(|text| reply::ok(media::NARINFO, keep::NEVER, text))
+                }
+                _ => None,
+            }),
             Route::Pieces(name) => match &self.tables {
                 Some(tables) => self.in_time(Box::pin(share.pieces(tables, name, audience))).await,
                 None => Ok(None),

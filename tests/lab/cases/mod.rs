@@ -21,6 +21,7 @@ mod line;
 mod load;
 mod misses;
 mod multicast;
+mod narinfos;
 mod patches;
 mod peerix;
 mod permissions;
@@ -135,6 +136,7 @@ pub(crate) fn all() -> Vec<Case> {
         doctor::cases(),
         multicast::cases(),
         misses::cases(),
+        narinfos::cases(),
         index::cases(),
         sites::cases(),
         together::cases(),

@@ -87,15 +87,15 @@ impl Who {
 }
 
 /// A cache on the Internet, and what is wanted of it.
-struct Wanted {
-    internet: Internet,
-    paths: Vec<String>,
+pub(super) struct Wanted {
+    pub(super) internet: Internet,
+    pub(super) paths: Vec<String>,
     /// Bytes of its NARs as files.
     files: u64,
 }
 
 /// Puts these paths into a cache on the Internet.
-fn offer(network: &Network<'_>, maker: &Host, infos: &[&PathInfo], compression: &str) -> Result<Wanted> {
+pub(super) fn offer(network: &Network<'_>, maker: &Host, infos: &[&PathInfo], compression: &str) -> Result<Wanted> {
     let paths: Vec<String> = infos.iter().map(|info| format!("/nix/store/{}", info.path)).collect();
     let dir: PathBuf = flat_cache(maker, "cache", compression, &paths)?;
     let files = std::fs::read_dir(dir.join("nar"))?.map(|entry| Ok(entry?.metadata()?.len()));
@@ -104,7 +104,7 @@ fn offer(network: &Network<'_>, maker: &Host, infos: &[&PathInfo], compression: 
 }
 
 /// Some packages of the closure.
-fn some_packages(ctx: &Ctx, maker: &Host, most: u64) -> Result<Vec<PathInfo>> {
+pub(super) fn some_packages(ctx: &Ctx, maker: &Host, most: u64) -> Result<Vec<PathInfo>> {
     let set = ctx.world.closure()?;
     let mut bytes = 0;
     let some = set.paths.iter().filter(|info| info.path.name().starts_with("deb-")).take_while(|info| {
@@ -117,7 +117,7 @@ fn some_packages(ctx: &Ctx, maker: &Host, most: u64) -> Result<Vec<PathInfo>> {
 }
 
 /// Starts the service on each host, and waits until all know each other.
-fn start_all<'a>(ctx: &'a Ctx, hosts: &'a [Arc<Host>], settings: &Settings) -> Result<Vec<Peernixd<'a>>> {
+pub(super) fn start_all<'a>(ctx: &'a Ctx, hosts: &'a [Arc<Host>], settings: &Settings) -> Result<Vec<Peernixd<'a>>> {
     let all = hosts.iter().map(|host| Peernixd::start(ctx, host, settings)).collect::<Result<Vec<_>>>()?;
     for one in &all {
         // Each greets each, on two processors.
@@ -243,7 +243,12 @@ fn fifty(ctx: &Ctx) -> Result<()> {
         ctx.note(&format!("claims: {result}"), sum, "");
     }
     ctx.measure("NARs that all downloaded, as a multiple of the files", nars, "", COPIES_OF_FIFTY);
-    ctx.measure("what the Internet sent, as a multiple of the files", sent as f64 / wanted.files as f64, "", None);
+    ctx.measure(
+        "what the Internet sent, as a multiple of the files",
+        sent as f64 / wanted.files as f64,
+        "",
+        COPIES_OF_FIFTY,
+    );
     all.into_iter().try_for_each(Peernixd::stop)
 }
 

@@ -28,6 +28,13 @@ fn fixed_routes() {
         ("/peers", Route::Peers),
         ("/peernix/v1/hello", Route::Hello),
         ("/peernix/v1/narinfo", Route::NarInfos),
+        (
+            "/peernix/v1/upstream/0mdqa9w1p6cmli6976v4wi0sw9r4p5pr/7h7qgvs4kgzsn8a6rb273saxyqh4jxlz.narinfo",
+            Route::UpstreamNarInfo(
+                "0mdqa9w1p6cmli6976v4wi0sw9r4p5pr".parse().unwrap(),
+                "7h7qgvs4kgzsn8a6rb273saxyqh4jxlz".parse().unwrap(),
+            ),
+        ),
         ("/peernix/v1/holders", Route::Holders),
         ("/peernix/v1/claim", Route::Claim),
     ];
