@@ -30,11 +30,13 @@ const COUNTED_MIN: u64 = 32 * 1024;
 /// The bodies by which a line is measured, in bytes: both, and some to spare …
 const MEASURED_MIN: u64 = 128 * 1024;
 /// … and of one from this size on a part is enough, …
-const TRIED_FROM: u64 = 2 * MEASURED_MIN;
+const TRIED_FROM: u64 = 160 * 1024;
 /// … so long …
 const TRIED: u64 = MEASURED_MIN;
 /// … or, from this size on, …
 const LARGE: u64 = 4 * 1024 * 1024;
+/// What has this size and is not [`LARGE`] measures nothing: a share counts to how many it gives it, and who asks twice for parts lets others in.
+const COUNTED: u64 = 256 * 1024;
 /// … so long: a fast line shows only by more bytes how fast it is.
 const TRIED_OF_LARGE: u64 = 1024 * 1024;
 /// How much has to come fast before a line counts as fast, in bytes: the first bytes after a silence may come at once on a slow one as well.
@@ -76,13 +78,22 @@ pub struct Line {
 }
 
 impl Line {
-    /// How a body of `size` bytes is wanted.
+    /// How a NAR of `size` bytes is wanted.
     pub fn wish(&mut self, size: u64, now: Instant) -> Wish {
+        self.wish_if(matches!(size, MEASURED_MIN..COUNTED | LARGE..), size, now)
+    }
+
+    /// How `size` bytes of a NAR are wanted that comes in parts anyway.
+    pub fn wish_of_part(&mut self, size: u64, now: Instant) -> Wish {
+        self.wish_if(size >= MEASURED_MIN, size, now)
+    }
+
+    fn wish_if(&mut self, measures: bool, size: u64, now: Instant) -> Wish {
         let rate = self.rate();
         if size < SMALL || rate >= FAST {
             return Wish::Plain;
         }
-        if !self.holds(now) && !self.is_tried && size >= MEASURED_MIN {
+        if !self.holds(now) && !self.is_tried && measures {
             self.is_tried = true;
             return Wish::Measured;
         }
@@ -163,21 +174,23 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1024 * 1024;
+    /// By which a line is measured.
+    const SOME: u64 = 200 * 1024;
 
     #[test]
     fn a_line_is_measured_by_one_body_at_a_time_and_the_others_are_compressed() {
         let (mut line, now) = (Line::default(), Instant::now());
         assert_eq!(line.wish(SMALL - 1, now), Wish::Plain);
         assert_eq!(line.wish(SMALL, now), Wish::Compressed(0), "it says nothing of the line");
-        assert_eq!(line.wish(MIB, now), Wish::Measured);
+        assert_eq!(line.wish(SOME, now), Wish::Measured);
         assert_eq!(line.wish(MIB, now), Wish::Compressed(0));
         assert!(!line.is_slow(), "that is not known");
         line.measured(MIB, Duration::from_secs(1), now);
         assert_eq!(line.wish(MIB, now), Wish::Compressed(MIB));
         assert!(line.is_slow());
-        assert_eq!(line.wish(MIB, now + HOLDS), Wish::Measured, "it may be another one by now");
+        assert_eq!(line.wish(SOME, now + HOLDS), Wish::Measured, "it may be another one by now");
         line.not_measured();
-        assert_eq!(line.wish(MIB, now + HOLDS), Wish::Measured);
+        assert_eq!(line.wish(SOME, now + HOLDS), Wish::Measured);
         assert_eq!(line.wish(100 * MIB, now + HOLDS), Wish::Compressed(MIB), "it is being measured");
     }
 
@@ -204,7 +217,7 @@ mod tests {
     fn a_few_bytes_show_that_a_line_is_slow_and_not_that_it_is_fast() {
         let (mut line, now) = (Line::default(), Instant::now());
         for _ in 0..CONVINCES / COUNTED_MIN {
-            assert_eq!(line.wish(MIB, now), Wish::Measured, "not yet");
+            assert_eq!(line.wish(SOME, now), Wish::Measured, "not yet");
             line.measured(COUNTED_MIN, Duration::from_micros(1), now);
         }
         assert_eq!(line.wish(MIB, now), Wish::Plain);
@@ -216,10 +229,17 @@ mod tests {
 
     #[test]
     fn a_line_is_measured_by_as_little_as_says_something() {
-        for size in [MEASURED_MIN, TRIED_FROM - 1, TRIED_FROM, LARGE - 1, LARGE, 1000 * MIB] {
+        for size in [MEASURED_MIN - 1, COUNTED, LARGE - 1] {
+            assert_eq!(Line::default().wish(size, Instant::now()), Wish::Compressed(0), "{size}");
+        }
+        for size in [COUNTED, LARGE - 1] {
+            assert_eq!(Line::default().wish_of_part(size, Instant::now()), Wish::Measured, "{size}");
+        }
+        for size in [MEASURED_MIN, TRIED_FROM - 1, TRIED_FROM, COUNTED - 1, LARGE, 1000 * MIB] {
+            assert_eq!(Line::default().wish(size, Instant::now()), Wish::Measured, "{size}");
             let tried = tried(size);
             assert!((MEASURED_MIN..=size).contains(&tried), "{tried} of {size}");
-            assert!(size < TRIED_FROM || tried <= size / 2, "{tried} of {size}");
+            assert!(size < TRIED_FROM || tried < size, "{tried} of {size}");
         }
     }
 

@@ -291,10 +291,15 @@ impl Peer {
         self.request(Call::Nar { target: path, from, end, line }).await
     }
 
-    /// How a body of `size` bytes is wanted from it.
+    /// How `size` bytes of a NAR are wanted from it; `is_whole`: that is all of it.
     #[must_use]
-    pub fn wish(&self, size: u64) -> Wish {
-        if self.notices.compression { self.line.lock().wish(size, Instant::now()) } else { Wish::Plain }
+    pub fn wish(&self, size: u64, is_whole: bool) -> Wish {
+        let (mut line, now) = (self.line.lock(), Instant::now());
+        match (self.notices.compression, is_whole) {
+            (false, _) => Wish::Plain,
+            (true, true) => line.wish(size, now),
+            (true, false) => line.wish_of_part(size, now),
+        }
     }
 
     /// Notes that a body came as it is, with others `bytes` in all, in so long.

@@ -102,6 +102,11 @@ impl<'a> Network<'a> {
         shape(&self.outside.0, "br0", mbit)
     }
 
+    /// Lifts that limit.
+    pub(crate) fn fast_internet(&self) -> Result<()> {
+        sh(&format!("tc -n {} qdisc del dev br0 root", self.outside.0)).map(drop)
+    }
+
     /// Bytes that servers on the Internet have sent so far.
     pub(crate) fn internet_sent(&self) -> Result<u64> {
         self.outside.sent("br0")

@@ -58,7 +58,7 @@ impl PeerSource {
     async fn read(&self, nar: &NarId, bytes: Range<u64>) -> Result<Box<dyn ByteFlow>, SourceError> {
         self.must_not_be_barred(nar.hash)?;
         let length = bytes.end.saturating_sub(bytes.start);
-        match self.0.wish(length) {
+        match self.0.wish(length, length == nar.size) {
             Wish::Compressed(line) => {
                 let response = self.ask(nar, &bytes, Some(line)).await?;
                 if is_compressed(response.headers()).map_err(SourceError::Encoding)? {

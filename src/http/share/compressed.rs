@@ -5,6 +5,7 @@
 
 use super::spare::Spare;
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 use std::io::{self, Write as _};
@@ -198,7 +199,7 @@ fn note(spare: Option<&Mutex<Spare>>, begun: Instant) {
 type Encoded = io::Result<(Option<Box<Encoder>>, Bytes)>;
 
 enum State {
-    /// Nothing came yet.
+    /// Nothing is compressed yet.
     Begin(Compressor),
     Idle(Box<Encoder>),
     Busy(JoinHandle<Encoded>),
@@ -208,12 +209,19 @@ enum State {
 /// A body, compressed on its way.
 pub(super) struct Compressed<B> {
     inner: B,
+    /// What came of it first, until that is compressed.
+    first: Option<Bytes>,
     state: State,
 }
 
-impl<B> Compressed<B> {
-    pub(super) const fn new(inner: B, compressor: Compressor) -> Self {
-        Self { inner, state: State::Begin(compressor) }
+impl<B: HttpBody<Data = Bytes> + Unpin> Compressed<B> {
+    /// With the first bytes of `inner` read, and not yet compressed: that may take longer than anybody waits for the head of an answer.
+    ///
+    /// # Errors
+    /// They could not be read.
+    pub(super) async fn begun(mut inner: B, compressor: Compressor) -> Result<Self, B::Error> {
+        let first = inner.frame().await.transpose()?.and_then(|frame| frame.into_data().ok());
+        Ok(Self { inner, first, state: State::Begin(compressor) })
     }
 }
 
@@ -248,13 +256,16 @@ where
             if matches!(self.state, State::Done) {
                 return Poll::Ready(None);
             }
-            let chunk = match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
-                Some(Err(error)) => {
-                    self.state = State::Done;
-                    return Poll::Ready(Some(Err(error.into())));
-                }
-                Some(Ok(frame)) => Some(frame.into_data().unwrap_or_default()),
-                None => None,
+            let chunk = match self.first.take() {
+                Some(first) => Some(first),
+                None => match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
+                    Some(Err(error)) => {
+                        self.state = State::Done;
+                        return Poll::Ready(Some(Err(error.into())));
+                    }
+                    Some(Ok(frame)) => Some(frame.into_data().unwrap_or_default()),
+                    None => None,
+                },
             };
             self.state = match std::mem::replace(&mut self.state, State::Done) {
                 State::Begin(compressor) => {
@@ -283,7 +294,7 @@ fn encode(encoder: Encoder, chunk: Option<Bytes>) -> Encoded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::{BodyExt, StreamBody};
+    use http_body_util::StreamBody;
     use std::time::Duration;
 
     /// A NAR that needs the whole window.
@@ -331,8 +342,8 @@ mod tests {
         ] {
             for rate in [0, 1_000_000, 10_000_000, 50_000_000] {
                 let compressor = compressors.try_take(content.len() as u64, rate).unwrap();
-                let compressed =
-                    Compressed::new(body(&content, 70_000), compressor).collect().await.unwrap().to_bytes();
+                let compressed = Compressed::begun(body(&content, 70_000), compressor).await.unwrap();
+                let compressed = compressed.collect().await.unwrap().to_bytes();
                 assert!((least..=most).contains(&compressed.len()), "{} at {rate}", compressed.len());
                 assert!(zstd::decode_all(&compressed[..]).unwrap() == content);
             }
@@ -359,7 +370,7 @@ mod tests {
         let (compressors, content) = (Compressors::new(), noise(200_000));
         let compressor = compressors.try_take(200_000, 0).unwrap();
         assert!(compressors.memory.available_permits() < MEMORY);
-        let mut compressed = Compressed::new(body(&content, 50_000), compressor);
+        let mut compressed = Compressed::begun(body(&content, 50_000), compressor).await.unwrap();
         let mut last = 0;
         while let Some(frame) = compressed.frame().await {
             last = frame.unwrap().into_data().unwrap().len();

@@ -9,7 +9,7 @@ use crate::http::server::listener::Request;
 use crate::nix::Compression;
 use crate::peers::NodeId;
 use crate::peers::compression::{COMPRESSED_HEADER, SMALL, ZSTD, wished};
-use crate::store::{Audience, StoreError};
+use crate::store::Audience;
 use hyper::header::HeaderValue;
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ impl Share {
         let wished = wished(&request.headers).filter(|_| self.compression.peers && request.caller.node.is_some());
         let compressor = wished.filter(|_| size >= SMALL).and_then(|rate| self.upload.compressors.try_take(size, rate));
         if let Some(compressor) = compressor {
-            let body = self.upload.compressed_body(stream, compressor, slot, request).await.map_err(first_bytes)?;
+            let body = self.upload.compressed_body(stream, compressor, slot, request).await?;
             let mut response = response.map(|_| body);
             response.headers_mut().insert(COMPRESSED_HEADER, HeaderValue::from_static(ZSTD));
             return Ok(Some(response));
@@ -91,13 +91,7 @@ impl Share {
         let layout = self.store.layout(&known.path).await?;
         let stream = self.store.nar(&layout, 0..length).await?;
         let compressor = self.upload.compressors.take(length);
-        let body = self.upload.compressed_body(stream, compressor, slot, request).await.map_err(first_bytes)?;
+        let body = self.upload.compressed_body(stream, compressor, slot, request).await?;
         Ok(Some(head.map(|_| body)))
     }
-}
-
-/// What went wrong before the first bytes, as the store said it.
-fn first_bytes(error: Box<dyn std::error::Error + Send + Sync>) -> StoreError {
-    // Compressing in memory does not fail.
-    error.downcast::<StoreError>().map_or(StoreError::Closed, |error| *error)
 }

@@ -89,16 +89,16 @@ impl Upload {
         Body::begun(length, self.throttled(stream, request)).await
     }
 
-    /// The same, compressed: how long that is nobody knows before its end.
+    /// The same, compressed: how long that is nobody knows before its end. Its head leaves before the first bytes are compressed.
     pub(super) async fn compressed_body(
         &self,
         stream: ByteStream,
         compressor: Compressor,
         slot: Slot,
         request: &Request,
-    ) -> Result<Body, Box<dyn std::error::Error + Send + Sync>> {
-        let stream = InSlot { inner: Compressed::new(stream, compressor), _slot: slot };
-        Body::begun(None, self.throttled(stream, request)).await
+    ) -> Result<Body, StoreError> {
+        let stream = Compressed::begun(stream, compressor).await?;
+        Ok(self.waiting_body(None, stream, slot, request))
     }
 
     /// The same for what may be waited for: its head does not wait for its first bytes. The length is `None` where nobody knows it.

@@ -148,7 +148,7 @@ fn downloads(ctx: &Ctx, generation: Generation, compression: &str, line: Line) -
 }
 
 /// Puts the store of a host into memory: a disk that others write to as well would be most of what is measured.
-fn in_memory(host: &Host) -> Result<()> {
+pub(super) fn in_memory(host: &Host) -> Result<()> {
     let roots = Generation::ALL.iter().filter_map(|generation| generation.root());
     let binds: String = roots.map(|root| format!("mount --rbind /nix '{}/nix'\n", root.display())).collect();
     host.sh(&format!("mount -t tmpfs -o mode=755 tmpfs /nix\nmkdir -p /nix/store /nix/var/nix\n{binds}")).map(drop)

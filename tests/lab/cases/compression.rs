@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use peernix::nix::PathInfo;
 
 use super::Case;
+use super::alone::in_memory;
 use crate::ctx::Ctx;
 use crate::host::Host;
 use crate::needs::{Need, OTHER_CACHE};
@@ -26,12 +27,17 @@ const SIZE_MAX: u64 = 400_000;
 const BYTES: f64 = 0.65;
 const TIME: f64 = if cfg!(debug_assertions) { 0.85 } else { 0.75 };
 
+/// How often what is compared by time is done, and what compression may cost where the line is fast.
+const ROUNDS: usize = 5;
+const COST: f64 = if cfg!(debug_assertions) { 1.3 } else { 1.02 };
+
 const NIX_LIMIT: Duration = Duration::from_secs(120);
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
         Case::new("compression/peers", peers).quiet(),
         Case::new("compression/plain", plain).quiet().early(),
+        Case::new("compression/fast-line", fast_line).alone().long_only(),
         Case::new("compression/beside", beside).needing(Need::OtherCache).alone().long_only(),
     ]
 }
@@ -90,6 +96,34 @@ fn peers(ctx: &Ctx) -> Result<()> {
     let [(plain_time, plain_sent), (time, sent)] = figures[..] else { unreachable!("two are measured") };
     ctx.measure("bytes, as a part of those without", sent / plain_sent, "", BYTES);
     ctx.measure("time, as a part of that without", time / plain_time, "", TIME);
+    on_source.stop()
+}
+
+/// As fast as this machine is: then it is no line that is waited for, and compressing may cost nothing.
+fn fast_line(ctx: &Ctx) -> Result<()> {
+    let network = ctx.network()?;
+    let infos: Vec<&PathInfo> = ctx.world.closure()?.paths.iter().collect();
+    let source = network.host("source")?;
+    ctx.world.closure()?.install_some(&source, &infos, Signed::Yes)?;
+    let on_source = Peernixd::start(ctx, &source, &Settings::new(ctx))?;
+    let mut times: [Vec<f64>; 2] = Default::default();
+    for round in 0..ROUNDS {
+        for (compression, times) in ["off", "auto"].into_iter().zip(&mut times) {
+            let host = network.host(&format!("{compression}{round}"))?;
+            in_memory(&host)?;
+            let on = Peernixd::start(ctx, &host, &Settings::new(ctx).set("share.compression", compression))?;
+            on.wait_online(1, Duration::from_secs(20))?;
+            let (run, _) = realise(ctx, &host, Generation::Machine, &infos, &source)?;
+            times.push(run.time.as_secs_f64());
+            on.stop()?;
+        }
+    }
+    ctx.note("seconds without and with", format!("{times:.2?}"), "");
+    let [without, with] = times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    });
+    ctx.measure("time, as a multiple of that without", with / without, "", COST);
     on_source.stop()
 }
 

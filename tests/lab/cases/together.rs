@@ -10,6 +10,7 @@ use peernix::nix::PathInfo;
 use peernix::peers::NodeId;
 
 use super::Case;
+use super::alone::in_memory;
 use super::failover::nar_target;
 use crate::ctx::Ctx;
 use crate::host::Host;
@@ -156,6 +157,7 @@ fn counted(on: &Peernixd<'_>, name: &str) -> Result<u64> {
 /// What one machine needs, alone: its time, and the bytes that the Internet sent, headers of packets and all.
 fn alone(ctx: &Ctx, network: &Network<'_>, settings: &Settings, wanted: &Wanted) -> Result<(Duration, u64)> {
     let host = network.host("alone")?;
+    in_memory(&host)?;
     let on = Peernixd::start(ctx, &host, &settings.clone().fixed_peers(&[]))?;
     let before = network.internet_sent()?;
     let runs = realise_all(ctx, std::slice::from_ref(&host), &wanted.paths, || Ok(()))?;
@@ -179,6 +181,7 @@ fn one_download(ctx: &Ctx, scale: Scale) -> Result<()> {
     ctx.measure("one machine alone", time.as_secs_f64(), "s", None);
 
     let hosts: Vec<_> = (0..scale.machines).map(|number| network.host(&format!("h{number}"))).collect::<Result<_>>()?;
+    hosts.iter().try_for_each(|host| in_memory(host))?;
     let all = start_all(ctx, &hosts, &settings)?;
     let before = network.internet_sent()?;
     let runs = realise_all(ctx, &hosts, &wanted.paths, || Ok(()))?;
@@ -193,6 +196,15 @@ fn one_download(ctx: &Ctx, scale: Scale) -> Result<()> {
     ctx.measure("what the Internet sent, as a multiple of one copy", sent as f64 / one_copy as f64, "", COPIES);
     ctx.measure("the last machine's time", last.as_secs_f64(), "s", None);
     ctx.measure("as a multiple of one machine's", last.as_secs_f64() / time.as_secs_f64(), "", LAST);
+    if scale.bytes == u64::MAX {
+        let straight = straight(ctx, &network, scale.machines, &wanted)?;
+        ctx.measure(
+            "as many Nix straight from that cache, without us and at any speed",
+            straight.as_secs_f64(),
+            "s",
+            None,
+        );
+    }
     let counts = |name: &str| -> Result<Vec<u64>> {
         all.iter().map(|on| counted(on, &format!("peernix_claims_total{{result=\"{name}\"}}"))).collect()
     };
@@ -200,6 +212,19 @@ fn one_download(ctx: &Ctx, scale: Scale) -> Result<()> {
     ctx.note("followed", format!("{:?}", counts("followed")?), "");
     ctx.note("alone", format!("{:?}", counts("alone")?), "");
     all.into_iter().try_for_each(Peernixd::stop)
+}
+
+/// How long as many Nix take that have the whole of it from a cache as fast as it can be sent: what the processors of this machine allow.
+fn straight(ctx: &Ctx, network: &Network<'_>, machines: usize, wanted: &Wanted) -> Result<Duration> {
+    network.fast_internet()?;
+    let hosts: Vec<_> = (0..machines).map(|number| network.host(&format!("s{number}"))).collect::<Result<_>>()?;
+    for host in &hosts {
+        in_memory(host)?;
+        host.nix_conf(&[&wanted.internet.url], &ctx.world.public_key())?;
+    }
+    let runs = realise_all(ctx, &hosts, &wanted.paths, || Ok(()))?;
+    let times = runs.into_iter().map(|run| Ok(run.must("straight")?.time)).collect::<Result<Vec<_>>>()?;
+    times.into_iter().max().context("no run")
 }
 
 /// Fifty services, whose readers ask as Nix does: a Nix on each would take more than the machine that the lab runs on has.
