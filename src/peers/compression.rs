@@ -35,8 +35,10 @@ const TRIED_FROM: u64 = 160 * 1024;
 const TRIED: u64 = MEASURED_MIN;
 /// … or, from this size on, …
 const LARGE: u64 = 4 * 1024 * 1024;
-/// What has this size and is not [`LARGE`] measures nothing: a share counts to how many it gives it, and who asks twice for parts lets others in.
+/// From this size on a share counts to how many it gives a NAR, and who asks twice for parts lets others in: what is not [`LARGE`] measures as a whole, …
 const COUNTED: u64 = 256 * 1024;
+/// … from this size on. What is between the two is worth more compressed.
+const WHOLE: u64 = 1024 * 1024;
 /// … so long: a fast line shows only by more bytes how fast it is.
 const TRIED_OF_LARGE: u64 = 1024 * 1024;
 /// How much has to come fast before a line counts as fast, in bytes: the first bytes after a silence may come at once on a slow one as well.
@@ -49,8 +51,8 @@ const HOLDS: Duration = Duration::from_secs(60);
 pub const fn tried(size: u64) -> u64 {
     match size {
         LARGE.. => TRIED_OF_LARGE,
-        TRIED_FROM..LARGE => TRIED,
-        ..TRIED_FROM => size,
+        TRIED_FROM..WHOLE => TRIED,
+        ..TRIED_FROM | WHOLE.. => size,
     }
 }
 
@@ -80,7 +82,7 @@ pub struct Line {
 impl Line {
     /// How a NAR of `size` bytes is wanted.
     pub fn wish(&mut self, size: u64, now: Instant) -> Wish {
-        self.wish_if(matches!(size, MEASURED_MIN..COUNTED | LARGE..), size, now)
+        self.wish_if(matches!(size, MEASURED_MIN..COUNTED | WHOLE..), size, now)
     }
 
     /// How `size` bytes of a NAR are wanted that comes in parts anyway.
@@ -229,17 +231,17 @@ mod tests {
 
     #[test]
     fn a_line_is_measured_by_as_little_as_says_something() {
-        for size in [MEASURED_MIN - 1, COUNTED, LARGE - 1] {
+        for size in [MEASURED_MIN - 1, COUNTED, WHOLE - 1] {
             assert_eq!(Line::default().wish(size, Instant::now()), Wish::Compressed(0), "{size}");
         }
-        for size in [COUNTED, LARGE - 1] {
+        for size in [COUNTED, WHOLE - 1] {
             assert_eq!(Line::default().wish_of_part(size, Instant::now()), Wish::Measured, "{size}");
         }
-        for size in [MEASURED_MIN, TRIED_FROM - 1, TRIED_FROM, COUNTED - 1, LARGE, 1000 * MIB] {
+        for size in [MEASURED_MIN, TRIED_FROM - 1, TRIED_FROM, COUNTED - 1, WHOLE, LARGE - 1, LARGE, 1000 * MIB] {
             assert_eq!(Line::default().wish(size, Instant::now()), Wish::Measured, "{size}");
             let tried = tried(size);
             assert!((MEASURED_MIN..=size).contains(&tried), "{tried} of {size}");
-            assert!(size < TRIED_FROM || tried < size, "{tried} of {size}");
+            assert_eq!(tried < size, matches!(size, TRIED_FROM..COUNTED | LARGE..), "{tried} of {size}");
         }
     }
 

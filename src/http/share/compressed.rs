@@ -36,7 +36,7 @@ const LEVELS: [(u64, CompressionLevel); 4] = [(3_000_000, HARD), (6_000_000, 9),
 /// The level that takes least.
 const LEAST: CompressionLevel = 3;
 /// The level where the line is not known.
-const UNKNOWN: CompressionLevel = 6;
+const UNKNOWN: CompressionLevel = LEAST;
 /// The level for the slowest lines: 10 MB a second, as long as there is time for it ([`Spare`]). Its own tables would take 35 MiB, and make it half as
 /// fast for a hundredth less; those of this size, as a power of two, are a third of what level 9 takes.
 const HARD: CompressionLevel = 16;
@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn the_slower_the_line_the_more_work_is_worth_it() {
-        assert_eq!([0, 2_500_000, 5_000_000, 10_000_000, 50_000_000].map(level), [6, HARD, 9, 6, 3]);
+        assert_eq!([0, 2_500_000, 5_000_000, 10_000_000, 50_000_000].map(level), [LEAST, HARD, 9, 6, 3]);
     }
 
     #[test]
