@@ -120,7 +120,10 @@ impl UpstreamNarinfos {
         if !self.0.is_on.load(Relaxed) {
             return None;
         }
-        let is_meant = |upstream: &&Arc<Upstream>| is_shared(upstream) == Some(id) && upstream.is_available();
+        // One that has failed of late is for each to try.
+        let is_meant = |upstream: &&Arc<Upstream>| {
+            is_shared(upstream) == Some(id) && upstream.is_available() && upstream.is_worth_retries()
+        };
         let upstream = self.0.upstreams.now().iter().find(is_meant).cloned()?;
         if let Some(text) = self.0.known.get(&(id, hash)).await {
             return Some(text);
@@ -130,7 +133,8 @@ impl UpstreamNarinfos {
         // It is remembered even if whoever wants it does not wait so long.
         let asking = tokio::spawn(async move {
             let _turn = turn;
-            this.asked_here(&upstream, id, hash).await
+            // Once, and counted against nobody: how it does is seen by this machine's own lookups.
+            this.asked_here(id, hash, this.once(&upstream, hash)).await
         });
         timeout(PATIENCE, asking).await.ok()?.ok()?.ok()?
     }
@@ -145,7 +149,16 @@ impl UpstreamNarinfos {
             return self.own(upstream, hash).await.map(ours);
         };
         if who == self.0.peers.us() {
-            return self.asked_here(upstream, id, hash).await.map(ours);
+            let is_ours = AtomicBool::new(false);
+            let ask = async {
+                is_ours.store(true, Relaxed);
+                self.own(upstream, hash).await
+            };
+            return match self.asked_here(id, hash, ask).await {
+                // It was asked for others, once.
+                Err(_) if !is_ours.load(Relaxed) => self.own(upstream, hash).await.map(ours),
+                answer => answer.map(ours),
+            };
         }
         if let Some(text) = self.told(who, id, hash).await {
             self.0.metrics.upstream_narinfos_told.add(1);
@@ -184,15 +197,24 @@ impl UpstreamNarinfos {
         self.0.claims.as_ref()?.asks_for_narinfo(id.0.as_bytes(), &hash, answers)
     }
 
-    /// Asks the upstream, once for all who want to know, and remembers what it says.
+    /// The same, once.
+    ///
+    /// # Errors
+    /// It could not be asked.
+    async fn once(&self, upstream: &Arc<Upstream>, hash: StoreHash) -> Result<Option<Bytes>, SourceError> {
+        self.0.metrics.upstream_narinfos_asked.add(1);
+        upstream.document(&format!("{hash}.narinfo"), LIMIT).await
+    }
+
+    /// What comes of `ask`, one for all who want to know at the same time; what an upstream says is remembered.
     async fn asked_here(
         &self,
-        upstream: &Arc<Upstream>,
         id: UpstreamId,
         hash: StoreHash,
+        ask: impl Future<Output = Result<Option<Bytes>, SourceError>>,
     ) -> Result<Option<Bytes>, SourceError> {
         let ask = async {
-            match self.own(upstream, hash).await {
+            match ask.await {
                 Ok(Some(text)) => Ok(text),
                 Ok(None) => Err(None),
                 Err(error) => Err(Some(error)),
