@@ -191,12 +191,6 @@ impl UpstreamNarinfos {
         }
     }
 
-    /// Who asks for all; `None` where there are no others.
-    fn who_asks(&self, id: UpstreamId, hash: StoreHash) -> Option<NodeId> {
-        let answers = |machine: &NodeId| !self.0.silent.contains_key(machine);
-        self.0.claims.as_ref()?.asks_for_narinfo(id.0.as_bytes(), &hash, answers)
-    }
-
     /// The same, once.
     ///
     /// # Errors
@@ -204,6 +198,12 @@ impl UpstreamNarinfos {
     async fn once(&self, upstream: &Arc<Upstream>, hash: StoreHash) -> Result<Option<Bytes>, SourceError> {
         self.0.metrics.upstream_narinfos_asked.add(1);
         upstream.document(&format!("{hash}.narinfo"), LIMIT).await
+    }
+
+    /// Who asks for all; `None` where there are no others.
+    fn who_asks(&self, id: UpstreamId, hash: StoreHash) -> Option<NodeId> {
+        let answers = |machine: &NodeId| !self.0.silent.contains_key(machine);
+        self.0.claims.as_ref()?.asks_for_narinfo(id.0.as_bytes(), &hash, answers)
     }
 
     /// What comes of `ask`, one for all who want to know at the same time; what an upstream says is remembered.

@@ -13,10 +13,8 @@ const PART: u32 = 2;
 #[derive(Debug)]
 pub(super) struct Spare {
     processors: u32,
-    /// What is there,
-    left: Duration,
-    /// or what was taken above that.
-    debt: Duration,
+    /// What was taken and did not come in again: more than can be saved up where the last work was long.
+    taken: Duration,
     /// When that was so.
     counted: Instant,
 }
@@ -24,25 +22,20 @@ pub(super) struct Spare {
 impl Spare {
     /// All that can be saved up is there.
     pub(super) fn new(processors: u32, now: Instant) -> Self {
-        let processors = processors.max(1);
-        Self { processors, left: SAVED * processors, debt: Duration::ZERO, counted: now }
+        Self { processors: processors.max(1), taken: Duration::ZERO, counted: now }
     }
 
     /// Whether anything is there.
     pub(super) fn is_there(&mut self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.counted);
         self.counted = now;
-        let came = passed.saturating_mul(self.processors) / PART;
-        let left = came.saturating_sub(self.debt);
-        self.debt = self.debt.saturating_sub(came);
-        self.left = (self.left + left).min(SAVED * self.processors);
-        self.debt.is_zero() && !self.left.is_zero()
+        self.taken = self.taken.saturating_sub(passed.saturating_mul(self.processors) / PART);
+        self.taken < SAVED * self.processors
     }
 
     /// Notes that the work took so long.
     pub(super) fn take(&mut self, took: Duration) {
-        self.debt += took.saturating_sub(self.left);
-        self.left = self.left.saturating_sub(took);
+        self.taken += took;
     }
 }
 
