@@ -28,6 +28,8 @@ use subjects::{BASE, CONNECTIONS, Running, Subject, Usage, usage};
 const KEY: &str = include_str!("../../tests/golden/keys/test-1.public");
 /// How many paths a cold start has.
 const MANY: u32 = 100_000;
+/// How long nobody asks anything before memory is looked at that is there at rest.
+const REST: Duration = Duration::from_secs(60);
 /// How long requests for narinfos are made at a time, in full and for CI.
 const TIMES: [Duration; 2] = [Duration::from_secs(2), Duration::from_millis(500)];
 /// What is good enough for CI, as a ratio to nginx: with programs that are optimised, and with those that are built for tests. It is
@@ -158,10 +160,18 @@ async fn run(args: &Args) -> anyhow::Result<()> {
             measure(work, &content, &running, args, &mut report).await.with_context(|| work.name())?;
         }
     }
-    for subject in running.subjects.iter().filter(|subject| !subject.processes.is_empty()) {
+    let measured = || running.subjects.iter().filter(|subject| !subject.processes.is_empty());
+    for subject in measured() {
         let Usage { anonymous, peak, .. } = usage(&subject.processes);
         for (case, bytes) in [("anonymous memory afterwards", anonymous), ("peak of resident memory", peak)] {
             report.add(case, &subject.name, "MiB", vec![mebibytes(bytes)]);
+        }
+    }
+    if !args.smoke {
+        tokio::time::sleep(REST).await; // pace
+        for subject in measured() {
+            let bytes = usage(&subject.processes).anonymous;
+            report.add("anonymous memory at rest", &subject.name, "MiB", vec![mebibytes(bytes)]);
         }
     }
     drop(running);

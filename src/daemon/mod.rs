@@ -10,6 +10,7 @@ mod listeners;
 mod options;
 mod predecessors;
 mod prepare;
+mod quiet;
 mod reload;
 mod service;
 mod signals;

@@ -5,7 +5,7 @@ use super::reload::{Current, policy_name};
 use super::service::Daemon;
 use super::sites::{self, SiteDesk};
 use super::uploads::{self, Followers, UploadRules};
-use super::{gauges, handover, history, options, upstreams};
+use super::{gauges, handover, history, options, quiet, upstreams};
 use crate::config::{Compression, Config, FleetMode, Policy, TrustedBy, Verify};
 use crate::control::{Controller, Event, EventKind, Listen, Parts, Reloader, ServiceInfo, StateCell};
 use crate::copies::Copies;
@@ -27,11 +27,12 @@ use crate::system::message_ids as ids;
 use crate::system::notify::Notifier;
 use crate::system::pressure::Pressure;
 use crate::system::sockets::{Addresses, Sockets};
-use crate::system::{conditions, host_name, moves, network, wake_up};
+use crate::system::{conditions, host_name, memory, moves, network, wake_up};
 use crate::web::Page;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -108,7 +109,7 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
     });
     let transfers = TaskTracker::new();
     let wanted = config.clone();
-    let upstreams = tokio::task::spawn_blocking(move || upstreams::read(&wanted)).await?;
+    let upstreams = spawn_blocking(move || upstreams::read(&wanted)).await?;
     upstreams.tell(&trust);
     for left_out in &upstreams.left_out {
         log::error!(reason = left_out.as_str(); "{left_out}");
@@ -213,6 +214,9 @@ pub(super) async fn prepare(config: Config, host: Host<'_>, stop: &CancellationT
         sent: Arc::clone(&share_metrics),
     };
     tokio::spawn(uploads::follow(followers, rules, conditions::watch(stop.clone()), stop.clone()));
+    let (sent_to_nix, sent_to_peers) = (Arc::clone(&gateway_metrics), Arc::clone(&share_metrics));
+    let moved = move || sent_to_nix.bytes_sent.get() + sent_to_peers.bytes_sent.get();
+    tokio::spawn(quiet::follow(moved, stop.clone()));
     let controller = Controller::new(parts);
     let rooms = gauges::Rooms {
         fetcher: fetcher.clone(),
@@ -332,6 +336,8 @@ async fn tell_of_moves(mut moves: watch::Receiver<u64>, fetcher: Fetcher) {
 async fn drop_caches(mut short: watch::Receiver<u64>, store: Store, fetcher: Fetcher) {
     while short.changed().await.is_ok() {
         let bytes = store.drop_caches().await + fetcher.forget_answers().await;
+        // It fails only when the program is being stopped.
+        let _ = spawn_blocking(memory::give_back).await;
         log::debug!(bytes; "memory is short: caches of about {bytes} bytes were dropped");
     }
 }

@@ -1,7 +1,7 @@
 //! The host: what Linux and systemd tell us, what they want to hear, and nothing about Nix.
 //!
-//! The one block of unsafe code of the whole tree is in `sockets.rs`: it takes over the file descriptors that systemd hands
-//! to the process. Every other file forbids it.
+//! The two blocks of unsafe code of the whole tree are here: `sockets.rs` takes over the file descriptors that systemd hands
+//! to the process, and `memory.rs` has the C library give back what is free. Every other file forbids it.
 
 pub mod addresses;
 pub mod conditions;
@@ -16,6 +16,7 @@ pub mod journal;
 pub mod landlock;
 pub mod limits;
 pub mod machine_id;
+pub mod memory;
 pub mod message_ids;
 pub mod moves;
 pub mod network;

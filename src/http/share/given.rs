@@ -3,7 +3,6 @@
 //! When it is several, the next one hears "busy", once: it asks the directory of the NAR, which may know of one that streams it. If not, it comes
 //! back, and is let in like anybody.
 
-use crate::fetch::claims::CHILDREN_MAX;
 use crate::nix::NarHash;
 use crate::peers::NodeId;
 use moka::sync::Cache;
@@ -15,6 +14,8 @@ use std::time::Duration;
 /// For how long it is remembered who was sent away or had a part of it, and of how many: they are let in.
 const KNOWN: Duration = Duration::from_secs(60);
 const KNOWN_MAX: u64 = 4 * 1024;
+/// For how long one counts that ended a stream: it may be about to go on with the rest, in another form.
+const PAUSES: Duration = Duration::from_millis(250);
 
 /// What is given to whom, in how many streams.
 type Streams = HashMap<NarHash, HashMap<NodeId, usize>>;
@@ -24,12 +25,15 @@ type Streams = HashMap<NarHash, HashMap<NodeId, usize>>;
 pub(super) struct GivenNow {
     streams: Arc<Mutex<Streams>>,
     known: Cache<(NodeId, NarHash), ()>,
+    /// Who was given it last.
+    last: Cache<NarHash, NodeId>,
 }
 
 impl Default for GivenNow {
     fn default() -> Self {
         let known = Cache::builder().max_capacity(KNOWN_MAX).time_to_live(KNOWN).build();
-        Self { streams: Arc::default(), known }
+        let last = Cache::builder().max_capacity(KNOWN_MAX).time_to_live(PAUSES).build();
+        Self { streams: Arc::default(), known, last }
     }
 }
 
@@ -37,24 +41,26 @@ impl Default for GivenNow {
 #[derive(Debug)]
 pub(super) struct Given {
     streams: Arc<Mutex<Streams>>,
+    last: Cache<NarHash, NodeId>,
     nar: NarHash,
     node: NodeId,
 }
 
 impl GivenNow {
-    /// `node` is given `nar`; `None`: it should look among those who are.
-    pub(super) fn begin(&self, node: NodeId, nar: NarHash) -> Option<Given> {
+    /// `node` is given `nar`; `None`: it should look among those who are, as they are `most` already.
+    pub(super) fn begin(&self, node: NodeId, nar: NarHash, most: usize) -> Option<Given> {
         let mut streams = self.streams.lock();
-        let nodes = streams.entry(nar).or_default();
-        let is_known = nodes.contains_key(&node) || self.known.contains_key(&(node, nar));
-        if nodes.len() >= CHILDREN_MAX && !is_known {
+        let nodes = streams.get(&nar);
+        let is_known = nodes.is_some_and(|nodes| nodes.contains_key(&node)) || self.known.contains_key(&(node, nar));
+        let pauses = || usize::from(self.last.get(&nar).is_some_and(|last| last != node));
+        if !is_known && nodes.map_or_else(pauses, HashMap::len) >= most {
             self.known.insert((node, nar), ());
             return None;
         }
-        *nodes.entry(node).or_default() += 1;
+        *streams.entry(nar).or_default().entry(node).or_default() += 1;
         // Whoever has a part comes back for the others.
         self.known.insert((node, nar), ());
-        Some(Given { streams: Arc::clone(&self.streams), nar, node })
+        Some(Given { streams: Arc::clone(&self.streams), last: self.last.clone(), nar, node })
     }
 }
 
@@ -66,6 +72,7 @@ impl Drop for Given {
             *count -= 1;
             if *count == 0 {
                 nodes.remove(&self.node);
+                self.last.insert(self.nar, self.node);
             }
         }
         if nodes.is_empty() {
@@ -79,6 +86,9 @@ mod tests {
     use super::*;
     use crate::peers::NodeKey;
 
+    /// How many one NAR is given.
+    const MOST: usize = 4;
+
     fn node(number: u8) -> NodeId {
         NodeKey::from_seed([number; 32]).id()
     }
@@ -87,18 +97,29 @@ mod tests {
     fn four_machines_are_given_one_nar_and_the_fifth_is_known_once() {
         let now = GivenNow::default();
         let [one, other] = [1, 2].map(|number| NarHash::new([number; 32]));
-        let mut given: Vec<Given> = (0..4).filter_map(|number| now.begin(node(number), one)).collect();
-        assert_eq!(given.len(), CHILDREN_MAX);
-        given.extend(now.begin(node(0), one));
+        let mut given: Vec<Given> = (0..4).filter_map(|number| now.begin(node(number), one, MOST)).collect();
+        assert_eq!(given.len(), MOST);
+        given.extend(now.begin(node(0), one, MOST));
         assert_eq!(given.len(), 5, "a machine counts once, however many streams it has");
-        assert!(now.begin(node(4), one).is_none() && now.begin(node(4), other).is_some());
-        given.extend(now.begin(node(4), one));
+        assert!(now.begin(node(4), one, MOST).is_none() && now.begin(node(4), other, 1).is_some());
+        given.extend(now.begin(node(4), one, MOST));
         assert_eq!(given.len(), 6, "nobody streamed it, and it is back");
-        assert!(now.begin(node(5), one).is_none());
-        assert!(now.begin(node(0), one).is_some(), "it comes back for another part");
+        assert!(now.begin(node(5), one, MOST).is_none());
+        assert!(now.begin(node(0), one, MOST).is_some(), "it comes back for another part");
         given.truncate(3);
-        assert!(now.begin(node(6), one).is_some(), "there is room");
+        assert!(now.begin(node(6), one, MOST).is_some(), "there is room");
         drop(given);
         assert!(now.streams.lock().is_empty(), "nothing is left of it");
+    }
+
+    #[test]
+    fn one_who_ends_a_stream_may_go_on_with_the_rest() {
+        let (now, nar) = (GivenNow::default(), NarHash::new([1; 32]));
+        drop(now.begin(node(0), nar, 1));
+        assert!(now.begin(node(1), nar, 1).is_none(), "it looks among the others, once");
+        assert!(now.streams.lock().is_empty(), "nothing is left of it");
+        let goes_on = now.begin(node(0), nar, 1);
+        assert!(goes_on.is_some() && now.begin(node(2), nar, 1).is_none());
+        assert!(now.begin(node(1), nar, 1).is_some(), "it is back");
     }
 }
