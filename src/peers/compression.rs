@@ -3,8 +3,7 @@
 //! Whoever asks says that it takes NARs compressed, and how fast the line is, as far as it knows ([`COMPRESS_HEADER`]); whoever answers does what
 //! it has time for, and says what it did ([`COMPRESSED_HEADER`]). Ranges count bytes of the NAR in any case.
 //!
-//! What is compressed says little of the line, as it may be the processor that is waited for. So one body is had as it is now and then, and what all
-//! transfers bring meanwhile counts.
+//! What is compressed says little of the line, as it may be the processor that is waited for. So one body is had as it is now and then.
 
 use crate::resilience::Ewma;
 use hyper::HeaderMap;
@@ -25,7 +24,7 @@ const SLOW: u64 = 25_000_000;
 /// What is smaller is not compressed, in bytes.
 pub const SMALL: u64 = 4 * 1024;
 /// The first bytes of a body say nothing of the line: they fit into buffers on the way, and after a silence some come at once.
-const SKIPPED: u64 = 64 * 1024;
+pub const SKIPPED: u64 = 64 * 1024;
 /// How many have to follow, in bytes.
 const COUNTED_MIN: u64 = 32 * 1024;
 /// The bodies by which a line is measured, in bytes: both, and some to spare …
@@ -44,10 +43,6 @@ const WHOLE: u64 = 1024 * 1024;
 const TRIED_OF_LARGE: u64 = 1024 * 1024;
 /// How much has to come fast before a line counts as fast, in bytes: the first bytes after a silence may come at once on a slow one as well.
 const CONVINCES: u64 = 512 * 1024;
-/// How much shows that a line is slow, in bytes, whichever bodies bring it: the one by which it is measured may be the last to get anything …
-const SHOWS_SLOW: u64 = 192 * 1024;
-/// … if it is slower than this, in bytes a second. What is faster may be a sender that is slow to compress, which is not to get more to do for that.
-const VERY_SLOW: u64 = 6_000_000;
 /// How long a measure holds.
 const HOLDS: Duration = Duration::from_secs(60);
 
@@ -66,44 +61,10 @@ pub const fn tried(size: u64) -> u64 {
 pub enum Wish {
     /// As it is.
     Plain,
-    /// As it is, to see how fast the line is, a part of it if it is long ([`tried`]): [`Line::tried`] or [`Line::not_tried`] has to follow.
+    /// As it is, to see how fast the line is, a part of it if it is long ([`tried`]): [`Line::measured`] or [`Line::not_measured`] has to follow.
     Measured,
     /// Compressed; the line carries so many bytes a second, 0 if that is not known.
     Compressed(u64),
-}
-
-/// What a line carried, and in which time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Measure {
-    /// In bytes.
-    pub bytes: u64,
-    /// How long it took.
-    pub took: Duration,
-}
-
-impl Measure {
-    /// Bytes a second.
-    #[allow(clippy::cast_precision_loss)]
-    fn rate(self) -> f64 {
-        // One that came at once says "fast", and not "fast for long".
-        (self.bytes as f64 / self.took.as_secs_f64().max(1e-6)).min(2.0 * FAST as f64)
-    }
-}
-
-/// A measure that is being taken.
-#[derive(Debug, Default)]
-struct Trial {
-    /// What the line has carried meanwhile, in bytes.
-    carried: u64,
-    /// Since when it counts, and how much was carried before.
-    since: Option<(Instant, u64)>,
-}
-
-impl Trial {
-    fn measure(&self, now: Instant) -> Option<Measure> {
-        let (since, skipped) = self.since?;
-        Some(Measure { bytes: self.carried - skipped, took: now - since })
-    }
 }
 
 /// What is known of the line to a peer.
@@ -112,7 +73,8 @@ pub struct Line {
     /// Bytes a second.
     rate: Ewma,
     measured: Option<Instant>,
-    trial: Option<Trial>,
+    /// It is being measured.
+    is_tried: bool,
     /// How much came fast without being enough to say so, in bytes.
     seems_fast: u64,
 }
@@ -133,8 +95,8 @@ impl Line {
         if size < SMALL || rate >= FAST {
             return Wish::Plain;
         }
-        if !self.holds(now) && self.trial.is_none() && measures {
-            self.trial = Some(Trial::default());
+        if !self.holds(now) && !self.is_tried && measures {
+            self.is_tried = true;
             return Wish::Measured;
         }
         Wish::Compressed(rate)
@@ -151,12 +113,6 @@ impl Line {
         (1..SLOW).contains(&self.rate())
     }
 
-    /// Whether it is known to be so slow that nothing should come over it as it is.
-    #[must_use]
-    pub fn is_very_slow(&self) -> bool {
-        (1..VERY_SLOW).contains(&self.rate())
-    }
-
     /// Bytes a second, 0 if that is not known.
     fn rate(&self) -> u64 {
         // A rate is not negative, and below what a u64 holds: see `measured`.
@@ -165,45 +121,19 @@ impl Line {
         rate
     }
 
-    /// So many bytes of NARs came over it, as they are or compressed. What is known by that: [`SHOWS_SLOW`].
-    pub fn carried(&mut self, bytes: u64, now: Instant) -> Option<Measure> {
-        let trial = self.trial.as_mut()?;
-        trial.carried += bytes;
-        if trial.since.is_none() && trial.carried >= SKIPPED {
-            trial.since = Some((now, trial.carried));
-        }
-        let measure = trial.measure(now)?;
-        #[allow(clippy::cast_precision_loss)]
-        let shows_slow = measure.bytes >= SHOWS_SLOW && measure.rate() < VERY_SLOW as f64;
-        if !shows_slow {
-            return None;
-        }
-        self.trial = None;
-        self.measured(measure, now);
-        Some(measure)
-    }
-
-    /// The body by which it is measured came. What is known by that.
-    pub fn tried(&mut self, now: Instant) -> Option<Measure> {
-        let measure = self.trial.take()?.measure(now)?;
-        self.measured(measure, now);
-        Some(measure)
-    }
-
-    /// It did not come to its end.
-    pub fn not_tried(&mut self) {
-        self.trial = None;
-    }
-
-    fn measured(&mut self, measure: Measure, now: Instant) {
-        if measure.bytes < COUNTED_MIN {
+    /// A body came as it is; after the first bytes of it ([`SKIPPED`]) it was so many, with others that came meanwhile, in this time.
+    pub fn measured(&mut self, bytes: u64, took: Duration, now: Instant) {
+        self.is_tried = false;
+        if bytes < COUNTED_MIN {
             return;
         }
-        let rate = measure.rate();
+        // One that came at once says "fast", and not "fast for long".
+        #[allow(clippy::cast_precision_loss)]
+        let rate = (bytes as f64 / took.as_secs_f64().max(1e-6)).min(2.0 * FAST as f64);
         if !self.holds(now) {
             #[allow(clippy::cast_precision_loss)]
             if rate >= SLOW as f64 {
-                self.seems_fast += measure.bytes;
+                self.seems_fast += bytes;
                 if self.seems_fast < CONVINCES {
                     return;
                 }
@@ -214,6 +144,11 @@ impl Line {
         self.seems_fast = 0;
         self.rate.add(rate);
         self.measured = Some(now);
+    }
+
+    /// What should have been measured did not come to its end.
+    pub fn not_measured(&mut self) {
+        self.is_tried = false;
     }
 }
 
@@ -244,34 +179,6 @@ mod tests {
     /// By which a line is measured.
     const SOME: u64 = 200 * 1024;
 
-    fn measure(bytes: u64, millis: u64) -> Measure {
-        Measure { bytes, took: Duration::from_millis(millis) }
-    }
-
-    #[test]
-    fn a_slow_line_is_known_by_whatever_comes_over_it() {
-        let (mut line, now) = (Line::default(), Instant::now());
-        assert_eq!(line.carried(MIB, now), None, "nothing is measured");
-        assert_eq!(line.wish(SOME, now), Wish::Measured);
-        assert_eq!(line.carried(SKIPPED, now), None, "the first bytes say nothing");
-        let later = now + Duration::from_millis(100);
-        assert_eq!(line.carried(SHOWS_SLOW - 1, later), None, "not yet");
-        assert_eq!(line.carried(1, now + Duration::from_millis(10)), None, "that is not slow enough to be the line");
-        assert_eq!(line.carried(1, later), Some(measure(SHOWS_SLOW + 1, 100)));
-        assert_eq!(line.wish(MIB, later), Wish::Compressed((SHOWS_SLOW + 1) * 10));
-        assert_eq!(line.tried(later), None, "that was seen before");
-    }
-
-    #[test]
-    fn a_fast_line_is_known_by_a_body_that_comes_as_it_is() {
-        let (mut line, now) = (Line::default(), Instant::now());
-        assert_eq!(line.wish(MIB, now), Wish::Measured);
-        let later = now + Duration::from_millis(1);
-        assert_eq!((line.carried(SKIPPED, now), line.carried(MIB, later)), (None, None), "it may be more than that");
-        assert_eq!(line.tried(later), Some(measure(MIB, 1)));
-        assert_eq!(line.wish(MIB, later), Wish::Plain);
-    }
-
     #[test]
     fn a_line_is_measured_by_one_body_at_a_time_and_the_others_are_compressed() {
         let (mut line, now) = (Line::default(), Instant::now());
@@ -280,12 +187,11 @@ mod tests {
         assert_eq!(line.wish(SOME, now), Wish::Measured);
         assert_eq!(line.wish(MIB, now), Wish::Compressed(0));
         assert!(!line.is_slow(), "that is not known");
-        line.not_tried();
-        line.measured(measure(MIB, 1000), now);
+        line.measured(MIB, Duration::from_secs(1), now);
         assert_eq!(line.wish(MIB, now), Wish::Compressed(MIB));
-        assert!(line.is_slow() && line.is_very_slow());
+        assert!(line.is_slow());
         assert_eq!(line.wish(SOME, now + HOLDS), Wish::Measured, "it may be another one by now");
-        line.not_tried();
+        line.not_measured();
         assert_eq!(line.wish(SOME, now + HOLDS), Wish::Measured);
         assert_eq!(line.wish(100 * MIB, now + HOLDS), Wish::Compressed(MIB), "it is being measured");
     }
@@ -293,19 +199,19 @@ mod tests {
     #[test]
     fn nothing_is_compressed_on_a_fast_line_until_it_is_a_slow_one() {
         let (mut line, now) = (Line::default(), Instant::now());
-        line.measured(measure(MIB, 0), now);
+        line.measured(MIB, Duration::from_micros(1), now);
         assert_eq!(line.wish(MIB, now), Wish::Plain);
         assert!(!line.is_slow());
         let slow = (0..10).take_while(|_| {
-            line.measured(measure(MIB, 1000), now);
+            line.measured(MIB, Duration::from_secs(1), now);
             line.wish(MIB, now) == Wish::Plain
         });
         assert!(slow.count() < 5, "it is noticed soon");
-        line.measured(measure(100 * MIB, 1000), now + HOLDS);
+        line.measured(100 * MIB, Duration::from_secs(1), now + HOLDS);
         assert_eq!(line.wish(MIB, now + HOLDS), Wish::Plain, "a minute later only the new measure counts");
         let mut line = Line::default();
-        line.measured(measure(MIB, 1000), now);
-        line.measured(measure(COUNTED_MIN - 1, 0), now);
+        line.measured(MIB, Duration::from_secs(1), now);
+        line.measured(COUNTED_MIN - 1, Duration::from_micros(1), now);
         assert!(matches!(line.wish(MIB, now), Wish::Compressed(_)), "what is short says nothing");
     }
 
@@ -314,13 +220,12 @@ mod tests {
         let (mut line, now) = (Line::default(), Instant::now());
         for _ in 0..CONVINCES / COUNTED_MIN {
             assert_eq!(line.wish(SOME, now), Wish::Measured, "not yet");
-            line.tried(now);
-            line.measured(measure(COUNTED_MIN, 0), now);
+            line.measured(COUNTED_MIN, Duration::from_micros(1), now);
         }
         assert_eq!(line.wish(MIB, now), Wish::Plain);
         let mut line = Line::default();
-        line.measured(measure(MEASURED_MIN, 0), now);
-        line.measured(measure(MEASURED_MIN, 125), now);
+        line.measured(MEASURED_MIN, Duration::from_micros(1), now);
+        line.measured(MEASURED_MIN, Duration::from_millis(125), now);
         assert_eq!(line.wish(MIB, now), Wish::Compressed(1024 * 1024));
     }
 

@@ -1,6 +1,6 @@
 //! One peer, as the rooms that use peers see it: ask it for something, and say how it went.
 
-use super::compression::{Line, Measure, Wish};
+use super::compression::{Line, Wish};
 use super::error::LinkError;
 use super::hello::{self, Greeting, Hello};
 use super::identity::NodeId;
@@ -91,6 +91,8 @@ pub struct Peer {
     transport: Box<dyn Transport>,
     pub(super) notices: Arc<Notices>,
     line: Mutex<Line>,
+    /// What the line brought of NARs, as it came.
+    carried: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     /// Wakes the task that monitors the peer: have a look at it now.
@@ -122,7 +124,7 @@ impl Peer {
             record.block = block;
         }
         let record = Mutex::new(record);
-        let (bytes_in, bytes_out) = Default::default();
+        let (carried, bytes_in, bytes_out) = Default::default();
         let (wanted, afresh, follows_us, follows_union) = Default::default();
         Self {
             id,
@@ -130,6 +132,7 @@ impl Peer {
             transport,
             notices,
             line: Mutex::default(),
+            carried,
             bytes_in,
             bytes_out,
             look: Notify::new(),
@@ -238,31 +241,13 @@ impl Peer {
 
     /// Notes that the line brought so many bytes of NARs, as they are or compressed.
     pub fn line_carried(&self, bytes: u64) {
-        let measure = self.line.lock().carried(bytes, Instant::now());
-        self.log_measure(measure);
+        self.carried.fetch_add(bytes, Relaxed);
     }
 
-    /// Notes that the body came by which the line is measured.
-    pub fn line_tried(&self) {
-        let measure = self.line.lock().tried(Instant::now());
-        self.log_measure(measure);
-    }
-
-    /// Notes that it did not come to its end.
-    pub fn line_not_tried(&self) {
-        self.line.lock().not_tried();
-    }
-
-    /// Whether the line is known to be so slow that nothing should come over it as it is.
+    /// How many that were so far.
     #[must_use]
-    pub fn line_is_very_slow(&self) -> bool {
-        self.line.lock().is_very_slow()
-    }
-
-    fn log_measure(&self, measure: Option<Measure>) {
-        if let Some(Measure { bytes, took }) = measure {
-            log::debug!(peer:% = self.id; "{bytes} bytes came over the line in {took:.1?}");
-        }
+    pub fn carried(&self) -> u64 {
+        self.carried.load(Relaxed)
     }
 
     /// Counts bytes anew.
@@ -315,6 +300,17 @@ impl Peer {
             (true, true) => line.wish(size, now),
             (true, false) => line.wish_of_part(size, now),
         }
+    }
+
+    /// Notes that a body came as it is, with others `bytes` in all, in so long.
+    pub fn measured(&self, bytes: u64, took: Duration) {
+        log::debug!(peer:% = self.id; "{bytes} bytes came over the line in {took:.1?}");
+        self.line.lock().measured(bytes, took, Instant::now());
+    }
+
+    /// Notes that what should have been measured did not come to its end.
+    pub fn not_measured(&self) {
+        self.line.lock().not_measured();
     }
 
     /// Sends a POST of `body` to `path`, perhaps twice, and waits for the head of the response; as [`Peer::get`].

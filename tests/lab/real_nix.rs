@@ -212,7 +212,7 @@ pub(crate) fn start<'a>(
 }
 
 /// How long a run of Nix may take before the case gives up.
-const NIX_LIMIT: Duration = Duration::from_secs(90);
+const NIX_LIMIT: Duration = Duration::from_secs(150);
 
 /// Realises `path` on a host: what `nixos-rebuild` does for every path of a system. No retry is expected.
 pub(crate) fn realise(ctx: &Ctx, host: &Host, generation: Generation, label: &str, path: &str) -> Result<NixRun> {

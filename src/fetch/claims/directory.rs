@@ -29,6 +29,8 @@ const STALL: Duration = Duration::from_secs(3);
 const COMPLETE: Duration = Duration::from_secs(10 * 60);
 /// How many stream one NAR from one machine.
 pub const CHILDREN_MAX: usize = 4;
+/// From this size on, in bytes, one who streams a NAR on takes less of the line of who has it than all who want it.
+const LONG: u64 = 1024 * 1024;
 /// How many download one NAR at a time, if the first seems to get nowhere.
 const DOWNLOADS_MAX: usize = 2;
 /// So many downloads that were let lie within [`BARRED`] are too many, and so many complaints that were not so: until that time is over no
@@ -51,6 +53,12 @@ const PLACES_EACH_MAX: usize = 8 * 1024;
 const SWEEP: Duration = Duration::from_secs(10);
 /// The most sources that one request complains of.
 pub(crate) const LOST_MAX: usize = 4;
+
+/// To how many one who has a NAR of so many bytes gives it before the next one looks who else gets it.
+#[must_use]
+pub const fn given_at_once(size: u64) -> usize {
+    if size >= LONG { 1 } else { CHILDREN_MAX }
+}
 
 /// What a source that was followed did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,4 +14,4 @@ pub(crate) mod tenure;
 #[cfg(test)]
 pub(crate) mod scripted;
 
-pub use directory::{CHILDREN_MAX, Loss, Renewal, Role, Want};
+pub use directory::{CHILDREN_MAX, Loss, Renewal, Role, Want, given_at_once};

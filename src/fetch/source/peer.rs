@@ -3,7 +3,7 @@
 use super::decode::Codec;
 use super::decoded::{Decoded, Feed};
 use super::direct::{Direct, Extent, extent, is_part};
-use super::timed::{Measures, Opening, Timed, Tried};
+use super::timed::{Measures, Timed, Tried};
 use super::upstream::collect;
 use super::{Abilities, ByteFlow, NarId, PatchBody, Remote, Source, SourceId, Standing, Tier, decode};
 use crate::fetch::error::{SourceError, Violation};
@@ -66,8 +66,11 @@ impl PeerSource {
                 }
                 Ok(Box::new(direct(response, &bytes, nar.size)?))
             }
-            Wish::Measured => self.tried(nar, bytes).await,
-            Wish::Plain => Ok(Box::new(self.timed(nar, &bytes, None).await?)),
+            Wish::Measured if tried(length) < length => self.tried(nar, bytes).await,
+            wish => {
+                let measures = (wish == Wish::Measured).then(|| Measures::new(&self.0));
+                Ok(Box::new(self.timed(nar, &bytes, measures).await?))
+            }
         }
     }
 
@@ -91,15 +94,11 @@ impl PeerSource {
     /// These bytes, first some of them as they are; by how fast those come it is seen whether the others should be compressed.
     async fn tried(&self, nar: &NarId, bytes: Range<u64>) -> Result<Box<dyn ByteFlow>, SourceError> {
         let measures = Measures::new(&self.0);
-        let length = bytes.end.saturating_sub(bytes.start);
-        let middle = bytes.start + tried(length);
+        let middle = bytes.start + tried(bytes.end.saturating_sub(bytes.start));
         let first = self.timed(nar, &(bytes.start..middle), Some(measures)).await?;
-        let (peer, nar) = (Arc::clone(&self.0), *nar);
-        let rest = move |came: u64| -> Opening {
-            let (source, bytes) = (Self(Arc::clone(&peer)), bytes.start + came..bytes.end);
-            Box::pin(async move { source.open_part(&nar, bytes).await })
-        };
-        Ok(Box::new(Tried::new(first, length, rest)))
+        let (source, nar) = (Self(Arc::clone(&self.0)), *nar);
+        let rest = Box::pin(async move { source.open_part(&nar, middle..bytes.end).await });
+        Ok(Box::new(Tried::new(first, rest)))
     }
 
     /// A path of which it sent damaged content is not asked of it.

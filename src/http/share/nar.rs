@@ -2,7 +2,7 @@
 
 use super::core::{Answer, Share};
 use super::known::KnownPath;
-use crate::fetch::claims::CHILDREN_MAX;
+use crate::fetch::claims::{CHILDREN_MAX, given_at_once};
 use crate::http::protocol::body::Body;
 use crate::http::protocol::reply::{self, Ranged, keep, media};
 use crate::http::protocol::routes::NarName;
@@ -16,8 +16,6 @@ use std::sync::Arc;
 
 /// From this size on it counts how many are given one NAR, in bytes: what is smaller is gone before anybody else asks.
 const SPREAD_MIN: u64 = 256 * 1024;
-/// From this size on the second one already looks among the others, in bytes: one who streams it to them takes less of our line than all of them.
-const LONG: u64 = 1024 * 1024;
 
 impl Share {
     /// `/nar/HASH-NARHASH.nar` in all its forms.
@@ -53,7 +51,7 @@ impl Share {
         let given = match known.nar.nar_hash {
             Some(nar) if length >= SPREAD_MIN && self.rules.now().policy.may_pass_on(&known.path.info) => {
                 // Parts are of those who take others elsewhere.
-                let most = if length >= LONG && part.end == length { 1 } else { CHILDREN_MAX };
+                let most = if part.end == length { given_at_once(length) } else { CHILDREN_MAX };
                 match spreads.map(|node| self.upload.given.begin(node, nar, most)) {
                     Some(None) => return Ok(Some(reply::busy())),
                     given => given.flatten(),

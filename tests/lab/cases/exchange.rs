@@ -17,7 +17,7 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = Generation::ALL
         .map(|generation| {
             let name = format!("exchange/nix-{}", generation.version());
-            Case::new(name, move |ctx| exchange(ctx, generation)).needing(Need::Nix(generation))
+            Case::new(name, move |ctx| exchange(ctx, generation)).needing(Need::Nix(generation)).limit(240)
         })
         .into();
     cases.push(Case::new("exchange/unsigned-stays-at-home", unsigned));
