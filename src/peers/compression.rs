@@ -41,8 +41,11 @@ const COUNTED: u64 = 256 * 1024;
 const WHOLE: u64 = 1024 * 1024;
 /// … so long: a fast line shows only by more bytes how fast it is.
 const TRIED_OF_LARGE: u64 = 1024 * 1024;
-/// How much has to come fast before a line counts as fast, in bytes: the first bytes after a silence may come at once on a slow one as well.
+/// How much has to come before a line counts as anything but very slow, in bytes: the first bytes after a silence may come at once on a slow one, and few
+/// bytes take long on a fast one where the processors are busy.
 const CONVINCES: u64 = 512 * 1024;
+/// What is slower than this, in bytes a second, few bytes show as well.
+const VERY_SLOW: f64 = 3e6;
 /// How long a measure holds.
 const HOLDS: Duration = Duration::from_secs(60);
 
@@ -75,8 +78,8 @@ pub struct Line {
     measured: Option<Instant>,
     /// It is being measured.
     is_tried: bool,
-    /// How much came fast without being enough to say so, in bytes.
-    seems_fast: u64,
+    /// How much came without being enough to say how fast it is, in bytes, and the most of it, in bytes a second: whatever else is busy makes it less.
+    seems: (u64, f64),
 }
 
 impl Line {
@@ -130,19 +133,21 @@ impl Line {
         // One that came at once says "fast", and not "fast for long".
         #[allow(clippy::cast_precision_loss)]
         let rate = (bytes as f64 / took.as_secs_f64().max(1e-6)).min(2.0 * FAST as f64);
-        if !self.holds(now) {
-            #[allow(clippy::cast_precision_loss)]
-            if rate >= SLOW as f64 {
-                self.seems_fast += bytes;
-                if self.seems_fast < CONVINCES {
-                    return;
-                }
+        let holds = self.holds(now);
+        if holds && bytes < CONVINCES && self.rate() >= FAST {
+            return;
+        }
+        if !holds {
+            let (seen, most) = self.seems;
+            self.seems = (seen + bytes, most.max(rate));
+            if self.seems.0 < CONVINCES && rate >= VERY_SLOW {
+                return;
             }
             // What was so a minute ago may be another network by now.
             self.rate = Ewma::default();
         }
-        self.seems_fast = 0;
-        self.rate.add(rate);
+        let (_, most) = std::mem::take(&mut self.seems);
+        self.rate.add(if rate < VERY_SLOW { rate } else { rate.max(most) });
         self.measured = Some(now);
     }
 
@@ -227,6 +232,22 @@ mod tests {
         line.measured(MEASURED_MIN, Duration::from_micros(1), now);
         line.measured(MEASURED_MIN, Duration::from_millis(125), now);
         assert_eq!(line.wish(MIB, now), Wish::Compressed(1024 * 1024));
+    }
+
+    #[test]
+    fn few_bytes_that_take_long_where_processors_are_busy_make_no_fast_line_slow() {
+        let (mut line, now) = (Line::default(), Instant::now());
+        for took in [20, 5, 1, 20, 5, 20, 20, 20] {
+            assert_eq!(line.wish(SOME, now), Wish::Measured, "not yet");
+            line.measured(64 * 1024, Duration::from_millis(took), now);
+        }
+        assert_eq!(line.wish(MIB, now), Wish::Compressed(64 * 1024 * 1000), "as fast as it was at its best");
+        let mut line = Line::default();
+        line.measured(MIB, Duration::from_micros(1), now);
+        for _ in 0..100 {
+            line.measured(64 * 1024, Duration::from_millis(100), now);
+        }
+        assert_eq!(line.wish(MIB, now), Wish::Plain);
     }
 
     #[test]
