@@ -250,9 +250,7 @@ impl Site {
     /// One who has it in its store, as far as is known, and does not send it to too many already: of two at random the one that sends less.
     fn holder(&mut self, nar: usize, however_many: bool) -> Option<usize> {
         let (now, machines) = (self.now, &self.machines);
-        // No NAR here has more than 2^53 bytes.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let most = given_at_once(self.nars[nar].size as u64);
+        let most = given_at_once(whole(self.nars[nar].size));
         let is_free = |who: usize| however_many || self.given.get(&(who, nar)).is_none_or(|given| *given < most);
         let may = |(who, since): &&(usize, Instant)| *since <= now && machines[*who].is_alive && is_free(*who);
         let known = self.nars[nar].holders.iter().filter(may);

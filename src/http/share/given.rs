@@ -1,10 +1,11 @@
 //! Who is given one NAR at the moment, of those who can stream it from each other.
 //!
-//! When it is several, the next one hears "busy", once: it asks the directory of the NAR, which may know of one that streams it. If not, it comes
+//! When it is one or several, by its size, the next one hears "busy", once: it asks the directory of the NAR, which may know of one that streams it. If not, it comes
 //! back, and is let in like anybody.
 
 use crate::nix::NarHash;
 use crate::peers::NodeId;
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -31,7 +32,9 @@ pub(super) struct GivenNow {
 
 impl Default for GivenNow {
     fn default() -> Self {
-        let known = Cache::builder().max_capacity(KNOWN_MAX).time_to_live(KNOWN).build();
+        let known = Cache::builder().max_capacity(KNOWN_MAX).time_to_live(KNOWN);
+        // The newest are the ones that come back: by default a full cache would take in nobody.
+        let known = known.eviction_policy(EvictionPolicy::lru()).build();
         let last = Cache::builder().max_capacity(KNOWN_MAX).time_to_live(PAUSES).build();
         Self { streams: Arc::default(), known, last }
     }

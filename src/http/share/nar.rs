@@ -3,6 +3,7 @@
 use super::core::{Answer, Share};
 use super::known::KnownPath;
 use crate::fetch::claims::{CHILDREN_MAX, given_at_once};
+use crate::fetch::pieces::table::PIECE;
 use crate::http::protocol::body::Body;
 use crate::http::protocol::reply::{self, Ranged, keep, media};
 use crate::http::protocol::routes::NarName;
@@ -50,8 +51,9 @@ impl Share {
         };
         let given = match known.nar.nar_hash {
             Some(nar) if length >= SPREAD_MIN && self.rules.now().policy.may_pass_on(&known.path.info) => {
-                // Parts are of those who take others elsewhere.
-                let most = if part.end == length { given_at_once(length) } else { CHILDREN_MAX };
+                // Parts, and so the last piece, are of those who take others elsewhere.
+                let is_to_end = part.end == length && part.end - part.start > PIECE;
+                let most = if is_to_end { given_at_once(length) } else { CHILDREN_MAX };
                 match spreads.map(|node| self.upload.given.begin(node, nar, most)) {
                     Some(None) => return Ok(Some(reply::busy())),
                     given => given.flatten(),

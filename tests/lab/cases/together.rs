@@ -387,7 +387,7 @@ fn two_halves(ctx: &Ctx) -> Result<()> {
     all.into_iter().try_for_each(Peernixd::stop)
 }
 
-/// One machine has it, seven want it, and nobody else does: it gives it to four of them, and these to the others.
+/// One machine has it, seven want it, and nobody else does: it gives it to one or two of them, and these to the others.
 fn one_has_it(ctx: &Ctx) -> Result<()> {
     let network = ctx.network()?;
     let a = network.host("a")?;
